@@ -6,7 +6,7 @@ the number in postmaster.pid: it may be a zombie's, or by now another program's.
 
 import socket
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def ask(layout: Layout, parameters: ConnectionParameters) -> Answer | Silence:
         return Silence(str(error).strip())
     if row is None or Path(row[2]).resolve() != layout.pgdata:
         return Silence("a PostgreSQL server with other data answers there")
-    return Answer(version=row[0].split()[0], since=row[1], clients=row[3])
+    return Answer(version=row[0].split()[0], since=row[1].astimezone(UTC), clients=row[3])
 
 
 def ensure_database(parameters: ConnectionParameters) -> None:

@@ -1,0 +1,193 @@
+"""`flashslides db start|stop|status|url|env|psql`: the embedded PostgreSQL server by hand."""
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import asdict
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+import typer
+
+from src.local_postgres import (
+    ConnectionParameters,
+    LocalPostgresError,
+    ServerStatus,
+    read_connection,
+    running_server,
+    start,
+    status,
+    stop,
+)
+
+_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+_MASK = "********"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the `db` group. They raise LocalPostgresError; the main app shows it."""
+    app.command("start")(start_server)
+    app.command("stop")(stop_server)
+    app.command("status")(show_status)
+    app.command("url")(show_url)
+    app.command("env")(show_environment)
+    app.command("psql", context_settings=_PASS_THROUGH)(run_psql)
+
+
+def start_server() -> None:
+    """Start the embedded server, and let it run until `db stop`."""
+    server = start(on_progress=_report)
+    from rich.console import Console  # noqa: PLC0415  # commands load what they need
+
+    did = "Started" if server.started_here else "It runs already, and keeps running:"
+    Console(soft_wrap=True, highlight=False, markup=False).print(
+        f"{did} PostgreSQL {server.version} on {server.connection.host}:{server.connection.port} "
+        f"(process {server.pid}, data in {server.folder})"
+    )
+
+
+def stop_server(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Stop it even while other processes use it.")
+    ] = False,
+) -> None:
+    """Stop the embedded server."""
+    typer.echo("Stopped." if stop(force=force) else "It was not running.")
+
+
+def show_status(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show whether the embedded server runs, where, and who uses it."""
+    seen = status()
+    if as_json:
+        since = seen.since.isoformat() if seen.since else None
+        typer.echo(json.dumps(asdict(seen) | {"since": since}, default=str, indent=2))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in _rows(seen):
+        table.add_row(name, value)
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+
+
+def show_url(
+    *,
+    show_password: Annotated[
+        bool, typer.Option("--show-password", help="Print the password instead of stars.")
+    ] = False,
+) -> None:
+    """Print the URL of the database: the one DATABASE_HOST names, else the embedded server's."""
+    typer.echo(_url(_configured() or _embedded(), show_password=show_password))
+
+
+def show_environment() -> None:
+    """Print the embedded server as DATABASE_* lines for a .env file, INCLUDING THE PASSWORD."""
+    connection = _embedded()
+    typer.echo(f"DATABASE_HOST={connection.host}")
+    typer.echo(f"DATABASE_PORT={connection.port}")
+    typer.echo(f"DATABASE_NAME={connection.database}")
+    typer.echo(f"DATABASE_USER={connection.user}")
+    typer.echo(f"DATABASE_PASSWORD={connection.password}")
+
+
+def run_psql(context: typer.Context) -> None:
+    """Open psql on the embedded server, started for it if need be; arguments go to psql.
+
+    A long option that is also ours (--help) goes after `--`.
+    """
+    with running_server(on_progress=_report) as server:
+        program = server.bin_dir / "psql"
+        if not program.exists():
+            raise LocalPostgresError(
+                f"There is no psql in {server.bin_dir}. Install PostgreSQL's client programs, and "
+                f"connect to the address `flashslides db url` prints."
+            )
+        connection = server.connection
+        # The environment, not the arguments: those are for everybody to read in the process list.
+        environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"} | {
+            "PGHOST": connection.host,
+            "PGPORT": str(connection.port),
+            "PGUSER": connection.user,
+            "PGPASSWORD": connection.password,
+            "PGDATABASE": connection.database,
+        }
+        # Ctrl-C cancels a statement in psql and must not end us, who hold the server for it.
+        before = signal.signal(signal.SIGINT, _leave_it_to_psql)
+        try:
+            result = subprocess.run(  # noqa: S603  # psql's own arguments, no shell
+                [program, *context.args], env=environment, check=False
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+    raise typer.Exit(result.returncode)
+
+
+def _report(message: str) -> None:
+    typer.echo(f"{message} ...", err=True)
+
+
+def _leave_it_to_psql(_number: int, _frame: object) -> None:
+    """Do nothing; unlike SIG_IGN, a handler is not inherited by psql."""
+
+
+def _rows(seen: ServerStatus) -> list[tuple[str, str]]:
+    users = ", ".join(map(str, seen.holders)) or "nobody"
+    end = "runs until `flashslides db stop`" if seen.keep_running else "stops with its last user"
+    rows = [("server", "running" if seen.running else "stopped")]
+    if seen.running:
+        rows += [
+            ("process", str(seen.pid or "does not answer")),
+            ("since", f"{seen.since:%Y-%m-%d %H:%M:%S %Z}" if seen.since else "unknown"),
+        ]
+        rows += [("used by process", users), ("", end)]
+    return [
+        *rows,
+        ("version", seen.version or "no data yet"),
+        ("port", str(seen.port or "chosen at the first start")),
+        ("data folder", str(seen.folder)),
+        ("log", str(seen.log)),
+    ]
+
+
+def _embedded() -> ConnectionParameters:
+    connection = read_connection()
+    if connection is None:
+        raise LocalPostgresError(
+            f"There is no embedded database in {status().folder} yet. Make one with "
+            f"`flashslides db start`."
+        )
+    return connection
+
+
+def _configured() -> ConnectionParameters | None:
+    """Return the database that DATABASE_HOST names, None without it."""
+    from src.common.settings import get_settings  # noqa: PLC0415
+
+    settings = get_settings()
+    if settings.database_host is None:
+        return None
+    password = settings.database_password
+    return ConnectionParameters(
+        host=settings.database_host,
+        port=settings.database_port,
+        user=settings.database_user,
+        password=password.get_secret_value() if password else "",
+        database=settings.database_name,
+    )
+
+
+def _url(connection: ConnectionParameters, *, show_password: bool) -> str:
+    user = quote(connection.user, safe="")
+    if connection.password:
+        user += ":" + (quote(connection.password, safe="") if show_password else _MASK)
+    database = quote(connection.database, safe="")
+    if connection.host.startswith("/"):  # the folder of a Unix socket
+        place = urlencode({"host": connection.host, "port": connection.port}, safe="/")
+        return f"postgresql://{user}@/{database}?{place}"
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return f"postgresql://{user}@{host}:{connection.port}/{database}"
