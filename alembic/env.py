@@ -1,0 +1,84 @@
+"""How Alembic reaches the database: URL from the settings, one migration at a time.
+
+Where `DATABASE_HOST` is not set the embedded server is started for the run, as `flashslides serve`
+does. Tests hand in a connection (`config.attributes["connection"]`).
+"""
+
+import logging
+from contextlib import ExitStack
+from typing import Any
+
+import alembic_postgresql_enum  # noqa: F401  makes autogenerate see enum changes
+from alembic import context
+from sqlalchemy import Connection, NullPool, create_engine
+
+from src.common.engines import database_url
+from src.common.migrations import hold_migration_lock, release_migration_lock
+from src.common.models import Base
+from src.common.models.preferences import PreferencesJSONB
+from src.common.settings import get_settings
+from src.local_postgres import running_server
+
+
+def render_type(kind: str, item: object, _context: object) -> str | bool:
+    """Write our own column types into migrations as what they are in the database."""
+    if kind == "type" and isinstance(item, PreferencesJSONB):
+        return "postgresql.JSONB()"
+    return False
+
+
+OPTIONS: dict[str, Any] = {
+    "target_metadata": Base.metadata,
+    "compare_server_default": True,
+    "transaction_per_migration": True,
+    "render_item": render_type,
+}
+
+
+def migrate(connection: Connection) -> None:
+    """Run the command on `connection`, alone among all processes that migrate this database."""
+    context.configure(connection=connection, **OPTIONS)
+    hold_migration_lock(connection)
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        if not connection.invalidated:
+            connection.rollback()
+            release_migration_lock(connection)
+
+
+def migrate_given(connection: Connection) -> None:
+    """Run the command on a connection whose owner serialises and commits (tests)."""
+    context.configure(connection=connection, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def migrate_database() -> None:
+    """Connect as the settings say, directly (no pooler), and migrate."""
+    with ExitStack() as stack:
+        if get_settings().database_host is None:
+            stack.enter_context(running_server())
+        engine = create_engine(database_url(get_settings()), poolclass=NullPool)
+        migrate(stack.enter_context(engine.connect()))
+
+
+def write_sql() -> None:
+    """Print the SQL instead of running it (`--sql`), for reading and for squawk."""
+    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.config.cmd_opts is not None:  # the plain command: say what is being done
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alembic").setLevel(logging.INFO)
+
+given = context.config.attributes.get("connection")
+if context.is_offline_mode():
+    write_sql()
+elif given is not None:
+    migrate_given(given)
+else:
+    migrate_database()

@@ -1,0 +1,1 @@
+"""Users and the services' API keys: identity, profile, preferences, sign-in."""

@@ -1,0 +1,239 @@
+"""What can be done to users, on the caller's open session.
+
+Every function may flush and never commits: the edge owns the database transaction (decision 0003).
+Rows that will change are locked first, `FOR NO KEY UPDATE`.
+"""
+
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from src.common.accounts import rules
+from src.common.database_errors import violated_constraint
+from src.common.exceptions import Conflict, Forbidden, NotFound
+from src.common.models.user import EMAIL_CONSTRAINTS, MANAGED_EXTERNALLY, User
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a verified token says is signing in."""
+
+    user_id: uuid.UUID
+    email: str
+    full_name: str | None = None
+    marketing_consent: bool | None = None
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """A user who has signed in; `is_new` where this was the first time."""
+
+    user: User
+    is_new: bool
+
+
+def get_user(session: Session, user_id: uuid.UUID) -> User:
+    """The user with this id.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    user = session.scalars(select(User).where(User.user_id == user_id)).one_or_none()
+    if user is None:
+        raise NotFound("User not found", "USER_NOT_FOUND")
+    return user
+
+
+def find_user_by_email(session: Session, email: str) -> User | None:
+    """The user with this e-mail, whatever its case."""
+    return session.scalars(
+        select(User).where(func.lower(User.email) == func.lower(email))
+    ).one_or_none()
+
+
+def lock_user(session: Session, user_id: uuid.UUID) -> User | None:
+    """Lock the user's row until the database transaction ends, and read it as it is now.
+
+    The lock is `FOR NO KEY UPDATE`: it holds up other writers of the row, not readers and not the
+    foreign-key checks of rows that refer to it, with which `FOR UPDATE` deadlocks.
+    """
+    return session.scalars(
+        select(User)
+        .where(User.user_id == user_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def create_user(
+    session: Session,
+    *,
+    email: str,
+    user_id: uuid.UUID | None = None,
+    first_name: str | None = None,
+    last_name: str | None = None,
+    preferences: Mapping[str, Any] | None = None,
+    user_type: str = "individual",
+) -> User:
+    """A new user, whose password another system keeps.
+
+    Raises:
+        Conflict: EMAIL_TAKEN.
+    """
+    user = User(
+        user_id=user_id or uuid.uuid4(),
+        email=email,
+        password_hash=MANAGED_EXTERNALLY,
+        first_name=first_name,
+        last_name=last_name,
+        preferences=dict(preferences or {}),
+        user_type=user_type,
+    )
+    with _email_taken_on_conflict(session):
+        session.add(user)
+    return user
+
+
+def sign_in(session: Session, identity: Identity) -> SignIn:
+    """The user a token speaks for, made at first sight; notes the sign-in and a changed e-mail.
+
+    Identity is the token's `sub` alone: accounts are never linked by e-mail, or whoever controls an
+    address could take over the account of its former owner.
+
+    Raises:
+        Conflict: EMAIL_TAKEN, another account has this e-mail.
+        Forbidden: USER_INACTIVE.
+    """
+    is_new = _insert_at_first_sight(session, identity)
+    user = lock_user(session, identity.user_id)
+    if user is None:
+        raise NotFound("User not found", "USER_NOT_FOUND")
+    if not user.is_active:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    with _email_taken_on_conflict(session):
+        if user.email != identity.email:
+            user.email = identity.email
+        user.last_login_at = func.clock_timestamp()
+    return SignIn(user, is_new)
+
+
+def update_profile(session: Session, user_id: uuid.UUID, changes: Mapping[str, Any]) -> User:
+    """Change what `changes` names, of `first_name`, `last_name`, `avatar_url`, `company`.
+
+    None clears. `company` lives in the preferences and leaves the others as they are.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+        Forbidden: USER_INACTIVE.
+    """
+    user = lock_user(session, user_id)
+    if user is None:
+        raise NotFound("User not found", "USER_NOT_FOUND")
+    if not user.is_active:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    if "first_name" in changes:
+        user.first_name = changes["first_name"]
+    if "last_name" in changes:
+        user.last_name = changes["last_name"]
+    if "avatar_url" in changes:
+        user.profile_image_url = changes["avatar_url"]
+    if "company" in changes:
+        user.preferences = rules.merged_preferences(
+            user.preferences, {"company": changes["company"]}
+        )
+    session.flush()
+    return user
+
+
+def set_user_type(session: Session, user_id: uuid.UUID, user_type: str) -> User:
+    """Change what the user may do; `admin` has every scope.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    user = _locked(session, user_id)
+    user.user_type = user_type
+    session.flush()
+    return user
+
+
+def set_active(session: Session, user_id: uuid.UUID, *, is_active: bool) -> User:
+    """Let the user sign in and spend, or not. Paid purchases are credited either way.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+        Conflict: USER_ERASED, an erased account stays inactive.
+    """
+    user = _locked(session, user_id)
+    if is_active and user.erased_at is not None:
+        raise Conflict("This account was erased and cannot be activated again", "USER_ERASED")
+    user.is_active = is_active
+    session.flush()
+    return user
+
+
+def erase_user(session: Session, user_id: uuid.UUID) -> User:
+    """Forget the person, keep the account: DESIGN §4 rule 11. Doing it again changes nothing.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    user = _locked(session, user_id)
+    if user.erased_at is None:
+        user.email = rules.erased_email(user)
+        user.password_hash = MANAGED_EXTERNALLY
+        user.first_name = user.last_name = user.profile_image_url = user.phone = None
+        user.timezone = user.language_preference = user.stripe_customer_id = None
+        user.last_login_at = None
+        user.preferences = {}
+        user.is_active = False
+        user.erased_at = func.clock_timestamp()
+        session.flush()
+    return user
+
+
+def _locked(session: Session, user_id: uuid.UUID) -> User:
+    user = lock_user(session, user_id)
+    if user is None:
+        raise NotFound("User not found", "USER_NOT_FOUND")
+    return user
+
+
+def _insert_at_first_sight(session: Session, identity: Identity) -> bool:
+    """Insert the user unless it is there; two first sights at once make one user."""
+    first_name, last_name = rules.split_full_name(identity.full_name)
+    consent = {"marketing_consent": identity.marketing_consent}
+    statement = (
+        insert(User)
+        .values(
+            user_id=identity.user_id,
+            email=identity.email,
+            password_hash=MANAGED_EXTERNALLY,
+            first_name=first_name,
+            last_name=last_name,
+            preferences=rules.merged_preferences(None, consent),
+        )
+        .on_conflict_do_nothing(index_elements=[User.user_id])
+        .returning(User.user_id)
+    )
+    with _email_taken_on_conflict(session):
+        return session.execute(statement).one_or_none() is not None
+
+
+@contextmanager
+def _email_taken_on_conflict(session: Session) -> Generator[None]:
+    """Run the block in a savepoint; a second user with one e-mail becomes EMAIL_TAKEN."""
+    try:
+        with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        if violated_constraint(error) not in EMAIL_CONSTRAINTS:
+            raise
+        raise Conflict("Another account has this e-mail", "EMAIL_TAKEN") from None

@@ -1,0 +1,120 @@
+"""The async side: `async_engine`, `get_async_db`, `init_async_db`, as the document uses them.
+
+Operations are written once, for the sync `Session`; async callers run them through
+`run_in_async_database_transaction`, which hands the very same code the session inside an
+`AsyncSession` (`run_sync`). There are no twins.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+from tenacity import AsyncRetrying
+
+from src.common.engines import (
+    ASYNC_DRIVER,
+    build_async_engine,
+    database_url,
+)
+from src.common.retries import RETRY_POLICY
+from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    DATABASE_URL_ASYNC: URL
+    async_engine: AsyncEngine
+
+__all__ = [
+    "DATABASE_URL_ASYNC",
+    "AsyncSessionLocal",
+    "async_engine",
+    "dispose_async_db",
+    "get_async_db",
+    "get_async_engine",
+    "init_async_db",
+    "run_in_async_database_transaction",
+]
+
+T = TypeVar("T")
+
+
+class _State:
+    engine: AsyncEngine | None = None
+
+
+def get_async_engine() -> AsyncEngine:
+    """The process's one async engine, built from the settings at the first call."""
+    if _State.engine is None:
+        _State.engine = build_async_engine(get_settings())
+    return _State.engine
+
+
+def __getattr__(name: str) -> Any:
+    if name == "async_engine":
+        return get_async_engine()
+    if name == "DATABASE_URL_ASYNC":
+        return database_url(get_settings(), ASYNC_DRIVER)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _AsyncSessionMaker(async_sessionmaker[AsyncSession]):
+    """A session maker that takes the process's engine unless it was given another bind."""
+
+    def __call__(self, **local_kw: Any) -> AsyncSession:
+        if self.kw.get("bind") is None and "bind" not in local_kw:
+            local_kw["bind"] = get_async_engine()
+        return super().__call__(**local_kw)
+
+
+AsyncSessionLocal = _AsyncSessionMaker(expire_on_commit=False)
+"""Makes sessions: `async with AsyncSessionLocal() as db:`."""
+
+
+@asynccontextmanager
+async def get_async_db() -> AsyncGenerator[AsyncSession]:
+    """A session, closed at the end of the block; uncommitted changes are rolled back.
+
+    As in the document: `async with get_async_db() as db:` and inside it `async with db.begin():`.
+    """
+    async with AsyncSessionLocal() as db:
+        yield db
+
+
+async def init_async_db() -> None:
+    """Make sure that the async engine can reach the database.
+
+    Raises:
+        DatabaseBusy: the server cannot be reached.
+        SettingsError: the settings name no database.
+    """
+    async with get_async_engine().connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def dispose_async_db() -> None:
+    """Close the engine's connections; the next use opens new ones, from the settings as they are.
+
+    Call it in the event loop that used the engine, before that loop ends.
+    """
+    if _State.engine is not None:
+        await _State.engine.dispose()
+        _State.engine = None
+
+
+async def run_in_async_database_transaction(work: Callable[[Session], T]) -> T:
+    """Run `work` in one database transaction and commit it, without blocking the event loop.
+
+    The async form of `src.common.database.run_in_database_transaction`; the same `work` serves
+    both.
+
+    Raises:
+        RetryableDatabaseError: still failing after the last attempt, or not worth another.
+    """
+
+    async def attempt() -> T:
+        async with get_async_db() as db, db.begin():
+            return await db.run_sync(work)
+
+    return await AsyncRetrying(**RETRY_POLICY)(attempt)

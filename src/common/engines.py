@@ -1,0 +1,189 @@
+"""How engines are built, sync and async alike: URL, pool, time-outs, caches, one transient error.
+
+The document's values are the defaults (pool 20 + 10, pre-ping on the sync pool). `DATABASE_POOLER`
+decides what a transaction pooler forbids: prepared statements and start-up options.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from src.common.database_errors import translate_transient_error
+from src.common.exceptions import SettingsError
+from src.common.settings import DatabasePooler, Settings
+from src.local_postgres import read_connection
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+logger = structlog.get_logger(__name__)
+
+SYNC_DRIVER = "postgresql+psycopg"
+ASYNC_DRIVER = "postgresql+asyncpg"
+
+
+def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
+    """The URL the settings describe; a URL object, so that any password survives and none shows.
+
+    Where `DATABASE_HOST` is not set this is the embedded server's, if one was ever made here.
+    """
+    if settings.database_host is not None:
+        password = settings.database_password
+        return URL.create(
+            drivername,
+            username=settings.database_user,
+            password=password.get_secret_value() if password else None,
+            host=settings.database_host,
+            port=settings.database_port,
+            database=settings.database_name,
+        )
+    local = read_connection() if settings.is_local else None
+    if local is None:
+        return URL.create(drivername, database=settings.database_name)
+    return URL.create(
+        drivername,
+        username=local.user,
+        password=local.password,
+        host=local.host,
+        port=local.port,
+        database=local.database,
+    )
+
+
+def build_engine(settings: Settings) -> Engine:
+    """The sync engine (psycopg 3), with the document's pool. Nothing is connected yet."""
+    pooler = settings.database_pooler
+    connect_args: dict[str, Any] = {
+        "application_name": settings.database_application_name,
+        "connect_timeout": settings.database_connect_timeout_seconds,
+    }
+    if pooler is DatabasePooler.NONE:
+        connect_args["options"] = " ".join(
+            f"-c {name}={milliseconds}" for name, milliseconds in _timeouts(settings).items()
+        )
+    if pooler is DatabasePooler.TRANSACTION:
+        connect_args["prepare_threshold"] = None
+    engine = create_engine(
+        database_url(settings, SYNC_DRIVER),
+        pool_size=settings.database_pool_size,
+        max_overflow=settings.database_max_overflow,
+        pool_pre_ping=settings.database_pool_pre_ping,
+        pool_timeout=settings.database_pool_timeout_seconds,
+        connect_args=connect_args,
+        hide_parameters=True,  # statements' parameters are personal data; logs hold none
+    )
+    _prepare(engine, settings)
+    return engine
+
+
+def build_async_engine(settings: Settings) -> AsyncEngine:
+    """The async engine (asyncpg), with the document's pool. Nothing is connected yet."""
+    pooler = settings.database_pooler
+    server_settings = {"application_name": settings.database_application_name}
+    if pooler is DatabasePooler.NONE:
+        server_settings |= {name: str(value) for name, value in _timeouts(settings).items()}
+    connect_args: dict[str, Any] = {
+        "server_settings": server_settings,
+        "timeout": settings.database_connect_timeout_seconds,
+    }
+    if pooler is DatabasePooler.TRANSACTION:
+        connect_args |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    engine = create_async_engine(
+        database_url(settings, ASYNC_DRIVER),
+        pool_size=settings.database_async_pool_size,
+        max_overflow=settings.database_async_max_overflow,
+        pool_pre_ping=settings.database_async_pool_pre_ping,
+        pool_timeout=settings.database_pool_timeout_seconds,
+        connect_args=connect_args,
+        hide_parameters=True,
+    )
+    _prepare(engine.sync_engine, settings)
+    return engine
+
+
+def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> None:
+    """Say so at start-up when the pools of all processes may open more than the server allows.
+
+    Through a pooler the sum is the pooler's to limit, so nothing is said.
+    """
+    if settings.database_pooler is not DatabasePooler.NONE:
+        return
+    allowed = connection.execute(
+        text(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+    ).scalar_one()
+    wanted = settings.web_concurrency * (
+        settings.database_pool_size
+        + settings.database_max_overflow
+        + settings.database_async_pool_size
+        + settings.database_async_max_overflow
+    )
+    if wanted > allowed:
+        logger.warning(
+            "The pools may open more connections than the server allows; lower "
+            "DATABASE_POOL_SIZE, DATABASE_MAX_OVERFLOW and their DATABASE_ASYNC_ twins, or "
+            "WEB_CONCURRENCY, or raise max_connections, or put a pooler in front",
+            connections_wanted=wanted,
+            connections_allowed=allowed,
+            processes=settings.web_concurrency,
+        )
+
+
+def _timeouts(settings: Settings) -> dict[str, int]:
+    """PostgreSQL's own names of the time-outs, in milliseconds."""
+    return {
+        "lock_timeout": settings.database_lock_timeout_ms,
+        "statement_timeout": settings.database_statement_timeout_ms,
+        "idle_in_transaction_session_timeout": (
+            settings.database_idle_in_transaction_session_timeout_ms
+        ),
+    }
+
+
+def _prepare(engine: Engine, settings: Settings) -> None:
+    """Attach what holds for every connection of this engine, whichever driver."""
+    event.listen(engine, "handle_error", translate_transient_error, retval=True)
+    if settings.database_pooler is not DatabasePooler.NONE:
+        # A pooler refuses these as start-up options, and a plain SET would leak to the next
+        # client: they are set for each database transaction, in one round trip.
+        statement = "SELECT " + ", ".join(
+            f"set_config('{name}', '{milliseconds}', true)"
+            for name, milliseconds in _timeouts(settings).items()
+        )
+
+        def set_timeouts(connection: Connection) -> None:
+            connection.exec_driver_sql(statement)
+
+        event.listen(engine, "begin", set_timeouts)
+    if settings.database_host is None:
+        event.listen(engine, "do_connect", _connect_to_embedded_server)
+
+
+def _connect_to_embedded_server(
+    dialect: "Dialect",
+    _entry: "ConnectionPoolEntry",
+    _arguments: tuple[Any, ...],
+    parameters: dict[str, Any],
+) -> None:
+    """Look the embedded server up when a connection is opened, not when the engine was imported.
+
+    So an engine imported before `flashslides serve` made the server works after it.
+    """
+    local = read_connection()
+    if local is None:
+        raise SettingsError(
+            "DATABASE_HOST is not set and there is no embedded server yet. "
+            "Run `flashslides db start`, or set the DATABASE_* variables."
+        )
+    parameters |= {
+        "host": local.host,
+        "port": local.port,
+        "user": local.user,
+        "password": local.password,
+        "database" if dialect.driver == "asyncpg" else "dbname": local.database,
+    }

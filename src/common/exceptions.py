@@ -1,0 +1,148 @@
+"""Every error this project raises on purpose: a sentence, an `error_type` and a kind.
+
+ExceptionWithErrorType(message, error_type)
+├── NotFound            kind NOT_FOUND
+├── Conflict            kind CONFLICT
+├── Invalid             kind INVALID
+├── BadRequest          kind BAD_REQUEST
+├── Unauthenticated     kind UNAUTHENTICATED
+├── Forbidden           kind FORBIDDEN
+├── Unavailable         kind UNAVAILABLE, with retry_after_seconds
+│   └── DatabaseBusy    DATABASE_BUSY
+│       └── RetryableDatabaseError  what both drivers' transient errors become
+└── SettingsError       kind MISCONFIGURED
+
+The edges map the kind: `src/api/src/error_handlers.py` to an HTTP status, `src/cli/main.py` to an
+exit code. `error_type` is stable for ever; tests and programs look at it, never at the sentence.
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+
+class ErrorKind(StrEnum):
+    """What an error means to whoever called, whatever the surface."""
+
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    INVALID = "invalid"
+    BAD_REQUEST = "bad_request"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    UNAVAILABLE = "unavailable"
+    MISCONFIGURED = "misconfigured"
+
+
+# The document raises ExceptionWithErrorType itself, with nothing but a type: these are the
+# types whose meaning is known without a subclass.
+_KIND_BY_ERROR_TYPE = {"USER_NOT_FOUND": ErrorKind.NOT_FOUND}
+
+
+class ExceptionWithErrorType(Exception):
+    """An expected failure: a sentence for people and a stable `error_type` for programs.
+
+    Raisable as in the document, `ExceptionWithErrorType("User not found", "USER_NOT_FOUND")`.
+    `details` are further fields of the error's body; they never hold secrets or personal data.
+    """
+
+    kind: ErrorKind = ErrorKind.INVALID
+
+    def __init__(self, message: str, error_type: str, **details: Any) -> None:
+        super().__init__(message, error_type)
+        self.message = message
+        self.error_type = error_type
+        self.details = details
+        if type(self) is ExceptionWithErrorType:
+            self.kind = _KIND_BY_ERROR_TYPE.get(error_type, ErrorKind.INVALID)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotFound(ExceptionWithErrorType):
+    """What was asked for does not exist."""
+
+    kind = ErrorKind.NOT_FOUND
+
+
+class Conflict(ExceptionWithErrorType):
+    """The request contradicts what is there already."""
+
+    kind = ErrorKind.CONFLICT
+
+
+class Invalid(ExceptionWithErrorType):
+    """The request is well-formed but its values are not acceptable."""
+
+    kind = ErrorKind.INVALID
+
+
+class BadRequest(ExceptionWithErrorType):
+    """The request lacks something without which it cannot be judged at all."""
+
+    kind = ErrorKind.BAD_REQUEST
+
+
+class Unauthenticated(ExceptionWithErrorType):
+    """Nobody knows who is asking."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+
+
+class Forbidden(ExceptionWithErrorType):
+    """Who is asking is known, and may not."""
+
+    kind = ErrorKind.FORBIDDEN
+
+
+class SettingsError(ExceptionWithErrorType):
+    """The configuration is incomplete or unsafe; the sentence says which setting and what to do."""
+
+    kind = ErrorKind.MISCONFIGURED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "SETTINGS_INVALID")
+
+
+class Unavailable(ExceptionWithErrorType):
+    """A passing condition: the same request may succeed in `retry_after_seconds`."""
+
+    kind = ErrorKind.UNAVAILABLE
+    retry_after_seconds: ClassVar[int] = 1
+
+
+class DatabaseBusy(Unavailable):
+    """The database cannot serve this now: no free connection, a lock not granted, no server."""
+
+    def __init__(self, message: str = "The database is busy; try again shortly.") -> None:
+        super().__init__(message, "DATABASE_BUSY")
+
+
+class RetryableDatabaseError(DatabaseBusy, OperationalError):
+    """One error for every transient condition either driver reports.
+
+    psycopg and asyncpg have a class of their own for each; here a deadlock, a serialization
+    failure, a lock or statement timeout, a full or lost server all arrive as this. It is an
+    OperationalError as well, so that code written against SQLAlchemy still catches it.
+
+    `sqlstate` is PostgreSQL's five characters, or None where no server answered.
+    """
+
+    def __init__(self, sqlstate: str | None, cause: DBAPIError | None, reason: str) -> None:
+        OperationalError.__init__(
+            self,
+            cause.statement if cause else None,
+            None,  # parameters may hold personal data
+            (cause.orig if cause else None) or ConnectionError(reason),
+            connection_invalidated=cause.connection_invalidated if cause else False,
+        )
+        self.message = f"The database is busy ({reason}); try again shortly."
+        self.error_type = "DATABASE_BUSY"
+        self.details: dict[str, Any] = {}
+        self.reason = reason
+        self.sqlstate = sqlstate
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), (self.sqlstate, None, self.reason)

@@ -1,0 +1,93 @@
+"""What the rest of the code needs to know about migrations: run them, compare, refuse data loss.
+
+The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from alembic import command, context, op
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = structlog.get_logger(__name__)
+
+ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
+
+# One number for every process that migrates this project's databases.
+ADVISORY_LOCK = 7_205_759_403_792_801
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, to be used from any working directory.
+
+    With `connection`, commands run on it instead of on a connection of their own.
+    """
+    config = Config(ALEMBIC_INI)
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def upgrade_to_head(report: "Callable[[str], None] | None" = None) -> None:
+    """Bring the database to the newest revision; two processes at once migrate it once."""
+    config = alembic_config()
+    if report is not None:
+        config.print_stdout = lambda text_, *_: report(text_)  # type: ignore[method-assign]
+    command.upgrade(config, "head")
+
+
+def head_revision() -> str:
+    """The newest revision this code knows."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if head is None:  # an empty alembic/versions/ is a broken installation
+        raise RuntimeError(f"No migrations found beside {ALEMBIC_INI}")
+    return head
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision the database is at, or None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def hold_migration_lock(connection: Connection) -> None:
+    """Wait until no other process migrates this database, and keep others waiting from now on.
+
+    The lock belongs to the connection and goes with it, also when this process is killed.
+    """
+    statement = text("SELECT pg_try_advisory_lock(:key)")
+    if not connection.execute(statement, {"key": ADVISORY_LOCK}).scalar_one():
+        logger.info("Another process is migrating this database; waiting for it")
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+    connection.commit()
+
+
+def release_migration_lock(connection: Connection) -> None:
+    """Let the next process migrate."""
+    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+    connection.commit()
+
+
+def refuse_data_loss(*tables: str) -> None:
+    """Stop a downgrade that would drop rows of `tables`, unless `-x allow-data-loss=true` says so.
+
+    Raises:
+        CommandError: naming the first table that is not empty.
+    """
+    allowed = context.get_x_argument(as_dictionary=True).get("allow-data-loss") == "true"
+    if allowed or context.is_offline_mode():
+        return
+    for table in tables:
+        found = op.get_bind().execute(text(f"SELECT EXISTS (SELECT FROM {table})")).scalar_one()  # noqa: S608  our own table names
+        if found:
+            raise CommandError(
+                f"This downgrade would drop the rows of {table}. Back them up, then repeat it "
+                "with: alembic -x allow-data-loss=true downgrade …"
+            )

@@ -1,0 +1,10 @@
+"""One file a table; importing this package makes `Base.metadata` whole."""
+
+from src.common.models.api_key import ApiKey
+from src.common.models.base import Base
+from src.common.models.stripe_event import StripeEvent
+from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.models.user import User
+
+__all__ = ["ApiKey", "Base", "StripeEvent", "Transaction", "UnmatchedPayment", "User"]

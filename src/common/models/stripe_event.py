@@ -1,0 +1,52 @@
+"""The inbox: every webhook Stripe sends, stored before anything is done about it."""
+
+from sqlalchemy import CheckConstraint, Index, Integer, LargeBinary, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, CreatedAt, Instant
+
+STRIPE_EVENT_STATUSES = ("received", "processed", "ignored", "unmatched", "failed", "dead")
+SETTLED_STATUSES = frozenset({"processed", "ignored", "unmatched"})
+"""Statuses that a copy of the event leaves as they are."""
+
+
+class StripeEvent(Base):
+    """One event, once: a copy of it finds this row."""
+
+    __tablename__ = "stripe_events"
+
+    livemode: Mapped[bool] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(String, primary_key=True)
+    """`evt_…`"""
+    type: Mapped[str] = mapped_column(String)
+    api_version: Mapped[str | None] = mapped_column(String)
+    object_id: Mapped[str | None] = mapped_column(String, index=True)
+    """The Stripe object the event is about, to find an object's events."""
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The raw body as signed; NULL once dropped, some days after processing (DESIGN rule 11)."""
+    status: Mapped[str] = mapped_column(
+        String, default="received", server_default=text("'received'")
+    )
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """How often processing has begun and ended."""
+    error: Mapped[str | None] = mapped_column(String)
+    """Why the last attempt failed; NULL after one that did not."""
+    stripe_created_at: Mapped[Instant]
+    received_at: Mapped[CreatedAt]
+    processed_at: Mapped[Instant | None]
+    next_attempt_at: Mapped[Instant | None]
+    lease_expires_at: Mapped[Instant | None]
+    """Until when a worker has the event to itself."""
+
+    __table_args__ = (
+        CheckConstraint(
+            f"status IN ({', '.join(repr(status) for status in STRIPE_EVENT_STATUSES)})", "status"
+        ),
+        CheckConstraint("attempts >= 0", "attempts_not_negative"),
+        CheckConstraint("event_id <> ''", "event_id_not_empty"),
+        Index(
+            "ix_stripe_events_due",
+            "next_attempt_at",
+            postgresql_where=text("status IN ('received', 'failed')"),
+        ),
+    )

@@ -1,0 +1,87 @@
+"""A person who buys and spends credits (document, "User Model")."""
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from src.common.models.base import Base, CreatedAt, Instant, UuidPrimaryKey
+from src.common.models.preferences import Preferences
+
+if TYPE_CHECKING:
+    from src.common.models.transaction import Transaction
+
+MANAGED_EXTERNALLY = "managed_externally"
+"""The password hash of a user whose password another system keeps."""
+
+USER_TYPES = ("admin", "member", "guest", "individual")
+UQ_USERS_EMAIL = "ix_users_email"
+UQ_USERS_EMAIL_LOWER = "uq_users_email_lower"
+EMAIL_CONSTRAINTS = frozenset({UQ_USERS_EMAIL, UQ_USERS_EMAIL_LOWER})
+CK_USERS_CREDITS_BALANCE = "ck_users_credits_balance_not_negative"
+
+
+class User(Base):
+    """One account. Users are erased, never deleted (DESIGN §4 rule 11)."""
+
+    __tablename__ = "users"
+
+    # Identity
+    user_id: Mapped[UuidPrimaryKey]
+    email: Mapped[str] = mapped_column(String, unique=True, index=True)
+    """As the person writes it; unique without regard to case."""
+    password_hash: Mapped[str] = mapped_column(String)
+    """`managed_externally` where another system signs people in; in no response, log or repr."""
+
+    # Profile
+    first_name: Mapped[str | None] = mapped_column(String)
+    last_name: Mapped[str | None] = mapped_column(String)
+    profile_image_url: Mapped[str | None] = mapped_column(String)
+    phone: Mapped[str | None] = mapped_column(String)
+
+    # Billing
+    stripe_customer_id: Mapped[str | None] = mapped_column(String, unique=True, index=True)
+    credits_balance: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Whole credits the user may spend, as booked; never negative."""
+    credits_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """The `seq` of the user's newest ledger entry; 0 before the first."""
+
+    # Preferences
+    preferences: Mapped[dict[str, Any] | None] = mapped_column(
+        Preferences, default=dict, server_default=text("'{}'::jsonb")
+    )
+    """`{"company": "…", "marketing_consent": true, …}`; NULL means the same as `{}`."""
+
+    # Settings
+    timezone: Mapped[str | None] = mapped_column(String)
+    language_preference: Mapped[str | None] = mapped_column(String)
+    user_type: Mapped[str] = mapped_column(
+        Enum(*USER_TYPES, name="user_type"),  # the document's is anonymous; PostgreSQL wants a name
+        default="individual",
+        server_default=text("'individual'"),
+    )
+
+    # Status and timestamps
+    is_active: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    last_login_at: Mapped[Instant | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[Instant | None] = mapped_column(onupdate=func.now())
+    erased_at: Mapped[Instant | None]
+    """When the person's data was erased; the row and its ledger stay."""
+
+    transactions: Mapped[list["Transaction"]] = relationship(back_populates="user")
+
+    __table_args__ = (
+        Index(UQ_USERS_EMAIL_LOWER, func.lower(email), unique=True),
+        Index("ix_users_preferences", preferences, postgresql_using="gin"),
+        Index("ix_users_company", text("(preferences ->> 'company')")),
+        CheckConstraint("credits_balance >= 0", "credits_balance_not_negative"),
+        CheckConstraint("credits_version >= 0", "credits_version_not_negative"),
+        CheckConstraint("position('@' in email) > 1", "email_has_at_sign"),
+        CheckConstraint("length(email) <= 320", "email_length"),
+        CheckConstraint("password_hash <> ''", "password_hash_not_empty"),
+        CheckConstraint("jsonb_typeof(preferences) = 'object'", "preferences_is_object"),
+        # A longer one would not fit its index, and fail with an error nobody expects.
+        CheckConstraint("length(preferences ->> 'company') <= 500", "company_length"),
+        CheckConstraint("erased_at IS NULL OR NOT is_active", "erased_is_inactive"),
+    )

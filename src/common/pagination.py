@@ -1,0 +1,50 @@
+"""Keyset pagination: a page is a range after the last row seen, so it costs the same at any depth."""
+
+import base64
+import binascii
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from src.common.exceptions import Invalid
+
+T = TypeVar("T")
+
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 200
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Rows in order, and where the next page begins; `next_cursor` is None on the last page."""
+
+    items: Sequence[T]
+    next_cursor: str | None
+
+
+def encode_cursor(instant: dt.datetime, row_id: uuid.UUID) -> str:
+    """The place right after the row with this instant and id, as text that survives a URL."""
+    return base64.urlsafe_b64encode(f"{instant.isoformat()}|{row_id}".encode()).decode()
+
+
+def decode_cursor(cursor: str) -> tuple[dt.datetime, uuid.UUID]:
+    """The instant and id a cursor was made of.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, this is no cursor of ours.
+    """
+    try:
+        written = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii")
+        instant_text, row_id = written.split("|")
+        instant = dt.datetime.fromisoformat(instant_text)
+        if instant.tzinfo is None:
+            raise ValueError("a cursor's instant has a time zone")
+        return instant.astimezone(dt.UTC), uuid.UUID(row_id)
+    except (ValueError, binascii.Error, OverflowError):
+        raise Invalid(
+            "cursor: not a cursor of this endpoint; leave it out to start at the first page",
+            "VALIDATION_ERROR",
+            field="cursor",
+        ) from None

@@ -1,0 +1,1 @@
+"""What is sold, and how a payment becomes credits, exactly once."""

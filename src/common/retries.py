@@ -1,0 +1,43 @@
+"""Which database errors are worth another try, how often, and after how long.
+
+Only the edge that owns the database transaction retries (DESIGN §2, "Troubleshooting"): it alone
+knows that nothing of the failed attempt is left, and can run the whole of it again.
+"""
+
+from typing import TYPE_CHECKING
+
+from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from src.common.database_errors import (
+    DEADLOCK_DETECTED,
+    FEATURE_NOT_SUPPORTED,
+    SERIALIZATION_FAILURE,
+)
+from src.common.exceptions import RetryableDatabaseError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+ATTEMPTS_MAX = 5
+
+# The server rolled all of it back and says that trying again may help: a deadlock, a
+# serialization failure, a prepared statement that a migration made stale.
+_ROLLED_BACK_BY_SERVER = frozenset({DEADLOCK_DETECTED, SERIALIZATION_FAILURE, FEATURE_NOT_SUPPORTED})
+
+
+def is_worth_retrying(error: BaseException) -> bool:
+    """Whether running the same database transaction again may succeed at once.
+
+    A lost connection is not: its COMMIT may have arrived, and only the caller's idempotency key
+    can tell.
+    """
+    return isinstance(error, RetryableDatabaseError) and error.sqlstate in _ROLLED_BACK_BY_SERVER
+
+
+RETRY_POLICY: "dict[str, Any]" = {
+    "retry": retry_if_exception(is_worth_retrying),
+    "stop": stop_after_attempt(ATTEMPTS_MAX),
+    "wait": wait_random_exponential(multiplier=0.01, max=0.5),
+    "reraise": True,
+}
+"""Arguments of tenacity's Retrying and AsyncRetrying: exponential backoff with full jitter."""

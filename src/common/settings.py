@@ -1,0 +1,159 @@
+"""Every setting of FlashSlides, where it comes from, and the checks that stop an unsafe start.
+
+Sources, first wins: arguments, the environment, `.env` in the working directory, and, where `ENV`
+is not `local`, AWS SSM parameters (`src/common/ssm.py`). `docs/reference/settings.md` lists them.
+"""
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from src.common.exceptions import SettingsError
+from src.common.ssm import SsmSource
+
+DEFAULT_PASSWORDS = frozenset(
+    {"", "admin", "changeme", "change-me", "flashslides", "password", "postgres", "secret"}
+)
+
+
+class DatabasePooler(StrEnum):
+    """What stands between us and PostgreSQL; decides statement caches and how time-outs are set."""
+
+    NONE = "none"
+    """Direct connections: caches on, time-outs as start-up options."""
+    TRANSACTION = "transaction"
+    """A transaction pooler that loses prepared statements (PgBouncer before 1.21): the
+    document's `statement_cache_size=0`, time-outs set in each database transaction."""
+    PREPARED = "prepared"
+    """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
+
+
+class Settings(BaseSettings):
+    """The configuration of one process; frozen, secrets masked in every repr."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+    )
+
+    env: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    """The deployment, `local`, `staging`, `prod` …; part of the SSM paths and of every Checkout
+    Session's metadata. Only `local` relaxes anything."""
+
+    database_host: str | None = None
+    """A host name or the folder of a unix socket; None means the embedded server."""
+    database_port: int = Field(default=5432, ge=1, le=65535)
+    database_name: str = "flashslides"
+    database_user: str = "postgres"
+    database_password: SecretStr | None = None
+    """From SSM `/flashslides/{ENV}/api/DATABASE_PASSWORD` in deployments."""
+
+    database_pool_size: int = Field(default=20, ge=1)
+    database_max_overflow: int = Field(default=10, ge=0)
+    database_pool_pre_ping: bool = True
+    database_async_pool_size: int = Field(default=20, ge=1)
+    database_async_max_overflow: int = Field(default=10, ge=0)
+    database_async_pool_pre_ping: bool = False
+    database_pool_timeout_seconds: float = Field(default=10, gt=0)
+    """How long a request may wait for a free connection before it is answered DATABASE_BUSY."""
+    database_connect_timeout_seconds: int = Field(default=5, ge=1)
+    database_pooler: DatabasePooler = DatabasePooler.NONE
+    database_application_name: str = "flashslides"
+    database_lock_timeout_ms: int = Field(default=5_000, ge=0)
+    database_statement_timeout_ms: int = Field(default=30_000, ge=0)
+    database_idle_in_transaction_session_timeout_ms: int = Field(default=60_000, ge=0)
+    web_concurrency: int = Field(default=1, ge=1)
+    """How many server processes run; only used to add up the connections they may open."""
+
+    auth_jwt_secret: SecretStr | None = None
+    """A JWK set as JSON: the public ES256 keys that sign users' tokens (Supabase)."""
+    auth_jwt_issuer: str | None = None
+    auth_jwt_audience: str = "authenticated"
+
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    """One signing secret, or several separated by commas while one is being rotated out."""
+
+    api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, `.env`, SSM: DESIGN §2."""
+        return init_settings, env_settings, dotenv_settings, SsmSource(settings_cls)
+
+    @field_validator("env", "log_level", mode="before")
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_passwords(self) -> Self:
+        if self.env != "prod":
+            return self
+        password = self.database_password.get_secret_value() if self.database_password else ""
+        if password.strip().lower() in {*DEFAULT_PASSWORDS, self.database_user.lower()}:
+            raise ValueError(
+                "DATABASE_PASSWORD is missing or a well-known default, which ENV=prod refuses; "
+                f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a developer's machine, the only place where checks are relaxed."""
+        return self.env == "local"
+
+    @property
+    def stripe_webhook_secrets(self) -> tuple[str, ...]:
+        """The signing secrets to accept, newest first as written; empty where none is set."""
+        if self.stripe_webhook_secret is None:
+            return ()
+        written = self.stripe_webhook_secret.get_secret_value()
+        return tuple(part.strip() for part in written.split(",") if part.strip())
+
+    @property
+    def stripe_livemode(self) -> bool | None:
+        """Whether our Stripe key is a live one; None where no key says."""
+        if self.stripe_secret_key is None:
+            return None
+        return "_live_" in self.stripe_secret_key.get_secret_value()
+
+
+def load_settings(**arguments: object) -> Settings:
+    """Read the settings afresh.
+
+    Raises:
+        SettingsError: naming each variable that is missing or wrong, never its value.
+    """
+    try:
+        return Settings(**arguments)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])).upper() or 'Settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(problems)) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once; `get_settings.cache_clear()` forgets them."""
+    return load_settings()

@@ -1,0 +1,93 @@
+"""Secrets from AWS SSM Parameter Store, where `ENV` is not `local`.
+
+One parameter a secret, under `/flashslides/{ENV}/api/` and `/flashslides/{ENV}/app/` (document,
+"SSM Parameter"; DESIGN §2). boto3 comes with the extra `aws` and is imported only here, only when
+a secret is still missing after the environment and `.env`.
+"""
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from src.common.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER_BY_FIELD = {
+    "database_password": "api",
+    "auth_jwt_secret": "api",
+    "stripe_secret_key": "app",
+    "stripe_webhook_secret": "app",
+}
+
+
+class SsmSource(PydanticBaseSettingsSource):
+    """The last source: whatever secret no other source has given."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Part of pydantic's protocol; `__call__` looks folders up whole instead."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The missing secrets that have a parameter, by field name.
+
+        Raises:
+            SettingsError: AWS refuses, throttles or cannot be reached.
+        """
+        given = self.current_state
+        env = str(given.get("env") or "local").strip()
+        missing = [field for field in FOLDER_BY_FIELD if not given.get(field)]
+        if env == "local" or not missing:
+            return {}
+        if importlib.util.find_spec("boto3") is None:
+            if "database_password" not in missing:
+                return {}  # this deployment hands its secrets over in the environment
+            raise SettingsError(
+                f"ENV={env} has no DATABASE_PASSWORD; to read it from SSM "
+                f"(/flashslides/{env}/api/DATABASE_PASSWORD) install flashslides[aws]"
+            )
+        folders = sorted({FOLDER_BY_FIELD[field] for field in missing})
+        found = {
+            name: value
+            for folder in folders
+            for name, value in _parameters(f"/flashslides/{env}/{folder}/")
+        }
+        return {field: found[field.upper()] for field in missing if field.upper() in found}
+
+
+def _parameters(path: str) -> "Iterator[tuple[str, str]]":
+    """Every parameter directly under `path`: its last name and decrypted value, page by page."""
+    import boto3  # heavy, and not installed everywhere
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=10
+    )
+    try:
+        client = boto3.client("ssm", config=config)
+        pages = client.get_paginator("get_parameters_by_path").paginate(
+            Path=path, WithDecryption=True
+        )
+        for page in pages:
+            for parameter in page["Parameters"]:
+                yield parameter["Name"].rsplit("/", 1)[1], parameter["Value"]
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        raise SettingsError(f"SSM refused {path}: {code}. {_advice(code, path)}") from None
+    except BotoCoreError as error:
+        raise SettingsError(
+            f"SSM could not be asked for {path} ({type(error).__name__}). "
+            "Check AWS_REGION and the credentials, or set the secrets in the environment."
+        ) from None
+
+
+def _advice(code: str, path: str) -> str:
+    if "Throttling" in code or "TooManyRequests" in code:
+        return "Too many requests, retried without success: start again in a moment."
+    if "AccessDenied" in code:
+        return f"Allow ssm:GetParametersByPath on {path}* and kms:Decrypt on its key."
+    return "Check the parameter, its key and the role of this process."
