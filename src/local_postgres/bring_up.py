@@ -29,6 +29,7 @@ from src.local_postgres.postmaster import (
     PidFile,
     Silence,
     ask,
+    discard_stale_locks,
     ensure_database,
     free_port,
     has_living_processes,
@@ -88,12 +89,14 @@ def bring_up(layout: Layout, account: Account, wishes: Wishes, report: Report) -
     port = _port_asked_for(wishes)
     major = major_version_of(layout.pgdata)
     if major is None:
+        _refuse_if_data_was_moved(layout)
         binaries = binaries_for_new_data()
     else:
         binaries = binaries_of_major(major, layout.pgdata)
         found = find_running(layout)
         if found is not None:
             return _running_server(layout, found, binaries, started_here=False)
+        discard_stale_locks(layout)
     bin_dir = reachable_bin_dir(binaries, account, layout)
     if major is None:
         report(f"Making a new database in {layout.folder} (PostgreSQL {binaries.version})")
@@ -163,6 +166,14 @@ def _running_server(
         pid=found.pid_file.pid,
         bin_dir=binaries.bin_dir,
     )
+
+
+def _refuse_if_data_was_moved(layout: Layout) -> None:
+    if has_living_processes(layout):
+        raise LocalPostgresError(
+            f"{layout.pgdata} is gone, but processes of its database server still run. Put it back "
+            f"and stop the server, or end them (they hold {layout.server_lock})."
+        )
 
 
 def _create(layout: Layout, bin_dir: Path, binaries: Binaries, account: Account) -> StoredFacts:

@@ -55,21 +55,20 @@ def create(layout: Layout, bin_dir: Path, major: int, password: str, account: Ac
     for leftover in layout.folder.glob(f"{_SCRATCH_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=layout.folder, prefix=_SCRATCH_PREFIX))
-    password_file = scratch.with_name(f"{scratch.name}.password")
     try:
         account.own(scratch)
+        pgdata, password_file = scratch / "pgdata", scratch / "password"
         write_private(password_file, password + "\n", account)
-        result = run_as(account, _initdb_command(bin_dir, major, scratch, password_file))
+        result = run_as(account, _initdb_command(bin_dir, major, pgdata, password_file))
         if result.returncode != 0:
             raise LocalPostgresError(
                 f"A new database could not be made in {layout.folder}; initdb said: "
                 f"{result.stderr.strip() or result.stdout.strip()}"
             )
-        _include_own_settings(scratch, layout.own_settings.name, account)
-        scratch.rename(layout.pgdata)
+        _include_own_settings(pgdata, layout.own_settings.name, account)
+        pgdata.rename(layout.pgdata)
         _make_durable(layout.folder)
     finally:
-        password_file.unlink(missing_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
 
 

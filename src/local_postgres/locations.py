@@ -81,7 +81,7 @@ def data_folder() -> Path:
     configured = os.environ.get(DATA_FOLDER_VARIABLE)
     if configured:
         return _absolute(Path(configured))
-    import platformdirs  # noqa: PLC0415  # importing this package has to stay cheap
+    import platformdirs  # importing this package has to stay cheap
 
     folder = _absolute(Path(platformdirs.user_data_dir("flashslides", appauthor=False)))
     if is_root() and not _is_reachable(Layout(folder)):
@@ -115,6 +115,10 @@ def prepare(layout: Layout) -> Account:
     """
     account = layout.account
     folder = layout.folder
+    if folder.exists() and not folder.is_dir():
+        raise LocalPostgresError(
+            f"{folder} is a file, not a folder. Name another data folder in {DATA_FOLDER_VARIABLE}."
+        )
     if is_root() and not _is_reachable(layout):
         raise LocalPostgresError(
             f"The server runs as the account `{account.name}`, which cannot enter {folder}: one of "
@@ -180,10 +184,6 @@ def _is_reachable(layout: Layout) -> bool:
 
 def _check_usable(layout: Layout, account: Account) -> None:
     folder = layout.folder
-    if not folder.is_dir():
-        raise LocalPostgresError(
-            f"{folder} is a file, not a folder. Name another data folder in {DATA_FOLDER_VARIABLE}."
-        )
     other_choice = f"name another data folder in {DATA_FOLDER_VARIABLE}"
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise LocalPostgresError(

@@ -74,7 +74,7 @@ def read_pid_file(layout: Layout) -> PidFile | None:
 
 def ask(layout: Layout, parameters: ConnectionParameters) -> Answer | Silence:
     """Connect, and see that what answers is the server of this data folder."""
-    import psycopg  # noqa: PLC0415  # importing this package has to stay cheap
+    import psycopg  # importing this package has to stay cheap
 
     try:
         with connect(parameters) as connection:
@@ -92,7 +92,7 @@ def ask(layout: Layout, parameters: ConnectionParameters) -> Answer | Silence:
 
 def ensure_database(parameters: ConnectionParameters) -> None:
     """Create the application's database, unless it is there."""
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     with connect(parameters) as connection:
         known = connection.execute(
@@ -105,7 +105,7 @@ def ensure_database(parameters: ConnectionParameters) -> None:
 
 def connect(parameters: ConnectionParameters) -> "psycopg.Connection[tuple[Any, ...]]":
     """Open a connection for maintenance, whatever PG… variables the environment has."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     return psycopg.connect(
         host=parameters.host,
@@ -144,6 +144,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def discard_stale_locks(layout: Layout) -> None:
+    """Remove what a killed server left in its data folder.
+
+    Only for a server known to be dead. PostgreSQL itself goes by the process number in these
+    files, and refuses to start where that is a zombie's or by now another program's.
+    """
+    (layout.pgdata / "postmaster.pid").unlink(missing_ok=True)
+    for path in layout.pgdata.glob(".s.PGSQL.*"):
+        path.unlink()
+
+
 def launch(layout: Layout, bin_dir: Path, account: Account) -> None:
     """Start the server and wait until it accepts connections.
 
@@ -152,8 +163,6 @@ def launch(layout: Layout, bin_dir: Path, account: Account) -> None:
     Raises:
         LocalPostgresError: with the last lines of its log, if it does not come up.
     """
-    # PostgreSQL itself would take a number that now belongs to another program for a live server.
-    (layout.pgdata / "postmaster.pid").unlink(missing_ok=True)
     log_size_before = _log_for_appending(layout, account)
     with server_lock(layout, account) as descriptor:
         command: list[Path | str] = [

@@ -25,7 +25,7 @@ from src.local_postgres.leases import Lease, drop_lease, holders, main_lock, tak
 from src.local_postgres.locations import Layout, layout_of, prepare, write_private
 from src.local_postgres.postmaster import shut_down
 
-_CLIENTS_LEAVE_TIMEOUT_SECONDS = 2.0
+_CLIENTS_LEAVE_TIMEOUT_SECONDS = 1.0
 _STOP_FINDS_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
