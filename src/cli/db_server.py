@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def start_server() -> None:
     """Start the embedded server, and let it run until `db stop`."""
     server = start(on_progress=_report)
-    from rich.console import Console  # noqa: PLC0415  # commands load what they need
+    from rich.console import Console  # commands load what they need
 
     did = "Started" if server.started_here else "It runs already, and keeps running:"
     Console(soft_wrap=True, highlight=False, markup=False).print(
@@ -66,8 +66,8 @@ def show_status(
         since = seen.since.isoformat() if seen.since else None
         typer.echo(json.dumps(asdict(seen) | {"since": since}, default=str, indent=2))
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
     for name, value in _rows(seen):
@@ -166,7 +166,7 @@ def _embedded() -> ConnectionParameters:
 
 def _configured() -> ConnectionParameters | None:
     """Return the database that DATABASE_HOST names, None without it."""
-    from src.common.settings import get_settings  # noqa: PLC0415
+    from src.common.settings import get_settings
 
     settings = get_settings()
     if settings.database_host is None:

@@ -34,7 +34,7 @@ def major_version_of(pgdata: Path) -> int | None:
             f"is missing). Restore it from a backup, or move it away and a new, empty one is made. "
             f"Nothing was changed."
         )
-    version = (pgdata / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
+    version = (pgdata / "PG_VERSION").read_text(encoding="utf-8", errors="replace").strip()
     try:
         return int(version.split(".")[0])
     except ValueError:
