@@ -104,7 +104,7 @@ def bring_up(layout: Layout, account: Account, wishes: Wishes, report: Report) -
     else:
         facts = _facts_of_existing(layout, bin_dir, account)
     report(f"Starting PostgreSQL {binaries.version}")
-    _start(layout, bin_dir, account, facts, wishes, port)
+    _start(layout, bin_dir, account, port or facts.port, wishes.settings)
     found = find_running(layout)
     if found is None:
         raise LocalPostgresError(
@@ -193,15 +193,14 @@ def _facts_of_existing(layout: Layout, bin_dir: Path, account: Account) -> Store
     return facts
 
 
-def _start(  # noqa: PLR0913, PLR0917
+def _start(
     layout: Layout,
     bin_dir: Path,
     account: Account,
-    facts: StoredFacts,
-    wishes: Wishes,
-    port_asked_for: int | None,
+    port: int | None,
+    settings: Mapping[str, str],
 ) -> None:
-    port = port_asked_for or facts.port
+    """Start the server on `port`; without one on the usual first port, or any that is free."""
     if port is not None:
         if port_is_busy(port):
             raise LocalPostgresError(
@@ -209,12 +208,12 @@ def _start(  # noqa: PLR0913, PLR0917
                 f"in {layout.folder} cannot start. End that program, or choose another port in "
                 f"{PORT_VARIABLE}."
             )
-        write_settings(layout, bin_dir, port, wishes.settings, account)
+        write_settings(layout, bin_dir, port, settings, account)
         launch(layout, bin_dir, account)
         return
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port = FIRST_PORT if attempt == 1 and not port_is_busy(FIRST_PORT) else free_port()
-        write_settings(layout, bin_dir, port, wishes.settings, account)
+        write_settings(layout, bin_dir, port, settings, account)
         try:
             launch(layout, bin_dir, account)
         except LocalPostgresError as error:
