@@ -1,1 +1,1 @@
-"""What every FlashSlides service shares; knows nothing of HTTP, terminals or Stripe's wire format."""
+"""What every FlashSlides service shares; knows nothing of HTTP or terminals."""

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, LargeBinary, String
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.common.models.base import Base, CreatedAt, Instant, UuidPrimaryKey
+from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
 
 
 class ApiKey(Base):
@@ -13,7 +13,7 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
 
     key_id: Mapped[UuidPrimaryKey]
-    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True, info=PRIVATE)
     """SHA-256 of the key; the key has 256 random bits, so that no salt is needed."""
     last_four: Mapped[str] = mapped_column(String)
     """The key's last four characters, to tell keys apart."""

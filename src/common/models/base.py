@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from sqlalchemy import DateTime, MetaData, func, inspect
@@ -27,6 +28,10 @@ CreatedAt = Annotated[
 ]
 
 
+PRIVATE = {"private": True}
+"""The `info` of a column that nobody outside is shown."""
+
+
 class Base(DeclarativeBase):
     """What every model shares.
 
@@ -42,3 +47,14 @@ class Base(DeclarativeBase):
         state = inspect(self)
         identity = "transient" if state.identity is None else ", ".join(map(str, state.identity))
         return f"<{type(self).__name__} {identity}>"
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """The loaded columns and their values, private ones left out: what `dict(row)` gives.
+
+        FastAPI shows a row that a route returns as it is through this, as the document's
+        `GET /user/{user_id}` does; without it, it would show the password hash as well.
+        """
+        state = inspect(self)
+        for attribute in state.mapper.column_attrs:
+            if attribute.key in state.dict and not attribute.columns[0].info.get("private"):
+                yield attribute.key, state.dict[attribute.key]

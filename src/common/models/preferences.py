@@ -8,7 +8,7 @@ Three things the document relies on and plain JSONB does not give:
 - NULL and `{}` both mean "none yet".
 """
 
-from typing import Any, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 from sqlalchemy import Boolean, ColumnElement, func, null
 from sqlalchemy.dialects.postgresql import JSONB
@@ -26,7 +26,7 @@ BOOLEAN_WORDS = (
 
 
 @TrackedObject.register(list)
-class FullyTrackedList(TrackedList):  # type: ignore[misc]  # the library ships no types
+class FullyTrackedList(TrackedList):
     """The library's list, with the changing methods it does not cover."""
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
@@ -44,11 +44,11 @@ class FullyTrackedList(TrackedList):  # type: ignore[misc]  # the library ships 
         self.changed()
         super().reverse()
 
-    def __iadd__(self, values: Any) -> "FullyTrackedList":
+    def __iadd__(self, values: Any) -> Self:  # type: ignore[misc]  # list's own mismatch
         self.extend(values)
         return self
 
-    def __imul__(self, times: SupportsIndex) -> "FullyTrackedList":
+    def __imul__(self, times: SupportsIndex) -> Self:
         self.changed()
         super().__imul__(times)
         return self
@@ -59,7 +59,7 @@ class _ForgivingText(BinaryExpression[str]):
 
     inherit_cache = True
 
-    def cast(self, type_: Any) -> ColumnElement[Any]:
+    def cast(self, type_: Any) -> ColumnElement[Any]:  # type: ignore[override]
         """As `ColumnElement.cast`, except that a cast to boolean never fails."""
         cast = super().cast(type_)
         if not isinstance(to_instance(type_), Boolean):

@@ -40,7 +40,5 @@ class UnmatchedPayment(Base):
             " AND (status = 'resolved') = (actor IS NOT NULL)",
             "resolved_says_how",
         ),
-        Index(
-            "ix_unmatched_payments_open", "created_at", postgresql_where=text("status = 'open'")
-        ),
+        Index("ix_unmatched_payments_open", "created_at", postgresql_where=text("status = 'open'")),
     )

@@ -1,11 +1,12 @@
 """A person who buys and spends credits (document, "User Model")."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from src.common.models.base import Base, CreatedAt, Instant, UuidPrimaryKey
+from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
 from src.common.models.preferences import Preferences
 
 if TYPE_CHECKING:
@@ -14,11 +15,19 @@ if TYPE_CHECKING:
 MANAGED_EXTERNALLY = "managed_externally"
 """The password hash of a user whose password another system keeps."""
 
+EMAIL_LENGTH_MAX = 320
+_PLAUSIBLE_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
+
 USER_TYPES = ("admin", "member", "guest", "individual")
 UQ_USERS_EMAIL = "ix_users_email"
 UQ_USERS_EMAIL_LOWER = "uq_users_email_lower"
 EMAIL_CONSTRAINTS = frozenset({UQ_USERS_EMAIL, UQ_USERS_EMAIL_LOWER})
 CK_USERS_CREDITS_BALANCE = "ck_users_credits_balance_not_negative"
+
+
+def is_plausible_email(email: str) -> bool:
+    """Whether this could be an address; only a message that arrives proves one."""
+    return len(email) <= EMAIL_LENGTH_MAX and _PLAUSIBLE_EMAIL.fullmatch(email) is not None
 
 
 class User(Base):
@@ -30,7 +39,7 @@ class User(Base):
     user_id: Mapped[UuidPrimaryKey]
     email: Mapped[str] = mapped_column(String, unique=True, index=True)
     """As the person writes it; unique without regard to case."""
-    password_hash: Mapped[str] = mapped_column(String)
+    password_hash: Mapped[str] = mapped_column(String, info=PRIVATE)
     """`managed_externally` where another system signs people in; in no response, log or repr."""
 
     # Profile
@@ -78,7 +87,7 @@ class User(Base):
         CheckConstraint("credits_balance >= 0", "credits_balance_not_negative"),
         CheckConstraint("credits_version >= 0", "credits_version_not_negative"),
         CheckConstraint("position('@' in email) > 1", "email_has_at_sign"),
-        CheckConstraint("length(email) <= 320", "email_length"),
+        CheckConstraint(f"length(email) <= {EMAIL_LENGTH_MAX}", "email_length"),
         CheckConstraint("password_hash <> ''", "password_hash_not_empty"),
         CheckConstraint("jsonb_typeof(preferences) = 'object'", "preferences_is_object"),
         # A longer one would not fit its index, and fail with an error nobody expects.

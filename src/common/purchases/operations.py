@@ -99,9 +99,7 @@ def list_transactions(
 
 def count_open_unmatched_payments(session: Session) -> int:
     """How many payments wait for somebody to look at them."""
-    return session.scalars(
-        select(func.count()).where(UnmatchedPayment.status == "open")
-    ).one()
+    return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
 
 
 def _find_purchase(session: Session, payment: CheckoutPayment) -> Transaction | None:

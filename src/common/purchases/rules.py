@@ -58,9 +58,7 @@ class Mismatch:
     explanation: str
 
 
-def judge(
-    payment: CheckoutPayment, *, env: str, livemode: bool | None
-) -> Package | Mismatch:
+def judge(payment: CheckoutPayment, *, env: str, livemode: bool | None) -> Package | Mismatch:
     """The package this payment bought, or why it must not be credited.
 
     `env` is ours; `livemode` is what our Stripe key expects, None where no key says.

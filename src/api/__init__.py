@@ -1,0 +1,1 @@
+"""The HTTP API: a deployable unit; its code is in `src/api/src/`."""

@@ -1,0 +1,1 @@
+"""The API unit's code."""

@@ -1,0 +1,69 @@
+"""What endpoints ask for by type: the caller, the settings, the token's claims."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from src.api.src.authentication import TokenVerifier
+from src.api.src.principals import Principal, authenticate
+from src.common.accounts.api_keys import PREFIX
+from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import Forbidden, Unauthenticated
+from src.common.settings import Settings
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="A user's token (Supabase JWT, ES256) or a service's API key (`fsk_…`).",
+)
+
+
+def _verifier(request: Request) -> TokenVerifier:
+    verifier: TokenVerifier = request.app.state.verifier
+    return verifier
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _token(
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    if credentials is None:
+        raise Unauthenticated(
+            "Send a bearer token: `Authorization: Bearer …`", "AUTHENTICATION_FAILURE"
+        )
+    return credentials.credentials
+
+
+Verifier = Annotated[TokenVerifier, Depends(_verifier)]
+SettingsOf = Annotated[Settings, Depends(_settings)]
+BearerToken = Annotated[str, Depends(_token)]
+
+
+async def _principal(token: BearerToken, verifier: Verifier) -> Principal:
+    return await run_in_async_database_transaction(
+        lambda session: authenticate(session, verifier, token)
+    )
+
+
+async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+    if principal.user_id is None:
+        raise Forbidden("This needs a user's own token", "FORBIDDEN")
+    return principal
+
+
+def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
+    if token.startswith(PREFIX):
+        raise Forbidden("This needs a user's own token", "FORBIDDEN")
+    return verifier.verify(token)
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+"""Whoever asks: a user or a service."""
+CallingUser = Annotated[Principal, Depends(_user_principal)]
+"""The user who asks; services are refused."""
+Claims = Annotated[dict[str, Any], Depends(_claims)]
+"""A genuine user token's claims, whether or not the user has a row yet."""

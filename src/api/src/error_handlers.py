@@ -1,0 +1,86 @@
+"""The HTTP edge of every error: kind to status, one body, `Retry-After` where it helps."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from src.api.src.errors import STATUS_BY_KIND
+from src.api.src.request_context import current_request_id
+from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, Unavailable
+
+logger = structlog.get_logger(__name__)
+
+_ERROR_TYPE_BY_STATUS = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every error of `app` the one body, the framework's own included."""
+    app.add_exception_handler(ExceptionWithErrorType, _domain_error)
+    app.add_exception_handler(PoolTimeoutError, _pool_exhausted)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+def _answer(
+    status: int,
+    error_type: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+    **details: Any,
+) -> JSONResponse:
+    detail = {
+        "error_type": error_type,
+        "message": message,
+        "request_id": current_request_id(),
+        **details,
+    }
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)
+
+
+async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ExceptionWithErrorType)  # noqa: S101  registered for it
+    status = STATUS_BY_KIND[error.kind]
+    headers: dict[str, str] = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+        logger.warning("Unavailable", error_type=error.error_type, reason=error.message)
+    if status == STATUS_BY_KIND[error.kind.UNAUTHENTICATED]:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(status, error.error_type, error.message, headers, **error.details)
+
+
+async def _pool_exhausted(request: Request, _error: Exception) -> JSONResponse:
+    return await _domain_error(request, DatabaseBusy("All database connections are in use"))
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
+    # Only where and what, never the input: it may be a secret or personal data.
+    problems = [
+        {"field": ".".join(str(part) for part in problem["loc"]), "message": problem["msg"]}
+        for problem in error.errors()
+    ]
+    summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
+    return _answer(422, "VALIDATION_ERROR", summary or "Invalid request", errors=problems)
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for it
+    error_type = _ERROR_TYPE_BY_STATUS.get(error.status_code, "BAD_REQUEST")
+    headers = dict(error.headers or {})
+    return _answer(error.status_code, error_type, str(error.detail), headers)
+
+
+async def _unexpected_error(_request: Request, error: Exception) -> JSONResponse:
+    logger.error("Unexpected error", error=type(error).__name__)
+    return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side")

@@ -1,0 +1,91 @@
+"""Every error of the API: its status and what it means; the body all of them wear.
+
+DESIGN §6 has the list; a test compares it with what the endpoints answer and document.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from src.common.exceptions import ErrorKind
+
+STATUS_BY_KIND = {
+    ErrorKind.BAD_REQUEST: 400,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.CONFLICT: 409,
+    ErrorKind.INVALID: 422,
+    ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.MISCONFIGURED: 500,
+}
+
+ERRORS: dict[str, tuple[int, str]] = {
+    "WEBHOOK_SIGNATURE_INVALID": (400, "The body is not signed by Stripe with one of our secrets"),
+    "WEBHOOK_PAYLOAD_INVALID": (400, "The signed body is no Stripe event"),
+    "AUTHENTICATION_FAILURE": (401, "No bearer token, or one of a kind we do not know"),
+    "AUTH_TOKEN_EXPIRED": (401, "The token has expired"),
+    "AUTH_TOKEN_INVALID": (401, "The token was not issued to us by someone we trust"),
+    "FORBIDDEN": (403, "The token may not do this"),
+    "USER_INACTIVE": (403, "The account is deactivated"),
+    "USER_NOT_FOUND": (404, "No such user"),
+    "NOT_FOUND": (404, "No such endpoint"),
+    "METHOD_NOT_ALLOWED": (405, "The endpoint does not take this method"),
+    "EMAIL_TAKEN": (409, "Another account has this e-mail"),
+    "PAYLOAD_TOO_LARGE": (413, "The body is larger than we read"),
+    "VALIDATION_ERROR": (422, "A field is missing or wrong; `errors` names it"),
+    "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
+    "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
+    "NOT_READY": (503, "The service cannot take requests yet"),
+    "WEBHOOK_NOT_CONFIGURED": (503, "No webhook secret is set; nothing is accepted unsigned"),
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error_type: str
+    message: str
+    request_id: str | None
+
+
+class ErrorBody(BaseModel):
+    """The one body every error wears."""
+
+    detail: ErrorDetail
+
+
+def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an endpoint that may answer these errors."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for error_type in error_types:
+        status, meaning = ERRORS[error_type]
+        response = by_status.setdefault(
+            status,
+            {
+                "model": ErrorBody,
+                "description": "",
+                "content": {"application/json": {"examples": {}}},
+            },
+        )
+        response["description"] = "; ".join(
+            filter(None, [response["description"], f"`{error_type}`: {meaning}"])
+        )
+        response["content"]["application/json"]["examples"][error_type] = {
+            "value": {"detail": {"error_type": error_type, "message": meaning, "request_id": "…"}}
+        }
+    return by_status
+
+
+EVERYWHERE = ("PAYLOAD_TOO_LARGE", "VALIDATION_ERROR", "INTERNAL_ERROR", "DATABASE_BUSY")
+"""What any endpoint that reads a request and the database may answer."""
+AUTHENTICATED = (
+    "AUTHENTICATION_FAILURE",
+    "AUTH_TOKEN_EXPIRED",
+    "AUTH_TOKEN_INVALID",
+    "FORBIDDEN",
+    "USER_INACTIVE",
+)
+"""What any endpoint with a bearer token may answer besides."""

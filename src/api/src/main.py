@@ -1,0 +1,58 @@
+"""The application: `create_app()`, its lifespan, and `app` for a server to import."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from src.api.src.authentication import build_verifier
+from src.api.src.error_handlers import install_error_handlers
+from src.api.src.request_context import RequestContextMiddleware
+from src.api.src.routes import health, users, webhooks
+from src.common.async_database import dispose_async_db, init_async_db
+from src.common.database import dispose_db, init_db
+from src.common.migrations import head_revision
+from src.common.observability import configure_logging
+from src.common.settings import get_settings
+
+API_PREFIX = "/api/v1"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Check settings and database before the first request; close the pools after the last.
+
+    The document does this in `@app.on_event("startup")`, which FastAPI has deprecated.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    app.state.settings = settings
+    app.state.verifier = build_verifier(settings)
+    app.state.head_revision = head_revision()
+    try:
+        init_db()
+        await init_async_db()
+        yield
+    finally:
+        dispose_db()
+        await dispose_async_db()
+
+
+def create_app() -> FastAPI:
+    """The whole API, configured by the settings of this process."""
+    app = FastAPI(
+        title="FlashSlides AI",
+        summary="Users, Stripe purchases and prepaid credits",
+        version="0.1.0",
+        lifespan=lifespan,
+        max_body_size=get_settings().api_max_body_bytes,
+    )
+    install_error_handlers(app)
+    app.add_middleware(RequestContextMiddleware)
+    app.include_router(health.router)
+    app.include_router(users.router, prefix=API_PREFIX)
+    app.include_router(webhooks.router, prefix=API_PREFIX)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,67 @@
+"""Who is asking, and what they may do: a user by token, a service by key (DESIGN §6)."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from src.api.src.authentication import TokenVerifier
+from src.common.accounts.api_keys import PREFIX, Scope, find_valid_api_key
+from src.common.accounts.operations import get_user
+from src.common.exceptions import Forbidden, Unauthenticated
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody who has proved who they are."""
+
+    actor: str
+    """`user:` or `key:` and an id or service name; what the books and logs call them."""
+    user_id: uuid.UUID | None
+    """The user, where a user asks."""
+    scopes: frozenset[Scope]
+
+    def require(self, scope: Scope) -> None:
+        """Raise unless this principal has `scope`.
+
+        Raises:
+            Forbidden: FORBIDDEN.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(f"This needs the scope {scope}", "FORBIDDEN")
+
+    def require_own_or(self, scope: Scope, user_id: uuid.UUID) -> None:
+        """Raise unless `user_id` is this principal's own or `scope` opens others'.
+
+        Decided before any look-up of that user, so the answer does not tell whether they exist.
+
+        Raises:
+            Forbidden: FORBIDDEN.
+        """
+        if self.user_id != user_id and scope not in self.scopes:
+            raise Forbidden("This token reaches its own user only", "FORBIDDEN")
+
+
+def authenticate(session: Session, verifier: TokenVerifier, token: str) -> Principal:
+    """The principal a bearer token proves.
+
+    Raises:
+        Unauthenticated: AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID.
+        NotFound: USER_NOT_FOUND, a genuine token whose user has not signed in here yet.
+        Forbidden: USER_INACTIVE.
+    """
+    if token.startswith(PREFIX):
+        return _service(session, token)
+    user = get_user(session, uuid.UUID(verifier.verify(token)["sub"]))
+    if not user.is_active:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    scopes = frozenset(Scope) if user.user_type == "admin" else frozenset[Scope]()
+    return Principal(f"user:{user.user_id}", user.user_id, scopes)
+
+
+def _service(session: Session, key: str) -> Principal:
+    record = find_valid_api_key(session, key)
+    if record is None:
+        raise Unauthenticated("The API key is unknown, revoked or expired", "AUTH_TOKEN_INVALID")
+    known = frozenset(scope for scope in Scope if scope in record.scopes)
+    return Principal(f"key:{record.service_name}", None, known)

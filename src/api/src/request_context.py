@@ -1,0 +1,61 @@
+"""A request id for every request: in the logs, in the answer, in every error's body.
+
+A pure ASGI middleware, because a context variable set here must reach the endpoint's own task.
+"""
+
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = b"x-request-id"
+_ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+logger = structlog.get_logger("flashslides.access")
+
+
+def current_request_id() -> str | None:
+    """The id of the request being served, or None outside one."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return str(found) if found else None
+
+
+class RequestContextMiddleware:
+    """Take the caller's `X-Request-ID` if it is harmless, else make one; log one line a request."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self.app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(HEADER, b"")
+        request_id = given if _ACCEPTED.fullmatch(given) else uuid.uuid4().hex.encode()
+        status = 500
+        started = time.perf_counter()
+
+        async def send_with_id(message: "Message") -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (HEADER, request_id)]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            try:
+                await self.app(scope, receive, send_with_id)
+            finally:
+                logger.info(
+                    "Request",
+                    method=scope["method"],
+                    path=scope["path"],  # never the query: it may hold anything
+                    status=status,
+                    duration_ms=round((time.perf_counter() - started) * 1_000, 1),
+                )

@@ -1,0 +1,66 @@
+"""Is the process alive, can it serve, and what does it measure?"""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.orm import Session
+
+from src.api.src import metrics
+from src.api.src.errors import error_responses
+from src.api.src.schemas.health import LivenessOut, ReadinessOut
+from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import DatabaseBusy, Unavailable
+from src.common.migrations import current_revision
+from src.common.purchases.operations import count_open_unmatched_payments
+
+router = APIRouter(tags=["operations"])
+
+READINESS_TIMEOUT_SECONDS = 2
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> LivenessOut:
+    """Answer as long as the process can; touches nothing."""
+    return LivenessOut(status="alive")
+
+
+@router.get(
+    "/readyz",
+    summary="Can requests be served?",
+    responses=error_responses("INTERNAL_ERROR", "DATABASE_BUSY", "NOT_READY"),
+)
+async def readyz(request: Request) -> ReadinessOut:
+    """Answer 200 when the database answers and is migrated to what this code expects."""
+
+    def work(session: Session) -> str | None:
+        return current_revision(session.connection())
+
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
+            found = await run_in_async_database_transaction(work)
+    except TimeoutError:
+        raise DatabaseBusy("The database did not answer in time") from None
+    expected: str = request.app.state.head_revision
+    if found != expected:
+        raise Unavailable(
+            f"The database is at revision {found}, this release expects {expected}: "
+            "run `flashslides db upgrade`",
+            "NOT_READY",
+        )
+    return ReadinessOut(status="ready", revision=expected)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+async def read_metrics() -> PlainTextResponse:
+    """Pools, webhooks and unmatched payments; answers also while the database does not."""
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
+            metrics.UNMATCHED_PAYMENTS.set(
+                await run_in_async_database_transaction(count_open_unmatched_payments)
+            )
+        metrics.DATABASE_UP.set(1)
+    except (DatabaseBusy, TimeoutError):
+        metrics.DATABASE_UP.set(0)
+    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,88 @@
+"""Users: sign-in, profile, purchases."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
+
+from src.api.src.authentication import identity_of
+from src.api.src.dependencies import Caller, CallingUser, Claims
+from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.schemas.users import ProfileIn, SignInOut, TransactionPage, UserOut
+from src.common.accounts import operations as accounts
+from src.common.accounts.api_keys import Scope
+from src.common.async_database import run_in_async_database_transaction
+from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from src.common.purchases import operations as purchases
+
+router = APIRouter(tags=["users"])
+
+
+@router.get(
+    "/user/{user_id}",
+    summary="One user",
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
+)
+async def get_user(user_id: uuid.UUID, caller: Caller) -> UserOut:
+    """The user's profile and balance; one's own, or any with the scope `users:read`."""
+    caller.require_own_or(Scope.USERS_READ, user_id)
+    user = await run_in_async_database_transaction(
+        lambda session: accounts.get_user(session, user_id)
+    )
+    return UserOut.model_validate(user)
+
+
+@router.get(
+    "/user/{user_id}/transactions",
+    summary="One user's purchases",
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
+)
+async def list_transactions(
+    user_id: uuid.UUID,
+    caller: Caller,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT,
+) -> TransactionPage:
+    """Newest first, a page at a time; one's own, or any with the scope `users:read`."""
+    caller.require_own_or(Scope.USERS_READ, user_id)
+
+    def work(session: Session) -> TransactionPage:
+        accounts.get_user(session, user_id)
+        page = purchases.list_transactions(session, user_id, cursor=cursor, limit=limit)
+        return TransactionPage.model_validate(page)
+
+    return await run_in_async_database_transaction(work)
+
+
+@router.post(
+    "/authenticate-jwt",
+    summary="Sign in with a Supabase token",
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "EMAIL_TAKEN"),
+)
+async def authenticate_jwt(claims: Claims) -> SignInOut:
+    """Make the user at first sight, note the sign-in, follow a changed e-mail."""
+    identity = identity_of(claims)
+    sign_in = await run_in_async_database_transaction(
+        lambda session: accounts.sign_in(session, identity)
+    )
+    return SignInOut(
+        internal_id=sign_in.user.user_id,
+        status="created" if sign_in.is_new else "authenticated",
+        is_new_user=sign_in.is_new,
+    )
+
+
+@router.patch(
+    "/update_profile",
+    summary="Change one's own profile",
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
+)
+async def update_profile(caller: CallingUser, profile: ProfileIn) -> UserOut:
+    """Change what the body names; what it leaves out stays, null clears."""
+    assert caller.user_id is not None  # noqa: S101  CallingUser says so
+    user_id, changes = caller.user_id, profile.model_dump(exclude_unset=True)
+    user = await run_in_async_database_transaction(
+        lambda session: accounts.update_profile(session, user_id, changes)
+    )
+    return UserOut.model_validate(user)

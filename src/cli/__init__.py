@@ -1,0 +1,1 @@
+"""The command `flashslides`: thin commands over the operations the API uses too."""

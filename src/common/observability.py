@@ -1,0 +1,51 @@
+"""Logs: one JSON object a line in production, readable lines at a terminal.
+
+`logger.warning("Duplicate transaction", session_id=…)` is the style: a constant sentence, then
+fields. No secret and no personal data goes into a field; ids do.
+"""
+
+import logging
+import sys
+
+import structlog
+
+from src.common.settings import Settings
+
+_NOISY_LOGGERS = ("sqlalchemy_json", "httpx", "httpcore", "botocore", "urllib3", "asyncio")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up structlog, and have the standard library's loggers (uvicorn, Alembic) follow it."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    readable = settings.is_local or sys.stderr.isatty()
+    final: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if readable
+        # show_locals would write out whatever was in a failing function's variables
+        else [
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
+    for name in _NOISY_LOGGERS:  # at DEBUG these print values that may be personal data
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )

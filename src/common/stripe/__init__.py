@@ -1,0 +1,1 @@
+"""The one place that knows Stripe: its signatures, its wire format, the inbox of its events."""

@@ -1,0 +1,13 @@
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+class TrackedObject:
+    def changed(self, message: str | None = ..., *args: object) -> None: ...
+    @classmethod
+    def register(cls, origin_type: type[Any]) -> Callable[[type[T]], type[T]]: ...
+    @classmethod
+    def convert(cls, obj: object, parent: object) -> Any: ...
+
+class TrackedList(TrackedObject, list[Any]): ...
