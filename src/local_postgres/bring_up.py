@@ -89,7 +89,6 @@ def bring_up(layout: Layout, account: Account, wishes: Wishes, report: Report) -
     port = _port_asked_for(wishes)
     major = major_version_of(layout.pgdata)
     if major is None:
-        _refuse_if_data_was_moved(layout)
         binaries = binaries_for_new_data()
     else:
         binaries = binaries_of_major(major, layout.pgdata)
@@ -166,14 +165,6 @@ def _running_server(
         pid=found.pid_file.pid,
         bin_dir=binaries.bin_dir,
     )
-
-
-def _refuse_if_data_was_moved(layout: Layout) -> None:
-    if has_living_processes(layout):
-        raise LocalPostgresError(
-            f"{layout.pgdata} is gone, but processes of its database server still run. Put it back "
-            f"and stop the server, or end them (they hold {layout.server_lock})."
-        )
 
 
 def _create(layout: Layout, bin_dir: Path, binaries: Binaries, account: Account) -> StoredFacts:

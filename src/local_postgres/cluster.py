@@ -10,6 +10,7 @@ from pathlib import Path
 from src.local_postgres.accounts import Account, run_as
 from src.local_postgres.connection import HOST, SUPERUSER
 from src.local_postgres.errors import LocalPostgresError
+from src.local_postgres.leases import server_lock
 from src.local_postgres.locations import Layout, write_private
 
 _SCRATCH_PREFIX = "pgdata.new-"
@@ -47,29 +48,32 @@ def major_version_of(pgdata: Path) -> int | None:
 def create(layout: Layout, bin_dir: Path, major: int, password: str, account: Account) -> None:
     """Make `pgdata` with initdb in a scratch folder and rename it when it is complete.
 
-    An interrupted attempt leaves at most a scratch folder, which the next one removes.
+    An interrupted attempt leaves at most a scratch folder, which the next one removes. An initdb
+    that outlives us holds the server's lock, so the next attempt waits for its end.
 
     Raises:
         LocalPostgresError: with initdb's own words, if it fails.
     """
-    for leftover in layout.folder.glob(f"{_SCRATCH_PREFIX}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(dir=layout.folder, prefix=_SCRATCH_PREFIX))
-    try:
-        account.own(scratch)
-        pgdata, password_file = scratch / "pgdata", scratch / "password"
-        write_private(password_file, password + "\n", account)
-        result = run_as(account, _initdb_command(bin_dir, major, pgdata, password_file))
-        if result.returncode != 0:
-            raise LocalPostgresError(
-                f"A new database could not be made in {layout.folder}; initdb said: "
-                f"{result.stderr.strip() or result.stdout.strip()}"
-            )
-        _include_own_settings(pgdata, layout.own_settings.name, account)
-        pgdata.rename(layout.pgdata)
-        _make_durable(layout.folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with server_lock(layout, account) as lock:
+        for leftover in layout.folder.glob(f"{_SCRATCH_PREFIX}*"):
+            shutil.rmtree(leftover)
+        scratch = Path(tempfile.mkdtemp(dir=layout.folder, prefix=_SCRATCH_PREFIX))
+        try:
+            account.own(scratch)
+            pgdata, password_file = scratch / "pgdata", scratch / "password"
+            write_private(password_file, password + "\n", account)
+            command = _initdb_command(bin_dir, major, pgdata, password_file)
+            result = run_as(account, command, kept_descriptors=[lock])
+            if result.returncode != 0:
+                raise LocalPostgresError(
+                    f"A new database could not be made in {layout.folder}; initdb said: "
+                    f"{result.stderr.strip() or result.stdout.strip()}"
+                )
+            _include_own_settings(pgdata, layout.own_settings.name, account)
+            pgdata.rename(layout.pgdata)
+            _make_durable(layout.folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def set_password(layout: Layout, bin_dir: Path, password: str, account: Account) -> None:
@@ -79,11 +83,13 @@ def set_password(layout: Layout, bin_dir: Path, password: str, account: Account)
         LocalPostgresError: with the server's own words, if it fails.
     """
     statement = f"ALTER ROLE {SUPERUSER} PASSWORD '{password}';\n"  # URL-safe characters only
-    result = run_as(
-        account,
-        [bin_dir / "postgres", "--single", "-j", "-D", layout.pgdata, "postgres"],
-        stdin_text=statement,
-    )
+    with server_lock(layout, account) as lock:
+        result = run_as(
+            account,
+            [bin_dir / "postgres", "--single", "-j", "-D", layout.pgdata, "postgres"],
+            stdin_text=statement,
+            kept_descriptors=[lock],
+        )
     if result.returncode != 0 or "ERROR:" in result.stderr:
         raise LocalPostgresError(
             f"{layout.connection} is missing and a new password could not be set; the server said: "

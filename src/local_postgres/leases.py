@@ -17,7 +17,8 @@ from src.local_postgres.accounts import Account
 from src.local_postgres.errors import LocalPostgresError
 from src.local_postgres.locations import Layout, make_private_folder
 
-_LOCK_TIMEOUT_SECONDS = 180.0
+_MAIN_LOCK_TIMEOUT_SECONDS = 180.0
+_SERVER_LOCK_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _OWNER_ONLY = 0o600
 
@@ -46,6 +47,7 @@ def main_lock(layout: Layout, account: Account, report: Callable[[str], None]) -
                 f"Another process has been starting or stopping the server in {layout.folder} for "
                 f"minutes. See whether it hangs (it holds {layout.main_lock}), end it, and try "
                 f"again.",
+                _MAIN_LOCK_TIMEOUT_SECONDS,
             )
         yield
     finally:
@@ -95,7 +97,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def server_lock(layout: Layout, account: Account) -> Generator[int]:
-    """Lock the server's lock for the processes started within the block.
+    """Lock the server's lock for the processes that work on `pgdata`, started within the block.
 
     Closing our descriptor leaves the lock with those that inherited it.
 
@@ -108,6 +110,7 @@ def server_lock(layout: Layout, account: Account) -> Generator[int]:
             descriptor,
             f"Processes of an earlier database server in {layout.folder} still run. End them "
             f"(they hold {layout.server_lock}), and try again.",
+            _SERVER_LOCK_TIMEOUT_SECONDS,
         )
         yield descriptor
     finally:
@@ -132,8 +135,8 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _lock(descriptor: int, complaint: str) -> None:
-    deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
+def _lock(descriptor: int, complaint: str, timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
     while not _try_lock(descriptor):
         if time.monotonic() > deadline:
             raise LocalPostgresError(complaint)

@@ -139,7 +139,7 @@ def status(folder: Path | None = None) -> ServerStatus:
         major = major_version_of(layout.pgdata)
         return ServerStatus(
             folder=layout.folder,
-            running=seen is not None,
+            running=seen is not None and major is not None,  # else initdb is at work
             pid=found.pid_file.pid if found else None,
             version=found.answer.version if found else str(major) if major else None,
             port=found.parameters.port if found else stored.port if stored else None,

@@ -232,9 +232,10 @@ def test_without_any_programs_the_sentence_says_what_to_install(
 
 
 def test_data_moved_away_under_a_running_server_is_no_reason_to_start_another(
-    folder: Path,
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old server still writes to it; two of them must not share the lock."""
+    monkeypatch.setattr("src.local_postgres.leases._SERVER_LOCK_TIMEOUT_SECONDS", 0.1)
     with running_server(folder):
         (folder / "pgdata").rename(folder / "elsewhere")
         try:
