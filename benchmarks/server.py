@@ -1,0 +1,123 @@
+"""A durable PostgreSQL of the benchmark's own, in a folder that goes with it, on loopback only."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from src.common.settings import get_settings
+from src.local_postgres import ConnectionParameters, RunningServer, running_server, status, stop
+
+SERVER_SETTINGS = {
+    # What must hold for the figures to mean anything; read back and printed.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    # Everything fits into memory, and no checkpoint falls into one contestant's turn.
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "1h",
+}
+SHOWN = (*SERVER_SETTINGS, "data_checksums", "wal_sync_method")
+DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
+QUICK_SERVER_SETTINGS = SERVER_SETTINGS | {"shared_buffers": "128MB", "max_wal_size": "1GB"}
+
+# The pool as the document has it; nothing of the caller's configuration reaches a figure.
+_ENGINE_SETTINGS = {
+    "ENV": "local",
+    "DATABASE_ASYNC_POOL_SIZE": "20",
+    "DATABASE_ASYNC_MAX_OVERFLOW": "10",
+    "DATABASE_ASYNC_POOL_PRE_PING": "false",
+    "DATABASE_POOLER": "none",
+}
+_VOLATILE_FILE_SYSTEMS = {"tmpfs", "ramfs"}
+
+
+class UnusableFolder(Exception):
+    """The data would lie where a flush costs nothing; the message says what to do."""
+
+
+@contextmanager
+def temporary_server(
+    folder: Path, server_settings: dict[str, str], report: Callable[[str], None]
+) -> Generator[RunningServer]:
+    """Start a server on new data below `folder`, and point this process's settings at it.
+
+    However the block ends, the server is stopped and its data removed.
+    """
+    parent = Path(tempfile.mkdtemp(prefix="flashslides-benchmark-", dir=folder))
+    parent.chmod(0o755)  # root's server runs under another account
+    data = parent / "data"
+    try:
+        with running_server(data, settings=server_settings, on_progress=report) as server:
+            _point_process_to(server.connection)
+            yield server
+    finally:
+        if status(data).running:  # the block failed and left a connection open
+            stop(data, force=True)
+        shutil.rmtree(parent)
+
+
+def connect(connection: ConnectionParameters) -> psycopg.Connection:
+    """Open a connection beside the contestants', each statement its own database transaction."""
+    return psycopg.connect(
+        host=connection.host,
+        port=connection.port,
+        user=connection.user,
+        password=connection.password,
+        dbname=connection.database,
+        autocommit=True,
+    )
+
+
+def shown_settings(connection: ConnectionParameters) -> dict[str, str]:
+    """Return what the server itself says of the settings that matter."""
+    with connect(connection) as admin:
+        rows = admin.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(SHOWN)]
+        ).fetchall()
+    return dict(rows)
+
+
+def file_system_of(folder: Path) -> str:
+    """Return the type of the file system a folder lies on, as Linux names it."""
+    mounts = [
+        line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    ]
+    types = {Path(point): type_ for _, point, type_, *_ in mounts}
+    resolved = folder.resolve()
+    return next(
+        (types[place] for place in (resolved, *resolved.parents) if place in types), "unknown"
+    )
+
+
+def refuse_volatile(folder: Path) -> None:
+    """Refuse a folder whose file system keeps nothing.
+
+    Raises:
+        UnusableFolder: if it lies in memory.
+    """
+    file_system = file_system_of(folder)
+    if file_system in _VOLATILE_FILE_SYSTEMS:
+        raise UnusableFolder(
+            f"{folder} lies in memory ({file_system}), where a commit costs no flush and no figure "
+            "means anything. Name a folder on a disk with --folder."
+        )
+
+
+def _point_process_to(connection: ConnectionParameters) -> None:
+    for name in list(os.environ):
+        if name.startswith("DATABASE_"):
+            del os.environ[name]
+    os.environ |= _ENGINE_SETTINGS | {
+        "DATABASE_HOST": connection.host,
+        "DATABASE_PORT": str(connection.port),
+        "DATABASE_NAME": connection.database,
+        "DATABASE_USER": connection.user,
+        "DATABASE_PASSWORD": connection.password,
+    }
+    get_settings.cache_clear()
