@@ -4,12 +4,13 @@ Where `DATABASE_HOST` is not set the embedded server is started for the run, as 
 does. Tests hand in a connection (`config.attributes["connection"]`).
 """
 
-import logging
+import sys
 from contextlib import ExitStack
 from typing import Any
 
 import alembic_postgresql_enum  # noqa: F401  makes autogenerate see enum changes
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection, NullPool, create_engine
 
 from src.common.engines import database_url
@@ -27,11 +28,17 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
     return False
 
 
+def report(*, step: MigrationInfo, **_others: object) -> None:
+    """Say which migration was applied; on stderr, whoever runs Alembic."""
+    sys.stderr.write(f"Migrated: {step}\n")
+
+
 OPTIONS: dict[str, Any] = {
     "target_metadata": Base.metadata,
     "compare_server_default": True,
     "transaction_per_migration": True,
     "render_item": render_type,
+    "on_version_apply": report,
 }
 
 
@@ -70,10 +77,6 @@ def write_sql() -> None:
     with context.begin_transaction():
         context.run_migrations()
 
-
-if context.config.cmd_opts is not None:  # the plain command: say what is being done
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("alembic").setLevel(logging.INFO)
 
 given = context.config.attributes.get("connection")
 if context.is_offline_mode():

@@ -4,7 +4,6 @@ The migrations themselves are in `alembic/`; plain `alembic` commands work from 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from alembic import command, context, op
@@ -13,9 +12,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 logger = structlog.get_logger(__name__)
 
@@ -36,12 +32,9 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def upgrade_to_head(report: "Callable[[str], None] | None" = None) -> None:
+def upgrade_to_head() -> None:
     """Bring the database to the newest revision; two processes at once migrate it once."""
-    config = alembic_config()
-    if report is not None:
-        config.print_stdout = lambda text_, *_: report(text_)  # type: ignore[method-assign]
-    command.upgrade(config, "head")
+    command.upgrade(alembic_config(), "head")
 
 
 def head_revision() -> str:

@@ -11,7 +11,12 @@ import structlog
 
 from src.common.settings import Settings
 
-_NOISY_LOGGERS = ("sqlalchemy_json", "httpx", "httpcore", "botocore", "urllib3", "asyncio")
+# At DEBUG some of these print values that may be personal data; Alembic's progress is reported by
+# alembic/env.py instead.
+_NOISY_LOGGERS = (
+    *("alembic.runtime.migration", "asyncio", "botocore", "httpcore", "httpx"),
+    *("sqlalchemy_json", "urllib3"),
+)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -41,7 +46,7 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
-    for name in _NOISY_LOGGERS:  # at DEBUG these print values that may be personal data
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

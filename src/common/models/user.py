@@ -1,6 +1,7 @@
 """A person who buys and spends credits (document, "User Model")."""
 
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, text
@@ -18,11 +19,19 @@ MANAGED_EXTERNALLY = "managed_externally"
 EMAIL_LENGTH_MAX = 320
 _PLAUSIBLE_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
 
-USER_TYPES = ("admin", "member", "guest", "individual")
 UQ_USERS_EMAIL = "ix_users_email"
 UQ_USERS_EMAIL_LOWER = "uq_users_email_lower"
 EMAIL_CONSTRAINTS = frozenset({UQ_USERS_EMAIL, UQ_USERS_EMAIL_LOWER})
 CK_USERS_CREDITS_BALANCE = "ck_users_credits_balance_not_negative"
+
+
+class UserType(StrEnum):
+    """What a user is; `admin` reaches every user and has every scope."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    GUEST = "guest"
+    INDIVIDUAL = "individual"
 
 
 def is_plausible_email(email: str) -> bool:
@@ -65,7 +74,9 @@ class User(Base):
     timezone: Mapped[str | None] = mapped_column(String)
     language_preference: Mapped[str | None] = mapped_column(String)
     user_type: Mapped[str] = mapped_column(
-        Enum(*USER_TYPES, name="user_type"),  # the document's is anonymous; PostgreSQL wants a name
+        Enum(
+            *map(str, UserType), name="user_type"
+        ),  # the document's is anonymous; PostgreSQL wants a name
         default="individual",
         server_default=text("'individual'"),
     )

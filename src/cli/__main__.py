@@ -1,0 +1,5 @@
+"""`python -m src.cli`: the command without its console script."""
+
+from src.cli.main import main
+
+main()

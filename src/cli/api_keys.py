@@ -1,0 +1,78 @@
+"""`flashslides api-key …`: keys of other services."""
+
+import datetime as dt
+import uuid
+from typing import Annotated
+
+import typer
+
+from src.cli.output import AsJson, print_record, print_rows
+from src.cli.reach import run_operation
+from src.common.accounts import api_keys
+from src.common.settings import get_settings
+
+app = typer.Typer(help="API keys of services: create, revoke, list.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    *,
+    scopes: Annotated[
+        str, typer.Option(help=f"Separated by commas, of: {', '.join(api_keys.Scope)}.")
+    ],
+    service: Annotated[
+        str, typer.Option(help="Who calls with it; stays the same when the key is rotated.")
+    ] = "default",
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, help="When it ends; never, if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key and print it, once: only its hash is kept."""
+    expires_at = (
+        dt.datetime.now(dt.UTC) + dt.timedelta(days=expires_in_days) if expires_in_days else None
+    )
+    issued = run_operation(
+        get_settings(),
+        lambda session: api_keys.create_api_key(
+            session,
+            service_name=service,
+            scopes=[scope.strip() for scope in scopes.split(",") if scope.strip()],
+            expires_at=expires_at,
+        ),
+    )
+    shown = {
+        "key_id": issued.record.key_id,
+        "key": issued.key,
+        "scopes": issued.record.scopes if as_json else ", ".join(issued.record.scopes),
+        "expires_at": expires_at.isoformat() if expires_at else None,
+    }
+    print_record(shown, as_json=as_json)
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[uuid.UUID, typer.Argument(help="The key's id, from `api-key list`.")],
+) -> None:
+    """End a key now."""
+    record = run_operation(get_settings(), lambda session: api_keys.revoke_api_key(session, key_id))
+    typer.echo(f"Revoked the key …{record.last_four} of {record.service_name}.")
+
+
+@app.command("list")
+def list_keys(*, as_json: AsJson = False) -> None:
+    """List all keys, newest first; never the keys themselves."""
+    records = run_operation(get_settings(), api_keys.list_api_keys)
+    rows = [
+        {
+            "key_id": record.key_id,
+            "service": record.service_name,
+            "last_four": record.last_four,
+            "scopes": record.scopes if as_json else ", ".join(record.scopes),
+            "created_at": record.created_at,
+            "expires_at": record.expires_at,
+            "revoked_at": record.revoked_at,
+        }
+        for record in records
+    ]
+    print_rows(rows, as_json=as_json, empty="There are no API keys yet.")

@@ -1,0 +1,66 @@
+"""`flashslides db upgrade|downgrade|current|history|check`: Alembic, wherever one stands."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from src.common.migrations import alembic_config
+
+Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the `db` group."""
+    app.command("upgrade")(upgrade)
+    app.command("downgrade", context_settings={"ignore_unknown_options": True})(downgrade)
+    app.command("current")(current)
+    app.command("history")(history)
+    app.command("check")(check)
+
+
+def upgrade(revision: Revision = "head") -> None:
+    """Bring the database to a revision, by default the newest."""
+    _run(lambda config: command.upgrade(config, revision))
+
+
+def downgrade(
+    revision: Revision,
+    *,
+    allow_data_loss: Annotated[
+        bool,
+        typer.Option("--allow-data-loss", help="Drop tables even where they hold rows."),
+    ] = False,
+) -> None:
+    """Take the database back to a revision; refuses to drop users' or payments' rows."""
+    options = ["allow-data-loss=true"] if allow_data_loss else []
+    _run(lambda config: command.downgrade(config, revision), *options)
+
+
+def current() -> None:
+    """Print the revision the database is at."""
+    _run(command.current)
+
+
+def history() -> None:
+    """Print all revisions, newest first."""
+    _run(command.history)
+
+
+def check() -> None:
+    """Compare the models with the database; fail where a migration is missing."""
+    _run(command.check)
+
+
+def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
+    config = alembic_config()
+    config.cmd_opts = Namespace(x=list(x_options))
+    try:
+        alembic_command(config)
+    except CommandError as error:
+        typer.echo(f"flashslides: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,79 @@
+"""The command `flashslides`: its groups of commands, and how errors leave it.
+
+Exit codes: 0 done; 1 failed; 2 wrong use or bad input; 3 not found; 4 conflict; 75 try again later
+(EX_TEMPFAIL); 78 wrong configuration (EX_CONFIG). Results go to stdout, everything else to stderr.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from src.cli import api_keys, db_migrations, db_server, serve, stripe, users
+from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
+from src.common.observability import configure_logging
+from src.common.settings import get_settings
+from src.local_postgres import LocalPostgresError
+
+EXIT_CODE_BY_KIND = {
+    ErrorKind.INVALID: 2,
+    ErrorKind.BAD_REQUEST: 2,
+    ErrorKind.NOT_FOUND: 3,
+    ErrorKind.CONFLICT: 4,
+    ErrorKind.UNAVAILABLE: 75,
+    ErrorKind.MISCONFIGURED: 78,
+}
+
+app = typer.Typer(
+    name="flashslides",
+    help="Users, Stripe purchases and prepaid credits on PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold passwords and personal data
+)
+db = typer.Typer(help="The database: the embedded server and the migrations.", no_args_is_help=True)
+db_server.register(db)
+db_migrations.register(db)
+app.add_typer(db, name="db")
+app.add_typer(users.app, name="user")
+app.add_typer(api_keys.app, name="api-key")
+app.add_typer(stripe.app, name="stripe")
+app.command("serve")(serve.serve)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback protocol
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("flashslides"))
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Users, Stripe purchases and prepaid credits on PostgreSQL."""
+    configure_logging(get_settings())
+
+
+def main() -> None:
+    """Run the command; an expected error becomes one sentence and an exit code."""
+    try:
+        app()
+    except LocalPostgresError as error:
+        _fail(str(error), 1)
+    except SettingsError as error:
+        _fail(f"Settings: {error.message}", EXIT_CODE_BY_KIND[error.kind])
+    except ExceptionWithErrorType as error:
+        _fail(f"{error.message} ({error.error_type})", EXIT_CODE_BY_KIND.get(error.kind, 1))
+
+
+def _fail(sentence: str, exit_code: int) -> None:
+    typer.echo(f"flashslides: {sentence}", err=True)
+    sys.exit(exit_code)

@@ -1,0 +1,59 @@
+"""How commands print: a table for people, one JSON document for programs."""
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 250
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on stdout; dates and ids as text."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one thing, a line a field."""
+    if as_json:
+        print_json(dict(record))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in record.items():
+        table.add_row(name, _text(value))
+    _console().print(table)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Print several things of one kind, or the sentence `empty` where there are none."""
+    if as_json:
+        print_json([dict(row) for row in rows])
+    elif not rows:
+        typer.echo(empty)
+    else:
+        table = Table(box=None, pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name, overflow="fold")  # an id cut short is no id
+        for row in rows:
+            table.add_row(*map(_text, row.values()))
+        _console().print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dt.datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    return str(value)
+
+
+def _console() -> Console:
+    """A console that keeps a row on one line where the output goes to a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)

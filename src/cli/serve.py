@@ -1,0 +1,126 @@
+"""`flashslides serve`: database, migrations, API, from one command."""
+
+import os
+import signal
+import socket
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from src.cli.development import development_keys
+from src.cli.reach import database_in_reach
+from src.common.database import dispose_db, run_in_database_transaction
+from src.common.engines import database_url
+from src.common.exceptions import SettingsError
+from src.common.migrations import current_revision, head_revision, upgrade_to_head
+from src.common.settings import Settings, get_settings
+
+APPLICATION = "src.api.src.main:app"
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="How many server processes.")] = 1,
+    migrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--migrate/--no-migrate",
+            help="Bring the database to the newest revision first. "
+            "By default only the embedded one is.",
+        ),
+    ] = None,
+) -> None:
+    """Run the service, on an embedded PostgreSQL where DATABASE_HOST is not set.
+
+    Ctrl-C stops it, and the embedded server with it unless somebody else uses that.
+    """
+    _refuse_busy_port(host, port)
+    signal.signal(signal.SIGTERM, _leave)
+    settings = get_settings()
+    with ExitStack() as stack:
+        server = stack.enter_context(database_in_reach(settings))
+        if migrate or (migrate is None and server is not None):
+            upgrade_to_head()
+        else:
+            _refuse_old_schema()
+        settings = _with_development_keys(settings, workers)
+        _greet(settings, host, port)
+        _run(host, port, workers)
+
+
+def _run(host: str, port: int, workers: int) -> None:
+    import uvicorn
+
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how this command ends
+        uvicorn.run(
+            APPLICATION,
+            host=host,
+            port=port,
+            workers=workers,
+            log_config=None,  # the application's own, src/common/observability.py
+            access_log=False,  # src/api/src/request_context.py logs one line a request
+            server_header=False,
+        )
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the command like Ctrl-C does, so that the embedded server is left properly."""
+    raise SystemExit(0)
+
+
+def _refuse_busy_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"--port: cannot listen on {host}:{port} ({error.strerror}); choose another"
+            ) from None
+
+
+def _refuse_old_schema() -> None:
+    """A configured database is migrated when its operator says so, not by whoever starts first."""
+    found = run_in_database_transaction(lambda session: current_revision(session.connection()))
+    dispose_db()
+    if found != head_revision():
+        raise SettingsError(
+            f"The database is at revision {found}, this release expects {head_revision()}: "
+            "run `flashslides db upgrade`, or `flashslides serve --migrate`"
+        )
+
+
+def _with_development_keys(settings: Settings, workers: int) -> Settings:
+    """Hand this machine's keys to the server processes where nothing else is configured."""
+    os.environ["WEB_CONCURRENCY"] = str(workers)
+    if settings.is_local:
+        keys = development_keys(settings)
+        if settings.auth_jwt_secret is None:
+            os.environ["AUTH_JWT_SECRET"] = keys.public_jwk_set
+        if not settings.stripe_webhook_secrets:
+            os.environ["STRIPE_WEBHOOK_SECRET"] = keys.webhook_secret.get_secret_value()
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def _greet(settings: Settings, host: str, port: int) -> None:
+    url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104  only compared
+    lines = [
+        f"FlashSlides ({settings.env})",
+        f"  API        {url}/api/v1",
+        f"  Docs       {url}/docs",
+        f"  Database   {database_url(settings)}",
+    ]
+    if settings.is_local:
+        lines += [
+            "  A user     flashslides user create ada@example.com",
+            "  A token    flashslides user token ada@example.com",
+            "  A payment  flashslides stripe pay ada@example.com --package 500",
+        ]
+    lines.append("Ctrl-C stops it.")
+    typer.echo("\n".join(lines), err=True)

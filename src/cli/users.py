@@ -1,0 +1,164 @@
+"""`flashslides user …`: find and change accounts."""
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.orm import Session
+
+from src.cli.development import issue_token
+from src.cli.output import AsJson, print_record
+from src.cli.reach import run_operation
+from src.common.accounts import operations as accounts
+from src.common.exceptions import Invalid, NotFound
+from src.common.models.user import User, UserType, is_plausible_email
+from src.common.settings import get_settings
+
+app = typer.Typer(
+    help="Users: create, show, token, type, activation, erasure.", no_args_is_help=True
+)
+
+Email = Annotated[str, typer.Argument(help="The user's e-mail.")]
+EmailOrId = Annotated[str, typer.Argument(help="The user's e-mail or id.")]
+
+
+@app.command("create")
+def create(
+    email: Email,
+    *,
+    first_name: Annotated[str | None, typer.Option(help="First name.")] = None,
+    last_name: Annotated[str | None, typer.Option(help="Last name.")] = None,
+    user_type: Annotated[
+        UserType, typer.Option(help="What the user may do.")
+    ] = UserType.INDIVIDUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Create a user."""
+    if not is_plausible_email(email):
+        raise Invalid(f"email: {email!r} is no e-mail address", "VALIDATION_ERROR")
+    user = run_operation(
+        get_settings(),
+        lambda session: accounts.create_user(
+            session,
+            email=email,
+            first_name=first_name,
+            last_name=last_name,
+            user_type=user_type.value,
+        ),
+    )
+    print_record(_shown(user), as_json=as_json)
+
+
+@app.command("show")
+def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
+    """Show a user and their balance."""
+    found = run_operation(get_settings(), lambda session: _find(session, user))
+    print_record(_shown(found), as_json=as_json)
+
+
+@app.command("token")
+def token(
+    email: Email,
+    *,
+    expires_in_minutes: Annotated[
+        int, typer.Option(min=1, max=60 * 24 * 365, help="How long it is valid.")
+    ] = 60,
+) -> None:
+    """Print a token that signs this e-mail in (ENV=local only).
+
+    For an e-mail nobody has yet, POST /api/v1/authenticate-jwt with it creates the user.
+    """
+    settings = get_settings()
+    user = run_operation(settings, lambda session: accounts.find_user_by_email(session, email))
+    typer.echo(
+        issue_token(
+            settings,
+            user_id=user.user_id if user else uuid.uuid4(),
+            email=user.email if user else email,
+            lifetime=dt.timedelta(minutes=expires_in_minutes),
+        )
+    )
+
+
+@app.command("set-type")
+def set_type(user: EmailOrId, user_type: UserType, *, as_json: AsJson = False) -> None:
+    """Change what a user may do; `admin` reaches every user and has every scope."""
+    _change(
+        user,
+        as_json,
+        lambda session, user_id: accounts.set_user_type(session, user_id, user_type.value),
+    )
+
+
+@app.command("activate")
+def activate(user: EmailOrId, *, as_json: AsJson = False) -> None:
+    """Let a user sign in and spend again."""
+    _change(
+        user,
+        as_json,
+        lambda session, user_id: accounts.set_active(session, user_id, is_active=True),
+    )
+
+
+@app.command("deactivate")
+def deactivate(user: EmailOrId, *, as_json: AsJson = False) -> None:
+    """Refuse a user's sign-in and spends; paid purchases are still credited."""
+    _change(
+        user,
+        as_json,
+        lambda session, user_id: accounts.set_active(session, user_id, is_active=False),
+    )
+
+
+@app.command("erase")
+def erase(
+    user: EmailOrId,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a person: profile, e-mail, preferences, Stripe customer. Purchases stay."""
+    if not yes:
+        typer.confirm(f"Erase {user}? This cannot be undone", abort=True, err=True)
+    _change(user, as_json, accounts.erase_user)
+
+
+def _change(
+    user: str,
+    as_json: bool,  # noqa: FBT001  private
+    change: Callable[[Session, uuid.UUID], User],
+) -> None:
+    changed = run_operation(
+        get_settings(), lambda session: change(session, _find(session, user).user_id)
+    )
+    print_record(_shown(changed), as_json=as_json)
+
+
+def _find(session: Session, email_or_id: str) -> User:
+    try:
+        user_id = uuid.UUID(email_or_id)
+    except ValueError:
+        user = accounts.find_user_by_email(session, email_or_id)
+        if user is None:
+            raise NotFound(f"No user has the e-mail {email_or_id}", "USER_NOT_FOUND") from None
+        return user
+    return accounts.get_user(session, user_id)
+
+
+def _shown(user: User) -> dict[str, Any]:
+    return {
+        "user_id": user.user_id,
+        "email": user.email,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "credits_balance": user.credits_balance,
+        "user_type": user.user_type,
+        "is_active": user.is_active,
+        "stripe_customer_id": user.stripe_customer_id,
+        "preferences": dict(user.preferences or {}),
+        "last_login_at": user.last_login_at,
+        "created_at": user.created_at,
+        "erased_at": user.erased_at,
+    }
