@@ -7,6 +7,7 @@ Operations are written once, for the sync `Session`; async callers run them thro
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, text
@@ -20,7 +21,7 @@ from src.common.engines import (
     database_url,
 )
 from src.common.retries import RETRY_POLICY
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     DATABASE_URL_ASYNC: URL
@@ -41,14 +42,21 @@ T = TypeVar("T")
 
 
 class _State:
+    lock = Lock()
     engine: AsyncEngine | None = None
+    settings: Settings | None = None
 
 
 def get_async_engine() -> AsyncEngine:
-    """The process's one async engine, built from the settings at the first call."""
-    if _State.engine is None:
-        _State.engine = build_async_engine(get_settings())
-    return _State.engine
+    """The process's one async engine, built from the settings at the first call.
+
+    The same object for as long as the settings are the same, as `src.common.database.get_engine`.
+    """
+    with _State.lock:
+        settings = get_settings()
+        if _State.engine is None or _State.settings != settings:
+            _State.engine, _State.settings = build_async_engine(settings), settings
+        return _State.engine
 
 
 def __getattr__(name: str) -> Any:
@@ -100,7 +108,6 @@ async def dispose_async_db() -> None:
     """
     if _State.engine is not None:
         await _State.engine.dispose()
-        _State.engine = None
 
 
 async def run_in_async_database_transaction(work: Callable[[Session], T]) -> T:

@@ -5,6 +5,7 @@ nothing and connects to nothing. `Base` is re-exported for `from src.common.data
 """
 
 from collections.abc import Callable, Generator
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Engine
@@ -14,7 +15,7 @@ from tenacity import Retrying
 from src.common.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.models import Base
 from src.common.retries import RETRY_POLICY
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     DATABASE_URL: URL
@@ -36,14 +37,24 @@ T = TypeVar("T")
 
 
 class _State:
+    lock = Lock()
     engine: Engine | None = None
+    settings: Settings | None = None
 
 
 def get_engine() -> Engine:
-    """The process's one sync engine, built from the settings at the first call."""
-    if _State.engine is None:
-        _State.engine = build_engine(get_settings())
-    return _State.engine
+    """The process's one sync engine, built from the settings at the first call.
+
+    The same object for as long as the settings are the same, disposed or not, so that a name
+    imported once never means a second pool.
+    """
+    with _State.lock:
+        settings = get_settings()
+        if _State.engine is None or _State.settings != settings:
+            if _State.engine is not None:
+                _State.engine.dispose()
+            _State.engine, _State.settings = build_engine(settings), settings
+        return _State.engine
 
 
 def __getattr__(name: str) -> Any:
@@ -92,9 +103,9 @@ def dispose_db() -> None:
 
     Sessions and names imported before keep working.
     """
-    if _State.engine is not None:
-        _State.engine.dispose()
-        _State.engine = None
+    with _State.lock:
+        if _State.engine is not None:
+            _State.engine.dispose()
 
 
 def run_in_database_transaction(work: Callable[[Session], T]) -> T:

@@ -1,9 +1,11 @@
 """What a database error means, read from its SQLSTATE and constraint name, whichever driver.
 
 psycopg and asyncpg wrap the same server errors differently; these functions are the only place
-that knows. Nothing here reads an error's message text except where PostgreSQL gives no code.
+that knows. An error's message text is read only where there is no telling code: libpq hands none
+over while connecting, and PgBouncer has one code for everything.
 """
 
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
+_TOO_MANY_CONNECTIONS = "53300"
+_CANNOT_CONNECT_NOW = "57P03"
+_CONNECTION_FAILURE = "08006"
+_PROTOCOL_VIOLATION = "08P01"
+
+STALE_PLAN = "cached plan out of date"
+CONNECTION_LOST = "connection lost"
+NOT_REACHABLE = "server not reachable"
 
 # Appendix A of PostgreSQL's manual. Class 08 (connection exceptions) is transient as a whole.
 _TRANSIENT = {
@@ -24,14 +34,32 @@ _TRANSIENT = {
     "55P03": "lock not granted in time",
     "57014": "statement took too long",
     "25P03": "idle in a database transaction for too long",
-    "53300": "too many connections",
+    "25P04": "database transaction took too long",
+    _TOO_MANY_CONNECTIONS: "too many connections",
     "57P01": "server shutting down",
     "57P02": "server crashed",
-    "57P03": "server starting or stopping",
+    _CANNOT_CONNECT_NOW: "server starting or stopping",
+    "57P05": "idle connection closed",
     "25006": "server read-only",
 }
 _CONNECTION_EXCEPTIONS = "08"
-STALE_PLAN = "cached plan out of date"
+_QUOTING_VALUES = ("22", "23")
+"""Data exceptions and constraint violations: their texts quote values, their DETAIL whole rows."""
+_REFUSED_BY_ASYNCPG = "invalid input for query argument"
+_QUOTED = re.compile(r"(: |\n).*", re.DOTALL)
+
+# What PostgreSQL or PgBouncer say to a client whom they may welcome in a moment.
+_PASSING_REFUSALS = {
+    _TOO_MANY_CONNECTIONS: r"too many (clients|connections)|slots are reserved|no more connections",
+    _CANNOT_CONNECT_NOW: r"the database system is|shutting down|administrator command",
+    _CONNECTION_FAILURE: (
+        r"cannot connect to server|server login|login failed|query_wait_timeout|"
+        r"client_login_timeout|server conn crashed|server closed|server_lifetime"
+    ),
+}
+# libpq: "connection to server at … failed: FATAL:  database … does not exist"; the severity's
+# name depends on the server's language, the two spaces do not.
+_ANSWER_OF_SERVER = re.compile(r"failed: [^\s:]+:  ")
 
 
 def sqlstate_of(error: DBAPIError) -> str | None:
@@ -46,35 +74,82 @@ def violated_constraint(error: IntegrityError) -> str | None:
 
     A caller translates the error only for a constraint it knows by name; any other propagates.
     """
-    diagnostics = getattr(error.orig, "diag", None)
-    if diagnostics is not None:
-        return diagnostics.constraint_name
-    return getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
+    return _told_by_server(error, "constraint_name", "constraint_name")
 
 
 def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseError | None:
-    """SQLAlchemy's `handle_error` hook: a transient condition becomes the one retryable error."""
+    """SQLAlchemy's `handle_error` hook: a transient condition becomes the one retryable error.
+
+    Any other error stays what it is, without the values that its text quotes.
+    """
     error = context.sqlalchemy_exception
-    if isinstance(error, RetryableDatabaseError):
-        return None
     if not isinstance(error, DBAPIError):
-        # asyncpg reports a server that cannot be reached as the plain OSError it got.
-        if isinstance(context.original_exception, OSError | TimeoutError):
-            return RetryableDatabaseError(None, None, "server not reachable")
-        return None
+        if not isinstance(context.original_exception, OSError):
+            return None
+        # asyncpg hands a broken socket's error over as it is.
+        context.is_disconnect = True
+        return RetryableDatabaseError(None, None, CONNECTION_LOST)
     sqlstate = sqlstate_of(error)
-    reason = _transient_reason(sqlstate, error)
+    if sqlstate == _PROTOCOL_VIOLATION or (sqlstate is None and context.connection is None):
+        sqlstate, reason = _judge_by_text(sqlstate, str(error.orig))
+    else:
+        reason = _transient_reason(sqlstate, error)
     if reason is None and context.is_disconnect:
-        reason = "connection lost"
-    return None if reason is None else RetryableDatabaseError(sqlstate, error, reason)
+        reason = CONNECTION_LOST
+    if reason is None:
+        _leave_out_values(error, sqlstate)
+        return None
+    if reason == STALE_PLAN:
+        # Every other pooled connection has the same plan: the next attempt must meet a new one.
+        context.is_disconnect = True
+    return RetryableDatabaseError(sqlstate, error, reason)
 
 
 def _transient_reason(sqlstate: str | None, error: DBAPIError) -> str | None:
     if sqlstate is None:
-        # libpq reports a server that cannot be reached without a code.
-        return "server not reachable" if error.orig and error.statement is None else None
+        return None
     if sqlstate.startswith(_CONNECTION_EXCEPTIONS):
-        return "connection lost"
-    if sqlstate == FEATURE_NOT_SUPPORTED and "cached" in str(error.orig):
+        return CONNECTION_LOST
+    if sqlstate == FEATURE_NOT_SUPPORTED and _is_stale_plan(error):
         return STALE_PLAN  # a migration changed a table under a prepared statement
     return _TRANSIENT.get(sqlstate)
+
+
+def _is_stale_plan(error: DBAPIError) -> bool:
+    """Whether the server refused a cached plan; the function's name is the same in any language."""
+    function = _told_by_server(error, "source_function", "server_source_function")
+    return function == "RevalidateCachedQuery"
+
+
+def _told_by_server(error: DBAPIError, psycopg_name: str, asyncpg_name: str) -> str | None:
+    """A field of the server's error report."""
+    diagnostics = getattr(error.orig, "diag", None)
+    if diagnostics is not None:
+        return getattr(diagnostics, psycopg_name, None)
+    return getattr(getattr(error.orig, "__cause__", None), asyncpg_name, None)
+
+
+def _judge_by_text(sqlstate: str | None, message: str) -> tuple[str | None, str | None]:
+    """The code and reason of a refused connection: a passing condition, or (code, None)."""
+    for meant, pattern in _PASSING_REFUSALS.items():
+        if re.search(pattern, message):
+            return meant, _TRANSIENT.get(meant, CONNECTION_LOST)
+    answered = sqlstate is not None or _ANSWER_OF_SERVER.search(message)
+    return sqlstate, None if answered else NOT_REACHABLE
+
+
+def _leave_out_values(error: DBAPIError, sqlstate: str | None) -> None:
+    """Cut the texts of an error, and of what it was raised from, before they quote people's data.
+
+    `violated_constraint` and psycopg's `orig.diag` still tell the rest to who asks for it.
+    """
+    classes = _QUOTING_VALUES if sqlstate else _REFUSED_BY_ASYNCPG
+    if not (sqlstate or str(error.orig)).startswith(classes):
+        return
+    cause = getattr(error.orig, "__cause__", None)
+    for exception in (error, error.orig, cause):
+        if exception is not None and exception.args:
+            first, *others = exception.args
+            exception.args = (_QUOTED.sub("", str(first)), *others)
+    if cause is not None and getattr(cause, "detail", None) is not None:
+        cause.detail = None  # asyncpg writes it into the text

@@ -10,13 +10,13 @@ import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from src.common.database_errors import translate_transient_error
-from src.common.exceptions import SettingsError
+from src.common.database_errors import NOT_REACHABLE, translate_transient_error
+from src.common.exceptions import RetryableDatabaseError, SettingsError
 from src.common.settings import DatabasePooler, Settings
-from src.local_postgres import read_connection
+from src.local_postgres import LocalPostgresError, read_connection
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
 logger = structlog.get_logger(__name__)
@@ -101,6 +101,7 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
         hide_parameters=True,
     )
     _prepare(engine.sync_engine, settings)
+    event.listen(engine.sync_engine, "do_connect", _connect_with_asyncpg)
     return engine
 
 
@@ -115,6 +116,7 @@ def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> N
         text(
             "SELECT current_setting('max_connections')::int"
             " - current_setting('superuser_reserved_connections')::int"
+            " - coalesce(current_setting('reserved_connections', true), '0')::int"
         )
     ).scalar_one()
     wanted = settings.web_concurrency * (
@@ -161,29 +163,54 @@ def _prepare(engine: Engine, settings: Settings) -> None:
 
         event.listen(engine, "begin", set_timeouts)
     if settings.database_host is None:
-        event.listen(engine, "do_connect", _connect_to_embedded_server)
+
+        def find_server(
+            dialect: "Dialect",
+            _entry: "ConnectionPoolEntry",
+            _arguments: tuple[Any, ...],
+            parameters: dict[str, Any],
+        ) -> None:
+            parameters |= _embedded_server(dialect, settings)
+
+        event.listen(engine, "do_connect", find_server)
 
 
-def _connect_to_embedded_server(
-    dialect: "Dialect",
-    _entry: "ConnectionPoolEntry",
-    _arguments: tuple[Any, ...],
-    parameters: dict[str, Any],
-) -> None:
+def _embedded_server(dialect: "Dialect", settings: Settings) -> dict[str, Any]:
     """Look the embedded server up when a connection is opened, not when the engine was imported.
 
     So an engine imported before `flashslides serve` made the server works after it.
     """
-    local = read_connection()
+    if not settings.is_local:
+        raise SettingsError(f"DATABASE_HOST is not set, and ENV={settings.env} needs it.")
+    try:
+        local = read_connection()
+    except LocalPostgresError as error:
+        raise SettingsError(str(error)) from error
     if local is None:
         raise SettingsError(
             "DATABASE_HOST is not set and there is no embedded server yet. "
             "Run `flashslides db start`, or set the DATABASE_* variables."
         )
-    parameters |= {
+    return {
         "host": local.host,
         "port": local.port,
         "user": local.user,
         "password": local.password,
         "database" if dialect.driver == "asyncpg" else "dbname": local.database,
     }
+
+
+def _connect_with_asyncpg(
+    dialect: "Dialect",
+    _entry: "ConnectionPoolEntry",
+    arguments: tuple[Any, ...],
+    parameters: dict[str, Any],
+) -> "DBAPIConnection":
+    """Open the connection; asyncpg reports a server out of reach as the plain OSError it got.
+
+    SQLAlchemy passes that by its `handle_error`, so it is translated here.
+    """
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except OSError as error:
+        raise RetryableDatabaseError(None, None, NOT_REACHABLE) from error

@@ -22,7 +22,9 @@ ATTEMPTS_MAX = 5
 
 # The server rolled all of it back and says that trying again may help: a deadlock, a
 # serialization failure, a prepared statement that a migration made stale.
-_ROLLED_BACK_BY_SERVER = frozenset({DEADLOCK_DETECTED, SERIALIZATION_FAILURE, FEATURE_NOT_SUPPORTED})
+_ROLLED_BACK_BY_SERVER = frozenset(
+    {DEADLOCK_DETECTED, SERIALIZATION_FAILURE, FEATURE_NOT_SUPPORTED}
+)
 
 
 def is_worth_retrying(error: BaseException) -> bool:

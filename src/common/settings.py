@@ -16,11 +16,13 @@ from pydantic_settings import (
 )
 
 from src.common.exceptions import SettingsError
-from src.common.ssm import SsmSource
+from src.common.ssm import ENV_PATTERN, SsmSource
 
 DEFAULT_PASSWORDS = frozenset(
     {"", "admin", "changeme", "change-me", "flashslides", "password", "postgres", "secret"}
 )
+
+_PRODUCTION = frozenset({"prod", "production"})
 
 
 class DatabasePooler(StrEnum):
@@ -46,7 +48,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    env: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    env: str = Field(default="local", pattern=ENV_PATTERN)
     """The deployment, `local`, `staging`, `prod` …; part of the SSM paths and of every Checkout
     Session's metadata. Only `local` relaxes anything."""
 
@@ -106,12 +108,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unsafe_passwords(self) -> Self:
-        if self.env != "prod":
+        if self.env not in _PRODUCTION:
             return self
         password = self.database_password.get_secret_value() if self.database_password else ""
-        if password.strip().lower() in {*DEFAULT_PASSWORDS, self.database_user.lower()}:
+        if password.strip().lower() in {*DEFAULT_PASSWORDS, self.database_user.strip().lower()}:
             raise ValueError(
-                "DATABASE_PASSWORD is missing or a well-known default, which ENV=prod refuses; "
+                "DATABASE_PASSWORD is missing, a well-known default or the user's name, which "
+                f"ENV={self.env} refuses; "
                 f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
             )
         return self
@@ -151,6 +154,11 @@ def load_settings(**arguments: object) -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("; ".join(problems)) from None
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(
+            f".env cannot be read ({type(error).__name__}); it is text in UTF-8, one NAME=value a "
+            "line, readable by this account"
+        ) from None
 
 
 @lru_cache(maxsize=1)

@@ -6,16 +6,19 @@ a secret is still missing after the environment and `.env`.
 """
 
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import PydanticBaseSettingsSource
 
 from src.common.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ENV_PATTERN = r"^[a-z][a-z0-9-]{0,30}$"
+"""What `ENV` may be: it is a part of every path."""
 FOLDER_BY_FIELD = {
     "database_password": "api",
     "auth_jwt_secret": "api",
@@ -27,7 +30,11 @@ FOLDER_BY_FIELD = {
 class SsmSource(PydanticBaseSettingsSource):
     """The last source: whatever secret no other source has given."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(
+        self,
+        field: FieldInfo,  # noqa: ARG002  the signature is pydantic's
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
         """Part of pydantic's protocol; `__call__` looks folders up whole instead."""
         return None, field_name, False
 
@@ -39,8 +46,8 @@ class SsmSource(PydanticBaseSettingsSource):
         """
         given = self.current_state
         env = str(given.get("env") or "local").strip()
-        missing = [field for field in FOLDER_BY_FIELD if not given.get(field)]
-        if env == "local" or not missing:
+        missing = [field for field in FOLDER_BY_FIELD if field not in given]
+        if env == "local" or not re.match(ENV_PATTERN, env) or not missing:
             return {}
         if importlib.util.find_spec("boto3") is None:
             if "database_password" not in missing:
@@ -49,16 +56,16 @@ class SsmSource(PydanticBaseSettingsSource):
                 f"ENV={env} has no DATABASE_PASSWORD; to read it from SSM "
                 f"(/flashslides/{env}/api/DATABASE_PASSWORD) install flashslides[aws]"
             )
-        folders = sorted({FOLDER_BY_FIELD[field] for field in missing})
-        found = {
-            name: value
-            for folder in folders
-            for name, value in _parameters(f"/flashslides/{env}/{folder}/")
-        }
-        return {field: found[field.upper()] for field in missing if field.upper() in found}
+        found: dict[str, Any] = {}
+        for folder in sorted({FOLDER_BY_FIELD[field] for field in missing}):
+            wanted = {field.upper(): field for field in missing if FOLDER_BY_FIELD[field] == folder}
+            for name, value in _parameters(f"/flashslides/{env}/{folder}/", ", ".join(wanted)):
+                if name in wanted:
+                    found[wanted[name]] = value
+        return found
 
 
-def _parameters(path: str) -> "Iterator[tuple[str, str]]":
+def _parameters(path: str, wanted: str) -> "Iterator[tuple[str, str]]":
     """Every parameter directly under `path`: its last name and decrypted value, page by page."""
     import boto3  # heavy, and not installed everywhere
     from botocore.config import Config
@@ -74,13 +81,15 @@ def _parameters(path: str) -> "Iterator[tuple[str, str]]":
         )
         for page in pages:
             for parameter in page["Parameters"]:
-                yield parameter["Name"].rsplit("/", 1)[1], parameter["Value"]
+                yield parameter.get("Name", "").rpartition("/")[2], parameter.get("Value", "")
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        raise SettingsError(f"SSM refused {path}: {code}. {_advice(code, path)}") from None
+        raise SettingsError(
+            f"{wanted}: not set, and SSM refused {path}: {code}. {_advice(code, path)}"
+        ) from None
     except BotoCoreError as error:
         raise SettingsError(
-            f"SSM could not be asked for {path} ({type(error).__name__}). "
+            f"{wanted}: not set, and SSM could not be asked for {path} ({type(error).__name__}). "
             "Check AWS_REGION and the credentials, or set the secrets in the environment."
         ) from None
 
