@@ -13,15 +13,25 @@ from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.exceptions import NotFound, Unavailable
 from src.common.models.stripe_event import StripeEvent
+from src.common.purchases.operations import open_unmatched_payments
 from src.common.purchases.packages import PACKAGES, find_package
 from src.common.settings import Settings, get_settings
 from src.common.stripe import development
+from src.common.stripe.inbox import newest_events
 from src.common.stripe.signatures import sign
 
-app = typer.Typer(help="Stripe: test payments (ENV=local).", no_args_is_help=True)
+app = typer.Typer(
+    help="Stripe: its events, payments nobody was credited for, test payments.",
+    no_args_is_help=True,
+)
+events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
+unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
+app.add_typer(events, name="events")
+app.add_typer(unmatched, name="unmatched")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30
+Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
 Url = Annotated[str, typer.Option(help="Where the service listens.")]
 
 
@@ -72,6 +82,43 @@ def resend(
     print_record(
         {"event_id": event_id, "answer": _deliver(settings, body.decode(), url)}, as_json=as_json
     )
+
+
+@events.command("list")
+def list_events(*, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the newest events and what became of them."""
+    stored = run_operation(get_settings(), lambda session: newest_events(session, limit))
+    rows = [
+        {
+            "event_id": event.event_id,
+            "type": event.type,
+            "status": event.status,
+            "attempts": event.attempts,
+            "received_at": event.received_at,
+            "error": event.error,
+        }
+        for event in stored
+    ]
+    print_rows(rows, as_json=as_json, empty="The inbox is empty.")
+
+
+@unmatched.command("list")
+def list_unmatched(*, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the open ones, oldest first, with what is wrong."""
+    payments = run_operation(
+        get_settings(), lambda session: open_unmatched_payments(session, limit)
+    )
+    rows = [
+        {
+            "stripe_object_id": payment.stripe_object_id,
+            "reason": payment.reason,
+            "explanation": payment.explanation,
+            "event_id": payment.event_id,
+            "created_at": payment.created_at,
+        }
+        for payment in payments
+    ]
+    print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")
 
 
 def _deliver(settings: Settings, body: str, url: str) -> str:

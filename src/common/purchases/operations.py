@@ -1,6 +1,7 @@
 """Turning payments into purchases and credits, on the caller's open session; never commits."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -95,6 +96,16 @@ def list_transactions(
     more = len(rows) > limit
     last = items[-1] if more else None
     return Page(items, encode_cursor(last.created_at, last.transaction_id) if last else None)
+
+
+def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
+    """The payments that wait for somebody to look at them, oldest first."""
+    return session.scalars(
+        select(UnmatchedPayment)
+        .where(UnmatchedPayment.status == "open")
+        .order_by(UnmatchedPayment.created_at)
+        .limit(limit)
+    ).all()
 
 
 def count_open_unmatched_payments(session: Session) -> int:

@@ -6,6 +6,7 @@ caller's open session and never commit.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from enum import StrEnum
 
 from sqlalchemy import func, select, update
@@ -113,6 +114,13 @@ def record_failure(
             ),
         )
     )
+
+
+def newest_events(session: Session, limit: int) -> Sequence[StripeEvent]:
+    """The events received last, newest first."""
+    return session.scalars(
+        select(StripeEvent).order_by(StripeEvent.received_at.desc()).limit(limit)
+    ).all()
 
 
 def _handle(session: Session, event: Event, settings: Settings) -> EventAnswer:

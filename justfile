@@ -1,0 +1,41 @@
+# Every check of the project, one by one; `just` alone runs them all, as CI does.
+
+# All checks, the tests last
+check: lint types contracts migrations test
+
+# Style and formatting
+lint:
+    ruff check
+    ruff format --check
+
+# mypy and pyright, both strict; they disagree usefully
+types:
+    mypy
+    pyright
+
+# The layers: who may import whom
+contracts:
+    lint-imports
+
+# Models and migrations agree, and no migration is dangerous
+migrations: alembic-check squawk
+
+# The newest migration makes the tables the models describe (on the embedded server)
+alembic-check:
+    python scripts/check_migrations.py
+
+# Lint the SQL of every migration
+squawk:
+    alembic upgrade head --sql | squawk
+
+# The tests, on a server of their own
+test *arguments:
+    pytest {{arguments}}
+
+# Run the service
+serve *arguments:
+    flashslides serve {{arguments}}
+
+# Renew the pins: pyproject.toml's constraints and requirements.lock
+lock:
+    python scripts/lock.py
