@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from src.cli.development import development_keys
-from src.cli.output import AsJson, print_record
+from src.cli.output import AsJson, print_record, print_rows
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.exceptions import NotFound, Unavailable
