@@ -7,6 +7,7 @@ from src.local_postgres.bring_up import RunningServer
 from src.local_postgres.connection import ConnectionParameters, read_connection
 from src.local_postgres.errors import LocalPostgresError
 from src.local_postgres.locations import data_folder
+from src.local_postgres.postmaster import free_port
 from src.local_postgres.server import ServerStatus, running_server, start, status, stop
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "RunningServer",
     "ServerStatus",
     "data_folder",
+    "free_port",
     "read_connection",
     "running_server",
     "start",

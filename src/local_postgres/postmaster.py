@@ -4,6 +4,8 @@ Whether it lives is asked of the server itself, then of a lock that its processe
 the number in postmaster.pid: it may be a zombie's, or by now another program's.
 """
 
+import errno
+import secrets
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +26,8 @@ _STOP_TIMEOUT_SECONDS = 60
 _CONNECT_TIMEOUT_SECONDS = 5
 _LOG_BYTES_MAX = 10_000_000
 _LOG_LINES_SHOWN = 15
+_FREE_PORT_MIN = 20_000
+_FREE_PORT_COUNT = 12_000  # Linux gives clients ports from 32768 on, macOS from 49152 on
 _MAINTENANCE_DATABASE = "postgres"
 
 
@@ -132,16 +136,21 @@ def port_is_busy(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            return True
+        except OSError as error:  # what else may be wrong with a port, the server says itself
+            return error.errno == errno.EADDRINUSE
     return False
 
 
 def free_port() -> int:
-    """Return a port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody uses at this moment, from where none is given to clients.
+
+    A port of the system's own choice would lie among those of outgoing connections, one of which
+    may have it at the next start.
+    """
+    port = _FREE_PORT_MIN + secrets.randbelow(_FREE_PORT_COUNT)
+    while port_is_busy(port):
+        port = _FREE_PORT_MIN + secrets.randbelow(_FREE_PORT_COUNT)
+    return port
 
 
 def discard_stale_locks(layout: Layout) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from src.local_postgres import LocalPostgresError, stop
+from src.local_postgres import LocalPostgresError, bring_up, free_port, stop
 from tests.local_postgres.machine import IS_ROOT, installed_bin_dirs
 
 if not IS_ROOT:
@@ -35,6 +35,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("FLASHSLIDES_", "DATABASE_", "PG")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("FLASHSLIDES_DATA_DIR", "/nonexistent/not-the-developers-own")
+    # Servers of tests stop and start again: none may take the port of another one meanwhile.
+    monkeypatch.setattr(bring_up, "FIRST_PORT", free_port())
 
 
 @pytest.fixture

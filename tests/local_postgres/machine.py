@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from src.local_postgres import ConnectionParameters
+from src.local_postgres import ConnectionParameters, bring_up
 
 REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -28,6 +28,8 @@ import os, sys
 from pathlib import Path
 import platformdirs, psycopg
 from src.local_postgres import *
+from src.local_postgres import bring_up
+bring_up.FIRST_PORT = {first_port}
 """
 # Imports come first: below root's home the interpreter itself is out of the account's reach.
 _BECOME = """
@@ -58,12 +60,12 @@ def python(
     environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a program that uses the package; root may start it as another account."""
-    become = ""
+    preparation = _IMPORTS.format(first_port=bring_up.FIRST_PORT)
     if account is not None:
         entry = pwd.getpwnam(account)
-        become = _BECOME.format(uid=entry.pw_uid, gid=entry.pw_gid)
+        preparation += _BECOME.format(uid=entry.pw_uid, gid=entry.pw_gid)
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", _IMPORTS + become + code, *map(str, arguments)],
+        [sys.executable, "-W", "error", "-c", preparation + code, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """After every kind of violent end, the next start serves what was committed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,3 +134,16 @@ def test_a_running_server_with_another_password_is_named(folder: Path) -> None:
         changed = replace(server.connection, password="changed")
         sql(changed, f"ALTER ROLE postgres PASSWORD '{server.connection.password}'")
     assert not status(folder).running
+
+
+def test_a_server_with_other_data_is_not_ours(folder: Path, parent: Path) -> None:
+    """A copied folder names the port, the password and the process of the original."""
+    with running_server(folder) as original:
+        copy = parent / "copy"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".s.PGSQL.*", "leases"))
+        for path in (copy, *copy.rglob("*")):
+            shutil.chown(path, folder.stat().st_uid, folder.stat().st_gid)
+        assert not status(copy).running
+        with pytest.raises(LocalPostgresError, match=f"Port {original.connection.port} .* in use"):
+            start(copy)
+        assert sql(original.connection, "SELECT 1") == [(1,)]

@@ -9,13 +9,13 @@ import pytest
 
 from src.local_postgres import (
     LocalPostgresError,
+    free_port,
     read_connection,
     running_server,
     start,
     status,
 )
 from src.local_postgres.errors import explained
-from src.local_postgres.postmaster import free_port
 
 
 def refusal(

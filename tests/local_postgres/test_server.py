@@ -246,3 +246,29 @@ def test_progress_is_told(folder: Path) -> None:
         IsStr(regex=f"Making a new database in {folder} .*"),
         IsStr(regex=r"Starting PostgreSQL 1\d\.\d+"),
     ]
+
+
+def test_whoever_has_to_wait_is_told_why(folder: Path) -> None:
+    """Another process makes the database meanwhile; both end up on the same server."""
+    told: list[str] = []
+    with holder(folder) as process:
+        while not list(folder.glob("pgdata.new-*")):
+            assert process.poll() is None
+        with running_server(folder, on_progress=told.append) as server:
+            assert read_line(process) == f"{server.pid} True\n"
+            assert not server.started_here
+            process.communicate()
+    assert told[0] == "Waiting for another process that starts or stops the server"
+    assert not status(folder).running
+
+
+def test_a_long_log_is_moved_aside(folder: Path) -> None:
+    """The log does not grow for ever; the one before is kept."""
+    with running_server(folder):
+        pass
+    with (folder / "server.log").open("ab") as log:
+        log.truncate(10_000_001)
+    with running_server(folder):
+        pass
+    assert (folder / "server.log.1").stat().st_size == 10_000_001
+    assert 0 < (folder / "server.log").stat().st_size < 100_000
