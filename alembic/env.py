@@ -30,7 +30,10 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
 
 def report(*, step: MigrationInfo, **_others: object) -> None:
     """Say which migration was applied; on stderr, whoever runs Alembic."""
-    sys.stderr.write(f"Migrated: {step}\n")
+    if step.is_stamp or step.up_revision is None:
+        return
+    verb = "Upgraded" if step.is_upgrade else "Downgraded"
+    sys.stderr.write(f"{verb}: {step.up_revision.doc} ({step.up_revision.revision})\n")
 
 
 OPTIONS: dict[str, Any] = {
