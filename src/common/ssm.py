@@ -72,7 +72,7 @@ def _parameters(path: str, wanted: str) -> "Iterator[tuple[str, str]]":
     from botocore.exceptions import BotoCoreError, ClientError
 
     config = Config(
-        retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=10
+        retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=10
     )
     try:
         client = boto3.client("ssm", config=config)

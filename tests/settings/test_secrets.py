@@ -1,0 +1,147 @@
+"""Secrets never show, and a production start without a real password is refused."""
+
+import os
+import sys
+import traceback
+
+import pytest
+from sqlalchemy import make_url
+
+from src.common.engines import ASYNC_DRIVER, database_url
+from src.common.exceptions import SettingsError
+from src.common.settings import Settings, load_settings
+
+SECRETS = {
+    "DATABASE_PASSWORD": "hush-database",
+    "AUTH_JWT_SECRET": "hush-jwt",
+    "STRIPE_SECRET_KEY": "hush-stripe",
+    "STRIPE_WEBHOOK_SECRET": "hush-webhook",
+}
+
+
+@pytest.fixture
+def secrets_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every secret is set, each to a value that is easy to find in a text."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("secrets_in_environment")
+def test_no_secret_shows_in_any_text_of_the_settings() -> None:
+    """repr, str, a dump and its JSON all mask every secret."""
+    settings = load_settings(database_host="db")
+    texts = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()]
+    texts += [repr(database_url(settings)), str(database_url(settings)), repr(vars(settings))]
+    assert not [text for text in texts if "hush" in text]
+    assert "**********" in repr(settings)
+
+
+@pytest.mark.usefixtures("secrets_in_environment")
+def test_no_input_shows_in_an_error() -> None:
+    """Neither the sentence, nor the repr, nor the printed traceback quotes a value."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(database_port="hush-port", env="hush env", database_pooler="hush-pooler")
+    shown = [str(caught.value), repr(caught.value), repr(caught.value.details)]
+    shown += traceback.format_exception(caught.value)
+    assert "hush" not in "".join(line for line in shown if "load_settings(" not in line)
+
+
+@pytest.mark.usefixtures("secrets_in_environment")
+def test_every_secret_is_a_setting_that_masks_itself() -> None:
+    """A new secret that is a plain string fails here."""
+    named = {
+        name
+        for name in Settings.model_fields
+        if name.endswith(("_password", "_secret", "_key", "_token"))
+    }
+    assert named == {name.lower() for name in SECRETS}
+    dumped = load_settings().model_dump(mode="json", include=named)
+    assert set(dumped.values()) == {"**********"}
+
+
+@pytest.mark.parametrize(
+    "password",
+    [None, "", " ", "postgres", "Postgres", "POSTGRES", " postgres\t", "ChangeMe", "secret"],
+)
+@pytest.mark.parametrize("env", ["prod", "production"])
+def test_production_refuses_a_missing_or_well_known_password(
+    env: str, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case and surrounding blanks make a default no better; the next step names the parameter."""
+    _without_boto3(monkeypatch)
+    monkeypatch.setenv("ENV", env)
+    with pytest.raises(SettingsError, match=f"DATABASE_PASSWORD.*/flashslides/{env}/api/"):
+        load_settings(**{} if password is None else {"database_password": password})
+
+
+@pytest.mark.parametrize("password", ["flash_app", "FLASH_APP", " flash_app "])
+def test_production_refuses_the_user_s_name_as_password(password: str) -> None:
+    """The first thing anybody tries is no password."""
+    with pytest.raises(SettingsError, match="the user's name"):
+        _production(database_user="flash_app", database_password=password)
+
+
+def test_production_accepts_a_real_password() -> None:
+    """A password that merely contains a default is a password."""
+    settings = _production(database_password="postgres-7f3a")
+    assert settings.env == "prod"
+    assert not settings.is_local
+
+
+def test_a_developer_s_machine_accepts_the_document_s_password() -> None:
+    """`postgres` for `postgres` is what the document's own `.env` says."""
+    assert load_settings(database_password="postgres").is_local
+
+
+@pytest.mark.parametrize(
+    ("written", "accepted"),
+    [
+        ("whsec_one", ("whsec_one",)),
+        ("whsec_new,whsec_old", ("whsec_new", "whsec_old")),
+        (" whsec_new , whsec_old ,", ("whsec_new", "whsec_old")),
+        (" , ", ()),
+        (None, ()),
+    ],
+)
+def test_several_webhook_secrets_are_accepted_while_one_is_rotated(
+    written: str | None, accepted: tuple[str, ...]
+) -> None:
+    """Commas separate them, blanks do not matter, and none at all is none."""
+    assert load_settings(stripe_webhook_secret=written).stripe_webhook_secrets == accepted
+
+
+@pytest.mark.parametrize(
+    ("key", "livemode"),
+    [("sk_live_1", True), ("rk_live_1", True), ("sk_test_1", False), (None, None)],
+)
+def test_the_stripe_key_says_whether_money_is_real(
+    key: str | None, *, livemode: bool | None
+) -> None:
+    """A live key is known by its own prefix, and no key says nothing."""
+    assert load_settings(stripe_secret_key=key).stripe_livemode is livemode
+
+
+@pytest.mark.parametrize("password", ["p@ss", "a/b", "a:b", "50%", "a#b", "a b", "ü?&=+\\'\""])
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", ASYNC_DRIVER])
+def test_any_password_survives_the_url(password: str, driver: str) -> None:
+    """What a URL would read as a separator arrives unchanged, also through the URL's text."""
+    settings = load_settings(database_host="db", database_password=password)
+    url = database_url(settings, driver)
+    assert url.password == password
+    assert make_url(url.render_as_string(hide_password=False)) == url
+    assert (url.host, url.port, url.database) == ("db", 5432, "flashslides")
+
+
+def test_no_secret_is_left_in_the_environment_of_the_tests() -> None:
+    """The developer's own secrets do not reach the tests."""
+    assert not set(SECRETS) & set(os.environ)
+
+
+def _production(**arguments: object) -> Settings:
+    """Load settings of a production process that was handed every secret."""
+    handed = {name.lower(): value for name, value in SECRETS.items()}
+    return load_settings(**{**handed, "env": "prod", **arguments})
+
+
+def _without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
