@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-import alembic_postgresql_enum  # noqa: F401  makes autogenerate see enum changes
+import alembic_postgresql_enum  # noqa: F401  # pyright: ignore[reportUnusedImport]  makes autogenerate see enum changes
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection, NullPool, create_engine
@@ -30,10 +30,10 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
 
 def report(*, step: MigrationInfo, **_others: object) -> None:
     """Say which migration was applied; on stderr, whoever runs Alembic."""
-    if step.is_stamp or step.up_revision is None:
-        return
-    verb = "Upgraded" if step.is_upgrade else "Downgraded"
-    sys.stderr.write(f"{verb}: {step.up_revision.doc} ({step.up_revision.revision})\n")
+    if not step.is_stamp:
+        verb = "Upgraded" if step.is_upgrade else "Downgraded"
+        migration = context.script.get_revision(step.up_revision_id or "base")
+        sys.stderr.write(f"{verb}: {migration.doc} ({migration.revision})\n")
 
 
 OPTIONS: dict[str, Any] = {

@@ -15,6 +15,7 @@ Read `docs/how-to/change-the-schema.md` before you edit this. In short:
   or payments put there: `refuse_data_loss("table")`.
 """
 
+# pyright: reportUnknownArgumentType=false
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}

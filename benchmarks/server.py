@@ -10,7 +10,14 @@ from pathlib import Path
 import psycopg
 
 from src.common.settings import get_settings
-from src.local_postgres import ConnectionParameters, RunningServer, running_server, status, stop
+from src.local_postgres import (
+    ConnectionParameters,
+    RunningServer,
+    free_port,
+    running_server,
+    status,
+    stop,
+)
 
 SERVER_SETTINGS = {
     # What must hold for the figures to mean anything; read back and printed.
@@ -53,7 +60,9 @@ def temporary_server(
     parent.chmod(0o755)  # root's server runs under another account
     data = parent / "data"
     try:
-        with running_server(data, settings=server_settings, on_progress=report) as server:
+        with running_server(
+            data, port=free_port(), settings=server_settings, on_progress=report
+        ) as server:
             _point_process_to(server.connection)
             yield server
     finally:

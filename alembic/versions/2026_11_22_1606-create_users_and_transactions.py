@@ -5,6 +5,7 @@ Revises:
 Create Date: 2026-11-22 16:06:00+00:00
 """
 
+# pyright: reportUnknownArgumentType=false
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql

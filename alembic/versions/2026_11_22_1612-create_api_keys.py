@@ -5,6 +5,7 @@ Revises: 5a0e9c1f7d24
 Create Date: 2026-11-22 16:12:00+00:00
 """
 
+# pyright: reportUnknownArgumentType=false
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql

@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, text
+from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, null, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
@@ -85,7 +85,8 @@ class User(Base):
     is_active: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     last_login_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
-    updated_at: Mapped[Instant | None] = mapped_column(onupdate=func.now())
+    # The explicit NULL comes back with the INSERT; without it a second SELECT would fetch it.
+    updated_at: Mapped[Instant | None] = mapped_column(default=null(), onupdate=func.now())
     erased_at: Mapped[Instant | None]
     """When the person's data was erased; the row and its ledger stay."""
 
