@@ -1,5 +1,5 @@
-from typing import Any
+from sqlalchemy.ext.mutable import Mutable
 
-from sqlalchemy.types import TypeEngine
+from .track import TrackedDict
 
-def mutable_json_type(dbtype: TypeEngine[Any], nested: bool = ...) -> TypeEngine[Any]: ...
+class NestedMutableDict(TrackedDict, Mutable): ...

@@ -1,13 +1,10 @@
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 class TrackedObject:
+    parent: object
     def changed(self, message: str | None = ..., *args: object) -> None: ...
-    @classmethod
-    def register(cls, origin_type: type[Any]) -> Callable[[type[T]], type[T]]: ...
     @classmethod
     def convert(cls, obj: object, parent: object) -> Any: ...
 
+class TrackedDict(TrackedObject, dict[str, Any]): ...
 class TrackedList(TrackedObject, list[Any]): ...

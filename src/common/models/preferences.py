@@ -8,50 +8,21 @@ Three things the document relies on and plain JSONB does not give:
 - NULL and `{}` both mean "none yet".
 """
 
-from typing import Any, Self, SupportsIndex
+from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, func, null
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import case
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.types import TypeEngine, to_instance
-from sqlalchemy_json import mutable_json_type
-from sqlalchemy_json.track import TrackedList, TrackedObject
+
+from src.common.models.tracked_json import TrackedJsonObject
 
 # What PostgreSQL reads as a boolean, any unambiguous prefix included (manual, "Boolean Type").
 BOOLEAN_WORDS = (
     *("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1"),
     *("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0"),
 )
-
-
-@TrackedObject.register(list)
-class FullyTrackedList(TrackedList):
-    """The library's list, with the changing methods it does not cover."""
-
-    def insert(self, index: SupportsIndex, value: Any) -> None:
-        """As `list.insert`."""
-        self.changed()
-        super().insert(index, self.convert(value, self))
-
-    def clear(self) -> None:
-        """As `list.clear`."""
-        self.changed()
-        super().clear()
-
-    def reverse(self) -> None:
-        """As `list.reverse`."""
-        self.changed()
-        super().reverse()
-
-    def __iadd__(self, values: Any) -> Self:  # type: ignore[misc]  # list's own mismatch
-        self.extend(values)
-        return self
-
-    def __imul__(self, times: SupportsIndex) -> Self:
-        self.changed()
-        super().__imul__(times)
-        return self
 
 
 class _ForgivingText(BinaryExpression[str]):
@@ -85,6 +56,6 @@ class PreferencesJSONB(JSONB[Any]):
     comparator_factory = Comparator
 
 
-Preferences: TypeEngine[dict[str, Any] | None] = mutable_json_type(
-    dbtype=PreferencesJSONB(none_as_null=True), nested=True
+Preferences: TypeEngine[dict[str, Any] | None] = TrackedJsonObject.as_mutable(
+    PreferencesJSONB(none_as_null=True)
 )

@@ -1,0 +1,89 @@
+"""JSON objects that know when they change, at any depth: what `sqlalchemy-json` leaves out.
+
+The library misses some of list's methods, lets a part of one row's value be shared with another
+row's, and answers a value of the wrong type with an AttributeError.
+"""
+
+from typing import Any, Self, SupportsIndex, cast
+
+from sqlalchemy_json import NestedMutableDict
+from sqlalchemy_json.track import TrackedDict, TrackedList, TrackedObject
+
+
+class _Part(TrackedObject):
+    """Something inside a tracked value, or the value itself."""
+
+    @classmethod
+    def convert(cls, obj: object, parent: object) -> Any:
+        """What to store for `obj` inside `parent`: a tracked copy, unless it belongs there already.
+
+        A part of another row's value is copied, so that a change of one is not booked on the other.
+        """
+        if isinstance(obj, TrackedObject) and obj.parent is parent:
+            return obj
+        part: TrackedObject
+        if isinstance(obj, dict):
+            part = TrackedJsonDict(cast("dict[str, Any]", obj))
+        elif isinstance(obj, list):
+            part = TrackedJsonList(cast("list[object]", obj))
+        else:
+            return obj
+        part.parent = parent
+        return part
+
+
+class TrackedJsonDict(_Part, TrackedDict):
+    """A JSON object inside a tracked one."""
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # as dict's, pairs too
+        self.update(other)
+        return self
+
+
+class TrackedJsonList(_Part, TrackedList):
+    """A JSON array inside a tracked object."""
+
+    def insert(self, index: SupportsIndex, value: Any) -> None:
+        """As `list.insert`."""
+        self.changed()
+        super().insert(index, self.convert(value, self))
+
+    def pop(self, index: SupportsIndex = -1) -> Any:
+        """As `list.pop`."""
+        return super().pop(index)
+
+    def clear(self) -> None:
+        """As `list.clear`."""
+        self.changed()
+        super().clear()
+
+    def reverse(self) -> None:
+        """As `list.reverse`."""
+        self.changed()
+        super().reverse()
+
+    def __iadd__(self, values: Any) -> Self:  # type: ignore[misc]  # list's own mismatch
+        self.extend(values)
+        return self
+
+    def __imul__(self, times: SupportsIndex) -> Self:
+        self.changed()
+        super().__imul__(times)
+        return self
+
+
+class TrackedJsonObject(TrackedJsonDict, NestedMutableDict):
+    """The value of a column: a JSON object whose every change marks its row as changed."""
+
+    @classmethod
+    def coerce(cls, key: str, value: object) -> "TrackedJsonObject | None":
+        """The tracked form of what is assigned to column `key`.
+
+        Raises:
+            ValueError: it is neither None nor a JSON object.
+        """
+        if value is None or isinstance(value, TrackedJsonObject):
+            return value
+        if isinstance(value, dict):
+            return cls(cast("dict[str, Any]", value))
+        raise ValueError(f"{key} takes a dict or None, not {type(value).__name__}")

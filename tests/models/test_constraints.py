@@ -1,0 +1,164 @@
+"""Every CHECK constraint refuses the row it is there for, and says its name on either driver."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import CheckConstraint, Insert, insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from src.common.database_errors import violated_constraint
+from src.common.models import ApiKey, Base, StripeEvent, Transaction, UnmatchedPayment, User
+from tests.models.examples import a_user
+
+NOW = dt.datetime.now(dt.UTC)
+RIGHT: dict[type[Base], dict[str, Any]] = {
+    User: {"email": "ada@example.com", "password_hash": "managed_externally"},
+    Transaction: {"stripe_session_id": "cs_1", "amount_paid_cents": 500, "credits_added": 500},
+    StripeEvent: {"livemode": False, "event_id": "evt_1", "type": "t", "stripe_created_at": NOW},
+    UnmatchedPayment: {
+        "livemode": False,
+        "stripe_object_id": "cs_1",
+        "event_id": "evt_1",
+        "reason": "USER_NOT_FOUND",
+        "explanation": "Nobody has this id.",
+    },
+    ApiKey: {
+        "key_hash": bytes(32),
+        "last_four": "abcd",
+        "service_name": "slides",
+        "scopes": ["users:read"],
+    },
+}
+RESOLVED = {"status": "resolved", "resolved_at": NOW, "resolution": "granted", "actor": "user:1"}
+WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
+    (User, "ck_users_credits_balance_not_negative", {"credits_balance": -1}),
+    (User, "ck_users_credits_version_not_negative", {"credits_version": -1}),
+    (User, "ck_users_email_has_at_sign", {"email": "ada.example.com"}),
+    (User, "ck_users_email_has_at_sign", {"email": "@example.com"}),
+    (User, "ck_users_email_length", {"email": f"{'a' * 309}@example.com"}),
+    (User, "ck_users_password_hash_not_empty", {"password_hash": ""}),
+    (User, "ck_users_preferences_is_object", {"preferences": ["company"]}),
+    (User, "ck_users_company_length", {"preferences": {"company": "a" * 501}}),
+    (User, "ck_users_erased_is_inactive", {"erased_at": NOW, "is_active": True}),
+    (Transaction, "ck_transactions_stripe_session_id_not_empty", {"stripe_session_id": ""}),
+    (Transaction, "ck_transactions_amount_paid_cents_not_negative", {"amount_paid_cents": -1}),
+    (Transaction, "ck_transactions_credits_added_positive", {"credits_added": 0}),
+    (Transaction, "ck_transactions_currency_is_iso_4217", {"currency": "USD"}),
+    (Transaction, "ck_transactions_currency_is_iso_4217", {"currency": "euro"}),
+    (Transaction, "ck_transactions_refunded_cents_not_negative", {"refunded_cents": -1}),
+    (Transaction, "ck_transactions_disputed_cents_not_negative", {"disputed_cents": -1}),
+    (StripeEvent, "ck_stripe_events_status", {"status": "lost"}),
+    (StripeEvent, "ck_stripe_events_attempts_not_negative", {"attempts": -1}),
+    (StripeEvent, "ck_stripe_events_event_id_not_empty", {"event_id": ""}),
+    (UnmatchedPayment, "ck_unmatched_payments_status", {"status": "forgotten"}),
+    *(
+        (UnmatchedPayment, "ck_unmatched_payments_resolved_says_how", {**RESOLVED, column: None})
+        for column in ("resolved_at", "resolution", "actor")
+    ),
+    (UnmatchedPayment, "ck_unmatched_payments_resolved_says_how", {**RESOLVED, "status": "open"}),
+    (ApiKey, "ck_api_keys_key_hash_is_sha256", {"key_hash": bytes(31)}),
+    (ApiKey, "ck_api_keys_last_four_length", {"last_four": "abc"}),
+    (ApiKey, "ck_api_keys_service_name_not_empty", {"service_name": ""}),
+    (ApiKey, "ck_api_keys_scopes_not_empty", {"scopes": []}),
+]
+CASES = pytest.mark.parametrize(
+    ("model", "constraint", "wrong"),
+    WRONG,
+    ids=[f"{name}-{wrong}"[:80] for _, name, wrong in WRONG],
+)
+
+
+def row(model: type[Base], user: User, **columns: Any) -> Insert:
+    """An INSERT of a row that is right but for `columns`."""
+    owner = {"user_id": user.user_id} if model is Transaction else {}
+    return insert(model).values({**RIGHT[model], **owner, **columns})
+
+
+@CASES
+def test_a_wrong_row_is_refused(
+    db: Session, model: type[Base], constraint: str, wrong: dict[str, Any]
+) -> None:
+    """The row with one wrong value violates the constraint that is named for it."""
+    user = a_user()
+    db.add(user)
+    db.flush()
+    with pytest.raises(IntegrityError) as caught, db.begin_nested():
+        db.execute(row(model, user, **wrong))
+    assert violated_constraint(caught.value) == constraint
+
+
+@CASES
+async def test_a_wrong_row_is_refused_on_the_async_driver(
+    async_db: AsyncSession, model: type[Base], constraint: str, wrong: dict[str, Any]
+) -> None:
+    """As above: the name is read from asyncpg's error just as well."""
+    user = a_user()
+    async_db.add(user)
+    await async_db.flush()
+    with pytest.raises(IntegrityError) as caught:
+        async with async_db.begin_nested():
+            await async_db.execute(row(model, user, **wrong))
+    assert violated_constraint(caught.value) == constraint
+
+
+@pytest.mark.parametrize("model", RIGHT)
+def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
+    """The rows above are refused for their one wrong value only."""
+    user = a_user()
+    db.add(user)
+    db.flush()
+    db.execute(row(model, user))
+
+
+def test_a_resolved_payment_is_taken(db: Session) -> None:
+    """A payment that says who resolved it, when and how is right."""
+    db.execute(insert(UnmatchedPayment).values({**RIGHT[UnmatchedPayment], **RESOLVED}))
+
+
+def test_no_constraint_of_these_tables_is_forgotten() -> None:
+    """Each CHECK of the five tables is violated above."""
+    named = {
+        constraint.name
+        for model in RIGHT
+        for constraint in Base.metadata.tables[model.__tablename__].constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    assert named == {constraint for _, constraint, _ in WRONG}
+
+
+@pytest.mark.parametrize("other", ["Ada@Example.com", "ADA@EXAMPLE.COM", "ada@example.com"])
+def test_an_email_is_unique_without_regard_to_case(db: Session, other: str) -> None:
+    """A second user with the same e-mail, however it is written, is refused."""
+    db.add(a_user(email="ada@example.com"))
+    db.flush()
+    db.add(a_user(email=other))
+    with pytest.raises(IntegrityError) as caught:
+        db.flush()
+    db.rollback()
+    name = "ix_users_email" if other == "ada@example.com" else "uq_users_email_lower"
+    assert violated_constraint(caught.value) == name
+
+
+def test_an_email_keeps_the_case_it_was_given_in(db: Session) -> None:
+    """Nothing but comparison ignores case."""
+    user = a_user(email="Ada@Example.com")
+    db.add(user)
+    db.flush()
+    db.expire(user)
+    assert user.email == "Ada@Example.com"
+
+
+@pytest.mark.parametrize("column", ["payment_intent_id", "invoice_id", "stripe_session_id"])
+def test_one_payment_is_one_row(db: Session, column: str) -> None:
+    """No Stripe object that paid is stored twice."""
+    user = a_user()
+    db.add(user)
+    db.flush()
+    db.execute(row(Transaction, user, **{column: "the same"}))
+    other = {"stripe_session_id": "cs_2", column: "the same"}
+    with pytest.raises(IntegrityError) as caught, db.begin_nested():
+        db.execute(row(Transaction, user, **other))
+    assert violated_constraint(caught.value) == f"uq_transactions_{column}"
