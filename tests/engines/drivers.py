@@ -101,14 +101,14 @@ DRIVERS: tuple[Driver, ...] = (Psycopg(), Asyncpg())
 
 def settings_for(database: ConnectionParameters, **others: object) -> Settings:
     """The settings that name this database, with others changed."""
-    return load_settings(
-        database_host=database.host,
-        database_port=database.port,
-        database_name=database.database,
-        database_user=database.user,
-        database_password=database.password,
-        **others,
-    )
+    named: dict[str, object] = {
+        "database_host": database.host,
+        "database_port": database.port,
+        "database_name": database.database,
+        "database_user": database.user,
+        "database_password": database.password,
+    }
+    return load_settings(**(named | others))
 
 
 def show(connection: Connection, *names: str) -> dict[str, str]:

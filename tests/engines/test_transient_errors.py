@@ -1,0 +1,246 @@
+"""Every passing condition, met for real on both drivers, arrives as the one retryable error."""
+
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from src.common.exceptions import DatabaseBusy, ErrorKind, RetryableDatabaseError
+from src.local_postgres import ConnectionParameters
+from tests.engines.drivers import (
+    Driver,
+    open_connection,
+    refusing_server,
+    settings_for,
+    terminate,
+    until,
+)
+from tests.fixtures.databases import Server
+
+WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock')"
+SECRET = "ada@example.com"
+Work = Callable[[Connection], None]
+
+
+@pytest.fixture
+def other(fresh_database: ConnectionParameters) -> Generator[psycopg.Connection]:
+    """Somebody else's connection to a database with two rows worth fighting for."""
+    with open_connection(fresh_database) as connection:
+        connection.execute("CREATE TABLE rows (id int PRIMARY KEY, n int NOT NULL, secret text)")
+        connection.execute("INSERT INTO rows VALUES (1, 0), (2, 0)")
+        yield connection
+
+
+def _lock(connection: Connection, row: int, how: str = "") -> None:
+    query = text(f"SELECT id FROM rows WHERE id = :row AND :secret <> '' FOR UPDATE {how}")  # noqa: S608  constants
+    connection.execute(query, {"row": row, "secret": SECRET})
+
+
+@contextmanager
+def _wants_row(other: psycopg.Connection, row: int, held: int) -> Generator[threading.Event]:
+    """Somebody holds one row and, once the event is set, waits for another in a thread."""
+    go = threading.Event()
+
+    def want() -> None:
+        go.wait()
+        other.execute("SELECT FROM rows WHERE id = %s FOR UPDATE", [row])
+
+    with other.transaction():
+        other.execute("SET LOCAL deadlock_timeout = '1h'")  # the driver's side is to find out
+        other.execute("SELECT FROM rows WHERE id = %s FOR UPDATE", [held])
+        thread = threading.Thread(target=want)
+        thread.start()
+        try:
+            yield go
+        finally:
+            go.set()
+            thread.join()
+
+
+async def test_a_deadlock(
+    driver: Driver, other: psycopg.Connection, fresh_database: ConnectionParameters
+) -> None:
+    """Two connections take two rows in opposite order."""
+    with (
+        open_connection(fresh_database) as observer,
+        _wants_row(other, row=2, held=1) as other_may_go,
+    ):
+
+        def work(connection: Connection) -> None:
+            connection.execute(text("SET LOCAL deadlock_timeout = '1ms'"))
+            _lock(connection, 2)
+            other_may_go.set()
+            until(observer, WAITS, other.info.backend_pid)
+            _lock(connection, 1)
+
+        error = await _failure(driver, fresh_database, work)
+    assert (error.sqlstate, error.reason) == ("40P01", "deadlock")
+
+
+async def test_a_serialization_failure(
+    driver: Driver, other: psycopg.Connection, fresh_database: ConnectionParameters
+) -> None:
+    """What a SERIALIZABLE transaction read is changed before it writes."""
+
+    def work(connection: Connection) -> None:
+        connection = connection.execution_options(isolation_level="SERIALIZABLE")
+        connection.execute(text("SELECT sum(n) FROM rows"))
+        other.execute("UPDATE rows SET n = n + 1 WHERE id = 1")
+        connection.execute(text("UPDATE rows SET n = n + 1 WHERE id = 1"))
+
+    error = await _failure(driver, fresh_database, work)
+    assert (error.sqlstate, error.reason) == ("40001", "serialization failure")
+
+
+@pytest.mark.parametrize(("how", "patience"), [("", 1), ("NOWAIT", 60_000)])
+async def test_a_locked_row(
+    how: str,
+    patience: int,
+    driver: Driver,
+    other: psycopg.Connection,
+    fresh_database: ConnectionParameters,
+) -> None:
+    """Somebody holds the row longer than lock_timeout, or we would not wait at all."""
+    with other.transaction():
+        other.execute("SELECT FROM rows WHERE id = 1 FOR UPDATE")
+        error = await _failure(
+            driver,
+            fresh_database,
+            lambda connection: _lock(connection, 1, how),
+            database_lock_timeout_ms=patience,
+        )
+    assert error.sqlstate == "55P03"
+
+
+async def test_a_statement_that_takes_too_long(
+    driver: Driver, worker_database: ConnectionParameters
+) -> None:
+    """The server ends it at statement_timeout."""
+    error = await _failure(
+        driver,
+        worker_database,
+        lambda connection: _execute(connection, "SELECT pg_sleep(60)"),
+        database_statement_timeout_ms=10,
+    )
+    assert error.sqlstate == "57014"
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "COMMIT"])
+async def test_a_connection_that_the_server_ends(
+    statement: str, driver: Driver, worker_database: ConnectionParameters
+) -> None:
+    """An operator or a failover ends it in the middle, before a statement or before COMMIT."""
+
+    def work(connection: Connection) -> None:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        terminate(worker_database, pid)
+        if statement == "COMMIT":
+            connection.commit()
+        else:
+            connection.execute(text(statement))
+
+    error = await _failure(driver, worker_database, work)
+    assert error.connection_invalidated
+    assert error.sqlstate in {"57P01", "08003"}  # asyncpg notices the closed socket first
+
+
+async def test_a_server_out_of_reach(driver: Driver, worker_database: ConnectionParameters) -> None:
+    """Nobody listens at the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    error = await _failure(driver, worker_database, lambda _: None, database_port=port)
+    assert (error.sqlstate, error.reason) == (None, "server not reachable")
+
+
+async def test_a_socket_that_is_not_there(
+    driver: Driver, worker_database: ConnectionParameters
+) -> None:
+    """DATABASE_HOST names the folder of a unix socket, and no server made one."""
+    error = await _failure(driver, worker_database, lambda _: None, database_host="/nonexistent")
+    assert error.reason == "server not reachable"
+
+
+async def test_too_many_connections(
+    driver: Driver, server: Server, fresh_database: ConnectionParameters
+) -> None:
+    """The role may open none (any more)."""
+    role = sql.Identifier(f"limited_{fresh_database.database}")
+    with server.admin() as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' CONNECTION LIMIT 0").format(role))
+        error = await _failure(
+            driver,
+            fresh_database,
+            lambda _: None,
+            database_user=f"limited_{fresh_database.database}",
+            database_password="x",
+        )
+        admin.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert (error.sqlstate, error.reason) == ("53300", "too many connections")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason"),
+    [
+        ("57P03", "the database system is starting up", "server starting or stopping"),
+        ("57P03", "the database system is shutting down", "server starting or stopping"),
+        ("57P03", "the database system is in recovery mode", "server starting or stopping"),
+        ("53300", "sorry, too many clients already", "too many connections"),
+        (
+            "53300",
+            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            "too many connections",
+        ),
+        ("08P01", "no more connections allowed (max_client_conn)", "too many connections"),
+        ("08P01", "pgbouncer cannot connect to server", "connection lost"),
+        ("08P01", "query_wait_timeout", "connection lost"),
+    ],
+)
+async def test_a_server_or_pooler_that_asks_to_come_back(
+    code: str,
+    message: str,
+    reason: str,
+    driver: Driver,
+    worker_database: ConnectionParameters,
+) -> None:
+    """PostgreSQL's and PgBouncer's refusals that pass, as they stand on the wire."""
+    with refusing_server(code, message) as port:
+        error = await _failure(driver, worker_database, lambda _: None, database_port=port)
+    assert error.reason == reason
+
+
+def test_the_error_survives_another_process() -> None:
+    """Workers hand errors over pickled; meaning and sentence arrive."""
+    error = RetryableDatabaseError("40P01", None, "deadlock")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    assert isinstance(copy, RetryableDatabaseError)
+    assert (copy.sqlstate, copy.reason, str(copy)) == (error.sqlstate, error.reason, str(error))
+
+
+def _execute(connection: Connection, statement: str) -> None:
+    connection.execute(text(statement))
+
+
+async def _failure(
+    driver: Driver, database: ConnectionParameters, work: Work, **settings: object
+) -> RetryableDatabaseError:
+    """The one error, as it promises to be; it quotes no parameter and no password."""
+    with pytest.raises(RetryableDatabaseError) as caught:
+        await driver.run(settings_for(database, **settings), work)
+    error = caught.value
+    assert isinstance(error, DatabaseBusy)
+    assert isinstance(error, OperationalError)
+    assert error.kind is ErrorKind.UNAVAILABLE
+    assert error.error_type == "DATABASE_BUSY"
+    assert error.retry_after_seconds >= 1
+    assert error.params is None
+    for shown in (str(error), repr(error), repr(error.orig)):
+        assert SECRET not in shown
+        assert database.password not in shown
+    return error
