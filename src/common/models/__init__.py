@@ -2,9 +2,25 @@
 
 from src.common.models.api_key import ApiKey
 from src.common.models.base import Base
+from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
+from src.common.models.credit_hold import CreditDebt, CreditHold
+from src.common.models.credit_lot import CreditLot
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 
-__all__ = ["ApiKey", "Base", "StripeEvent", "Transaction", "UnmatchedPayment", "User"]
+__all__ = [
+    "ApiKey",
+    "Base",
+    "CreditDebt",
+    "CreditEntry",
+    "CreditEntryMetadata",
+    "CreditHold",
+    "CreditLot",
+    "CreditPosting",
+    "StripeEvent",
+    "Transaction",
+    "UnmatchedPayment",
+    "User",
+]

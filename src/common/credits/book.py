@@ -1,0 +1,187 @@
+"""One user's books in memory: what the rules read and change, and what they write down.
+
+A `Book` is loaded under the user's row lock (`storage.py`), changed by `rules.py`, written back. It
+does no I/O and knows no rule but the arithmetic of an entry.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from src.common.credits.digest import digest_of
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_hold import HoldStatus
+from src.common.models.credit_lot import LotSource
+
+_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+SYSTEM_ACTOR = "system:ledger"
+
+
+@dataclass(slots=True)
+class Lot:
+    """Credits that came in together."""
+
+    seq: int
+    source: LotSource
+    priority: int
+    granted: int
+    expires_at: dt.datetime | None
+    remaining: int
+    last_seq: int
+    transaction_id: uuid.UUID | None = None
+
+    @property
+    def burn_order(self) -> tuple[int, dt.datetime, int]:
+        """Who goes first: DESIGN §4 rule 6."""
+        return (self.priority, self.expires_at or _NEVER, self.seq)
+
+    def is_dead(self, instant: dt.datetime) -> bool:
+        """Whether nothing of it may be spent any more."""
+        return self.expires_at is not None and self.expires_at <= instant
+
+
+@dataclass(slots=True)
+class Hold:
+    """Credits set aside, and which lots they came from."""
+
+    seq: int
+    amount: int
+    captured: int
+    status: HoldStatus
+    expires_at: dt.datetime
+    allocations: Mapping[int, int]
+    """Credits taken, by lot; loaded where the hold is due or asked for."""
+
+    @property
+    def uncaptured(self) -> int:
+        """What would go back."""
+        return self.amount - self.captured
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A line of an entry."""
+
+    lot_seq: int
+    amount: int
+    remaining_after: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """An entry the rules have decided on and nobody has written yet."""
+
+    seq: int
+    kind: EntryKind
+    amount: int
+    balance_after: int
+    result_balance: int
+    captured: int | None
+    related_seq: int | None
+    hold_expires_at: dt.datetime | None
+    key: str
+    digest: bytes
+    reference: str | None
+    actor: str
+    effective_at: dt.datetime
+    created_at: dt.datetime
+    postings: list[Posting]
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Book:
+    """A user's balance, lots, holds and debts as they are now, and the entries that led here."""
+
+    user_id: uuid.UUID
+    balance: int
+    version: int
+    is_active: bool
+    now: dt.datetime
+    """The instant every decision counts from; never before the last entry's."""
+    lots: dict[int, Lot] = field(default_factory=dict[int, Lot])
+    holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
+    debts: dict[int, int] = field(default_factory=dict[int, int])
+    """What could not be taken back, by the payment's lot."""
+    entries: list[Entry] = field(default_factory=list[Entry])
+    new_lots: set[int] = field(default_factory=set[int])
+    changed_lots: set[int] = field(default_factory=set[int])
+    new_holds: set[int] = field(default_factory=set[int])
+    changed_holds: set[int] = field(default_factory=set[int])
+    changed_debts: set[int] = field(default_factory=set[int])
+
+    @property
+    def next_seq(self) -> int:
+        """The number the next entry gets."""
+        return self.version + 1
+
+    @property
+    def open_holds(self) -> list[Hold]:
+        """Holds that may still be captured or released."""
+        return [hold for hold in self.holds.values() if hold.status is HoldStatus.OPEN]
+
+    @property
+    def held(self) -> int:
+        """Credits out of the balance that may come back from open holds."""
+        return sum(hold.uncaptured for hold in self.open_holds)
+
+    @property
+    def debt(self) -> int:
+        """What could not be taken back and is still owed."""
+        return sum(self.debts.values())
+
+    def live_lots(self) -> list[Lot]:
+        """Lots with something left, in burn order."""
+        return sorted(
+            (lot for lot in self.lots.values() if lot.remaining), key=lambda lot: lot.burn_order
+        )
+
+    def write(
+        self,
+        kind: EntryKind,
+        lines: Iterable[tuple[Lot, int]],
+        *,
+        effective_at: dt.datetime | None = None,
+        key: str | None = None,
+        digest: bytes | None = None,
+        actor: str = SYSTEM_ACTOR,
+        **facts: Any,
+    ) -> Entry:
+        """Append an entry with these lines; the lots and the balance follow.
+
+        Without a key the entry is the ledger's own: `~kind:seq`.
+        """
+        seq = self.next_seq
+        postings: list[Posting] = []
+        for lot, amount in lines:
+            lot.remaining += amount
+            lot.last_seq = seq
+            if lot.seq not in self.new_lots:
+                self.changed_lots.add(lot.seq)
+            postings.append(Posting(lot.seq, amount, lot.remaining))
+        amount = sum(posting.amount for posting in postings)
+        self.balance += amount
+        self.version = seq
+        own_key = key or f"~{kind}:{seq}"
+        entry = Entry(
+            seq=seq,
+            kind=kind,
+            amount=amount,
+            balance_after=self.balance,
+            result_balance=self.balance,
+            captured=facts.pop("captured", None),
+            related_seq=facts.pop("related_seq", None),
+            hold_expires_at=facts.pop("hold_expires_at", None),
+            key=own_key,
+            digest=digest or digest_of(actor, kind, own_key),
+            reference=facts.pop("reference", None),
+            actor=actor,
+            effective_at=effective_at or self.now,
+            created_at=self.now,
+            postings=postings,
+            metadata=facts.pop("metadata", None),
+        )
+        self.entries.append(entry)
+        return entry

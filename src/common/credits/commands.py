@@ -1,0 +1,255 @@
+"""What may be asked of the ledger, and what it answers: plain values, checked when they are made.
+
+Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 2).
+"""
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from src.common.credits.digest import digest_of
+from src.common.exceptions import Invalid
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
+
+AMOUNT_MAX = 2**31 - 1
+KEY_LENGTH_MAX = 255
+OWN_KEY_PREFIX = "~"
+"""Keys that begin with it are the ledger's own."""
+REFERENCE_LENGTH_MAX = 255
+METADATA_BYTES_MAX = 16 * 1024
+HOLD_SECONDS_MAX = 2_592_000
+"""30 days."""
+
+DEFAULT_PRIORITY = {
+    LotSource.PROMO: 10,
+    LotSource.SUBSCRIPTION: 50,
+    LotSource.PURCHASE: 100,
+    LotSource.ADJUSTMENT: 100,
+    LotSource.OPENING: 100,
+}
+"""The lower goes first: what was given away before what was paid for."""
+PRIORITY_MAX = 32_767
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every command has in common.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, naming the field, when a command is made with a wrong value.
+    """
+
+    kind: ClassVar[EntryKind]
+    digested: ClassVar[tuple[str, ...]] = ()
+    """The fields, besides kind, actor and reference, that make two requests the same."""
+
+    user_id: uuid.UUID
+    key: str
+    actor: str
+    """Who asks: `user:`, `key:` or `system:` and an id."""
+    reference: str | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, compare=False)
+    """Free JSON, at most 16 KiB; not part of what makes two requests the same."""
+
+    def __post_init__(self) -> None:
+        _check_text("key", self.key, KEY_LENGTH_MAX)
+        if self.key.startswith(OWN_KEY_PREFIX) and not self.actor.startswith("system:"):
+            raise _invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
+        _check_text("actor", self.actor, KEY_LENGTH_MAX)
+        if self.reference is not None:
+            _check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
+        if self.metadata is not None:
+            _check_metadata(self.metadata)
+
+    @property
+    def digest(self) -> bytes:
+        """What decides whether the same key came with the same request."""
+        values = [getattr(self, name) for name in self.digested]
+        return digest_of(self.actor, type(self).__name__, self.kind, self.reference, *values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant(Command):
+    """Credits come in, as a lot of their own."""
+
+    kind = EntryKind.GRANT
+    digested = ("amount", "source", "priority", "expires_at", "transaction_id")
+
+    amount: int
+    source: LotSource = LotSource.PROMO
+    priority: int | None = None
+    """The lower goes first; None means the source's default."""
+    expires_at: dt.datetime | None = None
+    transaction_id: uuid.UUID | None = None
+    """The purchase that paid for it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_amount(self.amount)
+        if self.priority is not None and not 0 <= _integer("priority", self.priority) <= (
+            PRIORITY_MAX
+        ):
+            raise _invalid("priority", f"must be 0 to {PRIORITY_MAX}")
+        if self.expires_at is not None and self.expires_at.tzinfo is None:
+            raise _invalid("expires_at", "must have a time zone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening(Grant):
+    """The balance a user had before there was a ledger."""
+
+    kind = EntryKind.OPENING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spend(Command):
+    """Credits are used."""
+
+    kind = EntryKind.SPEND
+    digested = ("amount",)
+
+    amount: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_amount(self.amount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjust(Command):
+    """Somebody corrects a balance and says why: up makes a lot, down burns, never below 0."""
+
+    kind = EntryKind.ADJUSTMENT
+    digested = ("amount", "reason")
+
+    amount: int
+    """Signed; not 0."""
+    reason: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if _integer("amount", self.amount) == 0 or abs(self.amount) > AMOUNT_MAX:
+            raise _invalid("amount", f"must be ±1 to ±{AMOUNT_MAX}")
+        _check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenHold(Command):
+    """Credits are set aside for work in progress, until they are captured, released or expire."""
+
+    kind = EntryKind.HOLD
+    digested = ("amount", "expires_in_seconds")
+
+    amount: int
+    expires_in_seconds: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_amount(self.amount)
+        _check_seconds(self.expires_in_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture(Command):
+    """Keep some or all of a hold; a final capture returns the rest."""
+
+    kind = EntryKind.CAPTURE
+    digested = ("hold_seq", "amount", "final", "if_expired")
+
+    hold_seq: int
+    amount: int
+    final: bool = True
+    if_expired: Literal["refuse", "retake"] = "refuse"
+    """`retake`: where the hold has expired, spend from today's lots instead."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_amount(self.amount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Command):
+    """Give up a hold: what was not captured goes back to its lots."""
+
+    kind = EntryKind.RELEASE
+    digested = ("hold_seq",)
+
+    hold_seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renew(Command):
+    """Let an open hold expire later: so many seconds from now."""
+
+    kind = EntryKind.RENEWAL
+    digested = ("hold_seq", "expires_in_seconds")
+
+    hold_seq: int
+    expires_in_seconds: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_seconds(self.expires_in_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an operation did: its own entry, and nothing that can change later.
+
+    A replay gives the very same, with `replayed` set, for ever.
+    """
+
+    user_id: uuid.UUID
+    seq: int
+    kind: str
+    amount: int
+    """Credits into (+) or out of (-) the balance by this entry."""
+    captured: int | None
+    balance: int
+    """The effective balance after all the operation wrote."""
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    """When the hold this opened or renewed expires, as first answered."""
+    replayed: bool = field(default=False, compare=False)
+
+
+RESULT_FIELDS = tuple(each.name for each in fields(Result))
+
+
+def _invalid(name: str, problem: str) -> Invalid:
+    return Invalid(f"{name}: {problem}", "VALIDATION_ERROR", field=name)
+
+
+def _integer(name: str, value: object) -> int:
+    """Strictly an integer: no float, no boolean."""
+    if type(value) is not int:
+        raise _invalid(name, "must be an integer")
+    return value
+
+
+def _check_amount(amount: object) -> None:
+    if not 1 <= _integer("amount", amount) <= AMOUNT_MAX:
+        raise _invalid("amount", f"must be 1 to {AMOUNT_MAX}")
+
+
+def _check_seconds(seconds: object) -> None:
+    if not 1 <= _integer("expires_in_seconds", seconds) <= HOLD_SECONDS_MAX:
+        raise _invalid("expires_in_seconds", f"must be 1 to {HOLD_SECONDS_MAX}")
+
+
+def _check_text(name: str, text: str, length_max: int) -> None:
+    if not 1 <= len(text) <= length_max or "\x00" in text:
+        raise _invalid(name, f"must be 1 to {length_max} characters long, none of them NUL")
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    try:
+        written = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        raise _invalid("metadata", "must be JSON") from None
+    if len(written.encode()) > METADATA_BYTES_MAX or "\\u0000" in written:
+        raise _invalid("metadata", f"must be at most {METADATA_BYTES_MAX} bytes, without NUL")

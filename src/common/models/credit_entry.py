@@ -1,0 +1,136 @@
+"""The journal: every movement of credits, append-only, counted 1, 2, 3 … per user."""
+
+import uuid
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, CreatedAt, Instant
+
+UQ_CREDIT_ENTRIES_KEY = "uq_credit_entries_user_id_idempotency_key"
+
+
+class EntryKind(StrEnum):
+    """What moved credits; the sign of the amount goes with it (DESIGN §3)."""
+
+    OPENING = "opening"
+    GRANT = "grant"
+    SPEND = "spend"
+    ADJUSTMENT = "adjustment"
+    HOLD = "hold"
+    CAPTURE = "capture"
+    RELEASE = "release"
+    HOLD_EXPIRY = "hold_expiry"
+    RENEWAL = "renewal"
+    LOT_EXPIRY = "lot_expiry"
+    CLAWBACK = "clawback"
+    DEBT_REPAYMENT = "debt_repayment"
+    REINSTATEMENT = "reinstatement"
+
+
+SIGN_BY_KIND = {
+    EntryKind.OPENING: "> 0",
+    EntryKind.GRANT: "> 0",
+    EntryKind.SPEND: "< 0",
+    EntryKind.ADJUSTMENT: "<> 0",
+    EntryKind.HOLD: "< 0",
+    EntryKind.CAPTURE: ">= 0",
+    EntryKind.RELEASE: "> 0",
+    EntryKind.HOLD_EXPIRY: "> 0",
+    EntryKind.RENEWAL: "= 0",
+    EntryKind.LOT_EXPIRY: "< 0",
+    EntryKind.CLAWBACK: "<= 0",
+    EntryKind.DEBT_REPAYMENT: "< 0",
+    EntryKind.REINSTATEMENT: ">= 0",
+}
+_SIGNS = " ".join(f"WHEN '{kind}' THEN amount {sign}" for kind, sign in SIGN_BY_KIND.items())
+
+
+class CreditEntry(Base):
+    """One movement. Never changed, never deleted; a correction is another entry."""
+
+    __tablename__ = "credit_entries"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """1, 2, 3 … without a gap, handed out under the user's row lock."""
+    kind: Mapped[str] = mapped_column(String)
+    amount: Mapped[int] = mapped_column(Integer)
+    """Credits into (+) or out of (-) the balance."""
+    balance_after: Mapped[int] = mapped_column(Integer)
+    """The balance right after this entry."""
+    result_balance: Mapped[int] = mapped_column(Integer)
+    """The balance after the last entry its operation wrote: what the caller was answered."""
+    captured: Mapped[int | None] = mapped_column(Integer)
+    """What this entry kept of a hold; NULL where it acts on none."""
+    related_seq: Mapped[int | None] = mapped_column(Integer)
+    """The hold it acts on; for clawbacks, reinstatements and debts the payment's lot."""
+    hold_expires_at: Mapped[Instant | None]
+    """When the hold this entry opened or renewed was to expire, as then answered."""
+    idempotency_key: Mapped[str] = mapped_column(String)
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    """SHA-256 of what was asked: the same key with another request is refused."""
+    reference: Mapped[str | None] = mapped_column(String)
+    actor: Mapped[str] = mapped_column(String)
+    """`user:`, `key:` or `system:` and an id, never a name."""
+    effective_at: Mapped[Instant]
+    """When it counts; never before the previous entry's."""
+    created_at: Mapped[CreatedAt]
+    """When it was booked; after `effective_at` for what fell due in between."""
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key", name=UQ_CREDIT_ENTRIES_KEY),
+        CheckConstraint("seq > 0", "seq_positive"),
+        CheckConstraint(f"CASE kind {_SIGNS} ELSE false END", "sign_goes_with_kind"),
+        CheckConstraint("balance_after >= 0 AND result_balance >= 0", "balance_not_negative"),
+        CheckConstraint("captured >= 0", "captured_not_negative"),
+        CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", "key_length"),
+        CheckConstraint("octet_length(request_digest) = 32", "digest_is_sha256"),
+    )
+
+
+class CreditEntryMetadata(Base):
+    """The caller's free JSON for an entry, apart so that it can be erased."""
+
+    __tablename__ = "credit_entry_metadata"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    document: Mapped[dict[str, Any]] = mapped_column(JSONB)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
+    )
+
+
+class CreditPosting(Base):
+    """A line of an entry: which lot gave or took how much. Lines sum to the entry's amount."""
+
+    __tablename__ = "credit_postings"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    lot_seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    amount: Mapped[int] = mapped_column(Integer)
+    """Credits into (+) or out of (-) the lot; never 0."""
+    remaining_after: Mapped[int] = mapped_column(Integer)
+    """What the lot held right after this line."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
+        ForeignKeyConstraint(["user_id", "lot_seq"], ["credit_lots.user_id", "credit_lots.seq"]),
+        CheckConstraint("amount <> 0", "amount_not_zero"),
+        CheckConstraint("remaining_after >= 0", "remaining_not_negative"),
+        CheckConstraint("lot_seq <= seq", "lot_before_entry"),
+    )

@@ -1,0 +1,61 @@
+"""Credits set aside for work in progress, and what could not be taken back."""
+
+import uuid
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, Instant
+
+
+class HoldStatus(StrEnum):
+    """Where a hold is in its life; only `open` can change."""
+
+    OPEN = "open"
+    CAPTURED = "captured"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class CreditHold(Base):
+    """A withdrawal that may still go back: its credits are out of the balance while it is open."""
+
+    __tablename__ = "credit_holds"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The `seq` of the entry that opened it."""
+    amount: Mapped[int] = mapped_column(Integer)
+    captured: Mapped[int] = mapped_column(Integer)
+    """What has been kept so far, late captures included."""
+    status: Mapped[str] = mapped_column(String)
+    expires_at: Mapped[Instant]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
+        CheckConstraint(
+            f"status IN ({', '.join(repr(str(status)) for status in HoldStatus)})", "status"
+        ),
+        CheckConstraint("amount > 0", "amount_positive"),
+        CheckConstraint("captured BETWEEN 0 AND amount", "captured_within_amount"),
+        CheckConstraint("status <> 'open' OR captured < amount", "fully_captured_is_closed"),
+        Index("ix_credit_holds_open", "user_id", "seq", postgresql_where=text("status = 'open'")),
+        Index("ix_credit_holds_due", "expires_at", postgresql_where=text("status = 'open'")),
+    )
+
+
+class CreditDebt(Base):
+    """What could not be taken back of one payment; the next credits that come in repay it."""
+
+    __tablename__ = "credit_debts"
+
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The `seq` of the payment's lot; the lowest is repaid first."""
+    outstanding: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "seq"], ["credit_lots.user_id", "credit_lots.seq"]),
+        CheckConstraint("outstanding >= 0", "outstanding_not_negative"),
+    )
