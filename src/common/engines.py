@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from src.common.database_errors import NOT_REACHABLE, translate_transient_error
 from src.common.exceptions import RetryableDatabaseError, SettingsError
 from src.common.settings import DatabasePooler, Settings
-from src.local_postgres import LocalPostgresError, read_connection
+from src.local_postgres import ConnectionParameters, LocalPostgresError, read_connection
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
@@ -40,7 +40,7 @@ def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
             port=settings.database_port,
             database=settings.database_name,
         )
-    local = read_connection() if settings.is_local else None
+    local = _local_connection() if settings.is_local else None
     if local is None:
         return URL.create(drivername, database=settings.database_name)
     return URL.create(
@@ -90,6 +90,7 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
         "timeout": settings.database_connect_timeout_seconds,
     }
     if pooler is DatabasePooler.TRANSACTION:
+        # SQLAlchemy's own cache too: it would keep result types that a migration has changed.
         connect_args |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     engine = create_async_engine(
         database_url(settings, ASYNC_DRIVER),
@@ -182,10 +183,7 @@ def _embedded_server(dialect: "Dialect", settings: Settings) -> dict[str, Any]:
     """
     if not settings.is_local:
         raise SettingsError(f"DATABASE_HOST is not set, and ENV={settings.env} needs it.")
-    try:
-        local = read_connection()
-    except LocalPostgresError as error:
-        raise SettingsError(str(error)) from error
+    local = _local_connection()
     if local is None:
         raise SettingsError(
             "DATABASE_HOST is not set and there is no embedded server yet. "
@@ -198,6 +196,13 @@ def _embedded_server(dialect: "Dialect", settings: Settings) -> dict[str, Any]:
         "password": local.password,
         "database" if dialect.driver == "asyncpg" else "dbname": local.database,
     }
+
+
+def _local_connection() -> ConnectionParameters | None:
+    try:
+        return read_connection()
+    except LocalPostgresError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _connect_with_asyncpg(

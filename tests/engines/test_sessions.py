@@ -1,0 +1,211 @@
+"""Sessions and engines of the process: what they undo, what they keep, what they leave behind."""
+
+import asyncio
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from src.common import async_database, database
+from src.common.async_database import AsyncSessionLocal, get_async_db
+from src.common.database import SessionLocal, get_db
+from src.common.models import User
+from src.common.settings import get_settings
+from src.local_postgres import ConnectionParameters
+from tests.engines.drivers import open_connection, until
+
+OURS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'flashslides'"
+)
+
+
+@pytest.fixture
+def observer(fresh_database: ConnectionParameters) -> Generator[psycopg.Connection]:
+    """A look at the database from outside."""
+    with open_connection(fresh_database) as connection:
+        yield connection
+
+
+def _count(observer: psycopg.Connection, query: str = "SELECT count(*) FROM users") -> int:
+    row = observer.execute(query.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _user(email: str = "ada@example.com") -> User:
+    return User(email=email, password_hash="managed_externally")
+
+
+def test_get_db_rolls_back_what_was_not_committed(observer: psycopg.Connection) -> None:
+    """A request that ends without commit, or with an error, leaves nothing."""
+    with contextmanager(get_db)() as db:
+        db.add(_user())
+        db.flush()
+
+    def fail() -> None:
+        with contextmanager(get_db)() as db:
+            db.add(_user())
+            db.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert _count(observer) == 0
+    with contextmanager(get_db)() as db:
+        db.add(_user())
+        db.commit()
+    assert _count(observer) == 1
+
+
+async def test_get_async_db_rolls_back_what_was_not_committed(
+    observer: psycopg.Connection,
+) -> None:
+    """The same for the async session: only a commit, or the end of `db.begin()`, stays."""
+    async with get_async_db() as db:
+        db.add(_user())
+        await db.flush()
+
+    async def fail() -> None:
+        async with get_async_db() as db, db.begin():
+            db.add(_user())
+            await db.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert _count(observer) == 0
+    async with get_async_db() as db, db.begin():
+        db.add(_user())
+    assert _count(observer) == 1
+
+
+def test_session_local_rolls_back_or_commits_as_its_block_ends(
+    observer: psycopg.Connection,
+) -> None:
+    """`SessionLocal()` undoes what was not committed; `SessionLocal.begin()` commits."""
+    with SessionLocal() as db:
+        db.add(_user())
+        db.flush()
+    assert _count(observer) == 0
+    with SessionLocal.begin() as db:
+        db.add(_user())
+    assert _count(observer) == 1
+
+
+async def test_a_loaded_user_is_readable_after_commit(observer: psycopg.Connection) -> None:
+    """`expire_on_commit=False` on both sides: no attribute needs the session again."""
+    with SessionLocal() as db:
+        user = _user()
+        db.add(user)
+        db.commit()
+    async with AsyncSessionLocal() as async_db, async_db.begin():
+        same = (await async_db.execute(select(User))).scalar_one()
+    assert _count(observer) == 1
+    assert (user.email, user.created_at) == (same.email, same.created_at)
+
+
+def test_no_connection_is_held_while_no_request_runs(observer: psycopg.Connection) -> None:
+    """A hundred requests in a row use one connection, and none is left in a transaction."""
+    assert observer
+    for _ in range(100):
+        with contextmanager(get_db)() as db:
+            db.execute(text("SELECT 1"))
+    assert _count(observer, OURS) == 1
+    assert _count(observer, OURS + " AND state <> 'idle'") == 0
+
+
+async def test_disposed_engines_leave_no_connection_behind(
+    observer: psycopg.Connection,
+) -> None:
+    """After dispose pg_stat_activity knows nothing of us, however often we came back."""
+    for _ in range(2):
+        with SessionLocal() as db:
+            db.execute(text("SELECT 1"))
+        async with get_async_db() as async_db:
+            await async_db.execute(text("SELECT 1"))
+        assert _count(observer, OURS) == 2
+        database.dispose_db()
+        await async_database.dispose_async_db()
+        await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 0"))
+
+
+async def test_names_imported_before_dispose_still_work_and_mean_the_one_pool(
+    observer: psycopg.Connection,
+) -> None:
+    """A module that said `from … import engine` shares the pool of who asks after dispose."""
+    from src.common.async_database import async_engine
+    from src.common.database import engine
+
+    database.dispose_db()
+    await async_database.dispose_async_db()
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    with SessionLocal() as db:
+        db.execute(text("SELECT 1"))
+    async with async_engine.connect() as async_connection:
+        await async_connection.execute(text("SELECT 1"))
+    async with AsyncSessionLocal() as async_db:
+        await async_db.execute(text("SELECT 1"))
+    assert database.get_engine() is engine
+    assert async_database.get_async_engine() is async_engine
+    assert _count(observer, OURS) == 2
+
+
+async def test_after_dispose_new_settings_count(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engines follow the settings once these are read afresh."""
+    assert fresh_database
+    database.dispose_db()
+    await async_database.dispose_async_db()
+    monkeypatch.setenv("DATABASE_APPLICATION_NAME", "another")
+    get_settings.cache_clear()
+    with SessionLocal() as db:
+        assert db.execute(text("SHOW application_name")).scalar_one() == "another"
+    async with get_async_db() as async_db:
+        assert (await async_db.execute(text("SHOW application_name"))).scalar_one() == "another"
+    database.dispose_db()
+    await async_database.dispose_async_db()
+
+
+def test_many_threads_at_the_first_request_build_one_engine(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread is left with a pool of its own that nobody would ever dispose."""
+    assert fresh_database
+    monkeypatch.setenv("DATABASE_APPLICATION_NAME", "crowd")
+    get_settings.cache_clear()
+    get_settings()
+    crowd = 16
+    barrier = threading.Barrier(crowd)
+
+    def build(_: int) -> Engine:
+        barrier.wait()
+        return database.get_engine()
+
+    with ThreadPoolExecutor(crowd) as threads:
+        built = set(threads.map(build, range(crowd)))
+    assert len(built) == 1
+
+
+def test_an_attribute_that_does_not_exist_is_an_attribute_error() -> None:
+    """The lazily made names do not swallow typing mistakes."""
+    for module in (database, async_database):
+        with pytest.raises(AttributeError, match="nonsense"):
+            _ = module.nonsense
+
+
+def test_a_session_given_another_bind_keeps_it(observer: psycopg.Connection) -> None:
+    """A test's own connection is used, not the process's engine."""
+    with database.get_engine().connect() as connection, SessionLocal(bind=connection) as db:
+        db.add(_user())
+        db.flush()
+        assert isinstance(db, Session)
+        assert connection.execute(text("SELECT count(*) FROM users")).scalar_one() == 1
+    assert _count(observer) == 0
