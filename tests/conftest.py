@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.databases"]
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api"]
 
 _OURS = ("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_")
 

@@ -14,6 +14,7 @@ import structlog
 from pydantic import BaseModel, ValidationError, model_validator
 
 from src.common.accounts.operations import Identity
+from src.common.accounts.rules import storable
 from src.common.exceptions import Invalid, SettingsError, Unauthenticated
 from src.common.models.user import EMAIL_LENGTH_MAX, is_plausible_email
 from src.common.settings import Settings
@@ -108,7 +109,7 @@ def identity_of(claims: Mapping[str, Any]) -> Identity:
         Invalid: VALIDATION_ERROR, no usable e-mail.
     """
     email = claims.get("email")
-    if not isinstance(email, str) or not is_plausible_email(email):
+    if not isinstance(email, str) or email != storable(email) or not is_plausible_email(email):
         raise Invalid(
             f"email: the token must carry one, at most {EMAIL_LENGTH_MAX} characters long",
             "VALIDATION_ERROR",
@@ -128,7 +129,7 @@ def _clean_name(name: object) -> str | None:
     """A name PostgreSQL can store, or None: an odd name is no reason to refuse sign-in."""
     if not isinstance(name, str):
         return None
-    return name.replace("\x00", "")[:_NAME_LENGTH_MAX]
+    return storable(name)[:_NAME_LENGTH_MAX]
 
 
 def _usable_keys(settings: Settings) -> dict[str, jwt.PyJWK]:

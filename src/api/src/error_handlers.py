@@ -1,6 +1,6 @@
 """The HTTP edge of every error: kind to status, one body, `Retry-After` where it helps."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,6 +12,9 @@ from starlette.exceptions import HTTPException
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.request_context import current_request_id
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, Unavailable
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = structlog.get_logger(__name__)
 
@@ -28,16 +31,46 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeoutError, _pool_exhausted)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
+    app.add_middleware(UnexpectedErrorMiddleware)
 
 
-def _answer(
+class UnexpectedErrorMiddleware:
+    """A defect of ours is logged and answered 500.
+
+    A handler of Starlette's for `Exception` would run outside all middleware, where the request's
+    id is gone from logs and answer.
+    """
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self.app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one request."""
+        has_begun = False
+
+        async def send_and_note(message: "Message") -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception:
+            if scope["type"] != "http" or has_begun:
+                raise
+            logger.exception("Unexpected error")
+            answer = error_answer(500, "INTERNAL_ERROR", "Something went wrong on our side")
+            await answer(scope, receive, send)
+
+
+def error_answer(
     status: int,
     error_type: str,
     message: str,
     headers: dict[str, str] | None = None,
     **details: Any,
 ) -> JSONResponse:
+    """The one body every error wears."""
     detail = {
         "error_type": error_type,
         "message": message,
@@ -56,7 +89,7 @@ async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
         logger.warning("Unavailable", error_type=error.error_type, reason=error.message)
     if status == STATUS_BY_KIND[error.kind.UNAUTHENTICATED]:
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(status, error.error_type, error.message, headers, **error.details)
+    return error_answer(status, error.error_type, error.message, headers, **error.details)
 
 
 async def _pool_exhausted(request: Request, _error: Exception) -> JSONResponse:
@@ -71,16 +104,11 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
         for problem in error.errors()
     ]
     summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
-    return _answer(422, "VALIDATION_ERROR", summary or "Invalid request", errors=problems)
+    return error_answer(422, "VALIDATION_ERROR", summary or "Invalid request", errors=problems)
 
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for it
     error_type = _ERROR_TYPE_BY_STATUS.get(error.status_code, "BAD_REQUEST")
     headers = dict(error.headers or {})
-    return _answer(error.status_code, error_type, str(error.detail), headers)
-
-
-async def _unexpected_error(_request: Request, error: Exception) -> JSONResponse:
-    logger.error("Unexpected error", error=type(error).__name__)
-    return _answer(500, "INTERNAL_ERROR", "Something went wrong on our side")
+    return error_answer(error.status_code, error_type, str(error.detail), headers)

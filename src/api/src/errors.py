@@ -12,6 +12,7 @@ from src.common.exceptions import ErrorKind
 STATUS_BY_KIND = {
     ErrorKind.BAD_REQUEST: 400,
     ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.PAYMENT_REQUIRED: 402,
     ErrorKind.FORBIDDEN: 403,
     ErrorKind.NOT_FOUND: 404,
     ErrorKind.CONFLICT: 409,
@@ -21,6 +22,7 @@ STATUS_BY_KIND = {
 }
 
 ERRORS: dict[str, tuple[int, str]] = {
+    "BAD_REQUEST": (400, "The body cannot be read"),
     "WEBHOOK_SIGNATURE_INVALID": (400, "The body is not signed by Stripe with one of our secrets"),
     "WEBHOOK_PAYLOAD_INVALID": (400, "The signed body is no Stripe event"),
     "AUTHENTICATION_FAILURE": (401, "No bearer token, or one of a kind we do not know"),
@@ -35,9 +37,26 @@ ERRORS: dict[str, tuple[int, str]] = {
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than we read"),
     "VALIDATION_ERROR": (422, "A field is missing or wrong; `errors` names it"),
     "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
+    "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
     "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
     "NOT_READY": (503, "The service cannot take requests yet"),
     "WEBHOOK_NOT_CONFIGURED": (503, "No webhook secret is set; nothing is accepted unsigned"),
+}
+
+_ERROR_BODY = {"$ref": "#/components/schemas/ErrorBody"}
+_HEADERS_BY_STATUS: dict[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "The scheme to authenticate with: `Bearer`",
+            "schema": {"type": "string"},
+        }
+    },
+    503: {
+        "Retry-After": {
+            "description": "Seconds after which the same request may succeed",
+            "schema": {"type": "integer"},
+        }
+    },
 }
 
 
@@ -67,7 +86,9 @@ def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
             {
                 "model": ErrorBody,
                 "description": "",
-                "content": {"application/json": {"examples": {}}},
+                # Said here as well: beside a plain-text answer FastAPI would call it plain text.
+                "content": {"application/json": {"schema": _ERROR_BODY, "examples": {}}},
+                "headers": _HEADERS_BY_STATUS.get(status, {}),
             },
         )
         response["description"] = "; ".join(
@@ -79,7 +100,11 @@ def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-EVERYWHERE = ("PAYLOAD_TOO_LARGE", "VALIDATION_ERROR", "INTERNAL_ERROR", "DATABASE_BUSY")
+ALWAYS = ("PAYLOAD_TOO_LARGE", "INTERNAL_ERROR")
+"""What any endpoint at all may answer."""
+DATABASE = ("SETTINGS_INVALID", "DATABASE_BUSY")
+"""What any endpoint that needs the database may answer besides."""
+EVERYWHERE = (*ALWAYS, *DATABASE, "VALIDATION_ERROR")
 """What any endpoint that reads a request and the database may answer."""
 AUTHENTICATED = (
     "AUTHENTICATION_FAILURE",

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from src.api.src.authentication import build_verifier
+from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.routes import health, users, webhooks
@@ -45,8 +46,9 @@ def create_app() -> FastAPI:
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
         lifespan=lifespan,
-        max_body_size=get_settings().api_max_body_bytes,
     )
+    # The middleware added last is the outermost.
+    app.add_middleware(BodyLimitMiddleware, max_bytes=get_settings().api_max_body_bytes)
     install_error_handlers(app)
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)

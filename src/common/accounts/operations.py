@@ -113,8 +113,8 @@ def sign_in(session: Session, identity: Identity) -> SignIn:
     """
     is_new = _insert_at_first_sight(session, identity)
     user = lock_user(session, identity.user_id)
-    if user is None:
-        raise NotFound("User not found", "USER_NOT_FOUND")
+    if user is None:  # the insert met another account with this e-mail
+        raise Conflict("Another account has this e-mail", "EMAIL_TAKEN")
     if not user.is_active:
         raise Forbidden("This account is deactivated", "USER_INACTIVE")
     with _email_taken_on_conflict(session):
@@ -207,7 +207,11 @@ def _locked(session: Session, user_id: uuid.UUID) -> User:
 
 
 def _insert_at_first_sight(session: Session, identity: Identity) -> bool:
-    """Insert the user unless it is there; two first sights at once make one user."""
+    """Insert the user unless it, or its e-mail, is there; two first sights at once make one user.
+
+    `ON CONFLICT` names no index: were it the primary key alone, a first sight that meets its twin
+    in the middle of the insert could fail on the e-mail's index instead.
+    """
     first_name, last_name = rules.split_full_name(identity.full_name)
     consent = {"marketing_consent": identity.marketing_consent}
     statement = (
@@ -220,11 +224,10 @@ def _insert_at_first_sight(session: Session, identity: Identity) -> bool:
             last_name=last_name,
             preferences=rules.merged_preferences(None, consent),
         )
-        .on_conflict_do_nothing(index_elements=[User.user_id])
+        .on_conflict_do_nothing()
         .returning(User.user_id)
     )
-    with _email_taken_on_conflict(session):
-        return session.execute(statement).one_or_none() is not None
+    return session.execute(statement).one_or_none() is not None
 
 
 @contextmanager

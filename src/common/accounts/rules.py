@@ -6,6 +6,11 @@ from typing import Any
 from src.common.models.user import User
 
 
+def storable(text: str) -> str:
+    """`text` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode(errors="ignore").decode()
+
+
 def split_full_name(full_name: str | None) -> tuple[str | None, str | None]:
     """First and last name of a full name: the first word, and all the others."""
     first, _, last = " ".join((full_name or "").split()).partition(" ")

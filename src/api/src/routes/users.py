@@ -76,7 +76,7 @@ async def authenticate_jwt(claims: Claims) -> SignInOut:
 @router.patch(
     "/update_profile",
     summary="Change one's own profile",
-    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST", "USER_NOT_FOUND"),
 )
 async def update_profile(caller: CallingUser, profile: ProfileIn) -> UserOut:
     """Change what the body names; what it leaves out stays, null clears."""
