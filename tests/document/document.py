@@ -10,7 +10,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends
 from sqlalchemy import (
     Boolean,
     Column,
@@ -132,7 +132,6 @@ def _filled(snippet: str, filling: dict[str, str] | None) -> str:
 def _names_used() -> dict[str, Any]:
     """What the document's blocks use without importing it, or import a few blocks earlier."""
     return {
-        "APIRouter": APIRouter,
         "Base": declarative_base(),
         "Boolean": Boolean,
         "Column": Column,
@@ -140,7 +139,6 @@ def _names_used() -> dict[str, Any]:
         "Depends": Depends,
         "Enum": Enum,
         "ExceptionWithErrorType": ExceptionWithErrorType,
-        "FastAPI": FastAPI,
         "ForeignKey": ForeignKey,
         "Integer": Integer,
         "IntegrityError": IntegrityError,

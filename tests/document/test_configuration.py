@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,12 +46,15 @@ def awkward_user(
     server.execute("DROP ROLE {}", name)
 
 
-def test_the_document_s_variables_are_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The document's `.env` block, read as it stands, is understood in full."""
+def test_the_document_s_variables_are_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The document's block, comments and all, is a `.env` file that is understood in full."""
     [variables] = [block for block in blocks("bash") if "DATABASE_HOST=" in block]
+    (tmp_path / ".env").write_text(variables, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     for line in variables.splitlines():
-        name, value = line.split("#")[0].strip().split("=")
-        monkeypatch.setenv(name, value)
+        monkeypatch.delenv(line.partition("=")[0], raising=False)
     settings = load_settings()
     given = database_url(settings)
     assert given == make_url("postgresql+psycopg://postgres:postgres@postgres:5432/flashslides")

@@ -9,15 +9,16 @@ from src.common.migrations import current_revision, head_revision, hold_migratio
 from src.common.migrations import release_migration_lock as let_go
 from tests.migrations.commands import alembic, revisions, start_alembic
 
-WAITING = text(
+LOCKS = text(
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
-    " WHERE datname = current_database() AND NOT granted AND locktype = :locktype"
+    " WHERE datname = current_database() AND granted = :granted AND locktype = :locktype"
 )
 
 
 def until_waiting(connection: Connection, locktype: str, processes: int) -> None:
     """Return as soon as this many processes wait for a lock of this type (the test times out)."""
-    while connection.execute(WAITING, {"locktype": locktype}).scalar_one() < processes:
+    waiting = {"locktype": locktype, "granted": False}
+    while connection.execute(LOCKS, waiting).scalar_one() < processes:
         connection.rollback()
     connection.rollback()
 
@@ -45,7 +46,7 @@ def test_a_killed_migration_does_not_block_the_next(alembic_engine: Connection) 
     doomed = start_alembic("upgrade", "head")
     with alembic_engine.engine.connect() as watching:
         until_waiting(watching, "relation", 1)
-        held = watching.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+        held = watching.scalar(LOCKS, {"locktype": "advisory", "granted": True})
     assert held == 1
     doomed.kill()
     doomed.communicate()
