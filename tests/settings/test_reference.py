@@ -1,0 +1,73 @@
+"""The written reference says what the code does."""
+
+import re
+from pathlib import Path
+
+from src.common.retries import ATTEMPTS_MAX
+from src.common.settings import Settings, load_settings
+from src.common.ssm import FOLDER_BY_FIELD
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
+EXPLANATION = (ROOT / "docs/explanation/database-transactions.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
+DOCUMENT_S_FIVE = ["HOST", "PORT", "NAME", "USER", "PASSWORD"]
+
+
+def _written(value: object) -> str:
+    """A default as a person writes it in a `.env` file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _defaults() -> dict[str, str | None]:
+    return {
+        name.upper(): None if field.default is None else _written(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+
+
+def test_the_reference_lists_every_setting_with_its_default() -> None:
+    """A setting that is added, removed or changed has its row changed with it, in order."""
+    rows = {name: default for name, default, _ in ROW.findall(REFERENCE)}
+    expected = {
+        name: "not set" if default is None else f"`{default}`"
+        for name, default in _defaults().items()
+    }
+    assert list(rows.items()) == list(expected.items())
+
+
+def test_the_reference_names_every_secret_s_parameter() -> None:
+    """Who writes the parameter finds its path in the row."""
+    meanings = {name: meaning for name, _, meaning in ROW.findall(REFERENCE)}
+    for field, folder in FOLDER_BY_FIELD.items():
+        assert f"`/flashslides/{{ENV}}/{folder}/{field.upper()}`" in meanings[field.upper()]
+    assert sum("SSM:" in meaning for meaning in meanings.values()) == len(FOLDER_BY_FIELD)
+
+
+def test_the_example_begins_with_the_document_s_five(bare_process: Path) -> None:
+    """Copied as it is, it means what the document's own block means."""
+    active = re.findall(r"^([A-Z_]+)=", EXAMPLE, re.MULTILINE)
+    assert active == [f"DATABASE_{name}" for name in DOCUMENT_S_FIVE]
+    (bare_process / ".env").write_text(EXAMPLE)
+    settings = load_settings()
+    assert settings.database_password is not None
+    assert settings.database_password.get_secret_value() == "postgres"
+    fields = Settings.model_fields
+    changed = {name for name in fields if getattr(settings, name) != fields[name].default}
+    assert changed == {"database_host", "database_password"}
+    assert settings.database_host == "postgres"
+
+
+def test_the_example_offers_settings_that_exist_with_their_defaults() -> None:
+    """To uncomment a line changes nothing until its value is changed."""
+    offered = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    defaults = _defaults()
+    assert offered == {name: defaults[name] or "" for name in offered}
+    assert offered
+
+
+def test_the_explanation_counts_the_attempts_right() -> None:
+    """The number of attempts is written as a word."""
+    words = {5: "five", 6: "six", 7: "seven", 8: "eight"}
+    assert f"{words[ATTEMPTS_MAX]} attempts in all" in EXPLANATION
