@@ -7,14 +7,14 @@ import datetime as dt
 import uuid
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from src.common.exceptions import BadRequest
 from src.common.purchases.rules import CheckoutPayment
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 def _id_of(value: object) -> object:
@@ -22,7 +22,24 @@ def _id_of(value: object) -> object:
     return cast("dict[str, object]", value).get("id") if isinstance(value, dict) else value
 
 
-ExpandableId = Annotated[str | None, BeforeValidator(_id_of)]
+def _without_nul(text: str) -> str:
+    """PostgreSQL stores no NUL; what has one is like nothing we know, and must not fail."""
+    return text.replace("\x00", "\ufffd")
+
+
+def _instant(seconds: object) -> dt.datetime:
+    try:
+        if isinstance(seconds, int):
+            return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise ValueError("no Unix time")
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Id = Annotated[Text, Field(min_length=1, max_length=255)]
+ExpandableId = Annotated[Text | None, BeforeValidator(_id_of)]
+UnixTime = Annotated[dt.datetime, BeforeValidator(_instant)]
 
 
 class EventData(_Wire):
@@ -34,32 +51,32 @@ class EventData(_Wire):
 class Event(_Wire):
     """`event`: something that happened at Stripe."""
 
-    id: str = Field(min_length=1, max_length=255)
-    type: str = Field(min_length=1, max_length=255)
-    created: dt.datetime
+    id: Id
+    type: Id
+    created: UnixTime
     livemode: bool
-    api_version: str | None = None
+    api_version: Text | None = None
     data: EventData
 
     @property
     def object_id(self) -> str | None:
         """The id of the object the event is about."""
         found = self.data.object.get("id")
-        return found if isinstance(found, str) else None
+        return _without_nul(found) if isinstance(found, str) else None
 
 
 class CheckoutSession(_Wire):
     """`checkout.session`: a page on which somebody pays, or did."""
 
-    id: str = Field(min_length=1, max_length=255)
+    id: Id
     livemode: bool
-    mode: str | None = None
-    payment_status: str | None = None
+    mode: Text | None = None
+    payment_status: Text | None = None
     payment_intent: ExpandableId = None
-    currency: str | None = None
+    currency: Text | None = None
     amount_subtotal: int | None = Field(default=None, strict=True)
     amount_total: int | None = Field(default=None, strict=True)
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Text] | None = None
 
     def as_payment(self) -> CheckoutPayment:
         """The session in our own terms."""
