@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying
 
+from src.common.credits import operations as ledger
 from src.common.engines import (
     ASYNC_DRIVER,
     build_async_engine,
@@ -26,6 +27,8 @@ from src.common.settings import Settings, get_settings
 if TYPE_CHECKING:
     DATABASE_URL_ASYNC: URL
     async_engine: AsyncEngine
+
+ledger.install()
 
 __all__ = [
     "DATABASE_URL_ASYNC",

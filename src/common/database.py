@@ -12,6 +12,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session, sessionmaker
 from tenacity import Retrying
 
+from src.common.credits import operations as ledger
 from src.common.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.models import Base
 from src.common.retries import RETRY_POLICY
@@ -20,6 +21,8 @@ from src.common.settings import Settings, get_settings
 if TYPE_CHECKING:
     DATABASE_URL: URL
     engine: Engine
+
+ledger.install()
 
 __all__ = [
     "DATABASE_URL",

@@ -6,9 +6,9 @@ Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 
 import datetime as dt
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from src.common.credits.digest import digest_of
 from src.common.exceptions import Invalid
@@ -21,6 +21,10 @@ OWN_KEY_PREFIX = "~"
 """Keys that begin with it are the ledger's own."""
 REFERENCE_LENGTH_MAX = 255
 METADATA_BYTES_MAX = 16 * 1024
+METADATA_DEPTH_MAX = 32
+"""Deeper documents are refused while every encoder on their way still reads them."""
+EXPIRY_YEARS = range(2000, 9999)
+"""Beyond them, other time zones' calendars end."""
 HOLD_SECONDS_MAX = 2_592_000
 """30 days."""
 
@@ -94,8 +98,10 @@ class Grant(Command):
             PRIORITY_MAX
         ):
             raise _invalid("priority", f"must be 0 to {PRIORITY_MAX}")
-        if self.expires_at is not None and self.expires_at.tzinfo is None:
-            raise _invalid("expires_at", "must have a time zone")
+        if self.expires_at is not None and (
+            self.expires_at.tzinfo is None or self.expires_at.year not in EXPIRY_YEARS
+        ):
+            raise _invalid("expires_at", "must have a time zone and a year from 2000 to 9998")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +174,7 @@ class Capture(Command):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_hold_seq(self.hold_seq)
         _check_amount(self.amount)
 
 
@@ -179,6 +186,10 @@ class Release(Command):
     digested = ("hold_seq",)
 
     hold_seq: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_hold_seq(self.hold_seq)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +204,7 @@ class Renew(Command):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_hold_seq(self.hold_seq)
         _check_seconds(self.expires_in_seconds)
 
 
@@ -236,6 +248,11 @@ def _check_amount(amount: object) -> None:
         raise _invalid("amount", f"must be 1 to {AMOUNT_MAX}")
 
 
+def _check_hold_seq(seq: object) -> None:
+    if not 1 <= _integer("hold_seq", seq) <= AMOUNT_MAX:
+        raise _invalid("hold_seq", f"must be 1 to {AMOUNT_MAX}")
+
+
 def _check_seconds(seconds: object) -> None:
     if not 1 <= _integer("expires_in_seconds", seconds) <= HOLD_SECONDS_MAX:
         raise _invalid("expires_in_seconds", f"must be 1 to {HOLD_SECONDS_MAX}")
@@ -247,9 +264,23 @@ def _check_text(name: str, text: str, length_max: int) -> None:
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    if _is_deeper(metadata, METADATA_DEPTH_MAX):
+        raise _invalid("metadata", f"must be nested at most {METADATA_DEPTH_MAX} deep")
     try:
         written = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
+        size = len(written.encode())
+    except (TypeError, ValueError):  # half a character is a ValueError too
         raise _invalid("metadata", "must be JSON") from None
-    if len(written.encode()) > METADATA_BYTES_MAX or "\\u0000" in written:
+    if size > METADATA_BYTES_MAX or "\\u0000" in written:
         raise _invalid("metadata", f"must be at most {METADATA_BYTES_MAX} bytes, without NUL")
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and objects are nested more than `depth` deep."""
+    if isinstance(value, Mapping):
+        inner: Iterable[object] = cast("Mapping[object, object]", value).values()
+    elif isinstance(value, list | tuple):
+        inner = cast("Iterable[object]", value)
+    else:
+        return False
+    return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)

@@ -11,14 +11,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from src.common.credits import errors, rules
 from src.common.credits.book import Book
-from src.common.credits.commands import Capture, Command, Release, Renew, Result
+from src.common.credits.commands import Capture, Command, Opening, Release, Renew, Result
+from src.common.credits.pending import Pending, has_pending, take_pending
+from src.common.credits.pending import install as install_listeners
 from src.common.credits.storage import find_entries, load_books, lock_users, write_books
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_lot import LotSource
 
 OPEN_HOLDS_MAX = 100
 """How many open holds one user may have."""
@@ -63,6 +67,9 @@ def decide(
 ) -> tuple[list[Book], list[Outcome]]:
     """Lock, load and decide; nothing is written. The books returned hold what is to be written."""
     session.flush()
+    pending = take_pending(session)
+    due = [command for user_id, each in pending.items() for command in each.commands(user_id)]
+    commands = [*due, *commands]
     user_ids = sorted({command.user_id for command in commands})
     lock_users(session, user_ids)
     books = load_books(session, user_ids, hold_seqs=_holds_named(commands), now=now)
@@ -71,17 +78,62 @@ def decide(
         for entry in find_entries(session, [(each.user_id, each.key) for each in commands])
     }
     for book in books.values():
+        _open(book, pending.get(book.user_id, Pending()).delta)
         rules.settle(book)
     succeeded: set[uuid.UUID] = set()
     outcomes: list[Outcome] = []
-    for command in commands:
+    for position, command in enumerate(commands):
         outcome = _outcome(books.get(command.user_id), command, replays)
+        if position < len(due) and isinstance(outcome, ExceptionWithErrorType):
+            raise outcome  # the row has changed already: the caller's database transaction fails
         outcomes.append(outcome)
         if isinstance(outcome, Result) and not outcome.replayed:
             succeeded.add(command.user_id)
             replays[command.user_id, command.key] = (command.digest, outcome)
     # What fell due is booked only with an operation that succeeds (rule 8).
-    return [books[user_id] for user_id in sorted(succeeded)], outcomes
+    return [books[user_id] for user_id in sorted(succeeded)], outcomes[len(due) :]
+
+
+def book_pending(session: Session) -> None:
+    """Book what the document's own code changed (rule 10); part of every commit.
+
+    Raises:
+        Conflict: BALANCE_CHANGE_AMBIGUOUS.
+        InsufficientCredits: the effective balance is smaller than what was taken.
+    """
+    if has_pending(session):
+        execute(session, [])
+
+
+def install() -> None:
+    """Have every session of this process keep the books (DESIGN §4 rule 10)."""
+    install_listeners()
+    if not event.contains(Session, "before_commit", _before_commit):
+        event.listen(Session, "before_commit", _before_commit)
+
+
+def _before_commit(session: Session) -> None:
+    if session.get_nested_transaction() is None:
+        session.flush()
+        book_pending(session)
+
+
+def _open(book: Book, pending_delta: int) -> None:
+    """Take the book back to before the pending changes; give a balance without entries one.
+
+    A user from before the ledger has a balance and no entry: the first operation writes it.
+    """
+    book.balance -= pending_delta
+    if book.version == 0 and book.balance > 0:
+        amount, book.balance = book.balance, 0
+        command = Opening(
+            user_id=book.user_id,
+            key="~opening",
+            actor="system:ledger",
+            amount=amount,
+            source=LotSource.OPENING,
+        )
+        rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
 
 
 def result_of_entry(entry: CreditEntry) -> Result:

@@ -69,10 +69,14 @@ def load_books(
 
 def find_entries(session: Session, keys: Sequence[tuple[uuid.UUID, str]]) -> Sequence[CreditEntry]:
     """The entries that have these users' keys already."""
-    wanted = func.unnest(
-        _uuids(user_id for user_id, _ in keys),
-        cast([key for _, key in keys], ARRAY(String)),
-    ).table_valued("user_id", "key", name="wanted").render_derived()
+    wanted = (
+        func.unnest(
+            _uuids(user_id for user_id, _ in keys),
+            cast([key for _, key in keys], ARRAY(String)),
+        )
+        .table_valued("user_id", "key", name="wanted")
+        .render_derived()
+    )
     statement = select(CreditEntry).join(
         wanted,
         and_(
@@ -128,7 +132,7 @@ def _books_statement(
 
 
 def _lots_json() -> ColumnElement[Any]:
-    rows = func.jsonb_agg(_lot_json(CreditLot))
+    rows = func.jsonb_agg(lot_json(CreditLot))
     return (
         select(func.coalesce(rows, literal([], JSONB)))
         .where(CreditLot.user_id == User.user_id, CreditLot.is_open)
@@ -143,7 +147,7 @@ def _holds_json(
     """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
     asked_for = CreditHold.seq == func.any(cast(list(hold_seqs), ARRAY(Integer)))
     allocations = (
-        select(func.jsonb_agg(func.jsonb_build_array(-CreditPosting.amount, _lot_json(CreditLot))))
+        select(func.jsonb_agg(func.jsonb_build_array(-CreditPosting.amount, lot_json(CreditLot))))
         .join(
             CreditLot,
             and_(
@@ -192,7 +196,8 @@ def _debts_json() -> ColumnElement[Any]:
     )
 
 
-def _lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
+def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
+    """A lot's row as one value, for `add_lot`."""
     return func.jsonb_build_array(
         lot.seq,
         lot.source,
@@ -208,9 +213,9 @@ def _lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
 def _book_of(row: Any) -> Book:
     book = Book(row.user_id, row.credits_balance, row.credits_version, row.is_active, row.now)
     for values in row.lots:
-        _add_lot(book, values)
+        add_lot(book, values)
     for seq, amount, captured, status, expires_at, allocations in row.holds:
-        taken = {_add_lot(book, values): share for share, values in allocations or ()}
+        taken = {add_lot(book, values): share for share, values in allocations or ()}
         book.holds[seq] = Hold(
             seq, amount, captured, HoldStatus(status), dt.datetime.fromisoformat(expires_at), taken
         )
@@ -218,7 +223,8 @@ def _book_of(row: Any) -> Book:
     return book
 
 
-def _add_lot(book: Book, values: Sequence[Any]) -> int:
+def add_lot(book: Book, values: Sequence[Any]) -> int:
+    """Put a lot that was read as `lot_json` into the book, if it is not there yet; its `seq`."""
     seq: int = values[0]
     _, source, priority, granted, expires_at, remaining, last_seq, transaction_id = values
     if seq not in book.lots:

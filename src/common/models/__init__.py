@@ -5,10 +5,13 @@ from src.common.models.base import Base
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
+from src.common.models.ledger_walls import raise_after_create_all
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
+
+raise_after_create_all(Base.metadata)
 
 __all__ = [
     "ApiKey",

@@ -59,8 +59,11 @@ class User(Base):
 
     # Billing
     stripe_customer_id: Mapped[str | None] = mapped_column(String, unique=True, index=True)
-    credits_balance: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """Whole credits the user may spend, as booked; never negative."""
+    credits_balance: Mapped[int] = mapped_column(
+        Integer, default=0, server_default=text("0"), active_history=True
+    )
+    """Whole credits the user may spend, as booked; never negative. Assigning it means the
+    difference to what was loaded, which the ledger books (`src/common/credits/pending.py`)."""
     credits_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """The `seq` of the user's newest ledger entry; 0 before the first."""
 

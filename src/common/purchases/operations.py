@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
+from src.common.credits import operations as ledger
+from src.common.credits.commands import Grant
+from src.common.exceptions import Invalid
+from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
@@ -53,22 +58,19 @@ def settle_checkout(
     existing = _find_purchase(session, payment)
     verdict = rules.judge(payment, env=env, livemode=livemode)
     if isinstance(verdict, Package) and existing is not None:
-        if rules.is_same_purchase(existing, payment, verdict):
+        conflict = _conflict(session, existing, payment, verdict)
+        if conflict is None:
             return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
-        verdict = Mismatch(
-            Reason.PAYMENT_CONFLICT,
-            f"Transaction {existing.transaction_id} has this payment with other figures",
-        )
+        verdict = conflict
     if isinstance(verdict, Package):
-        verdict = _obstacle(user, verdict) or verdict
+        verdict = _credit(session, user, payment, verdict) or verdict
     if isinstance(verdict, Mismatch):
         if verdict.reason is Reason.NOT_PAID and existing is not None:
             # A picture of the session from before it was paid, delivered late.
             return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
         _note_unmatched(session, payment, verdict, event_id)
         return PurchaseOutcome(PurchaseStatus.UNMATCHED, verdict.reason)
-    assert user is not None  # noqa: S101  _obstacle says so
-    _credit(session, user, payment, verdict)
+    _resolve_unmatched(session, payment)
     return PurchaseOutcome(PurchaseStatus.CREDITED)
 
 
@@ -121,19 +123,65 @@ def _find_purchase(session: Session, payment: CheckoutPayment) -> Transaction | 
     return session.scalars(select(Transaction).where(same).limit(1)).one_or_none()
 
 
-def _obstacle(user: User | None, package: Package) -> Mismatch | None:
-    if user is None:
-        return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
-    if user.credits_balance + package.credits > rules.BALANCE_MAX:
+def _conflict(
+    session: Session, existing: Transaction, payment: CheckoutPayment, package: Package
+) -> Mismatch | None:
+    """Why the row with this payment's key does not mean that it was credited; None if it does."""
+    if not rules.is_same_purchase(existing, payment, package):
         return Mismatch(
-            Reason.BALANCE_LIMIT_EXCEEDED, f"The balance would exceed {rules.BALANCE_MAX}"
+            Reason.PAYMENT_CONFLICT,
+            f"Transaction {existing.transaction_id} has this payment with other figures",
+        )
+    if not _is_credited(session, existing):
+        return Mismatch(
+            Reason.TRANSACTION_WITHOUT_CREDIT,
+            f"Transaction {existing.transaction_id} was written without crediting anybody",
         )
     return None
 
 
-def _credit(session: Session, user: User, payment: CheckoutPayment, package: Package) -> None:
-    session.add(
-        Transaction(
+def _is_credited(session: Session, transaction: Transaction) -> bool:
+    """Whether a lot refers to the purchase, or it is part of the user's opening balance."""
+    lot = exists().where(
+        CreditLot.user_id == transaction.user_id,
+        or_(
+            CreditLot.transaction_id == transaction.transaction_id,
+            and_(
+                CreditLot.source == LotSource.OPENING,
+                CreditEntry.user_id == CreditLot.user_id,
+                CreditEntry.seq == CreditLot.seq,
+                CreditEntry.created_at >= transaction.created_at,
+            ),
+        ),
+    )
+    before_the_ledger = exists().where(
+        User.user_id == transaction.user_id, User.credits_version == 0, User.credits_balance > 0
+    )
+    return session.execute(select(or_(lot, before_the_ledger))).scalar_one()
+
+
+def _credit(
+    session: Session, user: User | None, payment: CheckoutPayment, package: Package
+) -> Mismatch | None:
+    """Write the purchase and its grant; or say why that cannot be, and leave nothing behind."""
+    if user is None:
+        return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
+    try:
+        with session.begin_nested():
+            _write_purchase(session, user, payment, package)
+    except Invalid as refusal:
+        if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
+            raise
+        return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
+    return None
+
+
+def _write_purchase(
+    session: Session, user: User, payment: CheckoutPayment, package: Package
+) -> None:
+    transaction_id = session.execute(
+        insert(Transaction)
+        .values(
             user_id=user.user_id,
             stripe_session_id=payment.stripe_session_id,
             payment_intent_id=payment.payment_intent_id,
@@ -142,8 +190,21 @@ def _credit(session: Session, user: User, payment: CheckoutPayment, package: Pac
             livemode=payment.livemode,
             credits_added=package.credits,
         )
+        .returning(Transaction.transaction_id)
+    ).scalar_one()
+    purchase = Grant(
+        user_id=user.user_id,
+        key=f"~purchase:{payment.stripe_session_id}",
+        actor="system:stripe",
+        amount=package.credits,
+        source=LotSource.PURCHASE,
+        transaction_id=transaction_id,
     )
-    user.credits_balance += package.credits
+    ledger.execute(session, [purchase])
+
+
+def _resolve_unmatched(session: Session, payment: CheckoutPayment) -> None:
+    """Close what an earlier event about this payment left open."""
     session.execute(
         update(UnmatchedPayment)
         .where(

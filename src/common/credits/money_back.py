@@ -1,0 +1,110 @@
+"""Taking back, and giving back, the credits of refunds and disputes, on the caller's open session.
+
+Locks, reads, asks `reversals.py`, writes; never commits (DESIGN §4 rules 1 and 5).
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Integer, and_, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from src.common.credits import errors, reversals, rules
+from src.common.credits.book import Book
+from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
+from src.common.credits.reversals import TAKING_KINDS, LotHistory
+from src.common.credits.storage import add_lot, load_books, lock_users, lot_json, write_books
+from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
+from src.common.models.credit_lot import CreditLot
+
+_SEQ_DIGITS_MAX = 10
+
+
+def settle_reversals(
+    session: Session,
+    user_id: uuid.UUID,
+    credits_to_be_back: Mapping[int, int],
+    *,
+    key: str,
+    actor: str,
+    now: dt.datetime | None = None,
+    related_seq: int | None = None,
+) -> list[Result]:
+    """Recompute everything money back takes from a user; what was written: nothing, one or two.
+
+    Call it whenever a row of `stripe_reversals` changes and when a purchase is credited.
+    `credits_to_be_back` says for **every** payment with money back (the `seq` of its lot) how many
+    credits that makes (`reversals.credits_to_be_back`); a payment left out has none. The state
+    decides, not the key: the same numbers again find nothing to change and write nothing, not even
+    what fell due. `key` names the cause and begins with `~`; the entries' keys are it, a colon and
+    their `seq`. `related_seq` is the lot of the payment the cause is about; without it the only
+    payment named, if there is one alone. `now` replaces the database's clock, in tests.
+
+    Raises:
+        Invalid: BALANCE_LIMIT_EXCEEDED, what comes back does not fit into the balance.
+        NotFound: USER_NOT_FOUND.
+        RetryableDatabaseError: a passing condition of the database.
+        ValueError: a caller's mistake: the key is not the ledger's own or too long, a number is not
+            within 0 and what its lot was granted, or there is no such lot.
+    """
+    if not key.startswith(OWN_KEY_PREFIX) or len(key) > KEY_LENGTH_MAX - 1 - _SEQ_DIGITS_MAX:
+        raise ValueError(f"{key!r} is not a key of the ledger's own with room for a number")
+    session.flush()
+    lock_users(session, [user_id])
+    book = load_books(session, [user_id], now=now).get(user_id)
+    if book is None:
+        raise errors.user_not_found()
+    booked = _load_histories(session, book, list(credits_to_be_back))
+    if missing := credits_to_be_back.keys() - book.lots.keys():
+        raise ValueError(f"the user has no lots {sorted(missing)}")
+    rules.settle(book)
+    if related_seq is None and len(credits_to_be_back) == 1:
+        (related_seq,) = credits_to_be_back
+    entries = reversals.reallocate(
+        book, booked, credits_to_be_back, key=key, actor=actor, related_seq=related_seq
+    )
+    if entries:
+        write_books(session, [book])
+    return [rules.result_of(book, entry) for entry in entries]
+
+
+def _load_histories(session: Session, book: Book, payments: Sequence[int]) -> dict[int, LotHistory]:
+    """What was taken from the user's lots and what expired there; adds those lots to the book.
+
+    The user's row is locked, so this sees what the book was loaded from. Reads the index of the
+    user's entries once: money back is rare.
+    """
+    amount, kind = CreditPosting.amount, CreditEntry.kind
+    history = (
+        select(
+            CreditPosting.lot_seq,
+            func.coalesce(func.sum(-amount).filter(kind.in_(TAKING_KINDS)), 0).label("taken"),
+            func.coalesce(func.sum(-amount).filter(kind == EntryKind.LOT_EXPIRY), 0).label(
+                "expired"
+            ),
+        )
+        .join(
+            CreditEntry,
+            and_(
+                CreditEntry.user_id == CreditPosting.user_id, CreditEntry.seq == CreditPosting.seq
+            ),
+        )
+        .where(
+            CreditEntry.user_id == book.user_id,
+            kind.in_([*TAKING_KINDS, EntryKind.LOT_EXPIRY]),
+        )
+        .group_by(CreditPosting.lot_seq)
+        .subquery("history")
+    )
+    taken, expired = func.coalesce(history.c.taken, 0), func.coalesce(history.c.expired, 0)
+    rows = session.execute(
+        select(lot_json(CreditLot), taken, expired)
+        .outerjoin(history, history.c.lot_seq == CreditLot.seq)
+        .where(
+            CreditLot.user_id == book.user_id,
+            or_(CreditLot.seq == func.any(cast(payments, ARRAY(Integer))), taken > 0),
+        )
+    )
+    return {add_lot(book, values): LotHistory(*sums) for values, *sums in rows}

@@ -1,0 +1,208 @@
+"""The document's own `user.credits_balance += n`, noted until the ledger books it.
+
+Assigning `credits_balance` on a loaded `User` means a *delta* (new minus loaded), applied to the
+row as it is under its lock, so that two sessions that both add lose nothing (DESIGN §4 rule 10).
+The row changes with the flush, as the document's code expects; which entry explains it is only
+known at the end of the database transaction, when all deltas and all new `Transaction`s are there.
+Until then they are noted here, on the session.
+"""
+
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from sqlalchemy import event, inspect, select
+from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm.attributes import set_committed_value
+
+from src.common.credits import errors
+from src.common.credits.commands import AMOUNT_MAX, Adjust, Command, Grant, Opening
+from src.common.exceptions import Conflict, Invalid
+from src.common.models.credit_lot import LotSource
+from src.common.models.transaction import Transaction
+from src.common.models.user import User
+
+ACTOR = "system:orm"
+_INFO_KEY = "flashslides.credits.pending"
+
+
+@dataclass(frozen=True)
+class _Note:
+    """One change that was flushed, and the database transactions it is part of, innermost first."""
+
+    user_id: uuid.UUID
+    lineage: tuple[SessionTransaction, ...]
+    delta: int = 0
+    is_new_user: bool = False
+    transaction: Transaction | None = None
+
+
+@dataclass
+class Pending:
+    """What one user's flushed changes amount to."""
+
+    delta: int = 0
+    is_new_user: bool = False
+    transactions: list[Transaction] = field(default_factory=list[Transaction])
+
+    def commands(self, user_id: uuid.UUID) -> list[Command]:
+        """The entries that explain the changes (rule 10).
+
+        Raises:
+            Conflict: BALANCE_CHANGE_AMBIGUOUS, the balance changed by something else than the new
+                purchases add up to.
+        """
+        if self.delta == 0:
+            return []  # purchases alone credit nothing; they are listed as such
+        if self.transactions:
+            return self._purchases(user_id)
+        if self.is_new_user:
+            return [
+                Opening(
+                    user_id=user_id,
+                    key="~opening",
+                    actor=ACTOR,
+                    amount=self.delta,
+                    source=LotSource.OPENING,
+                )
+            ]
+        key = f"~orm:{uuid.uuid4()}"
+        return [
+            Adjust(
+                user_id=user_id,
+                key=key,
+                actor=ACTOR,
+                amount=self.delta,
+                reason="credits_balance assigned",
+            )
+        ]
+
+    def _purchases(self, user_id: uuid.UUID) -> list[Command]:
+        bought = sum(each.credits_added for each in self.transactions)
+        if bought != self.delta:
+            raise Conflict(
+                f"credits_balance changed by {self.delta}, the new transactions add {bought}: "
+                "change it by just that, or call src.common.credits for the rest",
+                "BALANCE_CHANGE_AMBIGUOUS",
+            )
+        return [
+            Grant(
+                user_id=user_id,
+                key=f"~purchase:{each.stripe_session_id}",
+                actor=ACTOR,
+                amount=each.credits_added,
+                source=LotSource.PURCHASE,
+                transaction_id=each.transaction_id,
+            )
+            for each in self.transactions
+        ]
+
+
+def take_pending(session: Session) -> dict[uuid.UUID, Pending]:
+    """What was flushed and not yet booked, by user; noted no longer."""
+    pending: dict[uuid.UUID, Pending] = defaultdict(Pending)
+    for note in session.info.pop(_INFO_KEY, ()):
+        each = pending[note.user_id]
+        each.delta += note.delta
+        each.is_new_user |= note.is_new_user
+        if note.transaction is not None:
+            each.transactions.append(note.transaction)
+    return dict(pending)
+
+
+def has_pending(session: Session) -> bool:
+    """Whether anything waits to be booked."""
+    return bool(session.info.get(_INFO_KEY))
+
+
+def install() -> None:
+    """Listen to every session of the process, whichever session maker made it."""
+    if not event.contains(Session, "before_flush", _before_flush):
+        event.listen(Session, "before_flush", _before_flush)
+        event.listen(Session, "after_flush", _after_flush)
+        event.listen(Session, "after_soft_rollback", _after_rollback)
+
+
+def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    """Turn assigned balances into deltas on the locked rows."""
+    changed = {
+        user.user_id: (user, delta)
+        for user in session.dirty
+        if isinstance(user, User) and (delta := _assigned_delta(user))
+    }
+    if not changed:
+        return
+    rows = session.connection().execute(
+        select(User.user_id, User.credits_balance, User.credits_version)
+        .where(User.user_id.in_(changed))
+        .order_by(User.user_id)
+        .with_for_update(key_share=True)
+    )
+    for user_id, balance, version in rows.all():
+        user, delta = changed[user_id]
+        if balance + delta < 0:
+            raise errors.InsufficientCredits(required=-delta, available=balance)
+        if balance + delta > AMOUNT_MAX:
+            raise errors.balance_limit_exceeded(AMOUNT_MAX)
+        set_committed_value(user, "credits_version", version)
+        set_committed_value(user, "credits_balance", balance)
+        user.credits_balance = balance + delta
+        _note(session, _Note(user_id, _lineage(session), delta=delta))
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    """Note what was inserted: users with a balance, purchases."""
+    for each in session.new:
+        if isinstance(each, User) and each.credits_balance:
+            _note(
+                session,
+                _Note(
+                    each.user_id,
+                    _lineage(session),
+                    delta=each.credits_balance,
+                    is_new_user=True,
+                ),
+            )
+        elif isinstance(each, Transaction):
+            _note(session, _Note(each.user_id, _lineage(session), transaction=each))
+
+
+def _after_rollback(session: Session, rolled_back: SessionTransaction) -> None:
+    """What was rolled back, a savepoint's part too, never happened."""
+    notes: list[_Note] = session.info.get(_INFO_KEY, [])
+    if notes:
+        session.info[_INFO_KEY] = [note for note in notes if rolled_back not in note.lineage]
+
+
+def _assigned_delta(user: User) -> int:
+    """New minus loaded.
+
+    Raises:
+        Invalid: BALANCE_CHANGE_NOT_A_NUMBER, something else than an integer was assigned.
+    """
+    history = inspect(user).attrs.credits_balance.history
+    if not history.added or not history.deleted:
+        return 0
+    value = history.added[0]
+    if type(value) is not int:
+        raise Invalid(
+            "credits_balance takes an integer, no SQL expression: load the user and add to it, "
+            "or call src.common.credits",
+            "BALANCE_CHANGE_NOT_A_NUMBER",
+        )
+    loaded: int = history.deleted[0]
+    return value - loaded
+
+
+def _note(session: Session, note: _Note) -> None:
+    session.info.setdefault(_INFO_KEY, []).append(note)
+
+
+def _lineage(session: Session) -> tuple[SessionTransaction, ...]:
+    """The session's database transaction and the savepoints in it, innermost first."""
+    lineage: list[SessionTransaction] = []
+    current = session.get_nested_transaction() or session.get_transaction()
+    while current is not None:
+        lineage.append(current)
+        current = current.parent
+    return tuple(lineage)
