@@ -9,7 +9,7 @@ for a duplicate.
 edited: a change is a new list of statements and a new migration.
 """
 
-from sqlalchemy import DDL, Connection, MetaData, event
+from sqlalchemy import Connection, MetaData, event, text
 
 _FUNCTIONS = (
     """
@@ -142,6 +142,10 @@ _APPEND_ONLY = tuple(
     )
 )
 
+_WHEN_BALANCE_CHANGED = (
+    " WHEN ((old.credits_balance, old.credits_version)"
+    " <> (new.credits_balance, new.credits_version))"
+)
 _DEFERRED = tuple(
     f"CREATE CONSTRAINT TRIGGER {name} AFTER {operation} ON {table}"
     f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW{condition}"
@@ -158,8 +162,7 @@ _DEFERRED = tuple(
             "users_balanced",
             "UPDATE OF credits_balance, credits_version",
             "users",
-            " WHEN ((old.credits_balance, old.credits_version)"
-            + " <> (new.credits_balance, new.credits_version))",
+            _WHEN_BALANCE_CHANGED,
             "credit_users_balanced",
         ),
         ("credit_entries_balanced", "INSERT", "credit_entries", "", "credit_entries_balanced"),
@@ -174,7 +177,8 @@ _DEFERRED = tuple(
     )
 )
 
-_FIXED = "CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots" + (
+_FIXED = (
+    "CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots"
     " FOR EACH ROW EXECUTE FUNCTION credit_lots_fixed()"
 )
 
@@ -220,4 +224,4 @@ def _raise(_metadata: MetaData, connection: Connection, **_others: object) -> No
     ).scalar_one()
     if not standing:
         for statement in RAISE_WALLS:
-            connection.execute(DDL(statement.replace("%", "%%")))
+            connection.execute(text(statement))
