@@ -78,7 +78,7 @@ def decide(
         for entry in find_entries(session, [(each.user_id, each.key) for each in commands])
     }
     for book in books.values():
-        _open(book, pending.get(book.user_id, Pending()).delta)
+        open_book(book, pending.get(book.user_id, Pending()).delta)
         rules.settle(book)
     succeeded: set[uuid.UUID] = set()
     outcomes: list[Outcome] = []
@@ -118,7 +118,7 @@ def _before_commit(session: Session) -> None:
         book_pending(session)
 
 
-def _open(book: Book, pending_delta: int) -> None:
+def open_book(book: Book, pending_delta: int = 0) -> None:
     """Take the book back to before the pending changes; give a balance without entries one.
 
     A user from before the ledger has a balance and no entry: the first operation writes it.
