@@ -90,7 +90,7 @@ async def test_both_steps_commit_together(async_db: AsyncSession, user: User) ->
         await db.commit()
         await run_async(
             "one commit for all steps",
-            filling={"Transaction(...)": "a_transaction(user_id=user.user_id)"},
+            filling={"Transaction(...)": "a_transaction(user=user, credits_added=100)"},
             db=db,
             user=person,
             a_transaction=a_transaction,
