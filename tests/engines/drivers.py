@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from src.common.async_database import get_async_engine, run_in_async_database_transaction
@@ -144,19 +144,6 @@ def until(connection: psycopg.Connection, query: str, *values: object) -> None:
 def _is_true(connection: psycopg.Connection, query: str, values: tuple[object, ...]) -> bool:
     row = connection.execute(query.encode(), values).fetchone()
     return row is not None and bool(row[0])
-
-
-@contextmanager
-def recorded(engine: Engine) -> Generator[list[str]]:
-    """List every statement this engine sends."""
-    statements: list[str] = []
-
-    def record(_connection: Connection, _cursor: object, statement: str, *_others: object) -> None:
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", record)
-    yield statements
-    event.remove(engine, "before_cursor_execute", record)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Every passing condition, met for real on both drivers, arrives as the one retryable error."""
 
+import errno
 import pickle
 import socket
 import threading
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
 from src.common.exceptions import DatabaseBusy, ErrorKind, RetryableDatabaseError
@@ -149,6 +150,21 @@ async def test_a_connection_that_the_server_ends(
     error = await _failure(driver, worker_database, work)
     assert error.connection_invalidated
     assert error.sqlstate in {"57P01", "08003"}  # asyncpg notices the closed socket first
+
+
+async def test_a_socket_that_breaks(driver: Driver, worker_database: ConnectionParameters) -> None:
+    """A driver that hands over the bare OSError is understood, and the connection thrown away."""
+
+    def reset(*_: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
+
+    def work(connection: Connection) -> bool:
+        event.listen(connection.engine, "do_execute", reset)
+        with pytest.raises(RetryableDatabaseError, match="connection lost"):
+            connection.execute(text("SELECT 1"))
+        return connection.invalidated
+
+    assert await driver.run(settings_for(worker_database), work) == [True]
 
 
 async def test_a_server_out_of_reach(driver: Driver, worker_database: ConnectionParameters) -> None:
