@@ -177,7 +177,12 @@ async def test_an_expanded_payment_intent_is_its_id(api: Api) -> None:
 async def test_nul_anywhere_in_an_event_is_no_failure(api: Api) -> None:
     """PostgreSQL stores no NUL: an event that has some is kept, noted, and credits nobody."""
     nul = "a\x00b"
-    odd: dict[str, Any] = {"currency": nul, "payment_status": nul, "payment_intent": nul, "mode": nul}
+    odd: dict[str, Any] = {
+        "currency": nul,
+        "payment_status": nul,
+        "payment_intent": nul,
+        "mode": nul,
+    }
     metadata = {"env": nul, "package_id": nul, "credits": nul, "user_id": nul}
     session = make_session(uuid.uuid4(), id=nul, metadata=metadata, **odd)
     event = make_event(session, id=nul, api_version=nul)
