@@ -3,6 +3,7 @@
 import base64
 import binascii
 import datetime as dt
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
+_NUMBER_MAX = 2**31 - 1
 _INSTANT = "%Y-%m-%dT%H:%M:%S.%f%z"
 
 
@@ -42,8 +45,25 @@ def decode_cursor(cursor: str) -> tuple[dt.datetime, uuid.UUID]:
         instant, row_id = written.split("|")
         return dt.datetime.strptime(instant, _INSTANT).astimezone(dt.UTC), uuid.UUID(row_id)
     except (ValueError, binascii.Error, OverflowError):
-        raise Invalid(
-            "cursor: not a cursor of this endpoint; leave it out to start at the first page",
-            "VALIDATION_ERROR",
-            field="cursor",
-        ) from None
+        raise _not_a_cursor() from None
+
+
+def decode_number_cursor(cursor: str | None) -> int:
+    """The number a page of numbered rows ends before; the first page ends before any.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, this is no cursor of ours.
+    """
+    if cursor is None:
+        return _NUMBER_MAX
+    if not _NUMBER.fullmatch(cursor) or int(cursor) > _NUMBER_MAX:
+        raise _not_a_cursor()
+    return int(cursor)
+
+
+def _not_a_cursor() -> Invalid:
+    return Invalid(
+        "cursor: not a cursor of this endpoint; leave it out to start at the first page",
+        "VALIDATION_ERROR",
+        field="cursor",
+    )
