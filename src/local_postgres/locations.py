@@ -151,8 +151,8 @@ def write_private(path: Path, text: str, account: Account) -> None:
 
 def make_private_folder(path: Path, account: Account) -> None:
     """Make a folder of the account's own, if it is not there yet."""
-    if not path.exists():
-        path.mkdir(mode=_PRIVATE_FOLDER)
+    path.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+    if _awaits_adoption(path):  # made just now, by us or by a process that starts with us
         account.own(path)
 
 
@@ -163,7 +163,7 @@ def _absolute(path: Path) -> Path:
 def _make(folder: Path, account: Account) -> None:
     missing = [parent for parent in folder.parents if not parent.exists()]
     for parent in reversed(missing):
-        parent.mkdir()
+        parent.mkdir(exist_ok=True)
         if is_root():
             parent.chmod(_PASSABLE_FOLDER)  # whatever root's umask: the account has to pass
     make_private_folder(folder, account)

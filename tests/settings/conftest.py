@@ -1,5 +1,6 @@
 """A process without settings: an empty working directory, no environment, no AWS of the caller."""
 
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
 
 REGION = "eu-central-1"
 
@@ -16,7 +17,9 @@ REGION = "eu-central-1"
 def bare_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """Settings come from what the test itself sets and from nothing else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENV", raising=False)
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields:  # this worker's database among them
+            monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
