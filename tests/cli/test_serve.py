@@ -1,0 +1,103 @@
+"""`flashslides serve` from nothing: a fresh folder, a free port, an empty environment."""
+
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from src.local_postgres import ConnectionParameters, free_port, status
+from tests.cli.processes import Program, stop, wait_until_gone
+from tests.fixtures.databases import environment_of
+
+# Two embedded servers that look for their first port at the same moment could find the same one.
+one_after_the_other = pytest.mark.xdist_group("embedded servers")
+
+
+@pytest.fixture
+def program() -> Generator[Program]:
+    """The command with nothing but a data folder, which the server's account can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
+    folder.chmod(0o755)
+    yield Program(folder, {"FLASHSLIDES_DATA_DIR": str(folder / "data")})
+    shutil.rmtree(folder)
+
+
+@one_after_the_other
+def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
+    """Server, migrations, keys, user, token, payment, its copy: all there, all gone with Ctrl-C."""
+    port = free_port()
+    data = Path(program.environment["FLASHSLIDES_DATA_DIR"])
+    url = f"http://127.0.0.1:{port}"
+    with program.serve(port) as process:
+        postmaster = status(data).pid
+        assert postmaster is not None
+        user = program.run_json("user", "create", "ada@example.com")
+        token = program.run("user", "token", "ada@example.com").strip()
+
+        def ask(path: str) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {token}"}
+            return httpx.get(f"{url}/api/v1/user/{path}", headers=headers, trust_env=False)
+
+        assert ask(user["user_id"]).json()["credits_balance"] == 0
+        paid = program.run_json(
+            "stripe", "pay", "ada@example.com", "--package", "1000", "--url", url
+        )
+        assert paid["answer"] == "processed"
+        assert ask(user["user_id"]).json()["credits_balance"] == 1_000
+        again = program.run_json("stripe", "resend", paid["event_id"], "--url", url)
+        assert again["answer"] == "already_processed"
+        assert program.run_json("user", "show", "ada@example.com")["credits_balance"] == 1_000
+        (item,) = ask(f"{user['user_id']}/transactions").json()["items"]
+        assert item["stripe_session_id"] == paid["session_id"]
+        assert stop(process, signal.SIGINT) == 0
+    wait_until_gone(postmaster)
+    assert not status(data).running
+    assert not (secrets_of(data) & set(program.said().split()))
+
+
+def secrets_of(data: Path) -> set[str]:
+    """The values of the development keys that must stay secret."""
+    keys = json.loads((data / "development-keys.json").read_text())
+    return {keys["webhook_secret"], json.loads(keys["private_jwk"])["d"]}
+
+
+@one_after_the_other
+def test_sigterm_ends_it_as_ctrl_c_does_and_a_second_start_finds_everything(
+    program: Program,
+) -> None:
+    """Exit code 0, the server stopped; the next start has the same keys and users."""
+    data = Path(program.environment["FLASHSLIDES_DATA_DIR"])
+    port = free_port()
+    with program.serve(port) as process:
+        postmaster = status(data).pid
+        assert postmaster is not None
+        program.run("user", "create", "ada@example.com")
+        assert stop(process, signal.SIGTERM) == 0
+    wait_until_gone(postmaster)
+    keys = data / "development-keys.json"
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert program.run_json("user", "show", "ada@example.com")["email"] == "ada@example.com"
+    assert not status(data).running
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_several_processes_end_with_one_signal(
+    by: signal.Signals, tmp_path: Path, fresh_database: ConnectionParameters
+) -> None:
+    """`--workers 2` stops its processes and exits 0; a configured database is left alone."""
+    environment = environment_of(fresh_database) | {"FLASHSLIDES_DATA_DIR": str(tmp_path / "data")}
+    program = Program(tmp_path, environment)
+    port = free_port()
+    with program.serve(port, "--workers", "2") as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) >= 2
+        assert stop(process, by) == 0
+    for child in children:
+        wait_until_gone(int(child))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False)
