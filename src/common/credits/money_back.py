@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from src.common.credits import errors, reversals, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
+from src.common.credits.operations import execute
+from src.common.credits.pending import has_pending
 from src.common.credits.reversals import TAKING_KINDS, LotHistory
 from src.common.credits.storage import add_lot, load_books, lock_users, lot_json, write_books
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
@@ -52,6 +54,8 @@ def settle_reversals(
     if not key.startswith(OWN_KEY_PREFIX) or len(key) > KEY_LENGTH_MAX - 1 - _SEQ_DIGITS_MAX:
         raise ValueError(f"{key!r} is not a key of the ledger's own with room for a number")
     session.flush()
+    if has_pending(session):
+        execute(session, [], now=now)
     lock_users(session, [user_id])
     book = load_books(session, [user_id], now=now).get(user_id)
     if book is None:
