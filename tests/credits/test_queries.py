@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select, text
@@ -11,13 +11,15 @@ from sqlalchemy.orm import Session
 from src.common.credits import queries
 from src.common.credits.commands import Adjust, Capture, Grant, OpenHold, Release, Renew, Spend
 from src.common.credits.operations import execute
-from src.common.credits.views import Balance
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt, HoldStatus
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
 from tests.credits.ledger import ask, at, do, someone
+
+if TYPE_CHECKING:
+    from src.common.credits.views import Balance
 
 FAR = 10_000
 

@@ -100,7 +100,7 @@ hold_books AS (
 NO_OPENING_ENTRY = "NO_OPENING_ENTRY"
 """Not a difference: a balance from before the ledger, which nothing has moved since."""
 
-_CHECKS = {
+CHECKS = {
     # kind: (user_id, seq, expected, found) of every row that is not as it should be
     NO_OPENING_ENTRY: """
         SELECT user_id, NULL::int, NULL, credits_balance FROM balances WHERE is_unopened""",
@@ -182,7 +182,7 @@ STATEMENT = "\n".join(
     [
         "WITH",
         _BOOKS,
-        " UNION ALL ".join(_CHECK.format(kind=kind, rows=rows) for kind, rows in _CHECKS.items()),
+        " UNION ALL ".join(_CHECK.format(kind=kind, rows=rows) for kind, rows in CHECKS.items()),
         "ORDER BY user_id, seq NULLS FIRST, kind",
     ]
 )
