@@ -1,7 +1,8 @@
 """The command `flashslides`: its groups of commands, and how errors leave it.
 
-Exit codes: 0 done; 1 failed; 2 wrong use or bad input; 3 not found; 4 conflict; 75 try again later
-(EX_TEMPFAIL); 78 wrong configuration (EX_CONFIG). Results go to stdout, everything else to stderr.
+Exit codes: 0 done; 1 failed; 2 wrong use or bad input; 3 not found; 4 refused as things stand; 75
+try again later (EX_TEMPFAIL); 78 wrong configuration (EX_CONFIG). Results go to stdout, everything
+else to stderr.
 """
 
 import sys
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from src.cli import api_keys, db_migrations, db_server, serve, stripe, users
+from src.cli import api_keys, db_migrations, db_roles, db_server, serve, stripe, users, worker
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
 from src.common.observability import configure_logging
 from src.common.settings import get_settings
@@ -20,6 +21,7 @@ EXIT_CODE_BY_KIND = {
     ErrorKind.BAD_REQUEST: 2,
     ErrorKind.NOT_FOUND: 3,
     ErrorKind.CONFLICT: 4,
+    ErrorKind.PAYMENT_REQUIRED: 4,
     ErrorKind.UNAVAILABLE: 75,
     ErrorKind.MISCONFIGURED: 78,
 }
@@ -33,11 +35,13 @@ app = typer.Typer(
 db = typer.Typer(help="The database: the embedded server and the migrations.", no_args_is_help=True)
 db_server.register(db)
 db_migrations.register(db)
+db_roles.register(db)
 app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(stripe.app, name="stripe")
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback protocol

@@ -1,0 +1,33 @@
+"""`flashslides db grant-runtime`: the role a deployed service connects as."""
+
+from typing import Annotated
+
+import typer
+
+from src.cli.reach import database_in_reach
+from src.common.database import dispose_db, get_engine
+from src.common.runtime_role import grant_runtime
+from src.common.settings import get_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the `db` group."""
+    app.command("grant-runtime")(grant)
+
+
+def grant(
+    role: Annotated[str, typer.Argument(help="The role the service will connect as.")],
+) -> None:
+    """Give a role the least a running service needs; makes the role where it is missing.
+
+    It can do every operation and rewrite no history. Run it again after a migration.
+    """
+    with database_in_reach(get_settings()):
+        try:
+            with get_engine().begin() as connection:
+                made = grant_runtime(connection, role)
+        finally:
+            dispose_db()
+    typer.echo(f"{role} may run the service.")
+    if made:
+        typer.echo(f"It is new and has no password: ALTER ROLE {role} PASSWORD '…'", err=True)

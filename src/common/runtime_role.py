@@ -1,0 +1,48 @@
+"""The least a running service needs: a role that can do every operation and rewrite no history.
+
+It owns nothing, so it can switch no trigger off, and migrates nothing: migrations run as the owner.
+"""
+
+from psycopg import sql
+from sqlalchemy import Connection
+
+# Every privilege, by table. What is missing is missing on purpose.
+PRIVILEGES = {
+    "users": "SELECT, INSERT, UPDATE",
+    "transactions": "SELECT, INSERT, UPDATE",
+    "stripe_events": "SELECT, INSERT, UPDATE",
+    "unmatched_payments": "SELECT, INSERT, UPDATE",
+    "api_keys": "SELECT, INSERT, UPDATE",
+    "credit_entries": "SELECT, INSERT",
+    "credit_entry_metadata": "SELECT, INSERT, DELETE",
+    "credit_postings": "SELECT, INSERT",
+    "credit_lots": "SELECT, INSERT, UPDATE (remaining, last_seq, is_open)",
+    "credit_holds": "SELECT, INSERT, UPDATE (captured, status, expires_at)",
+    "credit_debts": "SELECT, INSERT, UPDATE (outstanding)",
+    "alembic_version": "SELECT",
+}
+
+
+def grant_runtime(connection: Connection, role: str) -> bool:
+    """Give `role` what a running service needs, and nothing else on our tables.
+
+    Makes the role, able to log in once it has a password, where it does not exist; whether it did
+    that. Doing it again, after a migration, brings the privileges up to date.
+    """
+    name = sql.Identifier(role)
+    exists = connection.exec_driver_sql(
+        "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)
+    ).one_or_none()
+    if exists is None:
+        _run(connection, sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"), name)
+    _run(connection, sql.SQL("GRANT USAGE ON SCHEMA public TO {}"), name)
+    for table, privileges in PRIVILEGES.items():
+        on_table = sql.Identifier(table)
+        _run(connection, sql.SQL("REVOKE ALL ON {} FROM {}"), on_table, name)
+        granting = sql.SQL(f"GRANT {privileges} ON {{}} TO {{}}")  # pyright: ignore[reportArgumentType]  our own table above
+        _run(connection, granting, on_table, name)
+    return exists is None
+
+
+def _run(connection: Connection, statement: sql.SQL, *names: sql.Identifier) -> None:
+    connection.exec_driver_sql(statement.format(*names).as_string())

@@ -1,0 +1,83 @@
+"""The role a deployed service connects as: everything it needs, and no way to rewrite history."""
+
+import secrets
+import uuid
+from collections.abc import Generator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+from src.common.accounts.api_keys import create_api_key
+from src.common.accounts.operations import create_user, erase_user
+from src.common.credits import ledger
+from src.common.database import SessionLocal, get_engine
+from src.common.models import Base
+from src.common.purchases.operations import settle_checkout
+from src.common.purchases.packages import PACKAGES
+from src.common.runtime_role import PRIVILEGES, grant_runtime
+from src.common.stripe.development import checkout_session
+from src.common.stripe.wire import CheckoutSession
+from src.local_postgres import ConnectionParameters
+
+
+@pytest.fixture
+def as_runtime(fresh_database: ConnectionParameters) -> Generator[Session]:
+    """A session of the least-privilege role."""
+    assert fresh_database
+    role = f"runtime_{secrets.token_hex(4)}"
+    with get_engine().begin() as connection:
+        assert grant_runtime(connection, role)
+    with SessionLocal() as session:
+        session.execute(text(f"SET SESSION AUTHORIZATION {role}"))
+        session.commit()
+        yield session
+        session.rollback()
+        session.execute(text("RESET SESSION AUTHORIZATION"))
+        session.commit()
+    with get_engine().begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {role}"))
+        connection.execute(text(f"DROP ROLE {role}"))
+
+
+def test_it_can_do_every_operation(as_runtime: Session) -> None:
+    """Users, purchases, every movement of credits, keys and erasure work, deferred checks too."""
+    user_id = create_user(as_runtime, email=f"{uuid.uuid4()}@example.com").user_id
+    paid = CheckoutSession.model_validate(
+        checkout_session(user_id=user_id, package=PACKAGES[0], env="local")
+    )
+    settle_checkout(as_runtime, paid.as_payment(), env="local", livemode=None, event_id="evt_1")
+    ledger.spend(as_runtime, user_id, 10, key="s", metadata={"slides": 3})
+    hold = ledger.open_hold(as_runtime, user_id, 20, expires_in_seconds=60, key="h")
+    ledger.renew(as_runtime, user_id, hold.seq, expires_in_seconds=90, key="n")
+    ledger.capture(as_runtime, user_id, hold.seq, 5, key="c")
+    create_api_key(as_runtime, service_name="renderer", scopes=["credits:spend"])
+    erase_user(as_runtime, user_id)
+    as_runtime.commit()
+    assert ledger.balance(as_runtime, user_id).balance == 485
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE credit_entries SET amount = 1",
+        "DELETE FROM credit_postings",
+        "TRUNCATE credit_entries CASCADE",
+        "UPDATE credit_lots SET granted = 1000000",
+        "DELETE FROM users",
+        "ALTER TABLE credit_entries DISABLE TRIGGER ALL",
+        "SET session_replication_role = replica",
+        "DROP TABLE users",
+        "CREATE TABLE mine (id integer)",
+    ],
+)
+def test_it_can_rewrite_nothing(as_runtime: Session, statement: str) -> None:
+    """History, fixed columns, triggers and tables are out of its reach."""
+    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+        as_runtime.execute(text(statement))
+
+
+def test_every_table_is_named() -> None:
+    """A new table needs a decision about what the service may do with it."""
+    assert set(PRIVILEGES) == {*Base.metadata.tables, "alembic_version"}
