@@ -12,6 +12,7 @@ from src.cli.development import issue_token
 from src.cli.output import AsJson, print_record
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
+from src.common.accounts.rules import storable
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.user import User, UserType, is_plausible_email
 from src.common.settings import get_settings
@@ -20,7 +21,14 @@ app = typer.Typer(
     help="Users: create, show, token, type, activation, erasure.", no_args_is_help=True
 )
 
-Email = Annotated[str, typer.Argument(help="The user's e-mail.")]
+
+def _plausible(email: str) -> str:
+    if email != storable(email) or not is_plausible_email(email):
+        raise Invalid(f"email: {email!r} is no e-mail address", "VALIDATION_ERROR")
+    return email
+
+
+Email = Annotated[str, typer.Argument(help="The user's e-mail.", callback=_plausible)]
 EmailOrId = Annotated[str, typer.Argument(help="The user's e-mail or id.")]
 
 
@@ -36,8 +44,6 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a user."""
-    if not is_plausible_email(email):
-        raise Invalid(f"email: {email!r} is no e-mail address", "VALIDATION_ERROR")
     user = run_operation(
         get_settings(),
         lambda session: accounts.create_user(

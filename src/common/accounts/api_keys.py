@@ -15,6 +15,7 @@ from enum import StrEnum
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from src.common.accounts.rules import storable
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.api_key import ApiKey
 
@@ -49,8 +50,11 @@ def create_api_key(
     """A new key for `service_name`.
 
     Raises:
-        Invalid: VALIDATION_ERROR, an unknown scope, none at all, or an expiry in the past.
+        Invalid: VALIDATION_ERROR, no service name, an unknown scope, none at all, or an expiry in
+            the past.
     """
+    if not service_name.strip() or service_name != storable(service_name):
+        raise Invalid("service: needs a name", "VALIDATION_ERROR", field="service")
     wanted = sorted({_known_scope(scope) for scope in scopes})
     if not wanted:
         raise Invalid("scopes: name at least one", "VALIDATION_ERROR", field="scopes")
@@ -92,6 +96,7 @@ def revoke_api_key(session: Session, key_id: uuid.UUID) -> ApiKey:
     if record.revoked_at is None:
         record.revoked_at = func.now()
         session.flush()
+        session.refresh(record, ["revoked_at"])
     return record
 
 

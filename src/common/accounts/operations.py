@@ -121,6 +121,7 @@ def sign_in(session: Session, identity: Identity) -> SignIn:
         if user.email != identity.email:
             user.email = identity.email
         user.last_login_at = func.clock_timestamp()
+    session.refresh(user, ["last_login_at"])
     return SignIn(user, is_new)
 
 
@@ -196,6 +197,7 @@ def erase_user(session: Session, user_id: uuid.UUID) -> User:
         user.is_active = False
         user.erased_at = func.clock_timestamp()
         session.flush()
+        session.refresh(user, ["erased_at"])
     return user
 
 

@@ -1,0 +1,65 @@
+"""The command in this process, on the test's own outer database transaction."""
+
+import json
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from src.cli.main import main
+from tests.fixtures.api import logging_restored
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+RunCommand = Callable[..., Result]
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, where development keys go."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run_command(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Generator[RunCommand]:
+    """Run `flashslides` with arguments, through its own entry point."""
+    assert data_folder
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["flashslides", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        code = caught.value.code
+        captured = capsys.readouterr()
+        return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    with logging_restored():
+        yield run
+
+
+@pytest.fixture
+def flashslides(db: Session, run_command: RunCommand) -> RunCommand:
+    """Run `flashslides`; what it commits is gone after the test."""
+    db.connection().detach()  # each command closes the pool that this connection is from
+    return run_command
