@@ -130,6 +130,32 @@ def test_any_history_books_what_the_rules_decide_and_balances(
     ledger.check()
 
 
+def test_what_expired_is_forgiven_as_booked(db: Session) -> None:
+    """The lot is long closed; what expired in it is read from the journal."""
+    ledger = StoredLedger(db)
+    payment = ledger.buy(100, lasts=10)
+    ledger.spend(30)
+    ledger.book.now += dt.timedelta(seconds=10)
+    other = ledger.buy(100)
+    ledger.reverse({payment: 100})
+    ledger.check()
+    assert ledger.remaining == {other: 70}
+
+
+def test_what_has_fallen_due_counts_and_is_booked_with_the_change(db: Session) -> None:
+    """A hold that comes back and a lot that dies, seen by nobody before the refund."""
+    ledger = StoredLedger(db)
+    payment = ledger.buy(100, lasts=20)
+    ledger.hold(60, lasts=10)
+    other = ledger.buy(100)
+    ledger.spend(10)
+    ledger.book.now += dt.timedelta(seconds=20)
+    ledger.reverse({payment: 100})
+    ledger.check()
+    assert ledger.remaining == {other: 90}
+    assert [each.kind for each in ledger.entries()[4:]] == ["hold_expiry", "lot_expiry", "clawback"]
+
+
 def test_the_same_targets_again_write_nothing_not_even_what_fell_due(db: Session) -> None:
     """A delivery that changes nothing leaves no trace, under another key either."""
     ledger = StoredLedger(db)
