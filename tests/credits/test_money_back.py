@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
+from src.common import database
 from src.common.credits import rules
 from src.common.credits.book import Entry
 from src.common.credits.commands import Command, Result
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
-from src.common.exceptions import ExceptionWithErrorType, NotFound
+from src.common.credits.storage import lock_users
+from src.common.exceptions import ExceptionWithErrorType, NotFound, RetryableDatabaseError
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
@@ -235,6 +237,24 @@ def test_an_inactive_users_credits_are_taken_back(db: Session) -> None:
     ledger.reverse({payment: 100})
     ledger.check()
     assert ledger.book.balance == 0
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_money_back_waits_for_the_users_lock() -> None:
+    """Decided under the row lock: not even that nothing changes is said without it."""
+    with database.SessionLocal.begin() as session:
+        ledger = StoredLedger(session)
+        payment = ledger.buy(100)
+        ledger.reverse({payment: 60})
+    with database.SessionLocal() as holder, database.SessionLocal() as waiter:
+        lock_users(holder, [ledger.book.user_id])
+        waiter.execute(text("SET lock_timeout = '10ms'"))
+        ledger.session = waiter
+        with pytest.raises(RetryableDatabaseError):
+            ledger.settle({payment: 60})
+        waiter.rollback()
+        holder.rollback()
+        assert ledger.settle({payment: 60}) == []
 
 
 def test_an_unknown_user_is_not_found(db: Session) -> None:
