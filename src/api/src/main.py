@@ -7,9 +7,10 @@ from fastapi import FastAPI
 
 from src.api.src.authentication import build_verifier
 from src.api.src.body_limit import BodyLimitMiddleware
+from src.api.src.charging import ChargingMiddleware
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
-from src.api.src.routes import health, users, webhooks
+from src.api.src.routes import credits, health, users, webhooks
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
@@ -48,11 +49,13 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     # The middleware added last is the outermost.
+    app.add_middleware(ChargingMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_bytes=get_settings().api_max_body_bytes)
     install_error_handlers(app)
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
+    app.include_router(credits.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app
 

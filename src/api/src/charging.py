@@ -1,0 +1,168 @@
+"""Charge an endpoint: `Depends(charge(10))` holds before the work and keeps only for a success.
+
+    @router.post("/render", dependencies=[Depends(charge(10))])
+
+The dependency opens a hold. `ChargingMiddleware`, beside it, settles it before the first byte of
+the answer: a 2xx or 3xx is captured (if that fails the caller gets 503 and the credits back), a
+returned 4xx or 5xx, an exception, or a client that has hung up is released. A dependency alone
+could not: it never sees a returned status. A process that dies leaves the hold to its expiry.
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import Request
+from sqlalchemy.orm import Session
+
+from src.api.src.dependencies import CallingUser
+from src.api.src.error_handlers import error_answer
+from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.digest import digest_of
+from src.common.credits.reservation import Reservation
+from src.common.exceptions import ExceptionWithErrorType, SettingsError
+from src.common.models.credit_hold import CreditHold, HoldStatus
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HOLD_SECONDS = 300
+"""How long an endpoint may take; a dead process's hold goes back after it."""
+FIRST_ERROR_STATUS = 400
+_RESERVATIONS = "flashslides.reservations"
+
+logger = structlog.get_logger(__name__)
+
+
+def charge(
+    amount: int, *, expires_in_seconds: int = HOLD_SECONDS
+) -> Callable[[Request, CallingUser], Awaitable[Reservation]]:
+    """A dependency that charges the calling user `amount` credits if the endpoint succeeds.
+
+    It gives the endpoint the `Reservation`, whose `used` may be lowered to charge less. A request
+    with an `Idempotency-Key` is charged once however often it is sent; any other, each time.
+
+    Raises:
+        InsufficientCredits: INSUFFICIENT_CREDITS, before the endpoint runs.
+    """
+
+    async def reserve(request: Request, caller: CallingUser) -> Reservation:
+        reservations: list[Reservation] | None = request.scope.get(_RESERVATIONS)
+        if reservations is None:
+            raise SettingsError("charge() needs ChargingMiddleware: app.add_middleware(…)")
+        assert caller.user_id is not None  # noqa: S101  CallingUser says so
+        request_key = request.headers.get("idempotency-key") or uuid.uuid4().hex
+        reservation = Reservation(
+            user_id=caller.user_id,
+            amount=amount,
+            key=digest_of(request.method, request.url.path, request_key).hex(),
+            expires_in_seconds=expires_in_seconds,
+            actor=caller.actor,
+            used=amount,
+        )
+        await run_in_async_database_transaction(lambda session: _open(session, reservation))
+        reservations.append(reservation)
+        return reservation
+
+    return reserve
+
+
+def _open(session: Session, reservation: Reservation) -> None:
+    """Open the hold; where an earlier try with this key was given back, another one."""
+    first_key = reservation.key
+    for attempt in itertools.count(1):
+        reservation.key = f"charge:{first_key}:{attempt}"
+        reservation.open(session)
+        hold = session.get_one(CreditHold, (reservation.user_id, reservation.hold_seq))
+        if hold.status in (HoldStatus.OPEN, HoldStatus.CAPTURED):
+            return
+
+
+class ChargingMiddleware:
+    """Settle what `charge` reserved, before the first byte of the answer."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self.app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        reservations: list[Reservation] = []
+        scope[_RESERVATIONS] = reservations
+        client = _Client(receive)
+        refused = False
+
+        async def settle_then_send(message: "Message") -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and reservations:
+                kept = message["status"] < FIRST_ERROR_STATUS and not await client.has_hung_up()
+                refused = kept and not await _capture(reservations)
+                if not kept or refused:
+                    await _release(reservations)
+                reservations.clear()
+                if refused:
+                    sentence = "The work could not be charged; nothing was taken"
+                    headers = {"Retry-After": "1"}
+                    answer = error_answer(503, "DATABASE_BUSY", sentence, headers)
+                    await answer(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        try:
+            await self.app(scope, client.receive, settle_then_send)
+        finally:
+            # The application ended without an answer: it raised, or was cancelled.
+            if reservations:
+                await asyncio.shield(asyncio.ensure_future(_release(reservations)))
+
+
+async def _capture(reservations: list[Reservation]) -> bool:
+    """Keep what was used of each; False if that could not be done."""
+
+    def settle(session: Session) -> None:
+        for reservation in reservations:
+            reservation.settle(session)
+
+    try:
+        await run_in_async_database_transaction(settle)
+    except ExceptionWithErrorType as error:
+        logger.warning("Could not charge", error_type=error.error_type, reason=error.message)
+        return False
+    return True
+
+
+async def _release(reservations: list[Reservation]) -> None:
+    """Give each back; what cannot be given back now is by its expiry."""
+    for reservation in reservations:
+        try:
+            await run_in_async_database_transaction(reservation.release)
+        except ExceptionWithErrorType as error:
+            logger.warning("Could not release", error_type=error.error_type, reason=error.message)
+
+
+class _Client:
+    """The client's end of the connection, which may be asked whether anybody is still there."""
+
+    def __init__(self, receive: "Receive") -> None:
+        self._receive = receive
+        self._ahead: list[Message] = []
+
+    async def receive(self) -> "Message":
+        """The next message, for the application."""
+        return self._ahead.pop(0) if self._ahead else await self._receive()
+
+    async def has_hung_up(self) -> bool:
+        """Whether the client is known to have gone, without waiting for it."""
+        while not self._ahead or self._ahead[-1]["type"] != "http.disconnect":
+            waiting = asyncio.ensure_future(self._receive())
+            await asyncio.sleep(0)
+            if not waiting.done():
+                waiting.cancel()
+                return False
+            self._ahead.append(waiting.result())  # a body the application has not read yet
+        return True
