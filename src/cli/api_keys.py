@@ -24,7 +24,7 @@ def create(
         str, typer.Option(help="Who calls with it; stays the same when the key is rotated.")
     ] = "default",
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, help="When it ends; never, if left out.")
+        int | None, typer.Option(min=1, max=36_500, help="When it ends; never, if left out.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +45,7 @@ def create(
         "key_id": issued.record.key_id,
         "key": issued.key,
         "scopes": issued.record.scopes if as_json else ", ".join(issued.record.scopes),
-        "expires_at": expires_at.isoformat() if expires_at else None,
+        "expires_at": issued.record.expires_at,
     }
     print_record(shown, as_json=as_json)
 

@@ -1,5 +1,6 @@
 """`flashslides db upgrade|downgrade|current|history|check`: Alembic, wherever one stands."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Annotated
@@ -8,7 +9,9 @@ import typer
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
 
+from src.common.exceptions import DatabaseBusy
 from src.common.migrations import alembic_config
 
 Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]
@@ -59,8 +62,11 @@ def check() -> None:
 def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     config = alembic_config()
     config.cmd_opts = Namespace(x=list(x_options))
+    config.stdout = sys.stdout
     try:
         alembic_command(config)
+    except OperationalError as error:
+        raise DatabaseBusy(f"The database is out of reach: {error.orig}") from None
     except CommandError as error:
         typer.echo(f"flashslides: {error}", err=True)
         raise typer.Exit(1) from None

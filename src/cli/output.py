@@ -16,8 +16,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document on stdout; dates and ids as text."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    """Print one JSON document on stdout; instants in ISO 8601, ids as text."""
+    typer.echo(json.dumps(value, indent=2, default=_plain))
 
 
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -44,6 +44,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
         for row in rows:
             table.add_row(*map(_text, row.values()))
         _console().print(table)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def _text(value: object) -> str:

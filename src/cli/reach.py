@@ -5,14 +5,19 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import typer
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from src.common.database import dispose_db, run_in_database_transaction
+from src.common.database_errors import sqlstate_of
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
 from src.local_postgres import RunningServer, running_server
 
 T = TypeVar("T")
+
+_UNDEFINED_TABLE = "42P01"
+_UNDEFINED_COLUMN = "42703"
 
 
 @contextmanager
@@ -38,9 +43,19 @@ def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
 
 
 def run_operation(settings: Settings, work: Callable[[Session], T]) -> T:
-    """Run one operation in one database transaction, wherever the settings' database is."""
+    """Run one operation in one database transaction, wherever the settings' database is.
+
+    Raises:
+        SettingsError: the database has no schema, or an older one than this release needs.
+    """
     with database_in_reach(settings):
         try:
             return run_in_database_transaction(work)
+        except ProgrammingError as error:
+            if sqlstate_of(error) not in (_UNDEFINED_TABLE, _UNDEFINED_COLUMN):
+                raise
+            raise SettingsError(
+                "The database lacks what this release expects: run `flashslides db upgrade`"
+            ) from None
         finally:
             dispose_db()

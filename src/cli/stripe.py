@@ -4,6 +4,7 @@ import json
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -11,13 +12,12 @@ from src.cli.development import development_keys
 from src.cli.output import AsJson, print_record, print_rows
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
-from src.common.exceptions import NotFound, Unavailable
+from src.common.exceptions import BadRequest, NotFound, Unavailable
 from src.common.models.stripe_event import StripeEvent
 from src.common.purchases.operations import open_unmatched_payments
 from src.common.purchases.packages import PACKAGES, find_package
 from src.common.settings import Settings, get_settings
-from src.common.stripe import development
-from src.common.stripe.inbox import newest_events
+from src.common.stripe import development, inbox
 from src.common.stripe.signatures import sign
 
 app = typer.Typer(
@@ -87,7 +87,7 @@ def resend(
 @events.command("list")
 def list_events(*, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the newest events and what became of them."""
-    stored = run_operation(get_settings(), lambda session: newest_events(session, limit))
+    stored = run_operation(get_settings(), lambda session: inbox.newest_events(session, limit))
     rows = [
         {
             "event_id": event.event_id,
@@ -134,11 +134,22 @@ def _deliver(settings: Settings, body: str, url: str) -> str:
             headers={"Stripe-Signature": sign(body, secret), "Content-Type": "application/json"},
             timeout=TIMEOUT_SECONDS,
         )
-    except httpx.TransportError:
+    except (httpx.TransportError, httpx.InvalidURL):
         raise Unavailable(
             f"Nothing answers at {url}; start the service with `flashslides serve`",
             "SERVICE_NOT_RUNNING",
         ) from None
-    if response.is_success:
-        return str(response.json()["status"])
-    return f"HTTP {response.status_code}: {response.text}"
+    if response.is_client_error:
+        raise BadRequest(f"HTTP {response.status_code}: {response.text}", "EVENT_REFUSED")
+    try:
+        return WebhookAnswer.model_validate_json(response.content).status
+    except ValidationError:
+        raise Unavailable(
+            f"HTTP {response.status_code}: {response.text}", "EVENT_NOT_PROCESSED"
+        ) from None
+
+
+class WebhookAnswer(BaseModel):
+    """What the service says became of an event."""
+
+    status: inbox.EventAnswer
