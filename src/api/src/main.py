@@ -10,7 +10,7 @@ from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
-from src.api.src.routes import credits, health, users, webhooks
+from src.api.src.routes import health, users, webhooks
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
@@ -55,7 +55,6 @@ def create_app() -> FastAPI:
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
-    app.include_router(credits.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app
 
