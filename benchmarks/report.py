@@ -155,8 +155,10 @@ def _closing(result: Result) -> str:
         )
     books = (
         f"Books: {result.books['acknowledged']:,} operations acknowledged = "
-        f"{result.books['rows']:,} rows; {result.books['credits_added']:,} credits in transactions "
-        f"= {result.books['balances']:,} in balances; every user's agree."
+        f"{result.books['rows']:,} rows = {result.books['entries']:,} entries; "
+        f"{result.books['credits_added']:,} credits in transactions "
+        f"= {result.books['balances']:,} in balances = {result.books['credits_in_entries']:,} in "
+        f"entries = {result.books['credits_in_lots']:,} in lots; every user's agree."
     )
     lines = [books, *(f"Refused: {what}: {count}" for what, count in refused.items())]
     if result.is_smoke_test:

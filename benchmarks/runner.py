@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -80,11 +80,16 @@ class Runner:
             self._take_turn(contestant, plan.warm_up, repetition=0)
         done: list[Measurement] = []
         total = plan.repeats * len(plan.loads) * len(contestants)
+        fresh_user = 0
         for repetition in range(1, plan.repeats + 1):
             first = repetition % len(contestants)
             for load in plan.loads:
                 for contestant in (*contestants[first:], *contestants[:first]):
-                    measured = self._take_turn(contestant, load, repetition)
+                    turn = load
+                    if load.spread is Spread.HOT:
+                        turn = replace(load, first_number=fresh_user % load.user_count)
+                        fresh_user += 1
+                    measured = self._take_turn(contestant, turn, repetition)
                     done.append(measured)
                     self._report(_progress(measured, len(done), total))
         check_each_user(self._admin)

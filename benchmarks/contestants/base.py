@@ -30,6 +30,9 @@ class Load:
     """How many users the database holds, numbered from 0."""
     clients: int
     seconds: int
+    first_number: int = field(default=0, compare=False)
+    """The first of those the operations are spread over. Every turn on a hot user takes another
+    one: who bought often has many lots, all of which every operation reads."""
 
     @property
     def numbers_drawn(self) -> int:

@@ -99,7 +99,7 @@ class _Tally:
 async def _run_clients(operation: Operation, load: Load) -> _Tally:
     tally = _Tally()
     ready = asyncio.Barrier(load.clients)
-    ids = user_ids(load.numbers_drawn)
+    ids = user_ids(load.user_count)[load.first_number :][: load.numbers_drawn]
     try:
         async with asyncio.timeout(load.seconds + _PATIENCE_SECONDS):
             await init_async_db()

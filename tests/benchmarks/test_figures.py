@@ -1,10 +1,25 @@
 """The arithmetic of benchmarks/figures.py and the comparison of benchmarks/books.py."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.books import Books, BooksDisagree, check
 from benchmarks.contestants.base import CREDITS
 from benchmarks.figures import PerRepetition, median_of, percentile, ratios, summarise
+
+
+def books_of(rows: int) -> Books:
+    """Books in which so many operations are written as they should be."""
+    credits_ = rows * CREDITS
+    return Books(
+        rows=rows,
+        credits_added=credits_,
+        balances=credits_,
+        entries=rows,
+        credits_in_entries=credits_,
+        credits_in_lots=credits_,
+    )
 
 
 def repetition(rate: float) -> PerRepetition:
@@ -63,22 +78,33 @@ def test_the_ratio_is_the_median_of_ratios_not_the_ratio_of_medians() -> None:
 
 def test_books_that_agree_pass() -> None:
     """Rows, credits and balances that moved by what was acknowledged are accepted."""
-    before = Books(rows=2, credits_added=2 * CREDITS, balances=2 * CREDITS)
-
-    check(before, Books(rows=5, credits_added=5 * CREDITS, balances=5 * CREDITS), acknowledged=3)
+    check(books_of(2), books_of(5), acknowledged=3)
 
 
 @pytest.mark.parametrize(
-    "after",
+    "off",
     [
-        Books(rows=2, credits_added=3 * CREDITS, balances=3 * CREDITS),
-        Books(rows=4, credits_added=3 * CREDITS, balances=3 * CREDITS),
-        Books(rows=3, credits_added=3 * CREDITS - 1, balances=3 * CREDITS - 1),
-        Books(rows=3, credits_added=3 * CREDITS, balances=2 * CREDITS),
+        {"rows": 2},
+        {"rows": 4},
+        {"credits_added": 3 * CREDITS - 1, "balances": 3 * CREDITS - 1},
+        {"balances": 2 * CREDITS},
+        {"entries": 2},
+        {"entries": 4},
+        {"credits_in_entries": 2 * CREDITS},
+        {"credits_in_lots": 3 * CREDITS - 1},
     ],
-    ids=["a row less", "a row more", "a credit less", "a lost update"],
+    ids=[
+        "a row less",
+        "a row more",
+        "a credit less",
+        "a lost update",
+        "an entry less",
+        "an entry more",
+        "an entry of another amount",
+        "a credit missing in a lot",
+    ],
 )
-def test_books_that_disagree_are_refused(after: Books) -> None:
+def test_books_that_disagree_are_refused(off: dict[str, int]) -> None:
     """Each of the sums, being off alone, is enough to refuse the figures."""
     with pytest.raises(BooksDisagree):
-        check(Books(0, 0, 0), after, acknowledged=3)
+        check(books_of(0), replace(books_of(3), **off), acknowledged=3)
