@@ -191,7 +191,9 @@ async def test_every_error_of_our_list_is_documented_somewhere(api: Api) -> None
         error_type
         for responses in documented(api).values()
         for response in responses.values()
-        for error_type in response.get("content", {}).get("application/json", {}).get("examples", {})
+        for error_type in response.get("content", {})
+        .get("application/json", {})
+        .get("examples", {})
     }
     assert set(ERRORS) - examples == {"NOT_FOUND", "METHOD_NOT_ALLOWED"}
 

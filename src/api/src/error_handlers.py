@@ -68,6 +68,7 @@ def error_answer(
     error_type: str,
     message: str,
     headers: dict[str, str] | None = None,
+    /,
     **details: Any,
 ) -> JSONResponse:
     """The one body every error wears."""

@@ -11,6 +11,7 @@ from src.api.src.charging import ChargingMiddleware
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.routes import health, users, webhooks
+from src.api.src.routes.credits import router as credits_router
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
@@ -55,6 +56,7 @@ def create_app() -> FastAPI:
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
+    app.include_router(credits_router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app
 

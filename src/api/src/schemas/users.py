@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _without_nul(text: str) -> str:
+def without_nul(text: str) -> str:
+    """Refuse what PostgreSQL cannot store."""
     if "\x00" in text:
         raise ValueError("must not contain a NUL character")
     return text
 
 
-NameText = Annotated[str, Field(max_length=200), AfterValidator(_without_nul)]
-UrlText = Annotated[str, Field(max_length=2_000), AfterValidator(_without_nul)]
+NameText = Annotated[str, Field(max_length=200), AfterValidator(without_nul)]
+UrlText = Annotated[str, Field(max_length=2_000), AfterValidator(without_nul)]
 
 
 class UserOut(BaseModel):
