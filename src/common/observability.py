@@ -16,7 +16,10 @@ from src.common.settings import Settings
 _NOISY_LOGGERS = (
     *("alembic.runtime.migration", "asyncio", "botocore", "httpcore", "httpx"),
     *("sqlalchemy_json", "urllib3"),
+    "uvicorn.access",  # one line a request is ours, and holds no query
 )
+# Started plainly, uvicorn has given these handlers of its own.
+_UVICORNS_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 def configure_logging(settings: Settings) -> None:
@@ -53,6 +56,9 @@ def configure_logging(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _UVICORNS_LOGGERS:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
