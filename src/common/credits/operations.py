@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from src.common.credits import errors, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Capture, Command, Opening, Release, Renew, Result
-from src.common.credits.pending import Pending, has_pending, take_pending
+from src.common.credits.pending import Pending, has_pending, mark_booked, read_pending
 from src.common.credits.pending import install as install_listeners
 from src.common.credits.storage import find_entries, load_books, lock_users, write_books
 from src.common.exceptions import ExceptionWithErrorType
@@ -49,7 +49,7 @@ def execute(
         if not isinstance(outcome, Result):
             raise outcome
         results.append(outcome)
-    write_books(session, books)
+    _write(session, books)
     return results
 
 
@@ -58,7 +58,7 @@ def execute_each(
 ) -> list[Outcome]:
     """Do each of `commands` on its own, in one database transaction: a result or a refusal each."""
     books, outcomes = decide(session, commands, now=now)
-    write_books(session, books)
+    _write(session, books)
     return outcomes
 
 
@@ -67,7 +67,7 @@ def decide(
 ) -> tuple[list[Book], list[Outcome]]:
     """Lock, load and decide; nothing is written. The books returned hold what is to be written."""
     session.flush()
-    pending = take_pending(session)
+    pending = read_pending(session)
     due = [command for user_id, each in pending.items() for command in each.commands(user_id)]
     commands = [*due, *commands]
     user_ids = sorted({command.user_id for command in commands})
@@ -92,6 +92,11 @@ def decide(
             replays[command.user_id, command.key] = (command.digest, outcome)
     # What fell due is booked only with an operation that succeeds (rule 8).
     return [books[user_id] for user_id in sorted(succeeded)], outcomes[len(due) :]
+
+
+def _write(session: Session, books: Sequence[Book]) -> None:
+    write_books(session, books)
+    mark_booked(session, {book.user_id for book in books})
 
 
 def book_pending(session: Session) -> None:

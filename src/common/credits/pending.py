@@ -9,6 +9,7 @@ Until then they are noted here, on the session.
 
 import uuid
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from sqlalchemy import event, inspect, select
@@ -26,15 +27,21 @@ ACTOR = "system:orm"
 _INFO_KEY = "flashslides.credits.pending"
 
 
-@dataclass(frozen=True)
+_Lineage = tuple[SessionTransaction, ...]
+"""A session's database transaction and the savepoints in it, innermost first."""
+
+
+@dataclass
 class _Note:
-    """One change that was flushed, and the database transactions it is part of, innermost first."""
+    """One change that was flushed, and the database transactions it is part of."""
 
     user_id: uuid.UUID
-    lineage: tuple[SessionTransaction, ...]
+    lineage: _Lineage
     delta: int = 0
     is_new_user: bool = False
     transaction: Transaction | None = None
+    booked_in: _Lineage = ()
+    """Where an entry explains it already; a savepoint among them may still be rolled back."""
 
 
 @dataclass
@@ -98,21 +105,35 @@ class Pending:
         ]
 
 
-def take_pending(session: Session) -> dict[uuid.UUID, Pending]:
-    """What was flushed and not yet booked, by user; noted no longer."""
+def read_pending(session: Session) -> dict[uuid.UUID, Pending]:
+    """What was flushed and is not yet booked, of every user whose balance it changed.
+
+    Purchases alone stay noted: the balance may follow later in the same database transaction.
+    """
     pending: dict[uuid.UUID, Pending] = defaultdict(Pending)
-    for note in session.info.pop(_INFO_KEY, ()):
+    for note in _notes(session):
+        if note.booked_in:
+            continue
         each = pending[note.user_id]
         each.delta += note.delta
         each.is_new_user |= note.is_new_user
         if note.transaction is not None:
             each.transactions.append(note.transaction)
-    return dict(pending)
+    return {user_id: each for user_id, each in pending.items() if each.delta}
+
+
+def mark_booked(session: Session, user_ids: AbstractSet[uuid.UUID]) -> None:
+    """Entries that explain these users' changes were written."""
+    booked = read_pending(session).keys() & user_ids
+    lineage = _lineage(session)
+    for note in _notes(session):
+        if note.user_id in booked and not note.booked_in:
+            note.booked_in = lineage
 
 
 def has_pending(session: Session) -> bool:
     """Whether anything waits to be booked."""
-    return bool(session.info.get(_INFO_KEY))
+    return bool(read_pending(session))
 
 
 def install() -> None:
@@ -121,10 +142,14 @@ def install() -> None:
         event.listen(Session, "before_flush", _before_flush)
         event.listen(Session, "after_flush", _after_flush)
         event.listen(Session, "after_soft_rollback", _after_rollback)
+        event.listen(Session, "after_transaction_end", _after_end)
 
 
 def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
     """Turn assigned balances into deltas on the locked rows."""
+    for each in session.new:
+        if isinstance(each, User):
+            _check_first_balance(each)
     changed = {
         user.user_id: (user, delta)
         for user in session.dirty
@@ -132,18 +157,21 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
     }
     if not changed:
         return
-    rows = session.connection().execute(
+    rows = session.connection(bind_arguments={"mapper": User}).execute(
         select(User.user_id, User.credits_balance, User.credits_version)
         .where(User.user_id.in_(changed))
         .order_by(User.user_id)
         .with_for_update(key_share=True)
     )
-    for user_id, balance, version in rows.all():
-        user, delta = changed[user_id]
+    booked = rows.all()
+    for user_id, balance, _ in booked:
+        _, delta = changed[user_id]
         if balance + delta < 0:
             raise errors.InsufficientCredits(required=-delta, available=balance)
         if balance + delta > AMOUNT_MAX:
             raise errors.balance_limit_exceeded(AMOUNT_MAX)
+    for user_id, balance, version in booked:  # none is refused: a refusal notes nothing
+        user, delta = changed[user_id]
         set_committed_value(user, "credits_version", version)
         set_committed_value(user, "credits_balance", balance)
         user.credits_balance = balance + delta
@@ -168,10 +196,18 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
 
 
 def _after_rollback(session: Session, rolled_back: SessionTransaction) -> None:
-    """What was rolled back, a savepoint's part too, never happened."""
-    notes: list[_Note] = session.info.get(_INFO_KEY, [])
-    if notes:
-        session.info[_INFO_KEY] = [note for note in notes if rolled_back not in note.lineage]
+    """What was rolled back, a savepoint's part too, never happened, nor was it ever booked."""
+    notes = [note for note in _notes(session) if rolled_back not in note.lineage]
+    for note in notes:
+        if rolled_back in note.booked_in:
+            note.booked_in = ()
+    session.info[_INFO_KEY] = notes
+
+
+def _after_end(session: Session, ended: SessionTransaction) -> None:
+    """Nothing is noted beyond the database transaction, however it ended: `close` tells no one."""
+    if ended.parent is None:
+        session.info.pop(_INFO_KEY, None)
 
 
 def _assigned_delta(user: User) -> int:
@@ -183,23 +219,36 @@ def _assigned_delta(user: User) -> int:
     history = inspect(user).attrs.credits_balance.history
     if not history.added or not history.deleted:
         return 0
-    value = history.added[0]
+    loaded: int = history.deleted[0]
+    return _integer(history.added[0]) - loaded
+
+
+def _check_first_balance(user: User) -> None:
+    balance: object = inspect(user).dict.get("credits_balance")
+    if balance is not None and _integer(balance) < 0:
+        raise errors.InsufficientCredits(required=-user.credits_balance, available=0)
+
+
+def _integer(value: object) -> int:
     if type(value) is not int:
         raise Invalid(
             "credits_balance takes an integer, no SQL expression: load the user and add to it, "
             "or call src.common.credits",
             "BALANCE_CHANGE_NOT_A_NUMBER",
         )
-    loaded: int = history.deleted[0]
-    return value - loaded
+    return value
 
 
 def _note(session: Session, note: _Note) -> None:
     session.info.setdefault(_INFO_KEY, []).append(note)
 
 
-def _lineage(session: Session) -> tuple[SessionTransaction, ...]:
-    """The session's database transaction and the savepoints in it, innermost first."""
+def _notes(session: Session) -> list[_Note]:
+    notes: list[_Note] = session.info.get(_INFO_KEY, [])
+    return notes
+
+
+def _lineage(session: Session) -> _Lineage:
     lineage: list[SessionTransaction] = []
     current = session.get_nested_transaction() or session.get_transaction()
     while current is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     DateTime,
     FromClause,
     Integer,
@@ -84,7 +85,8 @@ def find_entries(session: Session, keys: Sequence[tuple[uuid.UUID, str]]) -> Seq
             CreditEntry.idempotency_key == wanted.c.key,
         ),
     )
-    return session.scalars(statement).all()
+    # An entry of the same number may be loaded from before a savepoint that was rolled back.
+    return session.scalars(statement.execution_options(populate_existing=True)).all()
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
@@ -362,7 +364,7 @@ def _write_debts(session: Session, books: Iterable[Book]) -> None:
 
 def _insert(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
     if rows:
-        session.connection().execute(insert(model.__table__), rows)
+        _connection(session).execute(insert(model.__table__), rows)
 
 
 def _update(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
@@ -374,9 +376,14 @@ def _update(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> N
     statement = update(table).where(
         *(table.c[name.removeprefix("at_")] == bindparam(name) for name in keys)
     )
-    session.connection().execute(
+    _connection(session).execute(
         statement.values({name: bindparam(name) for name in rows[0] if name not in keys}), rows
     )
+
+
+def _connection(session: Session) -> Connection:
+    """Where the ledger's tables are, for a session too whose models alone are bound."""
+    return session.connection(bind_arguments={"mapper": User})
 
 
 def _refresh_loaded_user(session: Session, book: Book) -> None:

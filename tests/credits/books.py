@@ -1,0 +1,162 @@
+"""Rule 9 recomputed by SQL of the tests' own, and what most ledger tests need."""
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from src.common.credits.commands import (
+    Adjust,
+    Capture,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Spend,
+)
+from src.common.credits.operations import execute
+from src.common.models.credit_entry import CreditEntry
+from src.common.models.user import User
+from tests.models.examples import a_user
+
+T = TypeVar("T")
+
+ACTOR = "key:tests"
+_keys = count(1)
+
+_DIFFERENCES = {
+    "users": """
+        SELECT u.user_id, u.credits_balance, u.credits_version FROM users u
+        LEFT JOIN (SELECT user_id, sum(amount) AS total, max(seq) AS last, count(*) AS entries
+                   FROM credit_entries GROUP BY user_id) e USING (user_id)
+        LEFT JOIN (SELECT user_id, sum(remaining) AS total FROM credit_lots GROUP BY user_id) l
+            USING (user_id)
+        LEFT JOIN credit_entries n ON (n.user_id, n.seq) = (u.user_id, e.last)
+        WHERE u.credits_balance <> coalesce(e.total, 0)
+           OR u.credits_balance <> coalesce(l.total, 0)
+           OR u.credits_balance <> coalesce(n.balance_after, 0)
+           OR u.credits_version <> coalesce(e.last, 0)
+           OR u.credits_version <> coalesce(e.entries, 0)""",
+    "entries": """
+        SELECT * FROM (
+            SELECT e.*, lag(balance_after, 1, 0) OVER journal AS balance_before,
+                   lag(effective_at) OVER journal AS effective_before,
+                   (SELECT coalesce(sum(p.amount), 0) FROM credit_postings p
+                    WHERE (p.user_id, p.seq) = (e.user_id, e.seq)) AS in_postings
+            FROM credit_entries e WINDOW journal AS (PARTITION BY user_id ORDER BY seq)) rows
+        WHERE balance_after <> balance_before + amount OR in_postings <> amount
+           OR effective_at < effective_before OR created_at < effective_at""",
+    "lots": """
+        SELECT * FROM (
+            SELECT l.*, n.remaining_after, n.newest,
+                   (SELECT sum(p.amount) FROM credit_postings p
+                    WHERE (p.user_id, p.lot_seq) = (l.user_id, l.seq)) AS in_postings,
+                   (SELECT p.amount FROM credit_postings p
+                    WHERE (p.user_id, p.lot_seq, p.seq) = (l.user_id, l.seq, l.seq)) AS first
+            FROM credit_lots l LEFT JOIN LATERAL (
+                SELECT p.remaining_after, p.seq AS newest FROM credit_postings p
+                WHERE (p.user_id, p.lot_seq) = (l.user_id, l.seq)
+                ORDER BY p.seq DESC LIMIT 1) n ON true) rows
+        WHERE remaining IS DISTINCT FROM remaining_after OR last_seq IS DISTINCT FROM newest
+           OR remaining IS DISTINCT FROM in_postings OR granted IS DISTINCT FROM first""",
+    "holds": """
+        SELECT h.* FROM credit_holds h
+        LEFT JOIN credit_entries o ON (o.user_id, o.seq) = (h.user_id, h.seq)
+        LEFT JOIN LATERAL (
+            SELECT coalesce(sum(captured), 0) AS captured,
+                   coalesce(sum(amount) FILTER (WHERE kind <> 'spend'), 0) AS returned,
+                   coalesce(sum(captured) FILTER (WHERE kind <> 'spend'), 0) AS in_time
+            FROM credit_entries e WHERE (e.user_id, e.related_seq) = (h.user_id, h.seq)
+              AND kind IN ('capture', 'release', 'hold_expiry', 'spend')) r ON true
+        WHERE h.amount <> -o.amount OR h.captured <> r.captured
+           OR r.returned <> CASE h.status WHEN 'open' THEN 0 ELSE h.amount - r.in_time END""",
+}
+
+
+class InSession(Protocol):
+    """Runs work, written once for the sync API, in a session of one of the drivers."""
+
+    async def __call__(self, work: Callable[[Session], T]) -> T:
+        """What the work returned."""
+        ...
+
+
+def check_books(session: Session) -> None:
+    """Every book of rule 9 balances, by our own sums and by the database's deferred triggers."""
+    for table, statement in _DIFFERENCES.items():
+        assert session.execute(text(statement)).all() == [], table
+    session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
+
+
+def new_key() -> str:
+    """An idempotency key nobody else has."""
+    return f"key-{next(_keys)}"
+
+
+def _filled(user_id: uuid.UUID, others: dict[str, Any]) -> dict[str, Any]:
+    return {"user_id": user_id, "key": new_key(), "actor": ACTOR, **others}
+
+
+def grant(user_id: uuid.UUID, amount: int, **others: Any) -> Grant:
+    """A grant with a key of its own."""
+    return Grant(amount=amount, **_filled(user_id, others))
+
+
+def spend(user_id: uuid.UUID, amount: int, **others: Any) -> Spend:
+    """A spend with a key of its own."""
+    return Spend(amount=amount, **_filled(user_id, others))
+
+
+def adjust(user_id: uuid.UUID, amount: int, **others: Any) -> Adjust:
+    """An adjustment with a key of its own."""
+    return Adjust(amount=amount, **_filled(user_id, {"reason": "a test", **others}))
+
+
+def open_hold(user_id: uuid.UUID, amount: int, seconds: int = 600, **others: Any) -> OpenHold:
+    """A hold with a key of its own."""
+    return OpenHold(amount=amount, expires_in_seconds=seconds, **_filled(user_id, others))
+
+
+def capture(user_id: uuid.UUID, hold_seq: int, amount: int, **others: Any) -> Capture:
+    """A capture with a key of its own."""
+    return Capture(hold_seq=hold_seq, amount=amount, **_filled(user_id, others))
+
+
+def release(user_id: uuid.UUID, hold_seq: int, **others: Any) -> Release:
+    """A release with a key of its own."""
+    return Release(hold_seq=hold_seq, **_filled(user_id, others))
+
+
+def renew(user_id: uuid.UUID, hold_seq: int, seconds: int, **others: Any) -> Renew:
+    """A renewal with a key of its own."""
+    return Renew(hold_seq=hold_seq, expires_in_seconds=seconds, **_filled(user_id, others))
+
+
+def make_user(session: Session, balance: int = 0, now: dt.datetime | None = None) -> User:
+    """A user with these credits in one lot; flushed."""
+    user = a_user()
+    session.add(user)
+    session.flush()
+    if balance:
+        execute(session, [grant(user.user_id, balance)], now=now)
+    return user
+
+
+def journal(session: Session, user_id: uuid.UUID) -> list[tuple[str, int]]:
+    """The user's entries in order: kind and amount."""
+    rows = session.execute(
+        select(CreditEntry.kind, CreditEntry.amount)
+        .where(CreditEntry.user_id == user_id)
+        .order_by(CreditEntry.seq)
+    )
+    return [(kind, amount) for kind, amount in rows]
+
+
+def booked_balance(session: Session, user_id: uuid.UUID) -> int:
+    """What the row says, whatever is in memory."""
+    return session.execute(select(User.credits_balance).where(User.user_id == user_id)).scalar_one()

@@ -1,0 +1,32 @@
+"""Ledger tests that hold for both drivers are written once."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from sqlalchemy.orm import Session
+
+from tests.credits.books import InSession
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+T = TypeVar("T")
+
+
+@pytest.fixture(params=["psycopg", "asyncpg"])
+def in_session(request: pytest.FixtureRequest) -> InSession:
+    """A session of each driver in turn, inside one outer database transaction."""
+    if request.param == "psycopg":
+        db: Session = request.getfixturevalue("db")
+
+        async def run_here(work: Callable[[Session], T]) -> T:
+            return work(db)
+
+        return run_here
+    async_db: AsyncSession = request.getfixturevalue("async_db")
+
+    async def run_in_greenlet(work: Callable[[Session], T]) -> T:
+        return await async_db.run_sync(work)
+
+    return run_in_greenlet
