@@ -14,7 +14,7 @@ from src.cli.reach import database_in_reach
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.engines import database_url
 from src.common.exceptions import SettingsError
-from src.common.migrations import current_revision, head_revision, upgrade_to_head
+from src.common.migrations import current_revision, head_revision, is_behind, upgrade_to_head
 from src.common.settings import Settings, get_settings
 
 APPLICATION = "src.api.src.main:app"
@@ -88,7 +88,7 @@ def _refuse_old_schema() -> None:
     """A configured database is migrated when its operator says so, not by whoever starts first."""
     found = run_in_database_transaction(lambda session: current_revision(session.connection()))
     dispose_db()
-    if found != head_revision():
+    if is_behind(found):
         raise SettingsError(
             f"The database is at revision {found}, this release expects {head_revision()}: "
             "run `flashslides db upgrade`, or `flashslides serve --migrate`"

@@ -3,6 +3,7 @@
 The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
 """
 
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -48,6 +49,22 @@ def head_revision() -> str:
 def current_revision(connection: Connection) -> str | None:
     """The revision the database is at, or None before the first migration."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_behind(found: str | None) -> bool:
+    """Whether a database at revision `found` lacks a migration that this release needs.
+
+    A revision we do not know is a newer release's: it migrated first, and by our rules of expanding
+    before contracting this release serves on until it is replaced.
+    """
+    return found is None or found in _revisions_below_head()
+
+
+@cache  # asked by every /readyz, and the files of a running release do not change
+def _revisions_below_head() -> frozenset[str]:
+    scripts = ScriptDirectory.from_config(alembic_config())
+    known = {script.revision for script in scripts.walk_revisions("base", "heads")}
+    return frozenset(known - {head_revision()})
 
 
 def hold_migration_lock(connection: Connection) -> None:

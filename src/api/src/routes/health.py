@@ -13,7 +13,7 @@ from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import DatabaseBusy, Unavailable
-from src.common.migrations import current_revision
+from src.common.migrations import current_revision, is_behind
 from src.common.purchases.operations import count_open_unmatched_payments
 
 logger = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ async def livez() -> LivenessOut:
     responses=error_responses(*ALWAYS, *DATABASE, "NOT_READY"),
 )
 async def readyz(request: Request) -> ReadinessOut:
-    """Answer 200 when the database answers and is migrated to what this code expects."""
+    """Answer 200 when the database answers and has every migration that this code expects."""
 
     def work(session: Session) -> str | None:
         return current_revision(session.connection())
@@ -44,14 +44,14 @@ async def readyz(request: Request) -> ReadinessOut:
             found = await run_in_async_database_transaction(work)
     except TimeoutError:
         raise DatabaseBusy("The database did not answer in time") from None
-    expected: str = request.app.state.head_revision
-    if found != expected:
+    if found is None or is_behind(found):
+        expected: str = request.app.state.head_revision
         raise Unavailable(
             f"The database is at revision {found}, this release expects {expected}: "
             "run `flashslides db upgrade`",
             "NOT_READY",
         )
-    return ReadinessOut(status="ready", revision=expected)
+    return ReadinessOut(status="ready", revision=found)
 
 
 @router.get(

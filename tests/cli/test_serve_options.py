@@ -1,0 +1,52 @@
+"""What `flashslides serve` decides before the server runs; the server itself is left out."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from src.common.database import dispose_db, get_engine
+from src.local_postgres import free_port
+from tests.cli.conftest import Result, RunCommand
+
+
+class Serve:
+    """`serve` with uvicorn replaced by a note of what it was asked for."""
+
+    def __init__(self, run_command: RunCommand) -> None:
+        self._run_command = run_command
+        self.asked: dict[str, Any] = {}
+
+    def __call__(self, *options: str) -> Result:
+        """Run the command to its end."""
+        return self._run_command("serve", "--port", str(free_port()), *options)
+
+    def run(self, _application: str, **options: Any) -> None:
+        """Stand in for `uvicorn.run`."""
+        self.asked = options
+
+
+@pytest.fixture
+def serve(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """The command; what it writes into the environment is gone after the test."""
+    for name in ("WEB_CONCURRENCY", "AUTH_JWT_SECRET", "STRIPE_WEBHOOK_SECRET"):
+        monkeypatch.setenv(name, "")
+    serve = Serve(run_command)
+    monkeypatch.setattr("uvicorn.run", serve.run)
+    return serve
+
+
+def set_revision(revision: str) -> None:
+    """Make the database say that it is at this revision."""
+    with get_engine().begin() as connection:
+        statement = text("UPDATE alembic_version SET version_num = :revision")
+        connection.execute(statement, {"revision": revision})
+    dispose_db()
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_a_database_ahead_of_this_release_is_served(serve: Serve) -> None:
+    """An old instance may start again while a newer release, which migrated first, rolls out."""
+    set_revision("newer")
+    assert serve().exit_code == 0
+    assert serve.asked
