@@ -24,18 +24,32 @@ migrations: alembic-check squawk
 alembic-check:
     #!/usr/bin/env bash
     set -euo pipefail
-    export FLASHSLIDES_DATA_DIR=$(mktemp -d)
-    trap 'rm -rf "$FLASHSLIDES_DATA_DIR"' EXIT
-    alembic upgrade head
-    alembic check
+    # A working directory of its own, so that no .env names another database.
+    here=$PWD
+    cd "$(mktemp -d)"
+    trap 'rm -rf "$PWD"' EXIT
+    unset ${!DATABASE_@}
+    export ENV=local FLASHSLIDES_DATA_DIR=$PWD/data FLASHSLIDES_PG_PORT=$(python -c 'from src.local_postgres import free_port; print(free_port())')
+    chmod 755 .
+    alembic --config "$here/alembic.ini" upgrade head
+    alembic --config "$here/alembic.ini" check
 
 # Lint the SQL of every migration
 squawk:
-    alembic upgrade head --sql | squawk
+    #!/usr/bin/env bash
+    set -euo pipefail
+    sql=$(mktemp)
+    trap 'rm -f "$sql"' EXIT
+    alembic upgrade head --sql > "$sql"
+    squawk "$sql"
 
 # The tests, on a server of their own
 test *arguments:
     pytest {{arguments}}
+
+# Write the generated pages of docs/reference
+reference:
+    python -m scripts.reference
 
 # Run the service
 serve *arguments:

@@ -1,4 +1,4 @@
-"""Renew the pins: the newest versions the ranges allow, as constraints and as a hash-pinned list.
+"""Renew the pins: all packages as constraints, those of a deployment as a hash-pinned list.
 
 `uv.lock` is not committed: it records the hosts packages came from (decision 0002).
 """
@@ -12,7 +12,7 @@ PYPROJECT = ROOT / "pyproject.toml"
 LOCK = ROOT / "requirements.lock"
 BLOCK = re.compile(r"constraint-dependencies = \[\n.*?\]\n", re.DOTALL)
 HEADER = (
-    "# Every package with its hashes, for `uv pip sync --require-hashes requirements.lock`.\n"
+    "# What a deployment runs on, for `uv pip sync --require-hashes requirements.lock`.\n"
     "# Made by `uv run just lock`; do not edit.\n"
 )
 
@@ -22,15 +22,24 @@ def main() -> None:
     text = PYPROJECT.read_text()
     PYPROJECT.write_text(BLOCK.sub("constraint-dependencies = [\n]\n", text))
     _uv("lock", "--upgrade", "--quiet")
-    exported = _uv(
-        "export", "--quiet", "--all-groups", "--all-extras", "--no-emit-project", "--no-header",
-        "--format", "requirements-txt",
-    )  # fmt: skip
-    LOCK.write_text(HEADER + exported)
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", exported, re.MULTILINE)
+    LOCK.write_text(HEADER + _export("--no-default-groups", "--extra", "aws"))
+    everything = _export("--all-groups", "--all-extras", "--no-hashes")
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", everything, re.MULTILINE)
     lines = "".join(f'    "{name}=={version}",\n' for name, version in pins)
     PYPROJECT.write_text(BLOCK.sub(f"constraint-dependencies = [\n{lines}]\n", text))
     _uv("lock", "--quiet")
+
+
+def _export(*what: str) -> str:
+    return _uv(
+        "export",
+        "--quiet",
+        "--no-emit-project",
+        "--no-header",
+        "--format",
+        "requirements-txt",
+        *what,
+    )
 
 
 def _uv(*arguments: str) -> str:

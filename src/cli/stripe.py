@@ -32,7 +32,7 @@ app.add_typer(unmatched, name="unmatched")
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
-Url = Annotated[str, typer.Option(help="Where the service listens.")]
+Url = Annotated[str, typer.Option(envvar="FLASHSLIDES_URL", help="Where the service listens.")]
 
 
 @app.command("pay")

@@ -65,7 +65,7 @@ def judge(payment: CheckoutPayment, *, env: str, livemode: bool | None) -> Packa
     `env` is ours; `livemode` is what our Stripe key expects, None where no key says.
     """
     package = find_package(payment.package_id)
-    if payment.mode not in ("payment", None):
+    if payment.mode != "payment":
         return Mismatch(Reason.MODE_NOT_PAYMENT, f"The session's mode is {payment.mode}")
     if payment.env != env:
         return Mismatch(

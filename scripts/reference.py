@@ -1,0 +1,54 @@
+"""Write the generated pages of docs/reference: the command line, and the API's errors.
+
+A test compares them with what this makes, so they cannot drift.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from src.api.src.errors import ERRORS
+
+REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
+MADE_BY = "<!-- Made by `uv run just reference`; do not edit. -->\n\n"
+
+
+def errors_page() -> str:
+    """Every error of the API: type, status, meaning."""
+    rows = "".join(
+        f"| `{error_type}` | {status} | {meaning} |\n"
+        for error_type, (status, meaning) in sorted(ERRORS.items())
+    )
+    return (
+        f"{MADE_BY}# Errors\n\n"
+        'Every error has one body: `{"detail": {"error_type": "…", "message": "…", '
+        '"request_id": "…", …}}`.\nPrograms look at `error_type`, which never changes; the message '
+        "is for people. 503 answers carry\n`Retry-After`: the same request, with the same "
+        "`Idempotency-Key`, may succeed then.\n\n"
+        f"| error_type | status | meaning |\n|---|---|---|\n{rows}"
+    )
+
+
+def command_line_page() -> str:
+    """Every command and option, as typer describes them."""
+    made = subprocess.run(
+        [
+            *(sys.executable, "-m", "typer", "src.cli.main", "utils", "docs"),
+            *("--name", "flashslides", "--title", "The command line"),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=REFERENCE.parent.parent,
+    ).stdout
+    return MADE_BY + made.strip() + "\n"
+
+
+def main() -> None:
+    """Write both pages."""
+    (REFERENCE / "errors.md").write_text(errors_page())
+    (REFERENCE / "cli.md").write_text(command_line_page())
+
+
+if __name__ == "__main__":
+    main()

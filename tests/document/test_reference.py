@@ -1,0 +1,17 @@
+"""The generated pages of the reference are what the code says now."""
+
+from pathlib import Path
+
+from scripts import reference
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def test_the_errors_page_lists_every_error() -> None:
+    """`just reference` was run after the last change of the API's errors."""
+    assert (REFERENCE / "errors.md").read_text() == reference.errors_page()
+
+
+def test_the_command_line_page_lists_every_command() -> None:
+    """`just reference` was run after the last change of a command."""
+    assert (REFERENCE / "cli.md").read_text() == reference.command_line_page()
