@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from src.cli import api_keys, db_migrations, db_roles, db_server, serve, stripe, users, worker
+from src.cli.credits import app as credits_app
+from src.cli.verify import verify
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
 from src.common.observability import configure_logging
 from src.common.settings import get_settings
@@ -39,8 +41,10 @@ db_roles.register(db)
 app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(credits_app, name="credits")
 app.add_typer(stripe.app, name="stripe")
 app.command("serve")(serve.serve)
+app.command("verify")(verify)
 app.command("worker")(worker.worker)
 
 

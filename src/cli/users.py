@@ -60,7 +60,7 @@ def create(
 @app.command("show")
 def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Show a user and their balance."""
-    found = run_operation(get_settings(), lambda session: _find(session, user))
+    found = run_operation(get_settings(), lambda session: find_user(session, user))
     print_record(_shown(found), as_json=as_json)
 
 
@@ -137,12 +137,17 @@ def _change(
     change: Callable[[Session, uuid.UUID], User],
 ) -> None:
     changed = run_operation(
-        get_settings(), lambda session: change(session, _find(session, user).user_id)
+        get_settings(), lambda session: change(session, find_user(session, user).user_id)
     )
     print_record(_shown(changed), as_json=as_json)
 
 
-def _find(session: Session, email_or_id: str) -> User:
+def find_user(session: Session, email_or_id: str) -> User:
+    """The user with this e-mail or id.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
     try:
         user_id = uuid.UUID(email_or_id)
     except ValueError:

@@ -1,0 +1,277 @@
+"""`flashslides credits …`: what a user has and why, and moving credits by hand."""
+
+import datetime as dt
+import getpass
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import typer
+from sqlalchemy.orm import Session
+
+from src.cli.output import AsJson, print_json, print_record, print_rows
+from src.cli.reach import run_operation
+from src.cli.users import EmailOrId, find_user
+from src.common.credits import queries
+from src.common.credits.commands import OWN_KEY_PREFIX, Adjust, Command, Grant, Spend
+from src.common.credits.operations import execute
+from src.common.credits.views import Balance, Explanation, HistoryEntry
+from src.common.exceptions import Invalid
+from src.common.models.credit_lot import LotSource
+from src.common.pagination import PAGE_SIZE_MAX
+from src.common.settings import get_settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Credits: show, history, explain, grant, spend, adjust.", no_args_is_help=True
+)
+
+Amount = Annotated[int, typer.Argument(help="Whole credits, 1 or more.")]
+Reference = Annotated[str | None, typer.Option(help="What it is for; kept in the journal.")]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Idempotency key: the same again with it is done once. Default: a new one."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+@app.command("show")
+def show(
+    user: EmailOrId,
+    *,
+    as_of: Annotated[
+        str | None, typer.Option(help="A past instant, as 2030-01-31T12:00:00Z.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a user has: balance, holds, debt, and the lots it lies in."""
+    instant = _instant("as_of", as_of)
+    found = _read(user, lambda session, user_id: queries.balance(session, user_id, as_of=instant))
+    if as_json:
+        print_json(asdict(found))
+        return
+    print_record(_balance_record(found), as_json=False)
+    _print_section("Lots, in the order they are spent", [asdict(lot) for lot in found.lots])
+
+
+@app.command("history")
+def history(
+    user: EmailOrId,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=PAGE_SIZE_MAX, help="How many at most.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(help="Where to go on, as the last page said.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the movements of a user's credits, newest first."""
+    page = _read(
+        user,
+        lambda session, user_id: queries.history(session, user_id, cursor=cursor, limit=limit),
+    )
+    if as_json:
+        print_json(asdict(page))
+        return
+    print_rows(list(map(_entry_row, page.items)), as_json=False, empty="There are no entries yet.")
+    if page.next_cursor is not None:
+        typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+
+
+@app.command("explain")
+def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
+    """Say why a balance is what it is: the entry behind each lot, hold and debt; all sums."""
+    found = _read(user, queries.explain)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print_explanation(found)
+
+
+@app.command("grant")
+def grant(
+    user: EmailOrId,
+    amount: Amount,
+    *,
+    source: Annotated[LotSource, typer.Option(help="Why they are given.")] = LotSource.PROMO,
+    priority: Annotated[
+        int | None, typer.Option(help="The lower is spent first. Default: the source's.")
+    ] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(help="When they end, as 2030-01-31T12:00:00Z; never, if left out.")
+    ] = None,
+    reference: Reference = None,
+    key: Key = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give credits."""
+    if source is LotSource.OPENING:
+        raise Invalid("source: opening balances are imported, not granted", "VALIDATION_ERROR")
+    facts = {
+        "amount": amount,
+        "source": source,
+        "priority": priority,
+        "expires_at": _instant("expires_at", expires_at),
+        "reference": reference,
+    }
+    _move(Grant, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+@app.command("spend")
+def spend(
+    user: EmailOrId,
+    amount: Amount,
+    *,
+    reference: Reference = None,
+    key: Key = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Use credits on a user's behalf."""
+    facts = {"amount": amount, "reference": reference}
+    _move(Spend, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+# Without this -5 would be taken for an option.
+@app.command("adjust", context_settings={"ignore_unknown_options": True})
+def adjust(
+    user: EmailOrId,
+    amount: Annotated[int, typer.Argument(help="Credits to add, or with a minus to take.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal for ever.")],
+    key: Key = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Correct a balance, up or down, never below 0."""
+    facts = {"amount": amount, "reason": reason}
+    _move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+def _read(user: str, reading: Callable[[Session, uuid.UUID], T]) -> T:
+    return run_operation(
+        get_settings(), lambda session: reading(session, find_user(session, user).user_id)
+    )
+
+
+def _move(
+    kind: Callable[..., Command],
+    user: str,
+    facts: Mapping[str, Any],
+    *,
+    key: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do it as whoever runs the command, or say what it would do."""
+    if key is not None and key.startswith(OWN_KEY_PREFIX):
+        raise Invalid(f"key: must not begin with {OWN_KEY_PREFIX!r}", "VALIDATION_ERROR")
+    chosen = key or str(uuid.uuid4())
+    if key is None and not dry_run:
+        typer.echo(f"If this is cut off, run it again with --key {chosen}", err=True)
+
+    def command(user_id: uuid.UUID) -> Command:
+        return kind(user_id=user_id, key=chosen, actor=_actor(), **facts)
+
+    if dry_run:
+        preview = _read(user, lambda session, user_id: queries.preview(session, command(user_id)))
+        if as_json:
+            print_json(asdict(preview.result) | {"entries": list(map(asdict, preview.entries))})
+            return
+        print_record(asdict(preview.result), as_json=False)
+        _print_section("It would write", map(_entry_row, preview.entries))
+    else:
+        [result] = _read(user, lambda session, user_id: execute(session, [command(user_id)]))
+        print_record({"key": chosen, **asdict(result)}, as_json=as_json)
+
+
+def _actor() -> str:
+    """The account of the operating system, as the journal names it."""
+    try:
+        account = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        account = "unknown"
+    return f"system:cli:{account}"
+
+
+def _instant(name: str, written: str | None) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(written) if written is not None else None
+    except ValueError:
+        raise Invalid(
+            f"{name}: {written!r} is no instant such as 2030-01-31T12:00:00Z", "VALIDATION_ERROR"
+        ) from None
+
+
+def _print_explanation(found: Explanation) -> None:
+    record = {
+        **_balance_record(found.now),
+        "booked_balance": found.booked_balance,
+        "sums_agree": "yes" if found.agrees else "NO: run `flashslides verify`",
+    }
+    print_record(record, as_json=False)
+    totals = found.total_by_kind.items()
+    _print_section("All entries", [{"kind": kind, "credits": total} for kind, total in totals])
+    _print_section("Due, not booked yet", map(_entry_row, found.due))
+    _print_section(
+        "Lots, in the order they are spent",
+        [asdict(each.lot) | _origin(each.entry) for each in found.lots],
+    )
+    _print_section(
+        "Open holds",
+        [
+            {
+                "seq": each.hold.seq,
+                "amount": each.hold.amount,
+                "captured": each.hold.captured,
+                "expires_at": each.hold.expires_at,
+                **_origin(each.entry),
+            }
+            for each in found.holds
+        ],
+    )
+    _print_section(
+        "Debts",
+        [
+            {"payment": each.entry.seq, "outstanding": each.outstanding, **_origin(each.entry)}
+            for each in found.debts
+        ],
+    )
+
+
+def _print_section(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table under its title, where there is anything to show."""
+    shown = list(rows)
+    if shown:
+        typer.echo(f"\n{title}")
+        print_rows(shown, as_json=False, empty="")
+
+
+def _balance_record(found: Balance) -> dict[str, Any]:
+    return {
+        "balance": found.balance,
+        "held": found.held,
+        "debt": found.debt,
+        "next_expiry": found.next_expiry,
+        "version": found.version,
+    }
+
+
+def _origin(entry: HistoryEntry) -> dict[str, Any]:
+    return {"since": entry.effective_at, "reference": entry.reference, "actor": entry.actor}
+
+
+def _entry_row(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "seq": entry.seq,
+        "effective_at": entry.effective_at,
+        "kind": entry.kind,
+        "amount": entry.amount,
+        "balance_after": entry.balance_after,
+        "captured": entry.captured,
+        "related_seq": entry.related_seq,
+        "reference": entry.reference,
+        "actor": entry.actor,
+    }

@@ -1,0 +1,74 @@
+"""`flashslides verify`: recompute the books and name what differs."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from src.cli.output import AsJson, print_json, print_rows
+from src.cli.reach import database_in_reach
+from src.cli.users import find_user
+from src.common.credits import verify as books
+from src.common.credits.verify import Report
+from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.exceptions import Invalid
+from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Sequence
+
+
+def verify(
+    *,
+    user: Annotated[str | None, typer.Option(help="Only this user: e-mail or id.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Only so many, at random.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every user's books from the journal; exit 1 if anything differs."""
+    if user is not None and sample is not None:
+        raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
+    with database_in_reach(get_settings()):
+        try:
+            report = _verify(user, sample)
+        finally:
+            dispose_db()
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _print(report)
+    if report.differences:
+        raise typer.Exit(1)
+
+
+def _verify(user: str | None, sample: int | None) -> Report:
+    user_ids: Sequence[uuid.UUID] | None = None
+    if user is not None:
+        user_ids = [run_in_database_transaction(lambda session: find_user(session, user).user_id)]
+    elif sample is not None:
+        user_ids = run_in_database_transaction(lambda session: books.sample_users(session, sample))
+    total = run_in_database_transaction(books.count_users) if user_ids is None else len(user_ids)
+    report = Report()
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Users verified", total=total)
+        for report in books.verify(SessionLocal, user_ids=user_ids):
+            progress.update(task, completed=report.users)
+    return report
+
+
+def _print(report: Report) -> None:
+    if report.differences:
+        print_rows([asdict(each) for each in report.first], as_json=False, empty="")
+        typer.echo(
+            f"\n{report.differences} differences in the books of {report.differing_users} users; "
+            f"the first {len(report.first)} are shown."
+        )
+    else:
+        typer.echo(f"The books of {report.users} users balance.")
+    if report.without_opening_entry:
+        typer.echo(
+            f"NO_OPENING_ENTRY: {report.without_opening_entry} users have a balance from before "
+            "the ledger and no entry yet; their next operation writes it."
+        )
