@@ -26,6 +26,7 @@ BASIC = PACKAGES[1]
 
 WRONG: dict[str, tuple[Reason, dict[str, Any]]] = {
     "a subscription": (Reason.MODE_NOT_PAYMENT, {"mode": "subscription"}),
+    "no mode": (Reason.MODE_NOT_PAYMENT, {"mode": None}),
     "a setup": (
         Reason.MODE_NOT_PAYMENT,
         {"mode": "setup", "payment_status": "no_payment_required"},
@@ -109,7 +110,11 @@ def test_a_payment_that_does_not_agree_is_noted_and_credits_nobody(
 
 def test_every_reason_is_tried() -> None:
     """A new reason must appear above, or below where it needs rows."""
-    needing_rows = {Reason.BALANCE_LIMIT_EXCEEDED, Reason.PAYMENT_CONFLICT}
+    needing_rows = {
+        Reason.BALANCE_LIMIT_EXCEEDED,
+        Reason.PAYMENT_CONFLICT,
+        Reason.TRANSACTION_WITHOUT_CREDIT,
+    }
     assert {reason for reason, _ in WRONG.values()} | needing_rows == set(Reason)
 
 
@@ -163,6 +168,35 @@ def test_a_known_session_with_other_figures_is_a_conflict(
     assert settle(db, other) is Reason.PAYMENT_CONFLICT
     assert credited(db) == STARTER.credits
     assert settle(db, session) is PurchaseStatus.ALREADY_CREDITED
+
+
+def purchase_of(session: dict[str, Any], user: User) -> Transaction:
+    """The row an application writes for the session by the document's own pattern."""
+    return Transaction(
+        user_id=user.user_id,
+        stripe_session_id=session["id"],
+        amount_paid_cents=session["amount_total"],
+        credits_added=STARTER.credits,
+    )
+
+
+def test_a_purchase_without_its_credits_is_no_credit(db: Session, user: User) -> None:
+    """A row that application code wrote alone is noted, never answered as already credited."""
+    session = make_session(user)
+    db.add(purchase_of(session, user))
+    db.commit()
+    assert settle(db, session) is Reason.TRANSACTION_WITHOUT_CREDIT
+    assert user.credits_balance == 0
+
+
+def test_a_purchase_by_the_documents_pattern_counts_as_credited(db: Session, user: User) -> None:
+    """Balance and row in one database transaction are that purchase; the webhook adds nothing."""
+    session = make_session(user)
+    user.credits_balance += STARTER.credits
+    db.add(purchase_of(session, user))
+    db.commit()
+    assert settle(db, session) is PurchaseStatus.ALREADY_CREDITED
+    assert credited(db) == STARTER.credits
 
 
 def test_the_newest_event_renews_the_reason(db: Session, user: User) -> None:
