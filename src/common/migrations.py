@@ -3,6 +3,7 @@
 The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from src.common.exceptions import DatabaseBusy
 
 logger = structlog.get_logger(__name__)
 
@@ -20,6 +24,8 @@ ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
 
 # One number for every process that migrates this project's databases.
 ADVISORY_LOCK = 7_205_759_403_792_801
+LOCK_PAUSE_SECONDS = 0.25
+LOCK_PATIENCE_SECONDS = 900.0
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -67,16 +73,48 @@ def _revisions_below_head() -> frozenset[str]:
     return frozenset(known - {head_revision()})
 
 
-def hold_migration_lock(connection: Connection) -> None:
+def hold_migration_lock(
+    connection: Connection, *, patience_seconds: float = LOCK_PATIENCE_SECONDS
+) -> None:
     """Wait until no other process migrates this database, and keep others waiting from now on.
 
-    The lock belongs to the connection and goes with it, also when this process is killed.
+    The lock belongs to the connection and goes with it, also when this process is killed. Who waits
+    has no database transaction open between two tries: a concurrent index, which the other process
+    may be building, waits for all of them, and the two would wait for each other.
+
+    Raises:
+        DatabaseBusy: the other process is still at it after `patience_seconds`.
     """
-    statement = text("SELECT pg_try_advisory_lock(:key)")
-    if not connection.execute(statement, {"key": ADVISORY_LOCK}).scalar_one():
+
+    def is_granted() -> bool:
+        statement = text("SELECT pg_try_advisory_lock(:key)")
+        granted: bool = connection.execute(statement, {"key": ADVISORY_LOCK}).scalar_one()
+        connection.commit()
+        return granted
+
+    waiting = Retrying(
+        retry=retry_if_result(lambda granted: granted is False),
+        wait=wait_fixed(LOCK_PAUSE_SECONDS),
+        stop=stop_after_delay(patience_seconds),
+        before_sleep=_say_once_that_we_wait,
+        retry_error_callback=_give_up_after(patience_seconds),
+    )
+    waiting(is_granted)
+
+
+def _say_once_that_we_wait(attempt: RetryCallState) -> None:
+    if attempt.attempt_number == 1:
         logger.info("Another process is migrating this database; waiting for it")
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
-    connection.commit()
+
+
+def _give_up_after(patience_seconds: float) -> Callable[[RetryCallState], None]:
+    def give_up(_last_attempt: RetryCallState) -> None:
+        raise DatabaseBusy(
+            f"Another process has been migrating this database for {patience_seconds:g} seconds; "
+            "nothing was changed here. Start again once it is done"
+        )
+
+    return give_up
 
 
 def release_migration_lock(connection: Connection) -> None:

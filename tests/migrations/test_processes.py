@@ -1,18 +1,36 @@
 """Several processes migrate one database: they take turns, and a dead one is in nobody's way."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
+from src.common.database import get_engine
+from src.common.exceptions import DatabaseBusy
 from src.common.migrations import current_revision, head_revision, hold_migration_lock
 from src.common.migrations import release_migration_lock as let_go
-from tests.migrations.commands import alembic, revisions, start_alembic
+from tests.migrations.commands import alembic, copy_of_repository, revisions, start_alembic
+from tests.migrations.test_how_to import INDEX, add_migrations
 
 LOCKS = text(
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
     " WHERE datname = current_database() AND granted = :granted AND locktype = :locktype"
 )
+
+# Who waits to migrate asks for the lock, commits and rests, again and again.
+ASKING = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND pid <> pg_backend_pid() AND (query = 'COMMIT' OR query LIKE '%pg_try_advisory_lock%')"
+)
+
+
+def until_asking(connection: Connection, processes: int) -> None:
+    """Return as soon as this many processes wait for their turn to migrate."""
+    while connection.execute(ASKING).scalar_one() < processes:
+        connection.rollback()
+    connection.rollback()
 
 
 def until_waiting(connection: Connection, locktype: str, processes: int) -> None:
@@ -27,7 +45,7 @@ def test_two_processes_at_once_migrate_once(alembic_engine: Connection) -> None:
     """Both wait for the same lock; both succeed; every migration was applied by one of them."""
     hold_migration_lock(alembic_engine)
     both = [start_alembic("upgrade", "head") for _ in range(2)]
-    until_waiting(alembic_engine, "advisory", 2)
+    until_asking(alembic_engine, 2)
     let_go(alembic_engine)
     logged = "".join(process.communicate(timeout=60)[1] for process in both)
     assert [process.returncode for process in both] == [0, 0], logged
@@ -35,6 +53,33 @@ def test_two_processes_at_once_migrate_once(alembic_engine: Connection) -> None:
     assert set(applied.values()) == {1}
     assert len(applied) == len(revisions())
     assert current_revision(alembic_engine) == head_revision()
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_an_index_is_built_concurrently_while_another_process_waits(tmp_path: Path) -> None:
+    """Who waits has no snapshot that the index would wait for; one builds it, both succeed."""
+    copy = copy_of_repository(tmp_path / "repository")
+    add_migrations(copy, INDEX)
+    with get_engine().connect() as connection:
+        hold_migration_lock(connection)
+        both = [start_alembic("upgrade", "head", root=copy) for _ in range(2)]
+        until_asking(connection, 2)
+        let_go(connection)
+        logged = "".join(process.communicate(timeout=60)[1] for process in both)
+        assert [process.returncode for process in both] == [0, 0], logged
+        assert len(re.findall("^Upgraded: ", logged, re.MULTILINE)) == 1
+        assert current_revision(connection) == "recipe_0"
+
+
+def test_a_process_does_not_wait_for_ever(alembic_engine: Connection) -> None:
+    """After its patience it says that another one migrates, and leaves no transaction open."""
+    hold_migration_lock(alembic_engine)
+    with (
+        alembic_engine.engine.connect() as second,
+        pytest.raises(DatabaseBusy, match="Another process has been migrating"),
+    ):
+        hold_migration_lock(second, patience_seconds=0)
+    assert not second.in_transaction()
 
 
 @pytest.mark.usefixtures("empty_database")
