@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -168,18 +169,21 @@ def test_an_update_reads_the_row_as_it_is_under_the_lock(db: Session) -> None:
     assert updated.preferences == {"company": "New", "theme": "dark"}
 
 
+NOBODY = uuid.UUID(int=7)
+CHANGES_OF_NOBODY: list[Callable[[Session], object]] = [
+    lambda db: operations.get_user(db, NOBODY),
+    lambda db: operations.update_profile(db, NOBODY, {}),
+    lambda db: operations.set_user_type(db, NOBODY, "admin"),
+    lambda db: operations.set_active(db, NOBODY, is_active=True),
+    lambda db: operations.erase_user(db, NOBODY),
+]
+
+
 def test_nobody_and_inactive_are_told_apart(db: Session) -> None:
     """USER_NOT_FOUND and USER_INACTIVE, from each operation that changes a user."""
-    nobody = uuid.uuid4()
-    for operation in (
-        lambda: operations.get_user(db, nobody),
-        lambda: operations.update_profile(db, nobody, {}),
-        lambda: operations.set_user_type(db, nobody, "admin"),
-        lambda: operations.set_active(db, nobody, is_active=True),
-        lambda: operations.erase_user(db, nobody),
-    ):
+    for operation in CHANGES_OF_NOBODY:
         with pytest.raises(NotFound):
-            operation()
+            operation(db)
     user = add_user(db, is_active=False)
     with pytest.raises(Forbidden):
         operations.update_profile(db, user.user_id, {})

@@ -80,7 +80,7 @@ async def test_accounts_are_never_linked_by_email(api: Api) -> None:
     answer = await api.sign_in(email="ada@example.COM")
     assert (answer.status_code, error_type_of(answer)) == (409, "EMAIL_TAKEN")
     assert await fetch(select(User.user_id)) == owner.user_id
-    assert "ada" not in answer.text.lower()
+    assert "ada@" not in answer.text.lower()
 
 
 async def test_a_changed_email_updates_the_row(api: Api) -> None:
