@@ -3,6 +3,7 @@
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -64,29 +65,15 @@ def load_books(
     Open lots, open holds and debts are always there; `hold_seqs` names holds wanted whatever their
     status. `now` replaces the database's clock, in tests and for readings of the past.
     """
-    rows = session.execute(_books_statement(user_ids, hold_seqs, now)).all()
+    parameters = {"user_ids": list(user_ids), "hold_seqs": list(hold_seqs), "now": now}
+    rows = session.execute(_books_statement(), parameters).all()
     return {row.user_id: _book_of(row) for row in rows}
 
 
 def find_entries(session: Session, keys: Sequence[tuple[uuid.UUID, str]]) -> Sequence[CreditEntry]:
     """The entries that have these users' keys already."""
-    wanted = (
-        func.unnest(
-            _uuids(user_id for user_id, _ in keys),
-            cast([key for _, key in keys], ARRAY(String)),
-        )
-        .table_valued("user_id", "key", name="wanted")
-        .render_derived()
-    )
-    statement = select(CreditEntry).join(
-        wanted,
-        and_(
-            CreditEntry.user_id == wanted.c.user_id,
-            CreditEntry.idempotency_key == wanted.c.key,
-        ),
-    )
-    # An entry of the same number may be loaded from before a savepoint that was rolled back.
-    return session.scalars(statement.execution_options(populate_existing=True)).all()
+    parameters = {"user_ids": [each for each, _ in keys], "keys": [key for _, key in keys]}
+    return session.scalars(_entries_statement(), parameters).all()
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
@@ -107,10 +94,32 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
         _refresh_loaded_user(session, book)
 
 
-def _books_statement(
-    user_ids: Iterable[uuid.UUID], hold_seqs: Iterable[int], now: dt.datetime | None
-) -> Select[*tuple[Any, ...]]:
-    reading = func.clock_timestamp() if now is None else literal(now, DateTime(timezone=True))
+@cache
+def _entries_statement() -> Select[CreditEntry]:
+    """Built once, as the next: making a statement costs as much as running it."""
+    wanted = (
+        func.unnest(
+            bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))),
+            bindparam("keys", type_=ARRAY(String)),
+        )
+        .table_valued("user_id", "key", name="wanted")
+        .render_derived()
+    )
+    statement = select(CreditEntry).join(
+        wanted,
+        and_(
+            CreditEntry.user_id == wanted.c.user_id,
+            CreditEntry.idempotency_key == wanted.c.key,
+        ),
+    )
+    # An entry of the same number may be loaded from before a savepoint that was rolled back.
+    return statement.execution_options(populate_existing=True)
+
+
+@cache
+def _books_statement() -> Select[*tuple[Any, ...]]:
+    now = bindparam("now", type_=DateTime(timezone=True))
+    reading = func.coalesce(now, func.clock_timestamp())
     # A subquery with a volatile function is evaluated once: one clock for the whole statement.
     clock = select(reading.label("reading")).subquery("clock")
     last = CreditEntry.__table__.alias("last")
@@ -123,13 +132,13 @@ def _books_statement(
             User.is_active,
             instant.label("now"),
             _lots_json().label("lots"),
-            _holds_json(hold_seqs, instant, [clock, last]).label("holds"),
+            _holds_json(instant, [clock, last]).label("holds"),
             _debts_json().label("debts"),
         )
         .select_from(User)
         .join(clock, true())
         .outerjoin(last, and_(last.c.user_id == User.user_id, last.c.seq == User.credits_version))
-        .where(User.user_id == func.any(_uuids(user_ids)))
+        .where(User.user_id == func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True)))))
     )
 
 
@@ -143,11 +152,9 @@ def _lots_json() -> ColumnElement[Any]:
     )
 
 
-def _holds_json(
-    hold_seqs: Iterable[int], instant: ColumnElement[Any], clock: Sequence[FromClause]
-) -> ColumnElement[Any]:
+def _holds_json(instant: ColumnElement[Any], clock: Sequence[FromClause]) -> ColumnElement[Any]:
     """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
-    asked_for = CreditHold.seq == func.any(cast(list(hold_seqs), ARRAY(Integer)))
+    asked_for = CreditHold.seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
     allocations = (
         select(func.jsonb_agg(func.jsonb_build_array(-CreditPosting.amount, lot_json(CreditLot))))
         .join(
