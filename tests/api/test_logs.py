@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-import uvicorn
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from uvicorn.config import LOGGING_CONFIG
 
 from src.common.observability import configure_logging
 from src.common.settings import Settings, load_settings
@@ -51,7 +51,10 @@ async def all_kinds_of_requests(api: Api) -> list[str]:
     expired = make_token(user.user_id, email=PERSON["email"], lifetime=-100)
     key = await make_api_key("users:read")
     path = f"/user/{user.user_id}"
-    taken = {"email": PERSON["email"], "user_metadata": {"full_name": "Augusta Kingsley"}}
+    taken: dict[str, Any] = {
+        "email": PERSON["email"],
+        "user_metadata": {"full_name": "Augusta Kingsley"},
+    }
     session = make_session(user, customer_details={"email": PERSON["email"], "name": "Augusta"})
     for bearer in (token, expired, key, key[:-1] + "x", token[:-1] + "x", PERSON["email"], None):
         await api.get(path, bearer)
@@ -156,7 +159,7 @@ def test_uvicorns_own_lines_become_ours(capsys: pytest.CaptureFixture[str]) -> N
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     with logging_restored():
-        logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
+        logging.config.dictConfig(LOGGING_CONFIG)
         configure_logging(settings_of("staging"))
         loggers[1].warning("from uvicorn")
         loggers[2].info("GET /?secret=1")
