@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from src.common.database_errors import NOT_REACHABLE, translate_transient_error
 from src.common.exceptions import RetryableDatabaseError, SettingsError
 from src.common.settings import DatabasePooler, Settings
+from src.common.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.local_postgres import ConnectionParameters, LocalPostgresError, read_connection
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ logger = structlog.get_logger(__name__)
 
 SYNC_DRIVER = "postgresql+psycopg"
 ASYNC_DRIVER = "postgresql+asyncpg"
+
+# A host that is gone is noticed within a minute also by who waits without a limit, and a
+# connection is not forgotten by a firewall. libpq's defaults are the system's: hours.
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
 def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
@@ -59,6 +64,7 @@ def build_engine(settings: Settings) -> Engine:
     connect_args: dict[str, Any] = {
         "application_name": settings.database_application_name,
         "connect_timeout": settings.database_connect_timeout_seconds,
+        **_KEEPALIVES,
     }
     if pooler is DatabasePooler.NONE:
         connect_args["options"] = " ".join(
@@ -76,6 +82,7 @@ def build_engine(settings: Settings) -> Engine:
         hide_parameters=True,  # statements' parameters are personal data; logs hold none
     )
     _prepare(engine, settings)
+    install_patience(engine, patience_of(settings))
     return engine
 
 
@@ -88,6 +95,7 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
     connect_args: dict[str, Any] = {
         "server_settings": server_settings,
         "timeout": settings.database_connect_timeout_seconds,
+        "command_timeout": patience_of(settings),
     }
     if pooler is DatabasePooler.TRANSACTION:
         # SQLAlchemy's own cache too: it would keep result types that a migration has changed.
@@ -103,6 +111,7 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
     )
     _prepare(engine.sync_engine, settings)
     event.listen(engine.sync_engine, "do_connect", _connect_with_asyncpg)
+    answer_lost_pings(engine.sync_engine)
     return engine
 
 

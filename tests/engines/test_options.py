@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from src.common.engines import build_async_engine, build_engine
 from src.common.exceptions import RetryableDatabaseError
 from src.common.settings import DatabasePooler, Settings, load_settings
+from src.common.silent_servers import PatientConnection
 from src.local_postgres import ConnectionParameters
 from tests.engines.drivers import Driver, settings_for, show, terminate
 
@@ -239,6 +240,7 @@ def _connect_arguments(build: Build, **settings: object) -> dict[str, Any]:
     engine = build(load_settings(database_host="nowhere.invalid", **settings))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine.dialect, "connect", refuse)
+        patch.setattr(PatientConnection, "connect", refuse)
         with pytest.raises((InterruptedError, RetryableDatabaseError)):
             engine.connect()
     return seen

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from src.common.credits.verify_statement import NO_OPENING_ENTRY, ORPHANS, STATEMENT
 from src.common.models.user import User
+from src.common.silent_servers import lift_time_limits
 
 BATCH_SIZE = 500
 """Users a statement."""
@@ -115,7 +116,7 @@ def _recompute(
 ) -> None:
     with sessions.begin() as session:
         # A single user's journal may be long, and whoever verifies waits for it.
-        session.execute(text("SET LOCAL statement_timeout = 0"))
+        lift_time_limits(session)
         rows = session.execute(statement, parameters, execution_options={"yield_per": _ROWS})
         last_user: uuid.UUID | None = None
         for row in rows.mappings():
