@@ -1,7 +1,8 @@
 """How Alembic reaches the database: URL from the settings, one migration at a time.
 
 Where `DATABASE_HOST` is not set the embedded server is started for the run, as `flashslides serve`
-does. Tests hand in a connection (`config.attributes["connection"]`).
+does, and as there only with ENV=local. Tests hand in a connection
+(`config.attributes["connection"]`).
 """
 
 import sys
@@ -11,14 +12,13 @@ from typing import Any
 import alembic_postgresql_enum  # noqa: F401  # pyright: ignore[reportUnusedImport]  makes autogenerate see enum changes
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection
 
-from src.common.engines import database_url
+from src.common.database_reach import build_migration_engine, database_in_reach
 from src.common.migrations import hold_migration_lock, release_migration_lock
 from src.common.models import Base
 from src.common.models.preferences import PreferencesJSONB
 from src.common.settings import get_settings
-from src.local_postgres import running_server
 
 
 def render_type(kind: str, item: object, _context: object) -> str | bool:
@@ -46,16 +46,16 @@ OPTIONS: dict[str, Any] = {
 
 
 def migrate(connection: Connection) -> None:
-    """Run the command on `connection`, alone among all processes that migrate this database."""
+    """Run the command on `connection`, alone among all processes that migrate this database.
+
+    Where it fails the lock goes with the connection, which is closed then.
+    """
     context.configure(connection=connection, **OPTIONS)
     hold_migration_lock(connection)
-    try:
-        with context.begin_transaction():
-            context.run_migrations()
-    finally:
-        if not connection.invalidated:
-            connection.rollback()
-            release_migration_lock(connection)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.rollback()
+    release_migration_lock(connection)
 
 
 def migrate_given(connection: Connection) -> None:
@@ -68,9 +68,8 @@ def migrate_given(connection: Connection) -> None:
 def migrate_database() -> None:
     """Connect as the settings say, directly (no pooler), and migrate."""
     with ExitStack() as stack:
-        if get_settings().database_host is None:
-            stack.enter_context(running_server())
-        engine = create_engine(database_url(get_settings()), poolclass=NullPool)
+        stack.enter_context(database_in_reach(get_settings()))
+        engine = build_migration_engine(get_settings())
         migrate(stack.enter_context(engine.connect()))
 
 

@@ -65,8 +65,11 @@ def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     config.stdout = sys.stdout
     try:
         alembic_command(config)
-    except OperationalError as error:
-        raise DatabaseBusy(f"The database is out of reach: {error.orig}") from None
+    except DatabaseBusy:  # passing, and an OperationalError as well
+        raise
+    except OperationalError as error:  # what no other try mends: a password, a missing database
+        typer.echo(f"flashslides: The database refused: {error.orig}", err=True)
+        raise typer.Exit(1) from None
     except CommandError as error:
         typer.echo(f"flashslides: {error}", err=True)
         raise typer.Exit(1) from None

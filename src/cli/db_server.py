@@ -37,6 +37,10 @@ def register(app: typer.Typer) -> None:
 
 def start_server() -> None:
     """Start the embedded server, and let it run until `db stop`."""
+    from src.common.database_reach import refuse_embedded_server
+    from src.common.settings import get_settings
+
+    refuse_embedded_server(get_settings())
     server = start(on_progress=_report)
     from rich.console import Console  # commands load what they need
 

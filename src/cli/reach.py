@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.database_errors import sqlstate_of
+from src.common.database_reach import database_in_reach as _database_in_reach
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
-from src.local_postgres import RunningServer, running_server
+from src.local_postgres import RunningServer
 
 T = TypeVar("T")
 
@@ -22,23 +23,8 @@ _UNDEFINED_COLUMN = "42703"
 
 @contextmanager
 def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
-    """Keep a database in reach for the block: the embedded one where `DATABASE_HOST` is not set.
-
-    Yields the embedded server, or None where another database is configured.
-
-    Raises:
-        SettingsError: ENV is not `local` and no database is configured.
-        LocalPostgresError: the embedded server cannot run.
-    """
-    if settings.database_host is not None:
-        yield None
-        return
-    if not settings.is_local:
-        raise SettingsError(
-            f"DATABASE_HOST: required where ENV is {settings.env}; "
-            "the embedded server is for ENV=local"
-        )
-    with running_server(on_progress=lambda line: typer.echo(line, err=True)) as server:
+    """As `src.common.database_reach` does, with the embedded server's progress on stderr."""
+    with _database_in_reach(settings, lambda line: typer.echo(line, err=True)) as server:
         yield server
 
 

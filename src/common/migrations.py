@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from src.common.exceptions import DatabaseBusy
+from src.common.exceptions import DatabaseBusy, SettingsError
 
 logger = structlog.get_logger(__name__)
 
@@ -118,9 +118,21 @@ def _give_up_after(patience_seconds: float) -> Callable[[RetryCallState], None]:
 
 
 def release_migration_lock(connection: Connection) -> None:
-    """Let the next process migrate."""
-    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+    """Let the next process migrate.
+
+    Raises:
+        SettingsError: this connection did not have the lock, so another process may have migrated
+            at the same time.
+    """
+    statement = text("SELECT pg_advisory_unlock(:key)")
+    held = connection.execute(statement, {"key": ADVISORY_LOCK}).scalar_one()
     connection.commit()
+    if not held:
+        raise SettingsError(
+            "The migration lock was lost on the way: something before the server shares out its "
+            "connections, as a transaction pooler does. Set DATABASE_DIRECT_HOST and "
+            "DATABASE_DIRECT_PORT to the server's own address, and run `flashslides db check`"
+        )
 
 
 def refuse_data_loss(*tables: str) -> None:

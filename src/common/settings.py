@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     database_user: str = "postgres"
     database_password: SecretStr | None = None
     """From SSM `/flashslides/{ENV}/api/DATABASE_PASSWORD` in deployments."""
+    database_direct_host: str | None = None
+    """The server's own address, for migrations, where `database_host` is a pooler's."""
+    database_direct_port: int = Field(default=5432, ge=1, le=65535)
 
     database_pool_size: int = Field(default=20, ge=1)
     database_max_overflow: int = Field(default=10, ge=0)

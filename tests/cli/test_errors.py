@@ -54,7 +54,23 @@ def test_a_database_out_of_reach_is_worth_another_try(
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("arguments", [("user", "show", "a@b"), ("serve",)])
+def test_a_database_that_does_not_exist_is_not_worth_another_try(
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+    worker_database: ConnectionParameters,
+) -> None:
+    """Migrations end with exit code 1 and one sentence: it is not there the next time either."""
+    monkeypatch.setenv("DATABASE_NAME", f"{worker_database.database}_missing")
+    result = run_command("db", "upgrade")
+    assert (result.exit_code, result.out) == (1, "")
+    assert f"{worker_database.database}_missing" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("user", "show", "a@b"), ("serve",), ("db", "upgrade"), ("db", "start")],
+)
 def test_the_embedded_server_is_for_local_only(
     run_command: RunCommand,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,89 @@
+"""Which database the settings mean, whether it may be used, and how migrations connect to it.
+
+The commands and Alembic's `env.py` share this decision, so neither ever falls back to whatever
+PostgreSQL happens to answer.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, NullPool, create_engine, event
+
+from src.common.database_errors import translate_transient_error
+from src.common.engines import database_url
+from src.common.exceptions import SettingsError
+from src.common.settings import DatabasePooler, Settings
+from src.local_postgres import RunningServer, running_server
+
+
+def refuse_embedded_server(settings: Settings) -> None:
+    """Stop what would start the embedded server anywhere but on a developer's machine.
+
+    Raises:
+        SettingsError: ENV is not `local`.
+    """
+    if not settings.is_local:
+        raise SettingsError(
+            f"DATABASE_HOST: required where ENV is {settings.env}; "
+            "the embedded server is for ENV=local"
+        )
+
+
+@contextmanager
+def database_in_reach(
+    settings: Settings, on_progress: Callable[[str], None] | None = None
+) -> Generator[RunningServer | None]:
+    """Keep a database in reach for the block: the embedded one where `DATABASE_HOST` is not set.
+
+    Yields the embedded server, or None where another database is configured.
+
+    Raises:
+        SettingsError: ENV is not `local` and no database is configured.
+        LocalPostgresError: the embedded server cannot run.
+    """
+    if settings.database_host is not None:
+        yield None
+        return
+    refuse_embedded_server(settings)
+    with running_server(on_progress=on_progress) as server:
+        yield server
+
+
+def build_migration_engine(settings: Settings) -> Engine:
+    """An engine for one connection straight to the server, whatever stands before it otherwise.
+
+    It has no time-outs of its own: each migration sets its lock and statement time-outs.
+
+    Raises:
+        SettingsError: there is a pooler, and no setting says how to get past it.
+    """
+    engine = create_engine(
+        database_url(_direct(settings)),
+        poolclass=NullPool,
+        connect_args={
+            "application_name": settings.database_application_name,
+            "connect_timeout": settings.database_connect_timeout_seconds,
+        },
+        hide_parameters=True,
+    )
+    event.listen(engine, "handle_error", translate_transient_error, retval=True)
+    return engine
+
+
+def _direct(settings: Settings) -> Settings:
+    if settings.database_host is None:  # the embedded server has no pooler
+        return settings
+    if settings.database_direct_host is not None:
+        return settings.model_copy(
+            update={
+                "database_host": settings.database_direct_host,
+                "database_port": settings.database_direct_port,
+            }
+        )
+    if settings.database_pooler is not DatabasePooler.NONE:
+        raise SettingsError(
+            f"DATABASE_POOLER is {settings.database_pooler.value}: migrations take turns by a lock "
+            "that belongs to one connection, and a pooler shares connections; set "
+            "DATABASE_DIRECT_HOST, and DATABASE_DIRECT_PORT, to the server's own address"
+        )
+    return settings
