@@ -7,8 +7,21 @@ from typing import Any
 
 import httpx
 
+from src.common.accounts.api_keys import Scope
 from tests.fixtures.api import Api
 
+WRITER = (Scope.CREDITS_READ, Scope.CREDITS_SPEND, Scope.CREDITS_GRANT)
+GRANT = {"amount": 100, "source": "promo"}
+WRITES: dict[str, dict[str, Any]] = {
+    "grant": GRANT,
+    "spend": {"amount": 1},
+    "adjust": {"amount": 1, "reason": "x"},
+    "holds": {"amount": 1, "expires_in_seconds": 60},
+    "holds/1/capture": {"amount": 1},
+    "holds/1/release": {},
+    "holds/1/renew": {"expires_in_seconds": 60},
+}
+"""Each way to move credits, below `/credits/`, with a body it accepts."""
 _numbers = count(1)
 
 
