@@ -27,10 +27,12 @@ STALE_PLAN = "cached plan out of date"
 CONNECTION_LOST = "connection lost"
 NOT_REACHABLE = "server not reachable"
 
-# Appendix A of PostgreSQL's manual. Class 08 (connection exceptions) is transient as a whole.
+# Appendix A of PostgreSQL's manual. Classes 08 (connection exceptions) and 53 (insufficient
+# resources: connections, memory, disk) are transient as a whole.
 _TRANSIENT = {
     SERIALIZATION_FAILURE: "serialization failure",
     DEADLOCK_DETECTED: "deadlock",
+    "40003": "statement completion unknown",
     "55P03": "lock not granted in time",
     "57014": "statement took too long",
     "25P03": "idle in a database transaction for too long",
@@ -43,6 +45,8 @@ _TRANSIENT = {
     "25006": "server read-only",
 }
 _CONNECTION_EXCEPTIONS = "08"
+_INSUFFICIENT_RESOURCES = "53"
+OUT_OF_RESOURCES = "server out of resources"
 _QUOTING_VALUES = ("22", "23")
 """Data exceptions and constraint violations: their texts quote values, their DETAIL whole rows."""
 _REFUSED_BY_ASYNCPG = "invalid input for query argument"
@@ -112,6 +116,8 @@ def _transient_reason(sqlstate: str | None, error: DBAPIError) -> str | None:
         return CONNECTION_LOST
     if sqlstate == FEATURE_NOT_SUPPORTED and _is_stale_plan(error):
         return STALE_PLAN  # a migration changed a table under a prepared statement
+    if sqlstate.startswith(_INSUFFICIENT_RESOURCES):
+        return _TRANSIENT.get(sqlstate, OUT_OF_RESOURCES)
     return _TRANSIENT.get(sqlstate)
 
 

@@ -231,6 +231,20 @@ async def test_a_server_or_pooler_that_asks_to_come_back(
     assert error.reason == reason
 
 
+@pytest.mark.parametrize("code", ["53000", "53100", "53200", "53400", "40003"])
+async def test_a_server_that_ran_out_of_something(
+    code: str, driver: Driver, worker_database: ConnectionParameters
+) -> None:
+    """A full disk or memory is an operator's to mend, and the client's to try again."""
+
+    def work(connection: Connection) -> None:
+        statement = f"DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{code}'; END $$"
+        connection.execute(text(statement))
+
+    error = await _failure(driver, worker_database, work)
+    assert error.sqlstate == code
+
+
 def test_the_error_survives_another_process() -> None:
     """Workers hand errors over pickled; meaning and sentence arrive."""
     error = RetryableDatabaseError("40P01", None, "deadlock")
