@@ -3,34 +3,53 @@
 import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api"]
 
-_OURS = ("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_")
+_OURS = ("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Forget the caller's configuration: the tests' own is the only one."""
+    from src.common.settings import Settings
+
+    config.option.testrunuid = config.option.testrunuid or uuid.uuid4().hex
     for name in list(os.environ):
-        if name == "ENV" or name.startswith(_OURS):
+        if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
     os.environ["ENV"] = "local"
+    Settings.model_config["env_file"] = None  # tests/settings, which are about it, put it back
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the server's folder, once, after every worker has left."""
+    """Remove the server's folder, once, after every worker has left; no other run's."""
     if hasattr(session.config, "workerinput"):
         return
-    for folder in Path(tempfile.gettempdir()).glob("flashslides-tests-*"):
-        if not _in_use(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.gettempdir()) / f"flashslides-tests-{_run_of(session.config)[:12]}"
+    if folder.exists() and not _in_use(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def testrun_uid(request: pytest.FixtureRequest) -> str:
+    """The same for every worker, and, unlike xdist's own, for a run without workers too."""
+    return _run_of(request.config)
+
+
+def _run_of(config: pytest.Config) -> str:
+    given = getattr(config, "workerinput", {}).get("testrunuid") or config.option.testrunuid
+    return str(given)
 
 
 def _in_use(folder: Path) -> bool:
-    from src.local_postgres import status
+    from src.local_postgres import LocalPostgresError, status
 
-    return status(folder).running
+    try:
+        return status(folder).running
+    except LocalPostgresError:  # a run that was stopped while it made the server
+        return False

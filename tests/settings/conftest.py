@@ -17,6 +17,7 @@ REGION = "eu-central-1"
 def bare_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """Settings come from what the test itself sets and from nothing else."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(Settings.model_config, "env_file", ".env")  # this folder's
     for name in list(os.environ):
         if name.lower() in Settings.model_fields:  # this worker's database among them
             monkeypatch.delenv(name)
