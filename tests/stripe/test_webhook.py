@@ -81,6 +81,7 @@ async def test_a_copy_of_a_processed_event_changes_nothing(api: Api) -> None:
     event = make_event(make_session(user))
     assert await answer_to(api, event) == "processed"
     assert [await answer_to(api, event) for _ in range(3)] == ["already_processed"] * 3
+    assert await fetch(select(StripeEvent.attempts)) == 1
     assert (await count(StripeEvent), await count(Transaction)) == (1, 1)
     assert await balance_of(user.user_id) == 500
 
