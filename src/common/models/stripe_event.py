@@ -6,8 +6,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from src.common.models.base import Base, CreatedAt, Instant
 
 STRIPE_EVENT_STATUSES = ("received", "processed", "ignored", "unmatched", "failed", "dead")
-SETTLED_STATUSES = frozenset({"processed", "ignored", "unmatched"})
-"""Statuses that a copy of the event leaves as they are."""
 
 
 class StripeEvent(Base):

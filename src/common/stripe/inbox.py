@@ -22,6 +22,7 @@ from src.common.stripe.wire import CheckoutSession, Event, parse_event
 CHECKOUT_EVENTS = frozenset(
     {"checkout.session.completed", "checkout.session.async_payment_succeeded"}
 )
+UNSETTLED_STATUSES = ("received", "failed")
 ERROR_LENGTH_MAX = 2_000
 RETRY_DELAY_MAX_SECONDS = 3_600
 
@@ -95,13 +96,16 @@ def process_event(
 def record_failure(
     session: Session, *, livemode: bool, event_id: str, error: BaseException
 ) -> None:
-    """Note why processing failed, and when it may be tried again."""
+    """Note why processing failed, and when it may be tried again.
+
+    Only on a row that is still unsettled: a copy of the event may have settled it meanwhile.
+    """
     session.execute(
         update(StripeEvent)
         .where(
             StripeEvent.livemode == livemode,
             StripeEvent.event_id == event_id,
-            StripeEvent.status != "processed",
+            StripeEvent.status.in_(UNSETTLED_STATUSES),
         )
         .values(
             status="failed",

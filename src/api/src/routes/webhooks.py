@@ -8,6 +8,7 @@ from src.api.src.dependencies import SettingsOf
 from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.webhooks import WebhookOut
 from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import DatabaseBusy
 from src.common.settings import Settings
 from src.common.stripe import inbox
 from src.common.stripe.signatures import verify_signature
@@ -17,7 +18,7 @@ router = APIRouter(tags=["stripe"])
 logger = structlog.get_logger(__name__)
 
 ATTEMPTS = 2
-"""A failed event is tried again at once; after that Stripe sends it again."""
+"""A failed event is tried again at once, except by a busy database; then Stripe sends it again."""
 
 
 @router.post(
@@ -79,7 +80,7 @@ async def _process(event: Event, settings: Settings) -> inbox.EventAnswer:
                 error=type(error).__name__,
             )
             await _record(event, error)
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or isinstance(error, DatabaseBusy):
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
