@@ -8,6 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.request_context import current_request_id
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
+CLIENT_LEFT = 499
+"""Nobody gets this answer; it keeps a request that its client gave up out of the 500s."""
 _ERROR_TYPE_BY_STATUS = {
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
@@ -31,6 +35,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeoutError, _pool_exhausted)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_middleware(UnexpectedErrorMiddleware)
 
 
@@ -106,6 +111,11 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     ]
     summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
     return error_answer(422, "VALIDATION_ERROR", summary or "Invalid request", errors=problems)
+
+
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    logger.info("Client left before its request was complete")
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
