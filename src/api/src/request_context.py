@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z_-]{0,32}|v[0-9]")
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 logger = structlog.get_logger("flashslides.access")
@@ -55,7 +56,20 @@ class RequestContextMiddleware:
                 logger.info(
                     "Request",
                     method=scope["method"],
-                    path=scope["path"],  # never the query: it may hold anything
+                    path=_loggable_path(scope),
                     status=status,
                     duration_ms=round((time.perf_counter() - started) * 1_000, 1),
                 )
+
+
+def _loggable_path(scope: "Scope") -> str:
+    """The matched route's template, else the path with every segment masked that is no plain word.
+
+    A path's values and its query may hold anything, people's e-mail addresses included.
+    """
+    segments: list[str] = scope["path"].split("/")
+    template = getattr(scope.get("route"), "path", None)
+    if template:
+        _, *named = str(template).split("/")  # as its router has it, without a prefix
+        return "/".join([*segments[: -len(named)], *named])
+    return "/".join(part if _PLAIN_SEGMENT.fullmatch(part) else "*" for part in segments)
