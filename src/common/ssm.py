@@ -6,6 +6,7 @@ a secret is still missing after the environment and `.env`.
 """
 
 import importlib.util
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from src.common.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Not structlog's: settings are read before it is set up, and its default writes to stdout.
+logger = logging.getLogger(__name__)
 
 ENV_PATTERN = r"^[a-z][a-z0-9-]{0,30}$"
 """What `ENV` may be: it is a part of every path."""
@@ -42,7 +46,9 @@ class SsmSource(PydanticBaseSettingsSource):
         """The missing secrets that have a parameter, by field name.
 
         Raises:
-            SettingsError: AWS refuses, throttles or cannot be reached.
+            SettingsError: AWS refuses, throttles or cannot be reached, and the database's password
+                was to come from there. For the others that is a warning: what needs one of them
+                says so itself.
         """
         given = self.current_state
         env = str(given.get("env") or "local").strip()
@@ -59,9 +65,14 @@ class SsmSource(PydanticBaseSettingsSource):
         found: dict[str, Any] = {}
         for folder in sorted({FOLDER_BY_FIELD[field] for field in missing}):
             wanted = {field.upper(): field for field in missing if FOLDER_BY_FIELD[field] == folder}
-            for name, value in _parameters(f"/flashslides/{env}/{folder}/", ", ".join(wanted)):
-                if name in wanted:
-                    found[wanted[name]] = value
+            try:
+                for name, value in _parameters(f"/flashslides/{env}/{folder}/", ", ".join(wanted)):
+                    if name in wanted:
+                        found[wanted[name]] = value
+            except SettingsError as error:
+                if "DATABASE_PASSWORD" in wanted and "database_password" not in found:
+                    raise
+                logger.warning("%s", error)
         return found
 
 

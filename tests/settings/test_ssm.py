@@ -99,6 +99,26 @@ def test_access_denied_names_the_secret_and_the_permission(
     assert "secret words" not in str(caught.value)
 
 
+@pytest.mark.parametrize("code", ["AccessDeniedException", "InternalServerError"])
+def test_a_failing_aws_does_not_stop_who_needs_nothing_from_it(
+    code: str,
+    answer_with: Callable[[int, str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the database's password given, the optional secrets stay unset, with a warning each."""
+    pauses: list[float] = []
+    monkeypatch.setattr("botocore.endpoint.time", types.SimpleNamespace(sleep=pauses.append))
+    requests = answer_with(400, code)
+    settings = load_settings(env="prod", database_password="7f3a-not-a-default")
+    assert settings.stripe_secret_key is None
+    assert requests
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "AUTH_JWT_SECRET: not set" in caplog.text
+    assert "STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: not set" in caplog.text
+    assert "secret words" not in caplog.text
+
+
 def test_throttling_is_retried_before_it_is_reported(
     answer_with: Callable[[int, str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
