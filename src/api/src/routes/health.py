@@ -5,7 +5,7 @@ import asyncio
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy.orm import Session
 
 from src.api.src import metrics
@@ -71,4 +71,4 @@ async def read_metrics() -> PlainTextResponse:
     except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
         logger.warning("No figures from the database", error=type(error).__name__)
         metrics.DATABASE_UP.set(0)
-    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return PlainTextResponse(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
