@@ -17,7 +17,8 @@ from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
 from src.common.credits.operations import execute
 from src.common.credits.pending import has_pending
 from src.common.credits.reversals import TAKING_KINDS, LotHistory
-from src.common.credits.storage import add_lot, load_books, lock_users, lot_json, write_books
+from src.common.credits.statements import lot_json
+from src.common.credits.storage import add_lot, load_books, lock_users, write_books
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
 from src.common.models.credit_lot import CreditLot
 

@@ -3,36 +3,28 @@
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    DateTime,
-    FromClause,
-    Integer,
-    Select,
-    String,
     Table,
     Uuid,
-    and_,
     bindparam,
     cast,
     func,
     insert,
-    literal,
     select,
-    true,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from src.common.credits.book import Book, Hold, Lot
+from src.common.credits.statements import books_statement, entries_statement
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot, LotSource
@@ -66,14 +58,14 @@ def load_books(
     status. `now` replaces the database's clock, in tests and for readings of the past.
     """
     parameters = {"user_ids": list(user_ids), "hold_seqs": list(hold_seqs), "now": now}
-    rows = session.execute(_books_statement(), parameters).all()
+    rows = session.execute(books_statement(), parameters).all()
     return {row.user_id: _book_of(row) for row in rows}
 
 
 def find_entries(session: Session, keys: Sequence[tuple[uuid.UUID, str]]) -> Sequence[CreditEntry]:
     """The entries that have these users' keys already."""
     parameters = {"user_ids": [each for each, _ in keys], "keys": [key for _, key in keys]}
-    return session.scalars(_entries_statement(), parameters).all()
+    return session.scalars(entries_statement(), parameters).all()
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
@@ -92,131 +84,6 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
     _update(session, User, [_user_changes(book) for book in changed])
     for book in changed:
         _refresh_loaded_user(session, book)
-
-
-@cache
-def _entries_statement() -> Select[CreditEntry]:
-    """Built once, as the next: making a statement costs as much as running it."""
-    wanted = (
-        func.unnest(
-            bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))),
-            bindparam("keys", type_=ARRAY(String)),
-        )
-        .table_valued("user_id", "key", name="wanted")
-        .render_derived()
-    )
-    statement = select(CreditEntry).join(
-        wanted,
-        and_(
-            CreditEntry.user_id == wanted.c.user_id,
-            CreditEntry.idempotency_key == wanted.c.key,
-        ),
-    )
-    # An entry of the same number may be loaded from before a savepoint that was rolled back.
-    return statement.execution_options(populate_existing=True)
-
-
-@cache
-def _books_statement() -> Select[*tuple[Any, ...]]:
-    now = bindparam("now", type_=DateTime(timezone=True))
-    reading = func.coalesce(now, func.clock_timestamp())
-    # A subquery with a volatile function is evaluated once: one clock for the whole statement.
-    clock = select(reading.label("reading")).subquery("clock")
-    last = CreditEntry.__table__.alias("last")
-    instant = func.greatest(clock.c.reading, last.c.effective_at)
-    return (
-        select(
-            User.user_id,
-            User.credits_balance,
-            User.credits_version,
-            User.is_active,
-            instant.label("now"),
-            _lots_json().label("lots"),
-            _holds_json(instant, [clock, last]).label("holds"),
-            _debts_json().label("debts"),
-        )
-        .select_from(User)
-        .join(clock, true())
-        .outerjoin(last, and_(last.c.user_id == User.user_id, last.c.seq == User.credits_version))
-        .where(User.user_id == func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True)))))
-    )
-
-
-def _lots_json() -> ColumnElement[Any]:
-    rows = func.jsonb_agg(lot_json(CreditLot))
-    return (
-        select(func.coalesce(rows, literal([], JSONB)))
-        .where(CreditLot.user_id == User.user_id, CreditLot.is_open)
-        .correlate(User)
-        .scalar_subquery()
-    )
-
-
-def _holds_json(instant: ColumnElement[Any], clock: Sequence[FromClause]) -> ColumnElement[Any]:
-    """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
-    asked_for = CreditHold.seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
-    allocations = (
-        select(func.jsonb_agg(func.jsonb_build_array(-CreditPosting.amount, lot_json(CreditLot))))
-        .join(
-            CreditLot,
-            and_(
-                CreditLot.user_id == CreditPosting.user_id,
-                CreditLot.seq == CreditPosting.lot_seq,
-            ),
-        )
-        .where(
-            CreditPosting.user_id == CreditHold.user_id,
-            CreditPosting.seq == CreditHold.seq,
-            asked_for | (CreditHold.expires_at <= instant),
-        )
-        .correlate(CreditHold, *clock)
-        .scalar_subquery()
-    )
-    row = func.jsonb_build_array(
-        CreditHold.seq,
-        CreditHold.amount,
-        CreditHold.captured,
-        CreditHold.status,
-        CreditHold.expires_at,
-        allocations,
-    )
-    return (
-        select(
-            func.coalesce(
-                func.jsonb_agg(aggregate_order_by(row, CreditHold.seq)), literal([], JSONB)
-            )
-        )
-        .where(
-            CreditHold.user_id == User.user_id,
-            (CreditHold.status == HoldStatus.OPEN) | asked_for,
-        )
-        .correlate(User, *clock)
-        .scalar_subquery()
-    )
-
-
-def _debts_json() -> ColumnElement[Any]:
-    rows = func.jsonb_agg(func.jsonb_build_array(CreditDebt.seq, CreditDebt.outstanding))
-    return (
-        select(func.coalesce(rows, literal([], JSONB)))
-        .where(CreditDebt.user_id == User.user_id, CreditDebt.outstanding > 0)
-        .correlate(User)
-        .scalar_subquery()
-    )
-
-
-def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
-    """A lot's row as one value, for `add_lot`."""
-    return func.jsonb_build_array(
-        lot.seq,
-        lot.source,
-        lot.priority,
-        lot.granted,
-        lot.expires_at,
-        lot.remaining,
-        lot.last_seq,
-        lot.transaction_id,
-    )
 
 
 def _book_of(row: Any) -> Book:
