@@ -145,6 +145,8 @@ def refuse_data_loss(*tables: str) -> None:
     if allowed or context.is_offline_mode():
         return
     for table in tables:
+        # Who is about to add a row waits until it is too late, or is done before we look.
+        op.execute(f"LOCK TABLE {table} IN SHARE MODE")
         found = op.get_bind().execute(text(f"SELECT EXISTS (SELECT FROM {table})")).scalar_one()  # noqa: S608  our own table names
         if found:
             raise CommandError(

@@ -5,14 +5,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 
 from src.common.database import get_engine
 from src.common.exceptions import DatabaseBusy
 from src.common.migrations import current_revision, head_revision, hold_migration_lock
 from src.common.migrations import release_migration_lock as let_go
+from src.common.models import User
 from tests.migrations.commands import alembic, copy_of_repository, revisions, start_alembic
 from tests.migrations.test_how_to import INDEX, add_migrations
+from tests.models.test_constraints import RIGHT
 
 LOCKS = text(
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
@@ -80,6 +82,20 @@ def test_a_process_does_not_wait_for_ever(alembic_engine: Connection) -> None:
     ):
         hold_migration_lock(second, patience_seconds=0)
     assert not second.in_transaction()
+
+
+def test_a_row_that_is_being_written_is_not_dropped(alembic_engine: Connection) -> None:
+    """A downgrade waits for whoever writes into its table before it looks whether that is empty."""
+    alembic("upgrade", revisions()[0].revision)  # whose way down has no other lock to wait for
+    alembic_engine.execute(insert(User).values(RIGHT[User]))
+    downgrade = start_alembic("downgrade", "base")
+    with alembic_engine.engine.connect() as watching:
+        until_waiting(watching, "relation", 1)
+    alembic_engine.commit()
+    said = "".join(downgrade.communicate(timeout=60))
+    assert downgrade.returncode != 0
+    assert "allow-data-loss" in said
+    assert alembic_engine.scalar(text("SELECT count(*) FROM users")) == 1
 
 
 @pytest.mark.usefixtures("empty_database")
