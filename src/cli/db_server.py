@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
@@ -20,6 +22,7 @@ from src.local_postgres import (
     status,
     stop,
 )
+from src.local_postgres.binaries import binaries_for_new_data
 
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MASK = "********"
@@ -37,10 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def start_server() -> None:
     """Start the embedded server, and let it run until `db stop`."""
-    from src.common.database_reach import refuse_embedded_server
-    from src.common.settings import get_settings
-
-    refuse_embedded_server(get_settings())
+    _refuse_where_not_local()
     server = start(on_progress=_report)
     from rich.console import Console  # commands load what they need
 
@@ -100,35 +100,65 @@ def show_environment() -> None:
 
 
 def run_psql(context: typer.Context) -> None:
-    """Open psql on the embedded server, started for it if need be; arguments go to psql.
+    """Open psql on the database DATABASE_HOST names, else on the embedded one.
 
-    A long option that is also ours (--help) goes after `--`.
+    The embedded server is started for it if need be. Arguments go to psql; a long option that is
+    also ours (--help) goes after `--`.
     """
+    configured = _configured()
+    if configured is not None:
+        program = shutil.which("psql") or _psql_of(binaries_for_new_data().bin_dir)
+        raise typer.Exit(_run(program, context.args, dict(os.environ), configured))
+    _refuse_where_not_local()
+    # Variables like PGSSLMODE are meant for another server.
+    environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
     with running_server(on_progress=_report) as server:
-        program = server.bin_dir / "psql"
-        if not program.exists():
-            raise LocalPostgresError(
-                f"There is no psql in {server.bin_dir}. Install PostgreSQL's client programs, and "
-                f"connect to the address `flashslides db url` prints."
-            )
-        connection = server.connection
-        # The environment, not the arguments: those are for everybody to read in the process list.
-        environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"} | {
-            "PGHOST": connection.host,
-            "PGPORT": str(connection.port),
-            "PGUSER": connection.user,
-            "PGPASSWORD": connection.password,
-            "PGDATABASE": connection.database,
-        }
-        # Ctrl-C cancels a statement in psql and must not end us, who hold the server for it.
-        before = signal.signal(signal.SIGINT, _leave_it_to_psql)
-        try:
-            result = subprocess.run(  # noqa: S603  # psql's own arguments, no shell
-                [program, *context.args], env=environment, check=False
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
-    raise typer.Exit(result.returncode)
+        program = _psql_of(server.bin_dir)
+        exit_code = _run(program, context.args, environment, server.connection)
+    raise typer.Exit(exit_code)
+
+
+def _psql_of(bin_dir: Path) -> str:
+    """The psql that came with a server, else the one on PATH."""
+    program = shutil.which("psql", path=str(bin_dir)) or shutil.which("psql")
+    if program is None:
+        raise LocalPostgresError(
+            f"There is no psql on PATH or in {bin_dir}. Install PostgreSQL's client programs, or "
+            f"connect to the address `flashslides db url` prints with another program."
+        )
+    return program
+
+
+def _run(
+    program: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    connection: ConnectionParameters,
+) -> int:
+    """Run psql to its end; its exit code."""
+    # The environment, not the arguments: those are for everybody to read in the process list.
+    environment |= {
+        "PGHOST": connection.host,
+        "PGPORT": str(connection.port),
+        "PGUSER": connection.user,
+        "PGPASSWORD": connection.password,
+        "PGDATABASE": connection.database,
+    }
+    # Ctrl-C cancels a statement in psql and must not end us, who hold the server for it.
+    before = signal.signal(signal.SIGINT, _leave_it_to_psql)
+    try:
+        return subprocess.run(  # noqa: S603  # psql's own arguments, no shell
+            [program, *arguments], env=environment, check=False
+        ).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _refuse_where_not_local() -> None:
+    from src.common.database_reach import refuse_embedded_server
+    from src.common.settings import get_settings
+
+    refuse_embedded_server(get_settings())
 
 
 def _report(message: str) -> None:

@@ -69,7 +69,7 @@ def test_a_database_that_does_not_exist_is_not_worth_another_try(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("user", "show", "a@b"), ("serve",), ("db", "upgrade"), ("db", "start")],
+    [("user", "show", "a@b"), ("serve",), ("db", "upgrade"), ("db", "start"), ("db", "psql")],
 )
 def test_the_embedded_server_is_for_local_only(
     run_command: RunCommand,

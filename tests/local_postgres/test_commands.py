@@ -17,6 +17,7 @@ from src.local_postgres import LocalPostgresError, read_connection, start, statu
 def data_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the test's folder the user's."""
     monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(folder))
+    monkeypatch.delenv("DATABASE_HOST", raising=False)  # this worker's database, in a whole run
     get_settings.cache_clear()
     return folder
 
