@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
-from src.local_postgres import data_folder
+from src.local_postgres import data_folder, make_data_folder
 
 ALGORITHM = "ES256"
 FILE_NAME = "development-keys.json"
@@ -92,7 +92,7 @@ def _create(path: Path) -> None:
         "private_jwk": ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())),
         "webhook_secret": f"whsec_{secrets.token_hex(24)}",
     }
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_data_folder()  # as the embedded server makes it, which may come later
     scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

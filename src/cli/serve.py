@@ -24,7 +24,9 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="How many server processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, envvar="WEB_CONCURRENCY", help="How many server processes.")
+    ] = 1,
     migrate: Annotated[
         bool | None,
         typer.Option(
@@ -99,11 +101,11 @@ def _with_development_keys(settings: Settings, workers: int) -> Settings:
     """Hand this machine's keys to the server processes where nothing else is configured."""
     os.environ["WEB_CONCURRENCY"] = str(workers)
     if settings.is_local:
-        keys = development_keys(settings)
         if settings.auth_jwt_secret is None:
-            os.environ["AUTH_JWT_SECRET"] = keys.public_jwk_set
+            os.environ["AUTH_JWT_SECRET"] = development_keys(settings).public_jwk_set
         if not settings.stripe_webhook_secrets:
-            os.environ["STRIPE_WEBHOOK_SECRET"] = keys.webhook_secret.get_secret_value()
+            secret = development_keys(settings).webhook_secret
+            os.environ["STRIPE_WEBHOOK_SECRET"] = secret.get_secret_value()
     get_settings.cache_clear()
     return get_settings()
 

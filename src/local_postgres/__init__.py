@@ -6,7 +6,7 @@ Importing this package is cheap and starts nothing. It knows nothing of the rest
 from src.local_postgres.bring_up import RunningServer
 from src.local_postgres.connection import ConnectionParameters, read_connection
 from src.local_postgres.errors import LocalPostgresError
-from src.local_postgres.locations import data_folder
+from src.local_postgres.locations import data_folder, make_data_folder
 from src.local_postgres.postmaster import free_port
 from src.local_postgres.server import ServerStatus, running_server, start, status, stop
 
@@ -17,6 +17,7 @@ __all__ = [
     "ServerStatus",
     "data_folder",
     "free_port",
+    "make_data_folder",
     "read_connection",
     "running_server",
     "start",

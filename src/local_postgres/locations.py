@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.local_postgres.accounts import ROOT, Account, account_for, can_enter, is_root, name_of
-from src.local_postgres.errors import LocalPostgresError
+from src.local_postgres.errors import LocalPostgresError, explained
 
 DATA_FOLDER_VARIABLE = "FLASHSLIDES_DATA_DIR"
 FOLDER_FOR_ROOT = Path("/var/lib/flashslides")
@@ -132,6 +132,19 @@ def prepare(layout: Layout) -> Account:
         account.own(folder)
     _check_usable(layout, account)
     return account
+
+
+def make_data_folder() -> None:
+    """Make this user's data folder, where it is missing, so that the server can live in it.
+
+    Unlike `prepare` this asks for nothing else: what is only kept there needs no server.
+
+    Raises:
+        LocalPostgresError: if the operating system refuses.
+    """
+    layout = layout_of(None)
+    with explained(layout.folder):
+        _make(layout.folder, layout.account)
 
 
 def write_private(path: Path, text: str, account: Account) -> None:

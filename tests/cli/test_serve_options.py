@@ -1,5 +1,6 @@
 """What `flashslides serve` decides before the server runs; the server itself is left out."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +51,26 @@ def test_a_database_ahead_of_this_release_is_served(serve: Serve) -> None:
     set_revision("newer")
     assert serve().exit_code == 0
     assert serve.asked
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_the_number_of_processes_comes_from_the_environment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WEB_CONCURRENCY decides, as it does for other servers, unless `--workers` is given."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    assert serve().exit_code == 0
+    assert serve.asked["workers"] == 3
+    assert serve("--workers", "2").exit_code == 0
+    assert serve.asked["workers"] == 2
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_keys_are_made_only_where_some_are_missing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, data_folder: Path
+) -> None:
+    """Whoever configures both secrets and a database gets no data folder."""
+    monkeypatch.setenv("AUTH_JWT_SECRET", '{"keys": []}')
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_configured")
+    assert serve().exit_code == 0
+    assert not data_folder.exists()
