@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from tests.credits.books import InSession
+from tests.engines.drivers import DRIVERS, Driver
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,3 +31,10 @@ def in_session(request: pytest.FixtureRequest) -> InSession:
         return await async_db.run_sync(work)
 
     return run_in_greenlet
+
+
+@pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)
+def driver(request: pytest.FixtureRequest) -> Driver:
+    """Each driver in turn, where commits are to be real."""
+    assert isinstance(request.param, Driver)
+    return request.param
