@@ -5,6 +5,7 @@ Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 
 
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -37,6 +38,8 @@ DEFAULT_PRIORITY = {
 }
 """The lower goes first: what was given away before what was paid for."""
 PRIORITY_MAX = 32_767
+_PAID_SOURCES = {LotSource.PURCHASE, LotSource.OPENING}
+_NOT_STORED = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,8 @@ class Grant(Command):
             self.expires_at.tzinfo is None or self.expires_at.year not in EXPIRY_YEARS
         ):
             raise _invalid("expires_at", "must have a time zone and a year from 2000 to 9998")
+        if self.transaction_id is not None and self.source not in _PAID_SOURCES:
+            raise _invalid("transaction_id", "only purchases have one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +181,10 @@ class Capture(Command):
         super().__post_init__()
         _check_hold_seq(self.hold_seq)
         _check_amount(self.amount)
+        if type(self.final) is not bool:
+            raise _invalid("final", "must be true or false")
+        if self.if_expired not in {"refuse", "retake"}:
+            raise _invalid("if_expired", "must be refuse or retake")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +268,11 @@ def _check_seconds(seconds: object) -> None:
 
 
 def _check_text(name: str, text: str, length_max: int) -> None:
-    if not 1 <= len(text) <= length_max or "\x00" in text:
-        raise _invalid(name, f"must be 1 to {length_max} characters long, none of them NUL")
+    if not 1 <= len(text) <= length_max or _NOT_STORED.search(text):
+        raise _invalid(
+            name,
+            f"must be 1 to {length_max} characters long, no NUL or half a character among them",
+        )
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
