@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import tempfile
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Annotated
@@ -50,6 +51,9 @@ def serve(
         else:
             _refuse_old_schema()
         settings = _with_development_keys(settings, workers)
+        if workers > 1:  # the processes' metrics are added up from files
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-"))
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
         _greet(settings, host, port)
         _run(host, port, workers)
 

@@ -81,6 +81,11 @@ def violated_constraint(error: IntegrityError) -> str | None:
     return _told_by_server(error, "constraint_name", "constraint_name")
 
 
+def is_ledger_unbalanced(error: DBAPIError) -> bool:
+    """Whether the ledger's walls refused the change (`src/common/models/ledger_walls.py`)."""
+    return sqlstate_of(error) == "P0001" and "LEDGER_UNBALANCED" in str(error.orig)
+
+
 def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseError | None:
     """SQLAlchemy's `handle_error` hook: a transient condition becomes the one retryable error.
 

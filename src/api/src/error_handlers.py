@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.request_context import current_request_id
+from src.common.database_errors import is_ledger_unbalanced
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, Unavailable
 
 if TYPE_CHECKING:
@@ -60,11 +62,13 @@ class UnexpectedErrorMiddleware:
 
         try:
             await self.app(scope, receive, send_and_note)
-        except Exception:
+        except Exception as error:
             if scope["type"] != "http" or has_begun:
                 raise
             logger.exception("Unexpected error")
-            answer = error_answer(500, "INTERNAL_ERROR", "Something went wrong on our side")
+            unbalanced = isinstance(error, DBAPIError) and is_ledger_unbalanced(error)
+            error_type = "LEDGER_UNBALANCED" if unbalanced else "INTERNAL_ERROR"
+            answer = error_answer(500, error_type, "Something went wrong on our side")
             await answer(scope, receive, send)
 
 

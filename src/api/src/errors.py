@@ -45,6 +45,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "VALIDATION_ERROR": (422, "A field is missing or wrong; `errors` names it"),
     "CAPTURE_EXCEEDS_HOLD": (422, "The hold has only `uncaptured` credits left"),
     "BALANCE_LIMIT_EXCEEDED": (422, "Balance and held credits would exceed `limit`"),
+    "LEDGER_UNBALANCED": (500, "A change the ledger's books do not explain; nothing was done"),
     "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
     "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
@@ -111,7 +112,7 @@ def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
 
 ALWAYS = ("PAYLOAD_TOO_LARGE", "INTERNAL_ERROR")
 """What any endpoint at all may answer."""
-DATABASE = ("SETTINGS_INVALID", "DATABASE_BUSY")
+DATABASE = ("SETTINGS_INVALID", "LEDGER_UNBALANCED", "DATABASE_BUSY")
 """What any endpoint that needs the database may answer besides."""
 EVERYWHERE = (*ALWAYS, *DATABASE, "VALIDATION_ERROR")
 """What any endpoint that reads a request and the database may answer."""
