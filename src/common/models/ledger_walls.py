@@ -107,10 +107,13 @@ CREATE FUNCTION credit_lots_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM credit_postings p WHERE p.user_id = new.user_id
       AND p.seq = new.last_seq AND p.lot_seq = new.seq AND p.remaining_after = new.remaining)
+    OR (tg_op = 'INSERT' AND NOT EXISTS (SELECT FROM credit_postings p
+      WHERE p.user_id = new.user_id AND p.seq = new.seq AND p.lot_seq = new.seq
+        AND p.amount = new.granted))
   THEN
     PERFORM credit_ledger_unbalanced(format(
-      'lot %s of user %s holds %s, which posting %s does not say',
-      new.seq, new.user_id, new.remaining, new.last_seq));
+      'lot %s of user %s was granted %s and holds %s, which postings %s and %s do not say',
+      new.seq, new.user_id, new.granted, new.remaining, new.seq, new.last_seq));
   END IF;
   RETURN NULL;
 END $$
