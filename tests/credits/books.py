@@ -20,6 +20,7 @@ from src.common.credits.commands import (
 )
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
 from tests.models.examples import a_user
 
@@ -166,3 +167,17 @@ def journal(session: Session, user_id: uuid.UUID) -> list[tuple[str, int]]:
 def booked_balance(session: Session, user_id: uuid.UUID) -> int:
     """What the row says, whatever is in memory."""
     return session.execute(select(User.credits_balance).where(User.user_id == user_id)).scalar_one()
+
+
+def purchases(session: Session, user: User) -> list[tuple[str, int]]:
+    """The user's lots that a purchase paid for: the entry's key and the credits."""
+    rows = session.execute(
+        select(CreditEntry.idempotency_key, CreditLot.granted)
+        .join(
+            CreditLot,
+            (CreditLot.user_id == CreditEntry.user_id) & (CreditLot.seq == CreditEntry.seq),
+        )
+        .where(CreditEntry.user_id == user.user_id, CreditLot.transaction_id.is_not(None))
+        .order_by(CreditEntry.seq)
+    )
+    return [(key, granted) for key, granted in rows]

@@ -1,20 +1,21 @@
 """The document's own `user.credits_balance += n` keeps the books (DESIGN §4 rule 10)."""
 
-from typing import Any
+import datetime as dt
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy import create_engine, event, select, text, update
+from sqlalchemy.orm import Session, load_only, sessionmaker
 
-from src.common.credits.errors import InsufficientCredits
+from src.common.async_database import get_async_db
 from src.common.credits.operations import execute
-from src.common.database_errors import violated_constraint
-from src.common.exceptions import Conflict, Invalid
-from src.common.models.credit_entry import CreditEntry
-from src.common.models.credit_lot import CreditLot, LotSource
-from src.common.models.transaction import UQ_TRANSACTIONS_STRIPE_SESSION_ID
+from src.common.database import SessionLocal
+from src.common.engines import database_url
+from src.common.models import Base
+from src.common.models.credit_hold import CreditDebt
+from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
+from src.common.settings import get_settings
+from src.local_postgres import ConnectionParameters
 from tests.credits.books import (
     InSession,
     booked_balance,
@@ -22,23 +23,10 @@ from tests.credits.books import (
     grant,
     journal,
     make_user,
+    purchases,
     spend,
 )
 from tests.models.examples import a_transaction, a_user
-
-
-def _purchases(session: Session, user: User) -> list[tuple[str, int]]:
-    """The user's lots that a purchase paid for: the entry's key and the credits."""
-    rows = session.execute(
-        select(CreditEntry.idempotency_key, CreditLot.granted)
-        .join(
-            CreditLot,
-            (CreditLot.user_id == CreditEntry.user_id) & (CreditLot.seq == CreditEntry.seq),
-        )
-        .where(CreditEntry.user_id == user.user_id, CreditLot.transaction_id.is_not(None))
-        .order_by(CreditEntry.seq)
-    )
-    return [(key, granted) for key, granted in rows]
 
 
 async def test_a_sum_without_purchase_is_an_adjustment(in_session: InSession) -> None:
@@ -79,7 +67,7 @@ async def test_a_sum_beside_its_purchase_is_a_grant(
         else:
             user.credits_balance += 500
         session.commit()
-        assert _purchases(session, user) == [("~purchase:cs_1", 500)]
+        assert purchases(session, user) == [("~purchase:cs_1", 500)]
         assert user.credits_balance == 507
         check_books(session)
 
@@ -95,7 +83,7 @@ async def test_an_operation_in_between_leaves_a_purchase_a_purchase(in_session: 
         execute(session, [spend(user.user_id, 4)])
         user.credits_balance += 500
         session.commit()
-        assert _purchases(session, user) == [("~purchase:cs_1", 500)]
+        assert purchases(session, user) == [("~purchase:cs_1", 500)]
         assert user.credits_balance == 506
         check_books(session)
 
@@ -115,7 +103,7 @@ async def test_two_purchases_in_one_database_transaction_are_two_grants(
             )
         user.credits_balance += 1500
         session.commit()
-        assert sorted(_purchases(session, user)) == [
+        assert sorted(purchases(session, user)) == [
             ("~purchase:cs_1", 500),
             ("~purchase:cs_2", 1000),
         ]
@@ -139,191 +127,6 @@ async def test_a_purchase_alone_credits_nothing(in_session: InSession) -> None:
     await in_session(work)
 
 
-@pytest.mark.parametrize(("change", "bought"), [(499, 500), (501, 500), (-500, 500)])
-async def test_a_sum_that_is_not_its_purchases_is_refused(
-    in_session: InSession, change: int, bought: int
-) -> None:
-    """BALANCE_CHANGE_AMBIGUOUS, as often as the commit is tried, and nothing of it stays."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 1000)
-        session.commit()
-        session.add(a_transaction(user=user, credits_added=bought))
-        user.credits_balance += change
-        for _ in range(2):
-            with pytest.raises(Conflict) as caught:
-                session.commit()
-            assert caught.value.error_type == "BALANCE_CHANGE_AMBIGUOUS"
-        session.rollback()
-        assert user.credits_balance == 1000
-        session.commit()
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_more_than_is_there_is_refused(in_session: InSession) -> None:
-    """INSUFFICIENT_CREDITS instead of the CHECK constraint's integrity error."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        session.commit()
-        user.credits_balance -= 11
-        with pytest.raises(InsufficientCredits) as caught:
-            session.commit()
-        assert caught.value.details == {"required": 11, "available": 10}
-        session.rollback()
-        assert user.credits_balance == 10
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_a_new_user_owes_nothing(in_session: InSession) -> None:
-    """A first balance below 0 is INSUFFICIENT_CREDITS as well."""
-
-    def work(session: Session) -> None:
-        session.add(a_user(credits_balance=-1))
-        with pytest.raises(InsufficientCredits):
-            session.flush()
-        session.rollback()
-
-    await in_session(work)
-
-
-async def test_more_than_fits_is_refused(in_session: InSession) -> None:
-    """BALANCE_LIMIT_EXCEEDED instead of the column's own error."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 2**31 - 1)
-        user.credits_balance += 1
-        with pytest.raises(Invalid) as caught:
-            session.flush()
-        assert caught.value.error_type == "BALANCE_LIMIT_EXCEEDED"
-        session.rollback()
-
-    await in_session(work)
-
-
-async def test_a_refused_flush_notes_nothing(in_session: InSession) -> None:
-    """One user is short of credits; the other's change is booked once when all is tried again."""
-
-    def work(session: Session) -> None:
-        people = sorted(
-            (make_user(session, 10), make_user(session, 10)), key=lambda user: user.user_id
-        )
-        session.commit()
-        people[0].credits_balance += 5
-        people[1].credits_balance -= 11
-        with pytest.raises(InsufficientCredits):
-            session.flush()
-        people[1].credits_balance += 2
-        session.commit()
-        assert [user.credits_balance for user in people] == [15, 1]
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_a_refused_operation_leaves_the_assignment_to_be_booked(
-    in_session: InSession,
-) -> None:
-    """A caller may catch the refusal of a spend and still commit what was assigned before."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        user.credits_balance += 5
-        with pytest.raises(InsufficientCredits):
-            execute(session, [spend(user.user_id, 16)])
-        session.commit()
-        assert journal(session, user.user_id) == [("grant", 10), ("adjustment", 5)]
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_a_savepoint_rolled_back_takes_its_assignment_along(in_session: InSession) -> None:
-    """What was assigned before and after it is booked, what was assigned in it is not."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        user.credits_balance += 1
-        with session.begin_nested():
-            user.credits_balance += 2
-        savepoint = session.begin_nested()
-        user.credits_balance += 4
-        with session.begin_nested():
-            user.credits_balance += 8
-        savepoint.rollback()
-        user.credits_balance += 16
-        session.commit()
-        assert journal(session, user.user_id) == [("grant", 10), ("adjustment", 19)]
-        assert user.credits_balance == 29
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_what_a_rolled_back_savepoint_booked_is_booked_again(in_session: InSession) -> None:
-    """The ledger called in a savepoint books what was assigned before it; its end undoes that."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        user.credits_balance += 5
-        session.flush()
-        savepoint = session.begin_nested()
-        execute(session, [spend(user.user_id, 15)])
-        savepoint.rollback()
-        session.commit()
-        assert journal(session, user.user_id) == [("grant", 10), ("adjustment", 5)]
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_a_duplicate_in_a_savepoint_leaves_the_rest(in_session: InSession) -> None:
-    """The document's IntegrityError caught around a savepoint; what came before is booked."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        session.add(a_transaction(user=user, stripe_session_id="cs_1", credits_added=500))
-        user.credits_balance += 500
-        session.flush()
-        savepoint = session.begin_nested()
-        session.add(
-            a_transaction(user_id=user.user_id, stripe_session_id="cs_1", credits_added=500)
-        )
-        user.credits_balance += 500
-        with pytest.raises(IntegrityError) as caught:
-            session.flush()
-        savepoint.rollback()
-        assert violated_constraint(caught.value) == UQ_TRANSACTIONS_STRIPE_SESSION_ID
-        session.commit()
-        assert _purchases(session, user) == [("~purchase:cs_1", 500)]
-        assert booked_balance(session, user.user_id) == 510
-        check_books(session)
-
-    await in_session(work)
-
-
-async def test_a_closed_session_forgets(in_session: InSession) -> None:
-    """What was flushed and never committed is not booked by the session's next use."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        session.commit()
-        user.credits_balance += 5
-        session.flush()
-        session.close()
-        again = session.get_one(User, user.user_id)
-        again.credits_balance += 1
-        session.commit()
-        assert journal(session, user.user_id) == [("grant", 10), ("adjustment", 1)]
-        check_books(session)
-
-    await in_session(work)
-
-
 async def test_a_new_users_balance_is_opened(in_session: InSession) -> None:
     """`User(credits_balance=n)` gets an opening entry; with its purchase it is a grant."""
 
@@ -335,7 +138,7 @@ async def test_a_new_users_balance_is_opened(in_session: InSession) -> None:
         plain.credits_balance -= 15
         session.commit()
         assert journal(session, plain.user_id) == [("opening", 25)]
-        assert _purchases(session, buyer) == [("~purchase:cs_1", 500)]
+        assert purchases(session, buyer) == [("~purchase:cs_1", 500)]
         check_books(session)
 
     await in_session(work)
@@ -361,43 +164,6 @@ async def test_assigning_an_expired_or_unloaded_balance_is_a_delta(in_session: I
             ("adjustment", -3),
         ]
         check_books(session)
-
-    await in_session(work)
-
-
-async def test_an_sql_expression_is_refused(in_session: InSession) -> None:
-    """On a loaded user and on a new one, with an error that says what to do."""
-
-    def work(session: Session) -> None:
-        loaded = make_user(session, 10)
-        session.commit()
-        loaded.credits_balance = User.credits_balance + 5
-        with pytest.raises(Invalid) as caught:
-            session.flush()
-        assert caught.value.error_type == "BALANCE_CHANGE_NOT_A_NUMBER"
-        session.rollback()
-        session.add(a_user(credits_balance=func.abs(-5)))
-        with pytest.raises(Invalid) as caught:
-            session.flush()
-        assert caught.value.error_type == "BALANCE_CHANGE_NOT_A_NUMBER"
-        session.rollback()
-        assert loaded.credits_balance == 10
-
-    await in_session(work)
-
-
-async def test_what_is_not_an_integer_is_refused(in_session: InSession) -> None:
-    """None, a fraction and a boolean are no balances."""
-
-    def work(session: Session) -> None:
-        user = make_user(session, 10)
-        session.commit()
-        values: tuple[Any, ...] = (None, 10.5, True)
-        for value in values:
-            user.credits_balance = value
-            with pytest.raises(Invalid, match="takes an integer"):
-                session.flush()
-            session.rollback()
 
     await in_session(work)
 
@@ -440,3 +206,127 @@ async def test_a_later_operation_sees_what_was_assigned(in_session: InSession) -
         check_books(session)
 
     await in_session(work)
+
+
+async def test_a_balance_from_before_the_ledger_is_opened_first(in_session: InSession) -> None:
+    """A user who has a balance and no entry gets the opening entry with the first change."""
+
+    def work(session: Session) -> None:
+        user = make_user(session)
+        session.execute(text("ALTER TABLE users DISABLE TRIGGER USER"))
+        session.execute(update(User).values(credits_balance=30))
+        session.execute(text("ALTER TABLE users ENABLE TRIGGER USER"))
+        session.commit()
+        user = session.get_one(User, user.user_id)
+        user.credits_balance += 5
+        session.commit()
+        assert journal(session, user.user_id) == [("opening", 30), ("adjustment", 5)]
+        check_books(session)
+
+    await in_session(work)
+
+
+async def test_what_is_due_counts_first(in_session: InSession) -> None:
+    """The attribute ends as the effective balance, debts repaid and expired lots gone."""
+
+    def work(session: Session) -> None:
+        long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=9)
+        expiry = long_ago + dt.timedelta(days=1)
+        user = make_user(session)
+        execute(session, [grant(user.user_id, 60, expires_at=expiry)], now=long_ago)
+        execute(session, [grant(user.user_id, 40)], now=long_ago)
+        user.credits_balance -= 30
+        session.commit()
+        assert user.credits_balance == 10
+        user.credits_balance -= 10
+        session.commit()
+        session.add(CreditDebt(user_id=user.user_id, seq=2, outstanding=7))
+        user.credits_balance += 20
+        session.commit()
+        assert user.credits_balance == 13
+        assert journal(session, user.user_id)[2:] == [
+            ("lot_expiry", -60),
+            ("adjustment", -30),
+            ("adjustment", -10),
+            ("adjustment", 20),
+            ("debt_repayment", -7),
+        ]
+        check_books(session)
+
+    await in_session(work)
+
+
+async def test_all_users_of_a_flush_are_locked_in_one_statement(in_session: InSession) -> None:
+    """In `user_id` order, whatever the order in which they were changed."""
+
+    def work(session: Session) -> None:
+        people = [make_user(session, 10) for _ in range(5)]
+        session.commit()
+        locks: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+            if "FOR NO KEY UPDATE" in statement:
+                locks.append(statement)
+
+        bind = session.connection()
+        event.listen(bind, "before_cursor_execute", note)
+        for user in sorted(people, key=lambda user: user.user_id, reverse=True):
+            user.credits_balance += 1
+        session.flush()
+        event.remove(bind, "before_cursor_execute", note)
+        assert len(locks) == 1
+        assert "ORDER BY users.user_id FOR NO KEY UPDATE" in locks[0]
+        session.commit()
+        check_books(session)
+
+    await in_session(work)
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+def test_any_session_maker_keeps_the_books(
+    fresh_database: ConnectionParameters, *, by_model: bool
+) -> None:
+    """The caller's own, plain or bound model by model, on an engine of the caller's own."""
+    assert fresh_database
+    engine = create_engine(database_url(get_settings()))
+    plain = sessionmaker(binds={Base: engine}) if by_model else sessionmaker(engine)
+    with plain.begin() as session:
+        user = a_user(credits_balance=10)
+        session.add(user)
+        session.flush()
+        who = user.user_id
+    with plain.begin() as session:
+        user = session.get_one(User, who)
+        user.credits_balance += 500
+        session.add(a_transaction(user=user, stripe_session_id="cs_1", credits_added=500))
+    with plain() as session:
+        session.get_one(User, who).credits_balance -= 10
+        session.commit()
+        assert journal(session, who) == [("opening", 10), ("grant", 500), ("adjustment", -10)]
+        assert purchases(session, session.get_one(User, who)) == [("~purchase:cs_1", 500)]
+    with SessionLocal() as session:
+        check_books(session)
+    engine.dispose()
+
+
+async def test_the_documents_async_code_keeps_the_books(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """As written there: `async with get_async_db() as db`, load, add, commit."""
+    assert fresh_database
+    async with get_async_db() as db:
+        user = a_user()
+        db.add(user)
+        await db.commit()
+    async with get_async_db() as db:
+        loaded = (await db.execute(select(User).where(User.user_id == user.user_id))).scalar_one()
+        loaded.credits_balance += 500
+        db.add(a_transaction(user_id=loaded.user_id, stripe_session_id="cs_1", credits_added=500))
+        await db.commit()
+        assert loaded.credits_balance == 500
+        loaded.credits_balance -= 200
+        await db.commit()
+        assert loaded.credits_balance == 300
+    with SessionLocal() as session:
+        assert journal(session, user.user_id) == [("grant", 500), ("adjustment", -200)]
+        check_books(session)
