@@ -86,6 +86,9 @@ SPEND_5 = [
 """A spend of 10 as the ledger writes it: forged so well that it is right."""
 GRANT_5 = [an_entry(5, "grant", 10, 80), a_lot(5, 10, 10), a_posting(5, 5, 10, 10), the_user(80, 5)]
 
+COMMITTED = ["SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"]
+"""What came before was checked as a COMMIT checks it."""
+
 FORGERIES: dict[str, list[str]] = {
     "a balance in bulk": ["UPDATE users SET credits_balance = credits_balance + 10"],
     "a balance taken": [the_user(60, 4)],
@@ -123,6 +126,36 @@ FORGERIES: dict[str, list[str]] = {
         a_posting(5, 1, -10, 41),
         the_lot(1, 40, 5),
         the_user(60, 5),
+    ],
+    "a spend of which its lot gives half": [
+        SPEND_5[0],
+        a_posting(5, 1, -10, 45),
+        the_lot(1, 45, 5),
+        the_user(60, 5),
+    ],
+    "a spend that the balance feels less": [
+        an_entry(5, "spend", -10, 61),
+        a_posting(5, 1, -10, 41),
+        the_lot(1, 41, 5),
+        the_user(61, 5),
+    ],
+    "two entries that cancel out": [
+        an_entry(5, "spend", -10, 60),
+        an_entry(6, "release", 10, 70),
+        the_user(70, 6),
+    ],
+    "lines that cancel out": [
+        an_entry(5, "renewal", 0, 70),
+        a_posting(5, 1, -10, 40),
+        a_posting(5, 2, 10, 30),
+        the_user(70, 5),
+    ],
+    "a posting more for an old grant": [a_posting(2, 1, -5, 95)],
+    "a version back to the same balance": [
+        an_entry(5, "renewal", 0, 70),
+        the_user(70, 5),
+        *COMMITTED,
+        the_user(70, 4),
     ],
     "a posting more for an old entry": [a_posting(4, 2, -1, 19)],
     "a posting for a later lot number": [*SPEND_5, a_posting(5, 2, -1, 19), the_lot(2, 19, 5)],
