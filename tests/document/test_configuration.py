@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from src.common import async_database, database
 from src.common.engines import build_engine, database_url
-from src.common.settings import get_settings, load_settings
+from src.common.settings import Settings, get_settings, load_settings
 from src.local_postgres import ConnectionParameters
 from tests.document.document import blocks, run
 from tests.fixtures.databases import Server
@@ -53,6 +53,7 @@ def test_the_document_s_variables_are_the_settings(
     [variables] = [block for block in blocks("bash") if "DATABASE_HOST=" in block]
     (tmp_path / ".env").write_text(variables, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(Settings.model_config, "env_file", ".env")  # as outside the tests
     for line in variables.splitlines():
         monkeypatch.delenv(line.partition("=")[0], raising=False)
     settings = load_settings()
