@@ -27,7 +27,7 @@ from tests.models.examples import a_transaction, a_user
 AN_ENTRY = """
 INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
     idempotency_key, request_digest, actor, effective_at, created_at)
-VALUES (:who, {seq}, '{kind}', {amount}, {after}, {after}, 'forged',
+VALUES (:who, {seq}, '{kind}', {amount}, {after}, {after}, 'forged-{seq}',
     decode(repeat('00', 32), 'hex'), 'system:forger', {effective_at}, {effective_at})
 """
 A_POSTING = """
