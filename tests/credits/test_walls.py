@@ -92,7 +92,7 @@ COMMITTED = ["SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"]
 FORGERIES: dict[str, list[str]] = {
     "a balance in bulk": ["UPDATE users SET credits_balance = credits_balance + 10"],
     "a balance taken": [the_user(60, 4)],
-    "a version alone": [the_user(70, 5)],
+    "a version alone": ["UPDATE users SET credits_version = 5 WHERE user_id = :who"],
     "a version back": [the_user(70, 3)],
     "no books at all": [the_user(0, 0)],
     "a balance moved back to an earlier entry": [the_user(120, 2)],
@@ -138,6 +138,18 @@ FORGERIES: dict[str, list[str]] = {
         a_posting(5, 1, -10, 41),
         the_lot(1, 41, 5),
         the_user(61, 5),
+    ],
+    "a balance with its lots against its entries": [
+        SPEND_5[0],
+        a_posting(5, 1, -10, 45),
+        the_lot(1, 45, 5),
+        the_user(65, 5),
+    ],
+    "an entry after a gap that begins anew": [
+        an_entry(6, "release", 70, 70),
+        a_posting(6, 1, 70, 50),
+        the_lot(1, 50, 6),
+        the_user(70, 6),
     ],
     "two entries that cancel out": [
         an_entry(5, "spend", -10, 60),
