@@ -156,7 +156,8 @@ def test_a_lot_must_die_later() -> None:
     book = book_of()
     for dies in (-1, 0):
         assert refusal(book, grant(USER, 5, expires_at=after(dies))) == "VALIDATION_ERROR"
-    ask(book, grant(USER, 5, expires_at=after(0.000001)))
+    seq = ask(book, grant(USER, 5, expires_at=after(0.000001))).seq
+    assert book.lots[seq].expires_at == after(0.000001)
     assert book.balance == 5
 
 
@@ -296,6 +297,8 @@ def test_settling_follows_the_instants() -> None:
     add_hold(book, 8, {4: 2}, expires_at=after(-50), status=HoldStatus.RELEASED)
     rules.settle(book)
     assert instants(book) == [("hold_expiry", -40), ("lot_expiry", -30), ("hold_expiry", -20)]
+    assert [(entry.related_seq, entry.captured) for entry in book.entries[::2]] == [(6, 0), (5, 0)]
+    assert book.changed_holds == {5, 6}
     assert (book.balance, book.held) == (7 + 3 + 4, 2)
     assert {entry.created_at for entry in book.entries} == {NOW}
 
@@ -363,6 +366,25 @@ def test_new_rows_are_inserted_as_they_end() -> None:
     ask(book, capture(USER, seq, 2))
     assert (book.new_lots, book.new_holds) == ({101}, {102})
     assert (book.changed_lots, book.changed_holds) == (set(), set())
+
+
+def test_an_entry_says_who_asked_what_about_which_hold() -> None:
+    """Key, digest, actor, metadata, hold, what was kept and when; the hold's row changes."""
+    expected = {"capture": 2, "release": 0, "renewal": 0, "spend": 1}
+    for command in (
+        capture(USER, 9, 2, metadata={"a": 1}),
+        release(USER, 9, metadata={"a": 1}),
+        renew(USER, 9, 60, metadata={"a": 1}),
+        capture(USER, 8, 1, if_expired="retake", metadata={"a": 1}),
+    ):
+        book = book_of(lot(1, 5))
+        add_hold(book, 9, {1: 10})
+        add_hold(book, 8, {1: 10}, status=HoldStatus.EXPIRED)
+        result, entry = ask(book, command), book.entries[0]
+        assert (entry.key, entry.digest, entry.actor) == (command.key, command.digest, "key:tests")
+        assert (entry.metadata, book.changed_holds) == ({"a": 1}, {entry.related_seq})
+        assert entry.captured == result.captured == expected[result.kind]
+        assert (result.user_id, result.created_at) == (USER, NOW)
 
 
 def test_an_unknown_command_is_a_programming_error() -> None:
