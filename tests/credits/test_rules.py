@@ -180,6 +180,7 @@ def test_an_adjustment_up_makes_a_lot_that_never_dies() -> None:
     assert (made.source, made.priority, made.expires_at) == (LotSource.ADJUSTMENT, 100, None)
     assert lines(book) == [("adjustment", {101: 5}), ("adjustment", {1: -10, 101: -2})]
     assert book.entries[0].reference == "sorry"
+    assert ask(book, adjust(USER, 1)).amount == 1
 
 
 def test_a_hold_is_a_withdrawal() -> None:
@@ -310,6 +311,9 @@ def test_due_is_due_at_its_very_instant() -> None:
     add_hold(book, 4, {2: 1}, expires_at=after(0.000001))
     rules.settle(book)
     assert lines(book) == [("hold_expiry", {2: 1}), ("lot_expiry", {1: -5})]
+    alone = book_of(lot(1, 5, dies=0))
+    rules.settle(alone)
+    assert lines(alone) == [("lot_expiry", {1: -5})]
 
 
 def test_at_the_same_instant_holds_come_before_lots() -> None:
