@@ -159,6 +159,18 @@ def test_what_is_due_is_booked_once(db: Session) -> None:
     assert ledger.expire_due(db, now=later) == 0
 
 
+def test_what_was_assigned_is_booked_before_what_is_due(db: Session) -> None:
+    """A `+=` not yet booked in the same database transaction keeps its entry, and loses nothing."""
+    user_id = user_with(db, 10)
+    now = dt.datetime.now(dt.UTC)
+    ledger.grant(db, user_id, 5, key="p", expires_at=now + dt.timedelta(minutes=1))
+    user = db.get_one(User, user_id)
+    user.credits_balance += 7
+    assert ledger.expire_due(db, now=now + dt.timedelta(hours=1)) == 1
+    db.commit()
+    assert balance_of(db, user_id) == user.credits_balance == 17
+
+
 def test_nothing_is_booked_before_it_is_due(db: Session) -> None:
     """An hour before the expiry there is nothing to do."""
     user_id = user_with(db, 10)

@@ -10,6 +10,7 @@ from sqlalchemy import func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from src.common.credits import rules
+from src.common.credits.operations import book_pending
 from src.common.credits.storage import load_books, write_books
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot
@@ -26,6 +27,8 @@ def expire_due(
     Users whose row is locked are left to whoever holds the lock, who settles them anyway. `now`
     replaces the database's clock, in tests.
     """
+    session.flush()
+    book_pending(session)
     instant = func.clock_timestamp() if now is None else literal(now)
     due_lots = select(CreditLot.user_id).where(CreditLot.is_open, CreditLot.expires_at <= instant)
     due_holds = select(CreditHold.user_id).where(
