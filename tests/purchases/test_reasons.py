@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from src.common.credits.commands import AMOUNT_MAX
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
@@ -17,7 +18,7 @@ from src.common.purchases.operations import (
     settle_checkout,
 )
 from src.common.purchases.packages import PACKAGES, Package
-from src.common.purchases.rules import BALANCE_MAX, Reason
+from src.common.purchases.rules import Reason
 from src.common.stripe.wire import CheckoutSession
 from tests.models.examples import a_user
 from tests.stripe.payments import STARTER, make_session
@@ -131,20 +132,20 @@ def test_each_package_is_credited_at_its_price_only(
 
 def test_a_balance_at_its_limit_takes_no_more(db: Session, user: User) -> None:
     """The 32-bit balance never overflows: the payment waits, with the reason."""
-    user.credits_balance = BALANCE_MAX - STARTER.credits + 1
+    user.credits_balance = AMOUNT_MAX - STARTER.credits + 1
     db.commit()
     assert settle(db, make_session(user)) is Reason.BALANCE_LIMIT_EXCEEDED
     db.refresh(user)
-    assert user.credits_balance == BALANCE_MAX - STARTER.credits + 1
+    assert user.credits_balance == AMOUNT_MAX - STARTER.credits + 1
 
 
 def test_a_balance_may_reach_its_limit(db: Session, user: User) -> None:
     """The last credit that fits is credited."""
-    user.credits_balance = BALANCE_MAX - STARTER.credits
+    user.credits_balance = AMOUNT_MAX - STARTER.credits
     db.commit()
     assert settle(db, make_session(user)) is PurchaseStatus.CREDITED
     db.refresh(user)
-    assert user.credits_balance == BALANCE_MAX
+    assert user.credits_balance == AMOUNT_MAX
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
 from src.common.credits.digest import digest_of
@@ -236,9 +236,6 @@ class Result:
     expires_at: dt.datetime | None
     """When the hold this opened or renewed expires, as first answered."""
     replayed: bool = field(default=False, compare=False)
-
-
-RESULT_FIELDS = tuple(each.name for each in fields(Result))
 
 
 def _invalid(name: str, problem: str) -> Invalid:

@@ -10,9 +10,6 @@ from enum import StrEnum
 from src.common.models.transaction import Transaction
 from src.common.purchases.packages import Package, find_package
 
-BALANCE_MAX = 2**31 - 1
-"""`users.credits_balance` is a 32-bit integer."""
-
 
 @dataclass(frozen=True)
 class CheckoutPayment:
