@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
     """One signing secret, or several separated by commas while one is being rotated out."""
+    stripe_api_base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+$")
+    """Where Stripe's API is instead of at Stripe: the offline Stripe, for ENV=local only."""
 
     api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
@@ -119,6 +121,15 @@ class Settings(BaseSettings):
                 "DATABASE_PASSWORD is missing, a well-known default or the user's name, which "
                 f"ENV={self.env} refuses; "
                 f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_another_stripe(self) -> Self:
+        if self.stripe_api_base_url is not None and not self.is_local:
+            raise ValueError(
+                f"STRIPE_API_BASE_URL is set, which ENV={self.env} refuses: payments that somebody "
+                "else confirms would be credited"
             )
         return self
 

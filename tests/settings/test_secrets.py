@@ -121,6 +121,16 @@ def test_the_stripe_key_says_whether_money_is_real(
     assert load_settings(stripe_secret_key=key).stripe_livemode is livemode
 
 
+def test_another_stripe_is_refused_outside_a_developer_s_machine() -> None:
+    """Whoever answers there could confirm payments that nobody made."""
+    url = "http://127.0.0.1:12111"
+    assert load_settings(stripe_api_base_url=url).stripe_api_base_url == url
+    with pytest.raises(SettingsError, match="STRIPE_API_BASE_URL"):
+        load_settings(env="staging", database_password="long", stripe_api_base_url=url)
+    with pytest.raises(SettingsError, match="STRIPE_API_BASE_URL"):
+        load_settings(stripe_api_base_url="127.0.0.1:12111")
+
+
 @pytest.mark.parametrize("password", ["p@ss", "a/b", "a:b", "50%", "a#b", "a b", "ü?&=+\\'\""])
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", ASYNC_DRIVER])
 def test_any_password_survives_the_url(password: str, driver: str) -> None:
