@@ -10,7 +10,11 @@ from sqlalchemy import Connection
 PRIVILEGES = {
     "users": "SELECT, INSERT, UPDATE",
     "transactions": "SELECT, INSERT, UPDATE",
+    "checkout_orders": "SELECT, INSERT, UPDATE",
     "stripe_events": "SELECT, INSERT, UPDATE",
+    "stripe_reversals": "SELECT, INSERT, UPDATE",
+    "refund_requests": "SELECT, INSERT, UPDATE",
+    "reconciliations": "SELECT, INSERT, UPDATE",
     "unmatched_payments": "SELECT, INSERT, UPDATE",
     "api_keys": "SELECT, INSERT, UPDATE",
     "credit_entries": "SELECT, INSERT",

@@ -1,6 +1,7 @@
 """Every CHECK constraint refuses the row it is there for, and says its name on either driver."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
@@ -10,8 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from src.common.database_errors import violated_constraint
-from src.common.models import ApiKey, Base, StripeEvent, Transaction, UnmatchedPayment, User
-from tests.models.examples import a_user
+from src.common.models import (
+    ApiKey,
+    Base,
+    CheckoutOrder,
+    Reconciliation,
+    RefundRequest,
+    StripeEvent,
+    StripeReversal,
+    Transaction,
+    UnmatchedPayment,
+    User,
+)
+from tests.models.examples import a_transaction, a_user
 
 NOW = dt.datetime.now(dt.UTC)
 RIGHT: dict[type[Base], dict[str, Any]] = {
@@ -30,6 +42,38 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "last_four": "abcd",
         "service_name": "slides",
         "scopes": ["users:read"],
+    },
+    CheckoutOrder: {
+        "idempotency_key": "k",
+        "request_digest": bytes(32),
+        "package_id": "500",
+        "credits": 500,
+        "amount_cents": 500,
+        "currency": "usd",
+        "livemode": False,
+        "success_url": "https://example.com/paid",
+        "cancel_url": "https://example.com/left",
+    },
+    StripeReversal: {
+        "livemode": False,
+        "reversal_id": "re_1",
+        "kind": "refund",
+        "amount_cents": 500,
+        "currency": "usd",
+        "status": "succeeded",
+    },
+    RefundRequest: {
+        "idempotency_key": "k",
+        "request_digest": bytes(32),
+        "amount_cents": 500,
+        "actor": "user:1",
+    },
+    Reconciliation: {
+        "livemode": False,
+        "since_at": NOW - dt.timedelta(days=1),
+        "until_at": NOW,
+        "repairs": True,
+        "stage": "sessions",
     },
 }
 RESOLVED = {"status": "resolved", "resolved_at": NOW, "resolution": "granted", "actor": "user:1"}
@@ -63,6 +107,28 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (ApiKey, "ck_api_keys_last_four_length", {"last_four": "abc"}),
     (ApiKey, "ck_api_keys_service_name_not_empty", {"service_name": ""}),
     (ApiKey, "ck_api_keys_scopes_not_empty", {"scopes": []}),
+    (CheckoutOrder, "ck_checkout_orders_status", {"status": "lost"}),
+    (CheckoutOrder, "ck_checkout_orders_credits_positive", {"credits": 0}),
+    (CheckoutOrder, "ck_checkout_orders_amount_cents_not_negative", {"amount_cents": -1}),
+    (CheckoutOrder, "ck_checkout_orders_currency_is_iso_4217", {"currency": "USD"}),
+    (CheckoutOrder, "ck_checkout_orders_key_length", {"idempotency_key": ""}),
+    (CheckoutOrder, "ck_checkout_orders_digest_is_sha256", {"request_digest": bytes(31)}),
+    (CheckoutOrder, "ck_checkout_orders_url_has_session", {"url": "https://stripe.test/1"}),
+    (StripeReversal, "ck_stripe_reversals_reversal_id_not_empty", {"reversal_id": ""}),
+    (StripeReversal, "ck_stripe_reversals_amount_cents_not_negative", {"amount_cents": -1}),
+    (StripeReversal, "ck_stripe_reversals_currency_is_iso_4217", {"currency": "euro"}),
+    (StripeReversal, "ck_stripe_reversals_status_goes_with_kind", {"status": "withdrawn"}),
+    (StripeReversal, "ck_stripe_reversals_status_goes_with_kind", {"kind": "gift"}),
+    (RefundRequest, "ck_refund_requests_status", {"status": "lost"}),
+    (RefundRequest, "ck_refund_requests_amount_cents_positive", {"amount_cents": 0}),
+    (RefundRequest, "ck_refund_requests_key_length", {"idempotency_key": "k" * 256}),
+    (RefundRequest, "ck_refund_requests_digest_is_sha256", {"request_digest": bytes(33)}),
+    (RefundRequest, "ck_refund_requests_accepted_has_refund", {"status": "accepted"}),
+    (RefundRequest, "ck_refund_requests_refused_says_why", {"status": "refused"}),
+    (Reconciliation, "ck_reconciliations_status", {"status": "lost"}),
+    (Reconciliation, "ck_reconciliations_window_not_empty", {"since_at": NOW}),
+    (Reconciliation, "ck_reconciliations_counts_not_negative", {"drift": -1}),
+    (Reconciliation, "ck_reconciliations_finished_says_when", {"status": "finished"}),
 ]
 CASES = pytest.mark.parametrize(
     ("model", "constraint", "wrong"),
@@ -73,8 +139,14 @@ CASES = pytest.mark.parametrize(
 
 def row(model: type[Base], user: User, **columns: Any) -> Insert:
     """An INSERT of a row that is right but for `columns`."""
-    owner = {"user_id": user.user_id} if model is Transaction else {}
-    return insert(model).values({**RIGHT[model], **owner, **columns})
+    owner = {"user_id": user.user_id} if model in {Transaction, CheckoutOrder} else {}
+    paid = {"transaction_id": uuid.UUID(int=1)} if model is RefundRequest else {}
+    return insert(model).values({**RIGHT[model], **owner, **paid, **columns})
+
+
+def a_buyer() -> User:
+    """A user with a purchase."""
+    return a_user(transactions=[a_transaction(transaction_id=uuid.UUID(int=1))])
 
 
 @CASES
@@ -82,7 +154,7 @@ def test_a_wrong_row_is_refused(
     db: Session, model: type[Base], constraint: str, wrong: dict[str, Any]
 ) -> None:
     """The row with one wrong value violates the constraint that is named for it."""
-    user = a_user()
+    user = a_buyer()
     db.add(user)
     db.flush()
     with pytest.raises(IntegrityError) as caught, db.begin_nested():
@@ -95,7 +167,7 @@ async def test_a_wrong_row_is_refused_on_the_async_driver(
     async_db: AsyncSession, model: type[Base], constraint: str, wrong: dict[str, Any]
 ) -> None:
     """As above: the name is read from asyncpg's error just as well."""
-    user = a_user()
+    user = a_buyer()
     async_db.add(user)
     await async_db.flush()
     with pytest.raises(IntegrityError) as caught:
@@ -107,7 +179,7 @@ async def test_a_wrong_row_is_refused_on_the_async_driver(
 @pytest.mark.parametrize("model", RIGHT)
 def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
     """The rows above are refused for their one wrong value only."""
-    user = a_user()
+    user = a_buyer()
     db.add(user)
     db.flush()
     db.execute(row(model, user))
@@ -119,7 +191,7 @@ def test_a_resolved_payment_is_taken(db: Session) -> None:
 
 
 def test_no_constraint_of_these_tables_is_forgotten() -> None:
-    """Each CHECK of the five tables is violated above."""
+    """Each CHECK of these tables is violated above."""
     named = {
         constraint.name
         for model in RIGHT

@@ -2,11 +2,15 @@
 
 from src.common.models.api_key import ApiKey
 from src.common.models.base import Base
+from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
 from src.common.models.ledger_walls import raise_after_create_all
+from src.common.models.reconciliation import Reconciliation
+from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_event import StripeEvent
+from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
@@ -16,13 +20,17 @@ raise_after_create_all(Base.metadata)
 __all__ = [
     "ApiKey",
     "Base",
+    "CheckoutOrder",
     "CreditDebt",
     "CreditEntry",
     "CreditEntryMetadata",
     "CreditHold",
     "CreditLot",
     "CreditPosting",
+    "Reconciliation",
+    "RefundRequest",
     "StripeEvent",
+    "StripeReversal",
     "Transaction",
     "UnmatchedPayment",
     "User",

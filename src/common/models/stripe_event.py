@@ -29,6 +29,8 @@ class StripeEvent(Base):
     """How often processing has begun and ended."""
     error: Mapped[str | None] = mapped_column(String)
     """Why the last attempt failed; NULL after one that did not."""
+    remark: Mapped[str | None] = mapped_column(String)
+    """What is unusual about it: a type we do not handle, an API version we do not know."""
     stripe_created_at: Mapped[Instant]
     received_at: Mapped[CreatedAt]
     processed_at: Mapped[Instant | None]
@@ -47,4 +49,7 @@ class StripeEvent(Base):
             "next_attempt_at",
             postgresql_where=text("status IN ('received', 'failed')"),
         ),
+        Index("ix_stripe_events_received_at", "received_at"),
+        Index("ix_stripe_events_type", "type", "received_at"),
+        Index("ix_stripe_events_dead", "received_at", postgresql_where=text("status = 'dead'")),
     )

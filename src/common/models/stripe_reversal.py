@@ -1,0 +1,64 @@
+"""Money back: refunds, disputes and credit notes, one row each, as far as Stripe has told us."""
+
+import uuid
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, String, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, CreatedAt, Instant
+
+
+class ReversalKind(StrEnum):
+    """How money goes back."""
+
+    REFUND = "refund"
+    DISPUTE = "dispute"
+    CREDIT_NOTE = "credit_note"
+
+
+STATUSES_BY_KIND = {
+    ReversalKind.REFUND: ("pending", "succeeded", "failed", "canceled"),
+    ReversalKind.DISPUTE: ("inquiry", "withdrawn", "reinstated"),
+    ReversalKind.CREDIT_NOTE: ("issued", "void"),
+}
+_STATUS_OF_KIND = " ".join(
+    f"WHEN '{kind}' THEN status IN ({', '.join(map(repr, statuses))})"
+    for kind, statuses in STATUSES_BY_KIND.items()
+)
+
+
+class StripeReversal(Base):
+    """One refund, dispute or credit note. Its status only moves up (DESIGN §3)."""
+
+    __tablename__ = "stripe_reversals"
+
+    livemode: Mapped[bool] = mapped_column(primary_key=True)
+    reversal_id: Mapped[str] = mapped_column(String, primary_key=True)
+    """`re_…`, `dp_…` or `cn_…`, or as older Stripe accounts call them."""
+    kind: Mapped[str] = mapped_column(String)
+    payment_intent_id: Mapped[str | None] = mapped_column(String, index=True)
+    """The payment it takes from; NULL while unknown."""
+    transaction_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("transactions.transaction_id"), index=True
+    )
+    """Our row of that payment; NULL while the payment itself has not arrived."""
+    amount_cents: Mapped[int] = mapped_column(Integer)
+    """What goes back, in the currency's smallest unit; never negative."""
+    currency: Mapped[str] = mapped_column(String)
+    status: Mapped[str] = mapped_column(String)
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[Instant | None] = mapped_column(onupdate=func.now())
+
+    __table_args__ = (
+        CheckConstraint("reversal_id <> ''", "reversal_id_not_empty"),
+        CheckConstraint("amount_cents >= 0", "amount_cents_not_negative"),
+        CheckConstraint("currency ~ '^[a-z]{3}$'", "currency_is_iso_4217"),
+        CheckConstraint(f"CASE kind {_STATUS_OF_KIND} ELSE false END", "status_goes_with_kind"),
+        # What may still change at Stripe, for reconciliation.
+        Index(
+            "ix_stripe_reversals_unfinished",
+            "created_at",
+            postgresql_where=text("status IN ('pending', 'inquiry', 'withdrawn')"),
+        ),
+    )
