@@ -60,6 +60,7 @@ def migrate(connection: Connection) -> None:
 
 def migrate_given(connection: Connection) -> None:
     """Run the command on a connection whose owner serialises and commits (tests)."""
+    connection.commit()  # a concurrent index cannot be made inside what the owner has begun
     context.configure(connection=connection, **OPTIONS)
     with context.begin_transaction():
         context.run_migrations()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, text
 
 from src.common.migrations import alembic_config as our_alembic_config
 from src.common.migrations import current_revision, head_revision
-from src.common.models import Base, User
+from src.common.models import Base, RefundRequest, Transaction, User
 from tests.migrations.commands import revisions
 from tests.models.test_constraints import RIGHT
 
@@ -71,10 +71,15 @@ def with_data_loss(connection: Connection) -> Config:
 
 
 def fill(connection: Connection, model: type[Base]) -> None:
-    """One row in the model's table, and the user it belongs to."""
+    """One row in the model's table, and the user and purchase it belongs to."""
     user_id = connection.scalar(insert(User).values(RIGHT[User]).returning(User.user_id))
-    if model is not User:
-        owner = {"user_id": user_id} if "user_id" in model.__table__.columns else {}
+    owner = {"user_id": user_id}
+    if model is RefundRequest:
+        purchase = insert(Transaction).values({**RIGHT[Transaction], **owner})
+        found = connection.scalar(purchase.returning(Transaction.transaction_id))
+        connection.execute(insert(model).values({**RIGHT[model], "transaction_id": found}))
+    elif model is not User:
+        owner = owner if "user_id" in model.__table__.columns else {}
         connection.execute(insert(model).values({**RIGHT[model], **owner}))
     connection.commit()
 
