@@ -53,14 +53,14 @@ SELECT user_id AS u, credits_version AS v, credits_balance AS b FROM users
   WHERE stripe_customer_id = 'c' || CAST(:n AS text) FOR NO KEY UPDATE \\gset
 SELECT seq AS l, remaining AS r FROM credit_lots
   WHERE user_id = CAST(:u AS uuid) AND is_open LIMIT 1 \\gset
-INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
-    idempotency_key, request_digest, actor, effective_at)
+WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
+    result_balance, idempotency_key, request_digest, actor, effective_at)
   VALUES (CAST(:u AS uuid), :v + 1, 'spend', -1, :b - 1, :b - 1, 'k' || CAST(:v + 1 AS text),
-    decode(repeat('00', 32), 'hex'), 'pgbench', clock_timestamp());
-INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
-  VALUES (CAST(:u AS uuid), :v + 1, :l, -1, :r - 1);
-UPDATE credit_lots SET remaining = :r - 1, last_seq = :v + 1
-  WHERE user_id = CAST(:u AS uuid) AND seq = :l;
+    decode(repeat('00', 32), 'hex'), 'pgbench', clock_timestamp())),
+postings AS (INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
+  VALUES (CAST(:u AS uuid), :v + 1, :l, -1, :r - 1)),
+lots AS (UPDATE credit_lots SET remaining = :r - 1, last_seq = :v + 1
+  WHERE user_id = CAST(:u AS uuid) AND seq = :l)
 UPDATE users SET credits_balance = :b - 1, credits_version = :v + 1
   WHERE user_id = CAST(:u AS uuid);
 COMMIT;

@@ -43,18 +43,18 @@ INSERT INTO transactions (transaction_id, user_id, stripe_session_id, payment_in
   VALUES (gen_random_uuid(), :user_user_id, 'cs_' || gen_random_uuid(), NULL, NULL,
   {AMOUNT_PAID_CENTS}, 'usd', NULL, {CREDITS}, 0, 0)
   RETURNING transaction_id, stripe_session_id, created_at, clock_timestamp() AS booked_at \gset new_
-INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance, captured,
-  related_seq, hold_expires_at, idempotency_key, request_digest, reference, actor, effective_at,
-  created_at)
+WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
+  result_balance, captured, related_seq, hold_expires_at, idempotency_key, request_digest,
+  reference, actor, effective_at, created_at)
   VALUES (:user_user_id, :seq, 'grant', {CREDITS}, :balance, :balance, NULL, NULL, NULL,
   '~purchase:' || :new_stripe_session_id, sha256(convert_to(:new_stripe_session_id, 'UTF8')), NULL,
-  'system:' || 'orm', :new_booked_at, :new_booked_at);
-INSERT INTO credit_lots (user_id, seq, source, transaction_id, priority, granted, expires_at,
-  remaining, last_seq, is_open)
+  'system:' || 'orm', :new_booked_at, :new_booked_at)),
+lots AS (INSERT INTO credit_lots (user_id, seq, source, transaction_id, priority, granted,
+  expires_at, remaining, last_seq, is_open)
   VALUES (:user_user_id, :seq, 'purchase', :new_transaction_id, 100, {CREDITS}, NULL, {CREDITS},
-  :seq, true);
-INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
-  VALUES (:user_user_id, :seq, :seq, {CREDITS}, {CREDITS});
+  :seq, true)),
+postings AS (INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
+  VALUES (:user_user_id, :seq, :seq, {CREDITS}, {CREDITS}))
 UPDATE users SET credits_balance = :balance, credits_version = :seq, updated_at = now()
   WHERE users.user_id = :user_user_id;
 COMMIT;

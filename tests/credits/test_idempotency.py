@@ -23,8 +23,9 @@ from src.common.credits.commands import (
     Result,
     Spend,
 )
+from src.common.credits.decisions import OPEN_HOLDS_MAX
 from src.common.credits.errors import InsufficientCredits
-from src.common.credits.operations import OPEN_HOLDS_MAX, execute, execute_each
+from src.common.credits.operations import execute, execute_each
 from src.common.exceptions import Conflict, ExceptionWithErrorType, Invalid
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata
 from src.common.models.credit_lot import LotSource

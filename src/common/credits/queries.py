@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from src.common.credits import errors, rules
 from src.common.credits.book import Book, Entry, Lot, Posting
 from src.common.credits.commands import Capture, Command, Release, Renew
-from src.common.credits.operations import OPEN_HOLDS_MAX, open_book
+from src.common.credits.decisions import OPEN_HOLDS_MAX, open_book
 from src.common.credits.storage import load_books
 from src.common.credits.views import (
     Balance,

@@ -1,13 +1,17 @@
-"""The ledger's two large reading statements, each built once and run with parameters.
+"""The one statement that locks and reads all the rules need of a batch of users.
 
-Making a statement costs Python as much as running it.
+Built from the models, once, and run with arrays as parameters: making it costs Python more than
+running it. Sessions run it, and so does the batch engine.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    JSON,
     ColumnElement,
     DateTime,
     FromClause,
@@ -18,11 +22,10 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
-    literal,
+    literal_column,
     select,
-    true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from src.common.models.credit_entry import CreditEntry, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
@@ -30,73 +33,118 @@ from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
 
 
+class Locking(StrEnum):
+    """What reading a book does to the user's row."""
+
+    NONE = "none"
+    WAIT = "wait"
+    """Locked until the database transaction ends, `FOR NO KEY UPDATE`, in `user_id` order."""
+    SKIP = "skip"
+    """The same, and users whose rows are locked by others are left out."""
+
+
 @cache
-def entries_statement() -> Select[CreditEntry]:
-    """The entries that have `keys` of `user_ids`, pair by pair."""
+def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
+    """Everything of `user_ids` the rules need, a row a user, as of one snapshot.
+
+    The clock is read after the row is locked. The snapshot is older than that: where
+    `version_seen` differs from `credits_version`, somebody else wrote in between, and the caller
+    reads again. `hold_seqs` are holds wanted whatever their status; `keys`, of `key_user_ids` pair
+    by pair, are those whose entries come along; `now`, unless NULL, is the clock.
+    """
+    wanted = func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
+    users = select(
+        User.user_id, User.credits_balance, User.credits_version, User.is_active
+    ).where(User.user_id == wanted)  # fmt: skip
+    if locking is not Locking.NONE:
+        users = users.order_by(User.user_id).with_for_update(
+            key_share=True, skip_locked=locking is Locking.SKIP
+        )
+    rows = users.cte("locked")
+    now = bindparam("now", type_=DateTime(timezone=True))
+    # A volatile function keeps the subquery apart: it is evaluated once a row, the row locked.
+    user = select(*rows.c, func.coalesce(now, func.clock_timestamp()).label("reading")).subquery(
+        "book"
+    )
+    last = CreditEntry.__table__.alias("last")
+    seen = User.__table__.alias("seen")
+    replays = _replays()
+    instant = func.greatest(user.c.reading, last.c.effective_at)
+    return (
+        select(
+            user.c.user_id,
+            user.c.credits_balance,
+            user.c.credits_version,
+            user.c.is_active,
+            seen.c.credits_version.label("version_seen"),
+            instant.label("now"),
+            _lots_json(user).label("lots"),
+            _holds_json(user, instant, [last]).label("holds"),
+            _debts_json(user).label("debts"),
+            replays.c.entries.label("replays"),
+        )
+        .select_from(user)
+        .join(seen, seen.c.user_id == user.c.user_id)
+        .outerjoin(
+            last,
+            and_(last.c.user_id == user.c.user_id, last.c.seq == user.c.credits_version),
+        )
+        .outerjoin(replays, replays.c.user_id == user.c.user_id)
+    )
+
+
+def _replays() -> FromClause:
+    """The entries that have one of the keys already, gathered by user."""
     wanted = (
         func.unnest(
-            bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))),
+            bindparam("key_user_ids", type_=ARRAY(Uuid(as_uuid=True))),
             bindparam("keys", type_=ARRAY(String)),
         )
         .table_valued("user_id", "key", name="wanted")
         .render_derived()
     )
-    statement = select(CreditEntry).join(
-        wanted,
-        and_(
-            CreditEntry.user_id == wanted.c.user_id,
-            CreditEntry.idempotency_key == wanted.c.key,
-        ),
+    entry = func.json_build_array(
+        CreditEntry.idempotency_key,
+        func.encode(CreditEntry.request_digest, literal_column("'hex'")),
+        CreditEntry.seq,
+        CreditEntry.kind,
+        CreditEntry.amount,
+        CreditEntry.captured,
+        CreditEntry.result_balance,
+        CreditEntry.created_at,
+        CreditEntry.hold_expires_at,
     )
-    # An entry of the same number may be loaded from before a savepoint that was rolled back.
-    return statement.execution_options(populate_existing=True)
-
-
-@cache
-def books_statement() -> Select[*tuple[Any, ...]]:
-    """Everything of `user_ids` the rules need, a row a user, all as of one snapshot and one clock.
-
-    `hold_seqs` are holds wanted whatever their status; `now`, unless NULL, is the clock.
-    """
-    now = bindparam("now", type_=DateTime(timezone=True))
-    reading = func.coalesce(now, func.clock_timestamp())
-    # A subquery with a volatile function is evaluated once: one clock for the whole statement.
-    clock = select(reading.label("reading")).subquery("clock")
-    last = CreditEntry.__table__.alias("last")
-    instant = func.greatest(clock.c.reading, last.c.effective_at)
     return (
-        select(
-            User.user_id,
-            User.credits_balance,
-            User.credits_version,
-            User.is_active,
-            instant.label("now"),
-            _lots_json().label("lots"),
-            _holds_json(instant, [clock, last]).label("holds"),
-            _debts_json().label("debts"),
+        select(CreditEntry.user_id, func.json_agg(entry, type_=JSON).label("entries"))
+        .join_from(
+            wanted,
+            CreditEntry,
+            and_(
+                CreditEntry.user_id == wanted.c.user_id,
+                CreditEntry.idempotency_key == wanted.c.key,
+            ),
         )
-        .select_from(User)
-        .join(clock, true())
-        .outerjoin(last, and_(last.c.user_id == User.user_id, last.c.seq == User.credits_version))
-        .where(User.user_id == func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True)))))
+        .group_by(CreditEntry.user_id)
+        .subquery("replays")
     )
 
 
-def _lots_json() -> ColumnElement[Any]:
-    rows = func.jsonb_agg(lot_json(CreditLot))
+def _lots_json(user: FromClause) -> ColumnElement[Any]:
     return (
-        select(func.coalesce(rows, literal([], JSONB)))
-        .where(CreditLot.user_id == User.user_id, CreditLot.is_open)
-        .correlate(User)
+        select(func.json_agg(lot_json(CreditLot), type_=JSON))
+        .where(CreditLot.user_id == user.c.user_id, CreditLot.is_open)
+        .correlate(user)
         .scalar_subquery()
     )
 
 
-def _holds_json(instant: ColumnElement[Any], clock: Sequence[FromClause]) -> ColumnElement[Any]:
+def _holds_json(
+    user: FromClause, instant: ColumnElement[Any], clock: Sequence[FromClause]
+) -> ColumnElement[Any]:
     """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
     asked_for = CreditHold.seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
     allocations = (
-        select(func.jsonb_agg(func.jsonb_build_array(-CreditPosting.amount, lot_json(CreditLot))))
+        select(func.json_agg(func.json_build_array(-CreditPosting.amount, lot_json(CreditLot))))
         .join(
             CreditLot,
             and_(
@@ -109,10 +157,10 @@ def _holds_json(instant: ColumnElement[Any], clock: Sequence[FromClause]) -> Col
             CreditPosting.seq == CreditHold.seq,
             asked_for | (CreditHold.expires_at <= instant),
         )
-        .correlate(CreditHold, *clock)
+        .correlate(CreditHold, user, *clock)
         .scalar_subquery()
     )
-    row = func.jsonb_build_array(
+    row = func.json_build_array(
         CreditHold.seq,
         CreditHold.amount,
         CreditHold.captured,
@@ -121,33 +169,30 @@ def _holds_json(instant: ColumnElement[Any], clock: Sequence[FromClause]) -> Col
         allocations,
     )
     return (
-        select(
-            func.coalesce(
-                func.jsonb_agg(aggregate_order_by(row, CreditHold.seq)), literal([], JSONB)
-            )
-        )
+        select(func.json_agg(aggregate_order_by(row, CreditHold.seq), type_=JSON))
         .where(
-            CreditHold.user_id == User.user_id,
-            (CreditHold.status == HoldStatus.OPEN) | asked_for,
+            CreditHold.user_id == user.c.user_id,
+            # As a literal, so that the partial index serves it whatever the plan.
+            (CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'")) | asked_for,
         )
-        .correlate(User, *clock)
+        .correlate(user, *clock)
         .scalar_subquery()
     )
 
 
-def _debts_json() -> ColumnElement[Any]:
-    rows = func.jsonb_agg(func.jsonb_build_array(CreditDebt.seq, CreditDebt.outstanding))
+def _debts_json(user: FromClause) -> ColumnElement[Any]:
+    row = func.json_build_array(CreditDebt.seq, CreditDebt.outstanding)
     return (
-        select(func.coalesce(rows, literal([], JSONB)))
-        .where(CreditDebt.user_id == User.user_id, CreditDebt.outstanding > 0)
-        .correlate(User)
+        select(func.json_agg(row, type_=JSON))
+        .where(CreditDebt.user_id == user.c.user_id, CreditDebt.outstanding > literal_column("0"))
+        .correlate(user)
         .scalar_subquery()
     )
 
 
 def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
-    """A lot's row as one value, for `add_lot`."""
-    return func.jsonb_build_array(
+    """A lot's row as one value, for `storage.add_lot`."""
+    return func.json_build_array(
         lot.seq,
         lot.source,
         lot.priority,
@@ -156,4 +201,5 @@ def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
         lot.remaining,
         lot.last_seq,
         lot.transaction_id,
+        type_=JSON,
     )

@@ -1,34 +1,32 @@
-"""Reading users' books from the database, locking them, and writing down what the rules decided."""
+"""Users' books as the database has them, and back: rows into `Book`s, decisions into arrays.
+
+`lock_books` and `write_books` do it on a session; the batch engine does the same on a connection
+of its own with `read_book` and `write_parameters`.
+"""
 
 import datetime as dt
+import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Table,
-    Uuid,
-    bindparam,
-    cast,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from src.common.credits.book import Book, Hold, Lot
-from src.common.credits.statements import books_statement, entries_statement
-from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
-from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
-from src.common.models.credit_lot import CreditLot, LotSource
+from src.common.credits.commands import Result
+from src.common.credits.statements import Locking, books_statement
+from src.common.credits.writing import COLUMNS, Part, parameter_of, write_statement
+from src.common.models.credit_hold import HoldStatus
+from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
+
+Key = tuple[uuid.UUID, str]
+Replays = dict[Key, tuple[bytes, Result]]
+"""By user and key: the digest of the request that has it, and what it was answered."""
 
 
 def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
@@ -37,12 +35,35 @@ def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
     A caller who will change several users in several calls locks them all first. `FOR NO KEY
     UPDATE` does not conflict with the foreign-key checks of rows that refer to the user.
     """
+    wanted = cast(list(user_ids), ARRAY(Uuid(as_uuid=True)))
     session.execute(
         select(User.user_id)
-        .where(User.user_id == func.any(_uuids(user_ids)))
+        .where(User.user_id == func.any(wanted))
         .order_by(User.user_id)
         .with_for_update(key_share=True)
     )
+
+
+def lock_books(
+    session: Session,
+    user_ids: Iterable[uuid.UUID],
+    *,
+    keys: Sequence[Key] = (),
+    hold_seqs: Iterable[int] = (),
+    now: dt.datetime | None = None,
+) -> tuple[dict[uuid.UUID, Book], Replays]:
+    """Lock users' rows in `user_id` order and read their books, and what has `keys` already.
+
+    Otherwise as `load_books`.
+    """
+    parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
+    books, replays, stale = _read(session, Locking.WAIT, parameters)
+    if stale:
+        parameters["user_ids"] = stale
+        books_again, replays_again, _ = _read(session, Locking.NONE, parameters)
+        books |= books_again
+        replays |= replays_again
+    return books, replays
 
 
 def load_books(
@@ -57,46 +78,95 @@ def load_books(
     Open lots, open holds and debts are always there; `hold_seqs` names holds wanted whatever their
     status. `now` replaces the database's clock, in tests and for readings of the past.
     """
-    parameters = {"user_ids": list(user_ids), "hold_seqs": list(hold_seqs), "now": now}
-    rows = session.execute(books_statement(), parameters).all()
-    return {row.user_id: _book_of(row) for row in rows}
+    parameters = read_parameters(user_ids, hold_seqs=hold_seqs, now=now)
+    return _read(session, Locking.NONE, parameters)[0]
 
 
-def find_entries(session: Session, keys: Sequence[tuple[uuid.UUID, str]]) -> Sequence[CreditEntry]:
-    """The entries that have these users' keys already."""
-    parameters = {"user_ids": [each for each, _ in keys], "keys": [key for _, key in keys]}
-    return session.scalars(entries_statement(), parameters).all()
+def read_parameters(
+    user_ids: Iterable[uuid.UUID],
+    *,
+    keys: Sequence[Key] = (),
+    hold_seqs: Iterable[int] = (),
+    now: dt.datetime | None = None,
+) -> dict[str, Any]:
+    """The parameters of `books_statement`."""
+    return {
+        "user_ids": list(user_ids),
+        "key_user_ids": [user_id for user_id, _ in keys],
+        "keys": [key for _, key in keys],
+        "hold_seqs": list(hold_seqs),
+        "now": now,
+    }
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
-    """Write what the rules decided, so that every constraint holds at the end of each step."""
+    """Write what the rules decided, all in one statement, so that the walls see it whole."""
     changed = [book for book in books if book.entries]
     if not changed:
         return
-    _insert(session, CreditEntry, [row for book in changed for row in _entry_rows(book)])
-    _insert(session, CreditLot, [row for book in changed for row in _lot_rows(book)])
-    _insert(session, CreditPosting, [row for book in changed for row in _posting_rows(book)])
-    _insert(session, CreditEntryMetadata, [row for book in changed for row in _notes(book)])
-    _insert(session, CreditHold, [row for book in changed for row in _hold_rows(book)])
-    _update(session, CreditLot, [row for book in changed for row in _lot_changes(book)])
-    _update(session, CreditHold, [row for book in changed for row in _hold_changes(book)])
-    _write_debts(session, changed)
-    _update(session, User, [_user_changes(book) for book in changed])
+    parts = rows_of(changed)
+    # Where the ledger's tables are, for a session too whose models alone are bound.
+    connection = session.connection(bind_arguments={"mapper": User})
+    connection.execute(write_statement(frozenset(parts)), write_parameters(parts))
     for book in changed:
         _refresh_loaded_user(session, book)
 
 
-def _book_of(row: Any) -> Book:
+def _read(
+    session: Session, locking: Locking, parameters: Mapping[str, Any]
+) -> tuple[dict[uuid.UUID, Book], Replays, list[uuid.UUID]]:
+    """Books, replays, and the users somebody else wrote to before they were locked."""
+    books: dict[uuid.UUID, Book] = {}
+    replays: Replays = {}
+    stale: list[uuid.UUID] = []
+    for row in session.execute(books_statement(locking), parameters):
+        if row.version_seen != row.credits_version:
+            stale.append(row.user_id)
+            continue
+        books[row.user_id] = read_book(row, lambda document: document)
+        read_replays(row.user_id, row.replays, replays)
+    return books, replays, stale
+
+
+def read_book(row: Any, parse: Callable[[Any], Any] = json.loads) -> Book:
+    """A row of `books_statement` as a book; `parse` reads a JSON column as the driver gives it."""
     book = Book(row.user_id, row.credits_balance, row.credits_version, row.is_active, row.now)
-    for values in row.lots:
+    for values in parse(row.lots) if row.lots else ():
         add_lot(book, values)
-    for seq, amount, captured, status, expires_at, allocations in row.holds:
-        taken = {add_lot(book, values): share for share, values in allocations or ()}
+    for values in parse(row.holds) if row.holds else ():
+        seq, amount, captured, status, expires_at, allocations = values
+        taken = {add_lot(book, lot): share for share, lot in allocations or ()}
         book.holds[seq] = Hold(
             seq, amount, captured, HoldStatus(status), dt.datetime.fromisoformat(expires_at), taken
         )
-    book.debts = dict(row.debts)
+    if row.debts:
+        book.debts = dict(parse(row.debts))
     return book
+
+
+def read_replays(user_id: uuid.UUID, entries: Sequence[Any] | None, replays: Replays) -> None:
+    """Add what the operations that wrote these entries answered, as replays."""
+    for values in entries or ():
+        key, digest, seq, kind, amount, captured, balance, created_at, expires_at = values
+        result = Result(
+            user_id=user_id,
+            seq=seq,
+            kind=kind,
+            amount=amount,
+            captured=captured,
+            balance=balance,
+            created_at=_instant(created_at),
+            expires_at=_instant(expires_at) if expires_at else None,
+            replayed=True,
+        )
+        replays[user_id, key] = (bytes.fromhex(digest), result)
+
+
+def _instant(written: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(written).astimezone(dt.UTC)
+
+
+_SOURCES = {str(source): source for source in LotSource}
 
 
 def add_lot(book: Book, values: Sequence[Any]) -> int:
@@ -105,159 +175,106 @@ def add_lot(book: Book, values: Sequence[Any]) -> int:
     _, source, priority, granted, expires_at, remaining, last_seq, transaction_id = values
     if seq not in book.lots:
         book.lots[seq] = Lot(
-            seq=seq,
-            source=LotSource(source),
-            priority=priority,
-            granted=granted,
-            expires_at=dt.datetime.fromisoformat(expires_at) if expires_at else None,
-            remaining=remaining,
-            last_seq=last_seq,
-            transaction_id=uuid.UUID(transaction_id) if transaction_id else None,
+            seq,
+            _SOURCES[source],
+            priority,
+            granted,
+            dt.datetime.fromisoformat(expires_at) if expires_at else None,
+            remaining,
+            last_seq,
+            uuid.UUID(transaction_id) if transaction_id else None,
         )
     return seq
 
 
-def _entry_rows(book: Book) -> Iterable[dict[str, Any]]:
-    for entry in book.entries:
-        yield {
-            "user_id": book.user_id,
-            "seq": entry.seq,
-            "kind": str(entry.kind),
-            "amount": entry.amount,
-            "balance_after": entry.balance_after,
-            "result_balance": entry.result_balance,
-            "captured": entry.captured,
-            "related_seq": entry.related_seq,
-            "hold_expires_at": entry.hold_expires_at,
-            "idempotency_key": entry.key,
-            "request_digest": entry.digest,
-            "reference": entry.reference,
-            "actor": entry.actor,
-            "effective_at": entry.effective_at,
-            "created_at": entry.created_at,
-        }
+def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:
+    """What the rules decided, as rows of the parts that are not empty (`COLUMNS`)."""
+    rows: dict[Part, list[tuple[Any, ...]]] = {part: [] for part in Part}
+    for book in books:
+        _add_entries(book, rows)
+        _add_lots(book, rows)
+        _add_holds(book, rows)
+        rows[Part.DEBTS] += [
+            (book.user_id, seq, book.debts[seq]) for seq in sorted(book.changed_debts)
+        ]
+        rows[Part.USERS].append((book.user_id, book.balance, book.version))
+    return {part: of_part for part, of_part in rows.items() if of_part}
 
 
-def _posting_rows(book: Book) -> Iterable[dict[str, Any]]:
-    for entry in book.entries:
-        for posting in entry.postings:
-            yield {
-                "user_id": book.user_id,
-                "seq": entry.seq,
-                "lot_seq": posting.lot_seq,
-                "amount": posting.amount,
-                "remaining_after": posting.remaining_after,
-            }
-
-
-def _notes(book: Book) -> Iterable[dict[str, Any]]:
-    for entry in book.entries:
-        if entry.metadata is not None:
-            document = dict(entry.metadata)
-            yield {"user_id": book.user_id, "seq": entry.seq, "document": document}
-
-
-def _lot_rows(book: Book) -> Iterable[dict[str, Any]]:
-    for seq in sorted(book.new_lots):
-        lot = book.lots[seq]
-        yield {
-            "user_id": book.user_id,
-            "seq": seq,
-            "source": str(lot.source),
-            "transaction_id": lot.transaction_id,
-            "priority": lot.priority,
-            "granted": lot.granted,
-            "expires_at": lot.expires_at,
-            "remaining": lot.remaining,
-            "last_seq": lot.last_seq,
-            "is_open": lot.remaining > 0,
-        }
-
-
-def _lot_changes(book: Book) -> Iterable[dict[str, Any]]:
-    for seq in sorted(book.changed_lots):
-        lot = book.lots[seq]
-        yield {
-            "at_user_id": book.user_id,
-            "at_seq": seq,
-            "remaining": lot.remaining,
-            "last_seq": lot.last_seq,
-            "is_open": lot.remaining > 0,
-        }
-
-
-def _hold_rows(book: Book) -> Iterable[dict[str, Any]]:
-    for seq in sorted(book.new_holds):
-        hold = book.holds[seq]
-        yield {
-            "user_id": book.user_id,
-            "seq": seq,
-            "amount": hold.amount,
-            "captured": hold.captured,
-            "status": str(hold.status),
-            "expires_at": hold.expires_at,
-        }
-
-
-def _hold_changes(book: Book) -> Iterable[dict[str, Any]]:
-    for seq in sorted(book.changed_holds):
-        hold = book.holds[seq]
-        yield {
-            "at_user_id": book.user_id,
-            "at_seq": seq,
-            "captured": hold.captured,
-            "status": str(hold.status),
-            "expires_at": hold.expires_at,
-        }
-
-
-def _user_changes(book: Book) -> dict[str, Any]:
+def write_parameters(parts: Mapping[Part, Sequence[tuple[Any, ...]]]) -> dict[str, list[Any]]:
+    """The parameters of `write_statement`: an array a column."""
     return {
-        "at_user_id": book.user_id,
-        "credits_balance": book.balance,
-        "credits_version": book.version,
+        parameter_of(part, column): list(values)
+        for part, rows in parts.items()
+        for column, values in zip(COLUMNS[part], zip(*rows, strict=True), strict=True)
     }
 
 
-def _write_debts(session: Session, books: Iterable[Book]) -> None:
-    rows = [
-        {"user_id": book.user_id, "seq": seq, "outstanding": book.debts[seq]}
-        for book in books
-        for seq in sorted(book.changed_debts)
-    ]
-    if rows:
-        statement = upsert(CreditDebt)
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=[CreditDebt.user_id, CreditDebt.seq],
-                set_={"outstanding": statement.excluded.outstanding},
-            ),
-            rows,
+def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+    user_id = book.user_id
+    entries, postings = rows[Part.ENTRIES], rows[Part.POSTINGS]
+    for entry in book.entries:
+        entries.append(
+            (
+                user_id,
+                entry.seq,
+                str(entry.kind),
+                entry.amount,
+                entry.balance_after,
+                entry.result_balance,
+                entry.captured,
+                entry.related_seq,
+                entry.hold_expires_at,
+                entry.key,
+                entry.digest,
+                entry.reference,
+                entry.actor,
+                entry.effective_at,
+                entry.created_at,
+            )
         )
+        for line in entry.postings:
+            postings.append((user_id, entry.seq, line.lot_seq, line.amount, line.remaining_after))
+        if entry.metadata is not None:
+            document = json.dumps(dict(entry.metadata), ensure_ascii=False)
+            rows[Part.NOTES].append((user_id, entry.seq, document))
 
 
-def _insert(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
-    if rows:
-        _connection(session).execute(insert(model.__table__), rows)
+def _add_lots(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+    for seq in sorted(book.new_lots):
+        lot = book.lots[seq]
+        rows[Part.NEW_LOTS].append(
+            (
+                book.user_id,
+                seq,
+                str(lot.source),
+                lot.transaction_id,
+                lot.priority,
+                lot.granted,
+                lot.expires_at,
+                lot.remaining,
+                lot.last_seq,
+                lot.remaining > 0,
+            )
+        )
+    for seq in sorted(book.changed_lots):
+        lot = book.lots[seq]
+        rows[Part.LOTS].append(
+            (book.user_id, seq, lot.remaining, lot.last_seq, lot.remaining > 0)
+        )  # fmt: skip
 
 
-def _update(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
-    """Update rows by their key, given as `at_…`."""
-    if not rows:
-        return
-    table: Table = model.__table__
-    keys = [name for name in rows[0] if name.startswith("at_")]
-    statement = update(table).where(
-        *(table.c[name.removeprefix("at_")] == bindparam(name) for name in keys)
-    )
-    _connection(session).execute(
-        statement.values({name: bindparam(name) for name in rows[0] if name not in keys}), rows
-    )
-
-
-def _connection(session: Session) -> Connection:
-    """Where the ledger's tables are, for a session too whose models alone are bound."""
-    return session.connection(bind_arguments={"mapper": User})
+def _add_holds(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+    for seq in sorted(book.new_holds):
+        hold = book.holds[seq]
+        rows[Part.NEW_HOLDS].append(
+            (book.user_id, seq, hold.amount, hold.captured, str(hold.status), hold.expires_at)
+        )
+    for seq in sorted(book.changed_holds):
+        hold = book.holds[seq]
+        rows[Part.HOLDS].append(
+            (book.user_id, seq, hold.captured, str(hold.status), hold.expires_at)
+        )
 
 
 def _refresh_loaded_user(session: Session, book: Book) -> None:
@@ -266,7 +283,3 @@ def _refresh_loaded_user(session: Session, book: Book) -> None:
     if user is not None:
         set_committed_value(user, "credits_balance", book.balance)
         set_committed_value(user, "credits_version", book.version)
-
-
-def _uuids(user_ids: Iterable[uuid.UUID]) -> ColumnElement[Any]:
-    return cast(list(user_ids), ARRAY(Uuid(as_uuid=True)))

@@ -1,12 +1,14 @@
 """The database's own refusal of books that do not balance: functions and triggers, as DDL.
 
-The second wall (DESIGN §4 rule 9). Deferred constraint triggers look at commit at the rows touched
-only; entries and postings refuse UPDATE, DELETE and TRUNCATE at once, owners included. They raise
-P0001 `LEDGER_UNBALANCED: …`, never an integrity error, which the document's own handler would take
-for a duplicate.
+The second wall (DESIGN §4 rule 9). The books are written in one statement (`storage.py`), and at
+its end triggers that see all its rows check them against what the tables now hold: set by set, so
+that a row of a batch costs little (decision 0012). What the document's own code may leave undone
+until it commits, a balance without its entry, is checked at commit. Entries and postings refuse
+UPDATE, DELETE and TRUNCATE, owners included. All raise P0001 `LEDGER_UNBALANCED: …`, never an
+integrity error, which the document's own handler would take for a duplicate.
 
-`create_all` runs these statements, and so does the migration that introduced them. They are never
-edited: a change is a new list of statements and a new migration.
+`create_all` runs these statements, and so does the newest migration about walls. To change them,
+move this text into that migration, and write a new one.
 """
 
 from sqlalchemy import Connection, MetaData, event, text
@@ -29,29 +31,44 @@ BEGIN
   RETURN NULL;
 END $$
 """,
+    # Looked up by scalar subqueries: no planner turns them into a scan of the whole table.
     """
 CREATE FUNCTION credit_users_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  wrong record;
+BEGIN
+  SELECT a.user_id, a.credits_balance, a.credits_version INTO wrong
+  FROM before b JOIN after a ON a.user_id = b.user_id
+  WHERE a.credits_version <> b.credits_version
+    AND (a.credits_version < b.credits_version
+      OR a.credits_balance IS DISTINCT FROM (SELECT e.balance_after FROM credit_entries e
+        WHERE e.user_id = a.user_id AND e.seq = a.credits_version)
+      OR a.credits_balance <> (SELECT coalesce(sum(l.remaining), 0) FROM credit_lots l
+        WHERE l.user_id = a.user_id AND l.is_open))
+  LIMIT 1;
+  IF found THEN
+    PERFORM credit_ledger_unbalanced(format(
+      'user %s has credits_balance %s at version %s, which entries and lots do not say',
+      wrong.user_id, wrong.credits_balance, wrong.credits_version));
+  END IF;
+  RETURN NULL;
+END $$
+""",
+    """
+CREATE FUNCTION credit_users_booked() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   booked record;
 BEGIN
   SELECT u.credits_balance AS balance, u.credits_version AS version,
     (SELECT e.balance_after FROM credit_entries e
-      WHERE e.user_id = u.user_id AND e.seq = u.credits_version) AS last_balance,
-    (SELECT coalesce(sum(l.remaining), 0) FROM credit_lots l
-      WHERE l.user_id = u.user_id AND l.is_open) AS in_lots,
-    EXISTS (SELECT FROM credit_entries e
-      WHERE e.user_id = u.user_id AND e.seq = u.credits_version + 1) AS has_later_entry
+      WHERE e.user_id = u.user_id AND e.seq = u.credits_version) AS last_balance
   INTO booked FROM users u WHERE u.user_id = new.user_id;
-  IF NOT found OR (booked.balance, booked.version) <> (new.credits_balance, new.credits_version)
-  THEN
-    RETURN NULL;
-  END IF;
-  IF booked.balance <> coalesce(booked.last_balance, 0) OR booked.balance <> booked.in_lots
-    OR booked.has_later_entry OR (booked.version > 0 AND booked.last_balance IS NULL)
+  IF booked.balance <> coalesce(booked.last_balance, 0)
+    OR (booked.version > 0 AND booked.last_balance IS NULL)
   THEN
     PERFORM credit_ledger_unbalanced(format(
-      'user %s has credits_balance %s at version %s, its last entry says %s, its lots hold %s',
-      new.user_id, booked.balance, booked.version, booked.last_balance, booked.in_lots));
+      'user %s has credits_balance %s at version %s, its last entry says %s',
+      new.user_id, booked.balance, booked.version, booked.last_balance));
   END IF;
   RETURN NULL;
 END $$
@@ -59,61 +76,68 @@ END $$
     """
 CREATE FUNCTION credit_entries_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-  version integer;
-  previous record;
-  in_postings bigint;
+  wrong record;
 BEGIN
-  SELECT u.credits_version INTO version FROM users u WHERE u.user_id = new.user_id;
-  SELECT e.balance_after AS balance, e.effective_at INTO previous FROM credit_entries e
-    WHERE e.user_id = new.user_id AND e.seq = new.seq - 1;
-  SELECT coalesce(sum(p.amount), 0) INTO in_postings FROM credit_postings p
-    WHERE p.user_id = new.user_id AND p.seq = new.seq;
-  IF new.seq > version OR (new.seq > 1 AND previous.balance IS NULL)
-    OR new.balance_after <> coalesce(previous.balance, 0) + new.amount
-    OR new.effective_at < previous.effective_at OR in_postings <> new.amount
-  THEN
+  SELECT a.user_id, a.seq INTO wrong
+  FROM added a LEFT JOIN LATERAL (SELECT e.seq, e.balance_after, e.effective_at
+    FROM credit_entries e WHERE e.user_id = a.user_id AND e.seq = a.seq - 1 LIMIT 1) e ON true
+  WHERE a.seq > (SELECT u.credits_version FROM users u WHERE u.user_id = a.user_id)
+    OR (a.seq > 1 AND e.seq IS NULL)
+    OR a.balance_after <> coalesce(e.balance_after, 0) + a.amount
+    OR a.effective_at < e.effective_at
+    OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))
+  LIMIT 1;
+  IF found THEN
     PERFORM credit_ledger_unbalanced(format(
-      'entry %s of user %s does not follow from the one before it, or its postings sum to %s '
-      'instead of %s', new.seq, new.user_id, in_postings, new.amount));
+      'entry %s of user %s does not follow from the one before it, or has no postings, or the '
+      'user stays behind it', wrong.seq, wrong.user_id));
   END IF;
   RETURN NULL;
 END $$
 """,
+    # The last line of each lot is what the lot now holds: none is added to an older entry.
     """
 CREATE FUNCTION credit_postings_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-  lot record;
-  entry_amount integer;
-  in_postings bigint;
+  wrong record;
 BEGIN
-  SELECT l.last_seq, l.remaining INTO lot FROM credit_lots l
-    WHERE l.user_id = new.user_id AND l.seq = new.lot_seq;
-  SELECT e.amount INTO entry_amount FROM credit_entries e
-    WHERE e.user_id = new.user_id AND e.seq = new.seq;
-  SELECT sum(p.amount) INTO in_postings FROM credit_postings p
-    WHERE p.user_id = new.user_id AND p.seq = new.seq;
-  IF lot.last_seq < new.seq OR in_postings <> entry_amount
-    OR (lot.last_seq = new.seq AND lot.remaining <> new.remaining_after)
-  THEN
-    PERFORM credit_ledger_unbalanced(format(
-      'posting (%s, %s) of user %s agrees neither with its lot nor its entry',
-      new.seq, new.lot_seq, new.user_id));
+  SELECT s.user_id, s.seq, s.lot_seq INTO wrong
+  FROM (SELECT a.*, lag(a.remaining_after) OVER lot AS before, lead(a.seq) OVER lot AS next,
+      row_number() OVER entry AS line
+    FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq),
+      entry AS (PARTITION BY a.user_id, a.seq)) s
+  WHERE s.before + s.amount <> s.remaining_after
+    OR (s.line = 1 AND (SELECT sum(p.amount) FROM credit_postings p
+        WHERE p.user_id = s.user_id AND p.seq = s.seq)
+      IS DISTINCT FROM (SELECT e.amount FROM credit_entries e
+        WHERE e.user_id = s.user_id AND e.seq = s.seq))
+    OR (s.next IS NULL AND NOT coalesce((SELECT (l.last_seq, l.remaining)
+        = (s.seq, s.remaining_after) FROM credit_lots l
+      WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
+  LIMIT 1;
+  IF found THEN
+    PERFORM credit_ledger_unbalanced(format('posting (%s, %s) of user %s agrees neither with '
+      'its lot nor its entry', wrong.seq, wrong.lot_seq, wrong.user_id));
   END IF;
   RETURN NULL;
 END $$
 """,
     """
 CREATE FUNCTION credit_lots_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  wrong record;
 BEGIN
-  IF NOT EXISTS (SELECT FROM credit_postings p WHERE p.user_id = new.user_id
-      AND p.seq = new.last_seq AND p.lot_seq = new.seq AND p.remaining_after = new.remaining)
-    OR (tg_op = 'INSERT' AND NOT EXISTS (SELECT FROM credit_postings p
-      WHERE p.user_id = new.user_id AND p.seq = new.seq AND p.lot_seq = new.seq
-        AND p.amount = new.granted))
-  THEN
+  SELECT a.user_id, a.seq, a.remaining, a.last_seq INTO wrong FROM after a
+  WHERE a.remaining IS DISTINCT FROM (SELECT p.remaining_after FROM credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.last_seq AND p.lot_seq = a.seq)
+    OR (tg_op = 'INSERT' AND a.granted IS DISTINCT FROM (SELECT p.amount FROM credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.seq AND p.lot_seq = a.seq))
+  LIMIT 1;
+  IF found THEN
     PERFORM credit_ledger_unbalanced(format(
-      'lot %s of user %s was granted %s and holds %s, which postings %s and %s do not say',
-      new.seq, new.user_id, new.granted, new.remaining, new.seq, new.last_seq));
+      'lot %s of user %s holds %s, which its postings %s and %s do not say',
+      wrong.seq, wrong.user_id, wrong.remaining, wrong.seq, wrong.last_seq));
   END IF;
   RETURN NULL;
 END $$
@@ -121,16 +145,9 @@ END $$
     """
 CREATE FUNCTION credit_lots_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF (new.user_id, new.seq, new.source, new.priority, new.granted, new.expires_at)
-      IS DISTINCT FROM (old.user_id, old.seq, old.source, old.priority, old.granted, old.expires_at)
-    OR new.transaction_id IS DISTINCT FROM old.transaction_id
-    OR (new.last_seq <= old.last_seq AND (new.last_seq, new.remaining)
-      IS DISTINCT FROM (old.last_seq, old.remaining))
-  THEN
-    PERFORM credit_ledger_unbalanced(format(
-      'lot %s of user %s: only what remains changes, by a new posting', old.seq, old.user_id));
-  END IF;
-  RETURN new;
+  PERFORM credit_ledger_unbalanced(format(
+    'lot %s of user %s: only what remains changes, by a new posting', old.seq, old.user_id));
+  RETURN NULL;
 END $$
 """,
 )
@@ -145,60 +162,98 @@ _APPEND_ONLY = tuple(
     )
 )
 
-_WHEN_BALANCE_CHANGED = (
-    " WHEN ((old.credits_balance, old.credits_version)"
-    " <> (new.credits_balance, new.credits_version))"
-)
-_DEFERRED = tuple(
-    f"CREATE CONSTRAINT TRIGGER {name} AFTER {operation} ON {table}"
-    f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW{condition}"
-    f" EXECUTE FUNCTION {function}()"
-    for name, operation, table, condition, function in (
-        (
-            "users_balanced_new",
-            "INSERT",
-            "users",
-            " WHEN (new.credits_balance <> 0 OR new.credits_version <> 0)",
-            "credit_users_balanced",
-        ),
+_AT_ONCE = tuple(
+    f"CREATE TRIGGER {name} AFTER {operation} ON {table} REFERENCING {rows}"
+    f" FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+    for name, operation, table, rows, function in (
         (
             "users_balanced",
-            "UPDATE OF credits_balance, credits_version",
+            "UPDATE",
             "users",
-            _WHEN_BALANCE_CHANGED,
+            "OLD TABLE AS before NEW TABLE AS after",
             "credit_users_balanced",
         ),
-        ("credit_entries_balanced", "INSERT", "credit_entries", "", "credit_entries_balanced"),
-        ("credit_postings_balanced", "INSERT", "credit_postings", "", "credit_postings_balanced"),
+        (
+            "credit_entries_balanced",
+            "INSERT",
+            "credit_entries",
+            "NEW TABLE AS added",
+            "credit_entries_balanced",
+        ),
+        (
+            "credit_postings_balanced",
+            "INSERT",
+            "credit_postings",
+            "NEW TABLE AS added",
+            "credit_postings_balanced",
+        ),
+        (
+            "credit_lots_balanced_new",
+            "INSERT",
+            "credit_lots",
+            "NEW TABLE AS after",
+            "credit_lots_balanced",
+        ),
         (
             "credit_lots_balanced",
-            "INSERT OR UPDATE OF remaining, last_seq",
+            "UPDATE",
             "credit_lots",
-            "",
+            "NEW TABLE AS after",
             "credit_lots_balanced",
         ),
     )
 )
 
-_FIXED = (
-    "CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots"
-    " FOR EACH ROW EXECUTE FUNCTION credit_lots_fixed()"
+_UNBOOKED = (
+    "new.credits_balance <> old.credits_balance AND new.credits_version = old.credits_version"
+)
+_AT_COMMIT = tuple(
+    f"CREATE CONSTRAINT TRIGGER {name} AFTER {operation} ON users"
+    f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition})"
+    " EXECUTE FUNCTION credit_users_booked()"
+    for name, operation, condition in (
+        ("users_booked_new", "INSERT", "new.credits_balance <> 0 OR new.credits_version <> 0"),
+        (
+            "users_booked",
+            "UPDATE OF credits_balance",
+            _UNBOOKED,
+        ),
+    )
 )
 
+_FIXED = """
+CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots FOR EACH ROW
+  WHEN ((new.user_id, new.seq, new.source, new.priority, new.granted)
+      <> (old.user_id, old.seq, old.source, old.priority, old.granted)
+    OR new.expires_at IS DISTINCT FROM old.expires_at
+    OR new.transaction_id IS DISTINCT FROM old.transaction_id
+    OR (new.last_seq <= old.last_seq
+      AND (new.last_seq, new.remaining) <> (old.last_seq, old.remaining)))
+  EXECUTE FUNCTION credit_lots_fixed()
+"""
+
 RAISE_WALLS = tuple(
-    statement.strip() for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_DEFERRED, _FIXED)
+    statement.strip() for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_AT_ONCE, *_AT_COMMIT, _FIXED)
 )
 """Every function and trigger, in the order in which they can be made."""
 
 LOWER_WALLS = (
-    *("DROP TRIGGER users_balanced_new ON users", "DROP TRIGGER users_balanced ON users"),
-    "DROP TRIGGER credit_entries_append_only ON credit_entries",
-    "DROP TRIGGER credit_entries_balanced ON credit_entries",
-    "DROP TRIGGER credit_postings_append_only ON credit_postings",
-    "DROP TRIGGER credit_postings_balanced ON credit_postings",
-    "DROP TRIGGER credit_lots_append_only ON credit_lots",
-    "DROP TRIGGER credit_lots_balanced ON credit_lots",
-    "DROP TRIGGER credit_lots_fixed ON credit_lots",
+    *(
+        f"DROP TRIGGER {name} ON {table}"
+        for name, table in (
+            ("users_balanced", "users"),
+            ("users_booked_new", "users"),
+            ("users_booked", "users"),
+            ("credit_entries_append_only", "credit_entries"),
+            ("credit_entries_balanced", "credit_entries"),
+            ("credit_postings_append_only", "credit_postings"),
+            ("credit_postings_balanced", "credit_postings"),
+            ("credit_lots_append_only", "credit_lots"),
+            ("credit_lots_balanced_new", "credit_lots"),
+            ("credit_lots_balanced", "credit_lots"),
+            ("credit_lots_fixed", "credit_lots"),
+        )
+    ),
     *(
         f"DROP FUNCTION {name}"
         for name in (
@@ -206,6 +261,7 @@ LOWER_WALLS = (
             "credit_lots_balanced",
             "credit_postings_balanced",
             "credit_entries_balanced",
+            "credit_users_booked",
             "credit_users_balanced",
             "credit_ledger_append_only",
             "credit_ledger_unbalanced",
