@@ -47,6 +47,11 @@ squawk:
 test *arguments:
     pytest {{arguments}}
 
+# The ledger against its model, a million operations; the seed it prints replays it: just marathon 1900 SEED
+marathon examples="1900" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
+    @echo "just marathon {{examples}} {{seed}}" >&2
+    LEDGER_MODEL_EXAMPLES={{examples}} pytest -n0 -s --timeout=0 --hypothesis-seed={{seed}} tests/credits/test_model.py
+
 # Write the generated pages of docs/reference
 reference:
     python -m scripts.reference

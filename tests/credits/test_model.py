@@ -1,13 +1,14 @@
 """Whatever is asked in whatever order, the ledger on PostgreSQL does what the model does.
 
 Each run is the same: the same seeds, over ten thousand operations for the two drivers together.
-A thorough run draws new ones, as many examples as are asked for (each about 265 operations, for
-either driver; the number below makes a million in half an hour):
-
-    LEDGER_MODEL_EXAMPLES=1900 uv run pytest -n0 --timeout=0 tests/credits/test_model.py
+`just marathon` is the thorough run for a night: a million operations from a seed it draws and
+prints, and takes again to replay them (each example is about 265 operations, for either driver).
 """
 
 import os
+import sys
+import time
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -20,6 +21,8 @@ EXAMPLES = 22
 STEPS = 40
 OPERATIONS_MIN = 5_000
 """For each driver."""
+EXAMPLES_A_LINE = 20
+"""How often a thorough run says how far it is."""
 EVERYTHING = OWN_KINDS | {
     *("grant", "spend", "adjustment", "hold", "capture", "release", "renewal", "replay"),
     *("INSUFFICIENT_CREDITS", "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED", "USER_INACTIVE"),
@@ -42,8 +45,31 @@ async def test_the_ledger_does_what_the_model_does(in_session: InSession) -> Non
     def work(session: Session) -> None:
         LedgerMachine.session = session
         LedgerMachine.operations.clear()
+        LedgerMachine.on_example = staticmethod(_progress(int(asked_for)) if asked_for else _silent)
         run_state_machine_as_test(LedgerMachine, settings=profile)
 
     await in_session(work)
     assert LedgerMachine.operations.keys() >= EVERYTHING
     assert LedgerMachine.operations.total() >= OPERATIONS_MIN, LedgerMachine.operations
+
+
+def _silent() -> None:
+    """A usual run is over in seconds."""
+
+
+def _progress(examples: int) -> Callable[[], None]:
+    """Says on stderr, now and then, how many operations there were and how fast."""
+    started, done = time.monotonic(), 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        if done % EXAMPLES_A_LINE == 0 or done == examples:
+            seconds = time.monotonic() - started
+            operations = LedgerMachine.operations.total()
+            sys.stderr.write(
+                f"{done}/{examples} examples, {operations:,} operations in {seconds:,.0f} s, "
+                f"{operations / seconds:,.0f} a second\n"
+            )
+
+    return report
