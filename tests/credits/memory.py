@@ -25,6 +25,8 @@ from src.common.credits.commands import (
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
+HISTORIC = 100
+"""Credits of the purchases from before the ledger that left no lot."""
 START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
 Step = tuple[str, int, int, int]
@@ -34,10 +36,12 @@ Step = tuple[str, int, int, int]
 class Ledger:
     """One user's book; every command settles first, as operations do; a refusal does nothing."""
 
-    def __init__(self) -> None:
-        self.book = Book(uuid.uuid4(), 0, 0, True, START)
-        self.payments: list[int] = []
-        """Purchases, by the `seq` of their lots."""
+    def __init__(self, *, opening: int = 0) -> None:
+        """`opening` is the balance from before the ledger."""
+        self.book = Book(uuid.uuid4(), opening, 0, True, START)
+        rules.open_book(self.book)
+        self.payments: list[int] = [1] if opening else []
+        """Purchases, by the `seq` of their lots; those from before the ledger by the opening's."""
         self.targets: dict[int, int] = {}
         """Credits to be back, by payment."""
 
@@ -121,7 +125,8 @@ class Ledger:
 
     def share(self, payment: int, percent: int) -> int:
         """So many hundredths of a payment's credits."""
-        return self.lot(payment).granted * percent // 100
+        lot = self.book.lots.get(payment)
+        return (lot.granted if lot else HISTORIC) * percent // 100
 
     def _do(self, what: str, first: int, second: int, third: int) -> None:
         lasts = third or None

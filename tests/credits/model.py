@@ -91,6 +91,8 @@ class Person:
         default_factory=dict[str, tuple[Command, Answer]]
     )
     is_active: bool = True
+    before: int = 0
+    """The balance from before the ledger; the first thing that is written opens with it."""
     last_instant: dt.datetime = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
     def copy(self) -> "Person":
@@ -102,6 +104,7 @@ class Person:
             list(self.journal),
             dict(self.answers),
             self.is_active,
+            self.before,
             self.last_instant,
         )
 
@@ -110,13 +113,28 @@ class Person:
         """Every credit lies in a lot."""
         return sum(lot.left for lot in self.lots)
 
+    @property
+    def booked(self) -> int:
+        """What the user's row says."""
+        return self.balance if self.journal else self.before
+
     def at(self, now: dt.datetime) -> "Person":
         """The books at that instant, everything due counted (rule 8); these stay as they are."""
         settled = self.copy()
         settled.last_instant = max(now, self.last_instant)
+        if settled.before and not settled.journal:
+            settled.open()
         while settled.settle_one():
             pass
         return settled
+
+    def open(self) -> None:
+        """What was there becomes a lot, what was owed a debt."""
+        self._note("opening", max(self.before, 0))
+        if self.before > 0:
+            self.lots.append(ModelLot(1, 100, FOREVER, self.before))
+        else:
+            self.debts[1] = -self.before
 
     def do(self, command: Command) -> Answer:
         """Do what is asked to settled books, or raise `Refused` with the books as they were."""

@@ -12,13 +12,15 @@ PROPERTY = settings(deadline=None, max_examples=200)
 CENTS = st.integers(0, 2**31 - 1)
 PERCENT = st.integers(0, 100)
 HISTORIES = steps(*EVERYTHING)
+OPENINGS = st.integers(-60, 60)
+"""The balance from before the ledger, on which historic purchases depend."""
 CHANGES = st.lists(st.tuples(st.integers(0, 5), PERCENT), max_size=6)
 """Which payment's target becomes how many hundredths of it."""
 
 
-def ledger_after(history: list[Step]) -> Ledger:
+def ledger_after(history: list[Step], opening: int = 0) -> Ledger:
     """A ledger that lived through this, its allocation up to date."""
-    ledger = Ledger()
+    ledger = Ledger(opening=opening)
     ledger.do(history)
     ledger.reverse(ledger.targets)
     return ledger
@@ -45,12 +47,16 @@ def test_more_money_back_never_means_fewer_credits_back_nor_more_than_granted(
 
 
 @PROPERTY
-@given(history=HISTORIES, final=CHANGES, one=st.data(), other=st.data())
+@given(opening=OPENINGS, history=HISTORIES, final=CHANGES, one=st.data(), other=st.data())
 def test_any_order_and_duplication_of_target_changes_ends_in_the_same_state(
-    history: list[Step], final: list[tuple[int, int]], one: st.DataObject, other: st.DataObject
+    opening: int,
+    history: list[Step],
+    final: list[tuple[int, int]],
+    one: st.DataObject,
+    other: st.DataObject,
 ) -> None:
     """Balance, what every lot holds and every debt depend on the last targets only."""
-    ledger = ledger_after(history)
+    ledger = ledger_after(history, opening)
     assume(ledger.payments)
     last = {
         payment: ledger.share(payment, percent)
@@ -146,10 +152,10 @@ def test_allocation_is_what_taking_credit_by_credit_gives(history: list[Step]) -
 
 
 @PROPERTY
-@given(history=HISTORIES)
-def test_the_books_hold_at_every_entry(history: list[Step]) -> None:
+@given(opening=OPENINGS, history=HISTORIES)
+def test_the_books_hold_at_every_entry(opening: int, history: list[Step]) -> None:
     """No balance below 0, no lot outside 0 to granted, and a debt implies a balance of 0."""
-    ledger = Ledger()
+    ledger = Ledger(opening=opening)
     for step in history:
         ledger.do([step])
         book = ledger.book
@@ -163,46 +169,48 @@ def test_the_books_hold_at_every_entry(history: list[Step]) -> None:
 
 
 @PROPERTY
-@given(history=HISTORIES)
-def test_the_same_targets_again_write_nothing(history: list[Step]) -> None:
+@given(opening=OPENINGS, history=HISTORIES)
+def test_the_same_targets_again_write_nothing(opening: int, history: list[Step]) -> None:
     """The allocation is a fixed point of itself."""
-    ledger = ledger_after(history)
+    ledger = ledger_after(history, opening)
     before = ledger.state
     assert ledger.reverse(ledger.targets) == []
     assert ledger.state == before
 
 
 @PROPERTY
-@given(history=HISTORIES, later=steps("spend", "hold", max_size=4))
+@given(opening=OPENINGS, history=HISTORIES, later=steps("spend", "hold", max_size=4))
 def test_using_credits_leaves_the_allocation_as_it_is(
-    history: list[Step], later: list[Step]
+    opening: int, history: list[Step], later: list[Step]
 ) -> None:
     """Spends and holds burn what money back left; recomputing changes nothing."""
-    ledger = ledger_after(history)
+    ledger = ledger_after(history, opening)
     ledger.do(later)
     assert ledger.reverse(ledger.targets) == []
 
 
 @PROPERTY
-@given(history=HISTORIES, seconds=st.integers(0, 100))
-def test_lots_that_die_leave_the_allocation_as_it_is(history: list[Step], seconds: int) -> None:
+@given(opening=OPENINGS, history=HISTORIES, seconds=st.integers(0, 100))
+def test_lots_that_die_leave_the_allocation_as_it_is(
+    opening: int, history: list[Step], seconds: int
+) -> None:
     """Where no hold comes back, time alone changes nothing either."""
-    ledger = ledger_after([step for step in history if step[0] != "hold"])
+    ledger = ledger_after([step for step in history if step[0] != "hold"], opening)
     ledger.wait(seconds)
     assert ledger.reverse(ledger.targets) == []
 
 
 @PROPERTY
-@given(history=HISTORIES, amount=st.integers(1, 200), lasts=st.integers(0, 60))
+@given(opening=OPENINGS, history=HISTORIES, amount=st.integers(1, 200), lasts=st.integers(0, 60))
 def test_what_a_grant_repays_is_what_recomputing_says(
-    history: list[Step], amount: int, lasts: int
+    opening: int, history: list[Step], amount: int, lasts: int
 ) -> None:
     """Balance and every single debt agree; nothing at all moves if the grant burns last.
 
     A grant that burns before lots which gave may change places with them: balance and debts are
     the same, the lots that hold the balance are not.
     """
-    ledger = ledger_after(history)
+    ledger = ledger_after(history, opening)
     last = ledger.copy()
     ledger.grant(amount, lasts=lasts or None)
     repaid = ledger.book.balance, ledger.debts
@@ -213,9 +221,9 @@ def test_what_a_grant_repays_is_what_recomputing_says(
 
 
 @PROPERTY
-@given(history=steps(*EVERYTHING), which=st.integers(0, 5))
+@given(opening=OPENINGS, history=steps(*EVERYTHING), which=st.integers(0, 5))
 def test_what_a_released_hold_repays_is_in_sum_what_recomputing_says(
-    history: list[Step], which: int
+    opening: int, history: list[Step], which: int
 ) -> None:
     """Where no lot can die, balance and the sum of debts agree.
 
@@ -225,7 +233,7 @@ def test_what_a_released_hold_repays_is_in_sum_what_recomputing_says(
         (what, first, second, third if what == "hold" else 0)
         for what, first, second, third in history
     ]
-    ledger = ledger_after(immortal)
+    ledger = ledger_after(immortal, opening)
     ledger.do([("release", 1, which, 0)])
     released = ledger.book.balance, ledger.book.debt
     ledger.reverse(ledger.targets)
@@ -233,12 +241,12 @@ def test_what_a_released_hold_repays_is_in_sum_what_recomputing_says(
 
 
 @PROPERTY
-@given(history=steps(*LIFE), changes=CHANGES)
+@given(opening=OPENINGS, history=steps(*LIFE), changes=CHANGES)
 def test_at_most_one_reinstatement_then_one_clawback_on_live_lots(
-    history: list[Step], changes: list[tuple[int, int]]
+    opening: int, history: list[Step], changes: list[tuple[int, int]]
 ) -> None:
     """Gains in the first, losses in the second; a lot is in one of them at most."""
-    ledger = ledger_after(history)
+    ledger = ledger_after(history, opening)
     assume(ledger.payments)
     for index, percent in changes:
         payment = ledger.payments[index % len(ledger.payments)]

@@ -92,6 +92,10 @@ CORRUPTIONS: dict[str, tuple[str, set[Found]]] = {
             (f"{BOOKED}LOTS", None, "93", "94"),
         },
     ),
+    "a debt of a spend": (
+        "INSERT INTO credit_debts VALUES (:user_id, 4, 0)",
+        {("DEBT_OF_NO_PAYMENT", 4, "a lot or the opening", "spend")},
+    ),
     "a version": (
         "UPDATE users SET credits_version = 16 WHERE user_id = :user_id",
         {("VERSION_IS_NOT_THE_NEWEST_ENTRY", None, "15", "16")},

@@ -104,7 +104,11 @@ class Book:
     lots: dict[int, Lot] = field(default_factory=dict[int, Lot])
     holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
     debts: dict[int, int] = field(default_factory=dict[int, int])
-    """What could not be taken back, by the payment's lot."""
+    """What could not be taken back, by the payment's lot, or by the opening entry."""
+    opening_seq: int | None = None
+    """The opening entry, where it is being written or was asked for."""
+    opening_debt: int = 0
+    """What the user owed when the ledger began; with `opening_seq`."""
     entries: list[Entry] = field(default_factory=list[Entry])
     new_lots: set[int] = field(default_factory=set[int])
     changed_lots: set[int] = field(default_factory=set[int])

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 from src.common.credits import errors, rules
 from src.common.credits.book import Book
-from src.common.credits.commands import Capture, Command, Opening, Release, Renew, Result
+from src.common.credits.commands import Capture, Command, Release, Renew, Result
 from src.common.credits.storage import Replays
 from src.common.exceptions import ExceptionWithErrorType
-from src.common.models.credit_lot import LotSource
 
 OPEN_HOLDS_MAX = 100
 """How many open holds one user may have."""
@@ -51,24 +50,6 @@ def changed_books(
         if isinstance(outcome, Result) and not outcome.replayed
     }
     return [books[user_id] for user_id in sorted(succeeded)]
-
-
-def open_book(book: Book, pending_delta: int = 0) -> None:
-    """Take the book back to before the pending changes; give a balance without entries one.
-
-    A user from before the ledger has a balance and no entry: the first operation writes it.
-    """
-    book.balance -= pending_delta
-    if book.version == 0 and book.balance > 0:
-        amount, book.balance = book.balance, 0
-        command = Opening(
-            user_id=book.user_id,
-            key="~opening",
-            actor="system:ledger",
-            amount=amount,
-            source=LotSource.OPENING,
-        )
-        rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
 
 
 def holds_named(commands: Iterable[Command]) -> set[int]:

@@ -14,15 +14,51 @@ from sqlalchemy.orm import Session
 from src.common.credits import errors, reversals, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
+from src.common.credits.opening import write_openings
 from src.common.credits.operations import execute
 from src.common.credits.pending import has_pending
 from src.common.credits.reversals import TAKING_KINDS, LotHistory
 from src.common.credits.statements import lot_json
 from src.common.credits.storage import add_lot, load_books, lock_users, write_books
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
+from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
+from src.common.models.transaction import Transaction
 
 _SEQ_DIGITS_MAX = 10
+
+
+def lot_of_purchase(session: Session, transaction: Transaction) -> int | None:
+    """The `seq` of the lot that money back for this purchase takes from first; locks the user.
+
+    Its own lot. For purchases from before the ledger, all of a user's, the opening entry, which
+    need not have a lot and is written here where it is missing. None where nobody was credited.
+
+    Raises:
+        RetryableDatabaseError: a passing condition of the database.
+    """
+    session.flush()
+    if has_pending(session):
+        execute(session, [])
+    lock_users(session, [transaction.user_id])
+    own = session.scalar(
+        select(CreditLot.seq).where(
+            CreditLot.user_id == transaction.user_id,
+            CreditLot.transaction_id == transaction.transaction_id,
+        )
+    )
+    if own is not None or not transaction.predates_ledger:
+        return own
+    opening = session.scalar(
+        select(CreditEntry.seq).where(
+            CreditEntry.user_id == transaction.user_id,
+            CreditEntry.idempotency_key == rules.OPENING_KEY,
+        )
+    )
+    if opening is None:
+        [book] = write_openings(session, [transaction.user_id])
+        return book.opening_seq
+    return opening
 
 
 def settle_reversals(
@@ -38,8 +74,9 @@ def settle_reversals(
     """Recompute everything money back takes from a user; what was written: nothing, one or two.
 
     Call it whenever a row of `stripe_reversals` changes and when a purchase is credited.
-    `credits_to_be_back` says for **every** payment with money back (the `seq` of its lot) how many
-    credits that makes (`reversals.credits_to_be_back`); a payment left out has none. The state
+    `credits_to_be_back` says for **every** payment with money back (`lot_of_purchase`) how
+    many credits that makes (`reversals.credits_to_be_back`), the sum where several share the
+    opening's; a payment left out has none. The state
     decides, not the key: the same numbers again find nothing to change and write nothing, not even
     what fell due. `key` names the cause and begins with `~`; the entries' keys are it, a colon and
     their `seq`. `related_seq` is the lot of the payment the cause is about; without it the only
@@ -62,8 +99,10 @@ def settle_reversals(
     if book is None:
         raise errors.user_not_found()
     booked = _load_histories(session, book, list(credits_to_be_back))
-    if missing := credits_to_be_back.keys() - book.lots.keys():
+    _load_opening(session, book)
+    if missing := credits_to_be_back.keys() - book.lots.keys() - {book.opening_seq}:
         raise ValueError(f"the user has no lots {sorted(missing)}")
+    rules.open_book(book)
     rules.settle(book)
     if related_seq is None and len(credits_to_be_back) == 1:
         (related_seq,) = credits_to_be_back
@@ -73,6 +112,23 @@ def settle_reversals(
     if entries:
         write_books(session, [book])
     return [rules.result_of(book, entry) for entry in entries]
+
+
+def _load_opening(session: Session, book: Book) -> None:
+    """The opening entry, and what was owed with it, where the user is from before the ledger."""
+    found = session.execute(
+        select(CreditEntry.seq, func.coalesce(CreditDebt.opening_debt, 0))
+        .outerjoin(
+            CreditDebt,
+            and_(CreditDebt.user_id == CreditEntry.user_id, CreditDebt.seq == CreditEntry.seq),
+        )
+        .where(
+            CreditEntry.user_id == book.user_id,
+            CreditEntry.idempotency_key == rules.OPENING_KEY,
+        )
+    ).one_or_none()
+    if found is not None:
+        book.opening_seq, book.opening_debt = found
 
 
 def _load_histories(session: Session, book: Book, payments: Sequence[int]) -> dict[int, LotHistory]:

@@ -20,7 +20,6 @@ from src.common.credits.decisions import (
     changed_books,
     decide_each,
     holds_named,
-    open_book,
 )
 from src.common.credits.pending import Pending, has_pending, mark_booked, read_pending
 from src.common.credits.pending import install as install_listeners
@@ -73,7 +72,9 @@ def decide(
         session, user_ids, keys=keys, hold_seqs=holds_named(commands), now=now
     )
     for book in books.values():
-        open_book(book, pending.get(book.user_id, Pending()).delta)
+        # The row is ahead of its entries by what is pending: the book begins before that.
+        book.balance -= pending.get(book.user_id, Pending()).delta
+        rules.open_book(book)
         rules.settle(book)
     outcomes = decide_each(books, commands, replays)
     for outcome in outcomes[: len(due)]:

@@ -9,15 +9,17 @@ Until then they are noted here, on the session.
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from sqlalchemy import event, inspect, select
+from sqlalchemy import Row, event, inspect, select
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import set_committed_value
 
 from src.common.credits import errors
 from src.common.credits.commands import AMOUNT_MAX, Adjust, Command, Grant, Opening
+from src.common.credits.opening import open_books
 from src.common.exceptions import Conflict, Invalid
 from src.common.models.credit_lot import LotSource
 from src.common.models.transaction import Transaction
@@ -157,13 +159,11 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
     }
     if not changed:
         return
-    rows = session.connection(bind_arguments={"mapper": User}).execute(
-        select(User.user_id, User.credits_balance, User.credits_version)
-        .where(User.user_id.in_(changed))
-        .order_by(User.user_id)
-        .with_for_update(key_share=True)
-    )
-    booked = rows.all()
+    booked = _lock(session, changed)
+    in_debt = [user_id for user_id, balance, version in booked if version == 0 and balance < 0]
+    if in_debt:  # from before the ledger: what is added repays that first
+        open_books(session, in_debt)
+        booked = _lock(session, changed)
     for user_id, balance, _ in booked:
         _, delta = changed[user_id]
         if balance + delta < 0:
@@ -176,6 +176,18 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
         set_committed_value(user, "credits_balance", balance)
         user.credits_balance = balance + delta
         _note(session, _Note(user_id, _lineage(session), delta=delta))
+
+
+def _lock(
+    session: Session, user_ids: Iterable[uuid.UUID]
+) -> Sequence[Row[tuple[uuid.UUID, int, int]]]:
+    rows = session.connection(bind_arguments={"mapper": User}).execute(
+        select(User.user_id, User.credits_balance, User.credits_version)
+        .where(User.user_id.in_(user_ids))
+        .order_by(User.user_id)
+        .with_for_update(key_share=True)
+    )
+    return rows.all()
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from src.common.credits import errors, rules
 from src.common.credits.book import Book, Entry, Lot, Posting
 from src.common.credits.commands import Capture, Command, Release, Renew
-from src.common.credits.decisions import OPEN_HOLDS_MAX, open_book
+from src.common.credits.decisions import OPEN_HOLDS_MAX
 from src.common.credits.storage import load_books
 from src.common.credits.views import (
     Balance,
@@ -191,7 +191,7 @@ def _opened(
     book = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
     if book is None:
         raise errors.user_not_found()
-    open_book(book)
+    rules.open_book(book)
     return book
 
 

@@ -70,8 +70,9 @@ def allocate(
     """Decide what money back takes from each of a settled book's lots.
 
     `targets` are the credits to be back by payment, a payment being the `seq` of its lot, which is
-    among `lots`; a lot without a history has an empty one. A lot reaches as far as what remains in
-    it and what was taken from it: the booked allocation itself changes nothing.
+    among `lots`; or of an opening entry without one, which has nothing of its own to give. A lot
+    without a history has an empty one. A lot reaches as far as what remains in it and what was
+    taken from it: the booked allocation itself changes nothing.
     """
     nothing = LotHistory()
     reach = {lot.seq: lot.remaining + histories.get(lot.seq, nothing).taken for lot in lots}
@@ -79,8 +80,9 @@ def allocate(
     forgiven: dict[int, int] = {}
     rests: dict[int, int] = {}
     for payment, target in targets.items():
-        own = min(target, left[payment])
-        left[payment] -= own
+        own = min(target, left.get(payment, 0))
+        if own:
+            left[payment] -= own
         forgiven[payment] = min(target - own, histories.get(payment, nothing).expired)
         rests[payment] = target - own - forgiven[payment]
     # The oldest payment is served first; which lot serves which payment makes no difference.
@@ -110,7 +112,10 @@ def reallocate(
     """Bring a settled book to the allocation for `targets`; the entries that took, perhaps none.
 
     `booked` are the histories before the book's unwritten entries. The book holds all lots in the
-    user's reach and those of `targets`; a payment not named has nothing to be back. At most one
+    user's reach and those of `targets`; a payment not named has nothing to be back. The opening
+    entry stands for all purchases from before the ledger, whose credits to be back are added up:
+    they may be more than its lot was granted, if it has one. What was owed when the ledger began
+    is to be back for ever beside them. At most one
     reinstatement (+), then one clawback (-), on live lots; where nothing but debts changes, an
     entry of 0 documents it, a reinstatement if they shrink together, else a clawback. An entry's
     key is `key` and its own `seq`.
@@ -120,10 +125,15 @@ def reallocate(
         ValueError: more credits are to be back than a lot was granted, or fewer than none.
     """
     for payment, target in targets.items():
-        if not 0 <= target <= book.lots[payment].granted:
+        is_opening = payment == book.opening_seq
+        most = AMOUNT_MAX - book.opening_debt if is_opening else book.lots[payment].granted
+        if not 0 <= target <= most:
             raise ValueError(f"lot {payment} cannot have {target} credits to be back")
+    wanted = dict(targets)
+    if book.opening_seq is not None and book.opening_debt:
+        wanted[book.opening_seq] = targets.get(book.opening_seq, 0) + book.opening_debt
     histories = _histories(book, booked)
-    allocation = allocate(book.lots.values(), histories, targets, book.now)
+    allocation = allocate(book.lots.values(), histories, wanted, book.now)
     gains, losses = _differences(book, histories, allocation)
     if book.balance + book.held + sum(amount for _, amount in gains) > AMOUNT_MAX:
         raise errors.balance_limit_exceeded(AMOUNT_MAX)

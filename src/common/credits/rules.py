@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from src.common.credits import errors
-from src.common.credits.book import Book, Entry, Hold, Lot
+from src.common.credits.book import SYSTEM_ACTOR, Book, Entry, Hold, Lot
 from src.common.credits.commands import (
     AMOUNT_MAX,
     DEFAULT_PRIORITY,
@@ -18,6 +18,7 @@ from src.common.credits.commands import (
     Command,
     Grant,
     OpenHold,
+    Opening,
     Release,
     Renew,
     Result,
@@ -26,6 +27,40 @@ from src.common.credits.commands import (
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
+
+OPENING_KEY = "~opening"
+
+
+def open_book(book: Book) -> None:
+    """Give a balance from before the ledger its opening entry: positive a lot, negative a debt."""
+    if book.version == 0 and book.balance != 0:
+        write_opening(book)
+
+
+def write_opening(book: Book) -> None:
+    """Write the entry that stands for all that was before the ledger (decision 0010).
+
+    A positive balance becomes a lot. A negative one becomes 0 and a debt, by an entry of 0 without
+    a lot; so does a balance of 0, or one the ledger has begun to book already, without the debt.
+    """
+    before = book.balance if book.version == 0 else 0
+    book.balance -= before
+    book.opening_seq = book.next_seq
+    if before > 0:
+        opening = Opening(
+            user_id=book.user_id,
+            key=OPENING_KEY,
+            actor=SYSTEM_ACTOR,
+            amount=before,
+            source=LotSource.OPENING,
+        )
+        _grant(book, opening).result_balance = book.balance
+        return
+    book.write(EntryKind.OPENING, [], key=OPENING_KEY)
+    if before < 0:
+        book.opening_debt = -before
+        book.debts[book.opening_seq] = -before
+        book.changed_debts.add(book.opening_seq)
 
 
 def settle(book: Book) -> None:

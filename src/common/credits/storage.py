@@ -195,7 +195,13 @@ def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:
         _add_lots(book, rows)
         _add_holds(book, rows)
         rows[Part.DEBTS] += [
-            (book.user_id, seq, book.debts[seq]) for seq in sorted(book.changed_debts)
+            (
+                book.user_id,
+                seq,
+                book.debts[seq],
+                book.opening_debt if seq == book.opening_seq else 0,
+            )
+            for seq in sorted(book.changed_debts)
         ]
         rows[Part.USERS].append((book.user_id, book.balance, book.version))
     return {part: of_part for part, of_part in rows.items() if of_part}

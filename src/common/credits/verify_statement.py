@@ -36,7 +36,7 @@ journals AS (
 balances AS (
     SELECT people.*, journals.total, journals.version, journals.balance_after,
            coalesce(lot_totals.total, 0) AS in_lots, coalesce(debt_totals.total, 0) AS debt,
-           credits_version = 0 AND credits_balance > 0
+           credits_version = 0 AND credits_balance <> 0
                AND journals.user_id IS NULL AND lot_totals.user_id IS NULL AS is_unopened
     FROM people
     LEFT JOIN journals USING (user_id)
@@ -122,6 +122,12 @@ CHECKS = {
     "DEBT_IS_NEGATIVE": """
         SELECT user_id, seq, 0, outstanding FROM credit_debts
         WHERE user_id = ANY (:user_ids) AND outstanding < 0""",
+    "DEBT_OF_NO_PAYMENT": """
+        SELECT user_id, debts.seq, 'a lot or the opening', entries.kind
+        FROM credit_debts AS debts
+        LEFT JOIN lots USING (user_id, seq) LEFT JOIN entries USING (user_id, seq)
+        WHERE user_id = ANY (:user_ids) AND lots.user_id IS NULL
+            AND entries.kind IS DISTINCT FROM 'opening'""",
     "ENTRY_IS_MISSING": """
         SELECT user_id, previous_seq + 1, previous_seq + 1, seq FROM entries
         WHERE seq <> previous_seq + 1""",

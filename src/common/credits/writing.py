@@ -63,7 +63,7 @@ COLUMNS: dict[Part, tuple[str, ...]] = {
     Part.NEW_HOLDS: ("user_id", "seq", "amount", "captured", "status", "expires_at"),
     Part.LOTS: ("user_id", "seq", "remaining", "last_seq", "is_open"),
     Part.HOLDS: ("user_id", "seq", "captured", "status", "expires_at"),
-    Part.DEBTS: ("user_id", "seq", "outstanding"),
+    Part.DEBTS: ("user_id", "seq", "outstanding", "opening_debt"),
     Part.USERS: ("user_id", "credits_balance", "credits_version"),
 }
 """What a row of each part holds, in the order in which `storage.py` gives it."""

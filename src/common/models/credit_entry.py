@@ -40,7 +40,7 @@ class EntryKind(StrEnum):
 
 
 SIGN_BY_KIND = {
-    EntryKind.OPENING: "> 0",
+    EntryKind.OPENING: ">= 0",
     EntryKind.GRANT: "> 0",
     EntryKind.SPEND: "< 0",
     EntryKind.ADJUSTMENT: "<> 0",

@@ -46,16 +46,23 @@ class CreditHold(Base):
 
 
 class CreditDebt(Base):
-    """What could not be taken back of one payment; the next credits that come in repay it."""
+    """What could not be taken back of one payment; the next credits that come in repay it.
+
+    What the purchases from before the ledger, and a negative balance of then, leave owing is one
+    row too, by the opening entry (decision 0010).
+    """
 
     __tablename__ = "credit_debts"
 
     user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    """The `seq` of the payment's lot; the lowest is repaid first."""
+    """The `seq` of the payment's lot, or of the opening entry; the lowest is repaid first."""
     outstanding: Mapped[int] = mapped_column(Integer)
+    opening_debt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """What was owed when the ledger began; never changes. 0 in the row of a payment."""
 
     __table_args__ = (
-        ForeignKeyConstraint(["user_id", "seq"], ["credit_lots.user_id", "credit_lots.seq"]),
+        ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
         CheckConstraint("outstanding >= 0", "outstanding_not_negative"),
+        CheckConstraint("opening_debt >= 0", "opening_debt_not_negative"),
     )

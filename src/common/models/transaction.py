@@ -40,6 +40,9 @@ class Transaction(Base):
     """What was refunded so far, a sum over `stripe_reversals`."""
     disputed_cents: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """What is withdrawn by disputes now, a sum over `stripe_reversals`."""
+    predates_ledger: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether it was there before the ledger: then the user's opening balance holds what it added,
+    and the opening entry stands in as its lot (decision 0010)."""
     created_at: Mapped[CreatedAt]
 
     user: Mapped[User] = relationship(back_populates="transactions")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,6 @@ from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
 from src.common.credits.commands import Grant
 from src.common.exceptions import Invalid
-from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
@@ -141,23 +140,14 @@ def _conflict(
 
 
 def _is_credited(session: Session, transaction: Transaction) -> bool:
-    """Whether a lot refers to the purchase, or it is part of the user's opening balance."""
+    """Whether a lot refers to the purchase, or the opening balance held what it added."""
+    if transaction.predates_ledger:
+        return True
     lot = exists().where(
         CreditLot.user_id == transaction.user_id,
-        or_(
-            CreditLot.transaction_id == transaction.transaction_id,
-            and_(
-                CreditLot.source == LotSource.OPENING,
-                CreditEntry.user_id == CreditLot.user_id,
-                CreditEntry.seq == CreditLot.seq,
-                CreditEntry.created_at >= transaction.created_at,
-            ),
-        ),
+        CreditLot.transaction_id == transaction.transaction_id,
     )
-    before_the_ledger = exists().where(
-        User.user_id == transaction.user_id, User.credits_version == 0, User.credits_balance > 0
-    )
-    return session.execute(select(or_(lot, before_the_ledger))).scalar_one()
+    return session.execute(select(lot)).scalar_one()
 
 
 def _credit(

@@ -1,0 +1,36 @@
+"""Users from before the ledger: their opening entries (decision 0010).
+
+On the caller's open session. The first operation on such a user writes it; `flashslides credits import-opening-balances` does for
+the rest. The caller holds the users' locks, and nothing here commits.
+"""
+
+import uuid
+from collections.abc import Collection
+
+from sqlalchemy.orm import Session
+
+from src.common.credits import rules
+from src.common.credits.book import Book
+from src.common.credits.storage import load_books, write_books
+
+
+def open_books(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
+    """Write the opening entry of those who have a balance and no entry; their books."""
+    books = load_books(session, user_ids)
+    for book in books.values():
+        rules.open_book(book)
+    return _written(session, books.values())
+
+
+def write_openings(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
+    """Write the opening entry, perhaps of 0, of users who have none; their books."""
+    books = load_books(session, user_ids)
+    for book in books.values():
+        rules.write_opening(book)
+    return _written(session, books.values())
+
+
+def _written(session: Session, books: Collection[Book]) -> list[Book]:
+    opened = [book for book in books if book.entries]
+    write_books(session, opened)
+    return opened
