@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
     session: ClassVar[Session]
     operations: ClassVar[Counter[str]] = Counter()
     """What happened, over all examples: results, replays and refusals."""
-    on_example: ClassVar[Callable[[], None]]
+    after_example: ClassVar[list[Callable[[], None]]] = []
     """Called after each."""
 
     def __init__(self) -> None:
@@ -171,7 +171,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert [Line(*row) for row in rows] == person.journal
             self.operations.update(OWN_KINDS & {line.kind for line in person.journal})
         self.session.rollback()
-        self.on_example()
+        for report in self.after_example:
+            report()
 
     def _switch(self, user: int) -> None:
         person = self.people[self.ids[user]]

@@ -45,16 +45,12 @@ async def test_the_ledger_does_what_the_model_does(in_session: InSession) -> Non
     def work(session: Session) -> None:
         LedgerMachine.session = session
         LedgerMachine.operations.clear()
-        LedgerMachine.on_example = staticmethod(_progress(int(asked_for)) if asked_for else _silent)
+        LedgerMachine.after_example = [_progress(int(asked_for))] if asked_for else []
         run_state_machine_as_test(LedgerMachine, settings=profile)
 
     await in_session(work)
     assert LedgerMachine.operations.keys() >= EVERYTHING
     assert LedgerMachine.operations.total() >= OPERATIONS_MIN, LedgerMachine.operations
-
-
-def _silent() -> None:
-    """A usual run is over in seconds."""
 
 
 def _progress(examples: int) -> Callable[[], None]:

@@ -156,6 +156,7 @@ async def test_a_historic_purchase_without_a_balance_has_an_opening_too(
         execute(session, [grant(user.user_id, amount) for amount in first])
         [purchase] = session.scalars(select(Transaction).where(Transaction.user == user))
         lot = lot_of_purchase(session, purchase)
+        assert lot is not None
         assert lot == len(first) + 1 == lot_of_purchase(session, purchase)
         assert journal(session, user.user_id)[-1] == ("opening", 0)
         settle_reversals(session, user.user_id, {lot: 500}, key="~refund:a", actor="system:test")

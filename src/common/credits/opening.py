@@ -1,7 +1,7 @@
 """Users from before the ledger: their opening entries (decision 0010).
 
-On the caller's open session. The first operation on such a user writes it; `flashslides credits import-opening-balances` does for
-the rest. The caller holds the users' locks, and nothing here commits.
+The first operation on such a user writes it; `flashslides credits import-opening-balances` does for
+the rest. On the caller's open session: the caller holds the users' locks, and nothing commits.
 """
 
 import uuid

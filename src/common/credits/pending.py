@@ -178,9 +178,7 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
         _note(session, _Note(user_id, _lineage(session), delta=delta))
 
 
-def _lock(
-    session: Session, user_ids: Iterable[uuid.UUID]
-) -> Sequence[Row[tuple[uuid.UUID, int, int]]]:
+def _lock(session: Session, user_ids: Iterable[uuid.UUID]) -> Sequence[Row[uuid.UUID, int, int]]:
     rows = session.connection(bind_arguments={"mapper": User}).execute(
         select(User.user_id, User.credits_balance, User.credits_version)
         .where(User.user_id.in_(user_ids))
