@@ -1,7 +1,7 @@
 """Tie what was before the ledger: historic purchases, opening debts.
 
 Revision ID: 4c1d2e3f5a60
-Revises: 61d0c3b5a7e8
+Revises: 7e1d4c2b9a58
 Create Date: 2026-11-22 19:45:00+00:00
 """
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "4c1d2e3f5a60"
-down_revision = "61d0c3b5a7e8"
+down_revision = "7e1d4c2b9a58"
 branch_labels = None
 depends_on = None
 
