@@ -1,0 +1,204 @@
+"""Charges and the account's balance: what a payment, a refund, a dispute moves."""
+
+from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.cards import TestMethod, method_of
+from src.common.stripe.offline.listing import list_of, matches, page
+
+FEE_PER_TEN_THOUSAND = 290
+FEE_FIXED_CENTS = 30
+AVAILABLE_AFTER_SECONDS = 2 * 86_400
+DECLINE_MESSAGES = {
+    "generic_decline": "Your card was declined.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "authentication_required": "Your card was declined. This transaction requires authentication.",
+}
+
+
+def book(
+    account: Account,
+    source: Object,
+    *,
+    kind: str,
+    amount: int,
+    fee: int = 0,
+    description: str | None = None,
+) -> Object:
+    """A balance transaction: `amount` and `fee` in the smallest unit, + comes to us."""
+    details = {
+        "amount": fee,
+        "application": None,
+        "currency": source["currency"],
+        "description": "Dispute fee" if kind == "adjustment" else "Stripe processing fees",
+        "type": "stripe_fee",
+    }
+    return account.add(
+        {
+            "id": account.new_id("txn"),
+            "object": "balance_transaction",
+            "amount": amount,
+            "available_on": account.now() + AVAILABLE_AFTER_SECONDS,
+            "balance_type": "payments",
+            "created": account.now(),
+            "currency": source["currency"],
+            "description": description,
+            "exchange_rate": None,
+            "fee": fee,
+            "fee_details": [details] if fee else [],
+            "net": amount - fee,
+            "reporting_category": {"adjustment": "dispute"}.get(kind, kind),
+            "source": source["id"],
+            "status": "pending",
+            "type": kind,
+        }
+    )
+
+
+def charge(account: Account, intent: Object, payment_method: Object, *, status: str) -> Object:
+    """A charge of all the intent asks for; what came of it is `succeeded`, `pending`, `failed`."""
+    method = method_of(account, payment_method)
+    made = account.add(
+        {
+            "id": account.new_id("ch"),
+            "object": "charge",
+            "amount": intent["amount"],
+            "amount_captured": 0,
+            "amount_refunded": 0,
+            "application": None,
+            "application_fee": None,
+            "application_fee_amount": None,
+            "balance_transaction": None,
+            "billing_details": payment_method["billing_details"],
+            "calculated_statement_descriptor": "OFFLINE STRIPE",
+            "captured": False,
+            "created": account.now(),
+            "currency": intent["currency"],
+            "customer": intent["customer"],
+            "description": intent["description"],
+            "disputed": False,
+            "failure_balance_transaction": None,
+            "failure_code": None,
+            "failure_message": None,
+            "fraud_details": {},
+            "livemode": False,
+            "metadata": dict(intent["metadata"]),
+            "on_behalf_of": None,
+            "outcome": _outcome(method, status),
+            "paid": status != "failed",
+            "payment_intent": intent["id"],
+            "payment_method": payment_method["id"],
+            "payment_method_details": _details(payment_method),
+            "presentment_details": None,
+            "radar_options": {},
+            "receipt_email": intent["receipt_email"],
+            "receipt_number": None,
+            "receipt_url": None,
+            "refunded": False,
+            "review": None,
+            "shipping": intent["shipping"],
+            "source": None,
+            "source_transfer": None,
+            "statement_descriptor": None,
+            "statement_descriptor_suffix": None,
+            "status": status,
+            "transfer_data": None,
+            "transfer_group": None,
+        }
+    )
+    intent["latest_charge"] = made["id"]
+    if status == "failed":
+        fail(account, made, method)
+    elif status == "pending":
+        made["captured"] = True
+        account.emit("charge.pending", made)
+    elif intent["capture_method"] == "manual":
+        account.emit("charge.succeeded", made)
+    else:
+        capture(account, made)
+        account.emit("charge.succeeded", made)
+    return made
+
+
+def capture(account: Account, charged: Object, amount: int | None = None) -> None:
+    """Take the money that a charge has reserved."""
+    taken = charged["amount"] if amount is None else amount
+    fee = (taken * FEE_PER_TEN_THOUSAND + 5_000) // 10_000 + FEE_FIXED_CENTS
+    booked = book(account, charged, kind="charge", amount=taken, fee=fee)
+    charged |= {
+        "amount_captured": taken,
+        "balance_transaction": booked["id"],
+        "captured": True,
+        "paid": True,
+        "receipt_url": f"{account.public_url}/receipts/{charged['id']}",
+        "status": "succeeded",
+    }
+
+
+def fail(account: Account, charged: Object, method: TestMethod) -> None:
+    """Note on a charge that no money came."""
+    reason = method.decline_code
+    charged |= {
+        "captured": False,
+        "failure_code": "card_declined" if reason else "bank_account_declined",
+        "failure_message": DECLINE_MESSAGES.get(
+            reason or "", "Your card was declined." if reason else "The debit was not honoured."
+        ),
+        "paid": False,
+        "status": "failed",
+    }
+    account.emit("charge.failed", charged)
+
+
+def list_charges(account: Account, parameters: Object) -> Object:
+    """`GET /v1/charges`."""
+    found = (each for each in account.all("charge") if matches(each, parameters))
+    return page(found, parameters, "/v1/charges")
+
+
+def refunds_of(account: Account, charged: Object) -> Object:
+    """The newest refunds of a charge, as `expand[]=refunds` shows them."""
+    found = [each for each in account.all("refund") if each["charge"] == charged["id"]]
+    url = f"/v1/charges/{charged['id']}/refunds"
+    return list_of(found[::-1][:10], url, has_more=len(found) > 10)  # noqa: PLR2004  Stripe's page
+
+
+def list_balance_transactions(account: Account, parameters: Object) -> Object:
+    """`GET /v1/balance_transactions`."""
+    found = (each for each in account.all("balance_transaction") if matches(each, parameters))
+    return page(found, parameters, "/v1/balance_transactions")
+
+
+def _outcome(method: TestMethod, status: str) -> Object:
+    failed = status == "failed"
+    return {
+        "advice_code": None,
+        "network_advice_code": None,
+        "network_decline_code": None,
+        "network_status": "declined_by_network" if failed else "approved_by_network",
+        "reason": method.decline_code if failed else None,
+        "risk_level": "normal",
+        "risk_score": 20,
+        "seller_message": (
+            "The bank did not return any further details with this decline."
+            if failed
+            else "Payment complete."
+        ),
+        "type": "issuer_declined" if failed else "authorized",
+    }
+
+
+def _details(payment_method: Object) -> Object:
+    kind = payment_method["type"]
+    if kind != "card":
+        described = payment_method[kind]
+        details = {
+            name: described[name] for name in ("bank_code", "branch_code", "country", "last4")
+        }
+        return {kind: details | {"fingerprint": described["fingerprint"]}, "type": kind}
+    card = payment_method["card"]
+    shown = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding")
+    return {
+        "card": {name: card[name] for name in shown}
+        | {"last4": card["last4"], "network": card["brand"], "three_d_secure": None, "wallet": None}
+        | {"installments": None, "mandate": None, "regulated_status": "unregulated"},
+        "type": "card",
+    }

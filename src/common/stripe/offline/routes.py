@@ -1,0 +1,204 @@
+"""Stripe's addresses: method, path, the parameters it takes, who does it."""
+
+from collections.abc import Callable
+from typing import Any, NotRequired
+
+from stripe import params
+from stripe.params import checkout as checkout_params
+from typing_extensions import TypedDict
+
+from src.common.stripe.offline import (
+    cards,
+    catalog,
+    charges,
+    checkout,
+    credit_notes,
+    disputes,
+    invoices,
+    payments,
+    refunds,
+    webhooks,
+)
+from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.errors import refused
+from src.common.stripe.offline.listing import Included
+
+Operation = Callable[..., Object]
+
+
+class _Nothing(TypedDict):
+    expand: NotRequired[list[str]]
+
+
+class _PaymentIntentCreate(params.PaymentIntentCreateParams):
+    """With what versions of the API before this one took, which the command line still sends."""
+
+    payment_method_types: NotRequired[list[str]]
+
+
+class _SessionCreate(checkout_params.SessionCreateParams):
+    """The same."""
+
+    payment_method_types: NotRequired[list[str]]
+
+
+class _ConfirmPage(TypedDict):
+    payment_method: str
+    expected_amount: NotRequired[int]
+    expand: NotRequired[list[str]]
+
+
+class _RetryEvent(TypedDict):
+    webhook_endpoint: NotRequired[str]
+    for_stripecli: NotRequired[bool]
+    expand: NotRequired[list[str]]
+
+
+def _retrieve(kind: str) -> Operation:
+    def retrieve(account: Account, _parameters: Object, object_id: str) -> Object:
+        return account.get(kind, object_id)
+
+    return retrieve
+
+
+def _page(account: Account, _parameters: Object, object_id: str) -> Object:
+    """What Stripe's own pay page reads, as far as the command line needs it."""
+    session = account.get("checkout.session", object_id)
+    return {**session, "session_id": session["id"]}
+
+
+def _confirm_page(account: Account, parameters: Object, object_id: str) -> Object:
+    """What Stripe's own pay page does; the command line pays with it."""
+    session = account.get("checkout.session", object_id)
+    expected = parameters.get("expected_amount", session["amount_total"])
+    if expected != session["amount_total"]:
+        raise refused(
+            "The amount is not what the page showed", "checkout_amount_mismatch", "expected_amount"
+        )
+    method = cards.resolve(account, parameters["payment_method"])
+    checkout.complete(account, object_id, method)
+    intent_id = session["payment_intent"]
+    if intent_id and (intent := account.get("payment_intent", intent_id))["last_payment_error"]:
+        raise payments.card_error(intent)
+    return session
+
+
+def _update_metadata(kind: str, event_type: str) -> Operation:
+    def update(account: Account, parameters: Object, object_id: str) -> Object:
+        obj = account.get(kind, object_id)
+        fields = {"metadata": catalog.merged_metadata(obj, parameters)}
+        if "description" in parameters:
+            fields["description"] = parameters["description"]
+        return account.change(obj, event_type, **fields)
+
+    return update
+
+
+_TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
+    ("POST", "customers", catalog.create_customer, params.CustomerCreateParams),
+    ("GET", "customers", catalog.list_customers, params.CustomerListParams),
+    ("GET", "customers/{}", catalog.retrieve_customer, _Nothing),
+    ("POST", "customers/{}", catalog.update_customer, params.CustomerUpdateParams),
+    ("DELETE", "customers/{}", catalog.delete_customer, _Nothing),
+    ("POST", "products", catalog.create_product, params.ProductCreateParams),
+    ("GET", "products", catalog.list_products, params.ProductListParams),
+    ("GET", "products/{}", _retrieve("product"), _Nothing),
+    ("POST", "products/{}", catalog.update_product, params.ProductUpdateParams),
+    ("POST", "prices", catalog.create_price, params.PriceCreateParams),
+    ("GET", "prices", catalog.list_prices, params.PriceListParams),
+    ("GET", "prices/{}", _retrieve("price"), _Nothing),
+    ("POST", "prices/{}", catalog.update_price, params.PriceUpdateParams),
+    ("POST", "coupons", catalog.create_coupon, params.CouponCreateParams),
+    ("GET", "coupons/{}", _retrieve("coupon"), _Nothing),
+    ("POST", "payment_methods", cards.create, params.PaymentMethodCreateParams),
+    ("GET", "payment_methods", cards.list_methods, params.PaymentMethodListParams),
+    ("GET", "payment_methods/{}", _retrieve("payment_method"), _Nothing),
+    ("POST", "payment_methods/{}/attach", cards.attach, params.PaymentMethodAttachParams),
+    ("POST", "checkout/sessions", checkout.create, _SessionCreate),
+    ("GET", "checkout/sessions", checkout.list_sessions, checkout_params.SessionListParams),
+    ("GET", "checkout/sessions/{}", _retrieve("checkout.session"), _Nothing),
+    ("POST", "checkout/sessions/{}", checkout.update, checkout_params.SessionUpdateParams),
+    ("POST", "checkout/sessions/{}/expire", checkout.expire, _Nothing),
+    (
+        "GET",
+        "checkout/sessions/{}/line_items",
+        checkout.list_line_items,
+        checkout_params.SessionLineItemListParams,
+    ),
+    ("GET", "payment_pages/{}", _page, _Nothing),
+    ("POST", "payment_pages/{}/confirm", _confirm_page, _ConfirmPage),
+    ("POST", "payment_intents", payments.create, _PaymentIntentCreate),
+    ("GET", "payment_intents", payments.list_intents, params.PaymentIntentListParams),
+    ("GET", "payment_intents/{}", _retrieve("payment_intent"), _Nothing),
+    (
+        "POST",
+        "payment_intents/{}",
+        _update_metadata("payment_intent", "payment_intent.updated"),
+        params.PaymentIntentUpdateParams,
+    ),
+    ("POST", "payment_intents/{}/confirm", payments.confirm, params.PaymentIntentConfirmParams),
+    ("POST", "payment_intents/{}/capture", payments.capture, params.PaymentIntentCaptureParams),
+    ("POST", "payment_intents/{}/cancel", payments.cancel, params.PaymentIntentCancelParams),
+    ("GET", "charges", charges.list_charges, params.ChargeListParams),
+    ("GET", "charges/{}", _retrieve("charge"), _Nothing),
+    ("POST", "charges/{}", _update_metadata("charge", "charge.updated"), params.ChargeUpdateParams),
+    ("GET", "charges/{}/refunds", refunds.list_of_charge, params.ChargeListRefundsParams),
+    (
+        "GET",
+        "balance_transactions",
+        charges.list_balance_transactions,
+        params.BalanceTransactionListParams,
+    ),
+    ("GET", "balance_transactions/{}", _retrieve("balance_transaction"), _Nothing),
+    ("POST", "refunds", refunds.create, params.RefundCreateParams),
+    ("GET", "refunds", refunds.list_refunds, params.RefundListParams),
+    ("GET", "refunds/{}", _retrieve("refund"), _Nothing),
+    ("POST", "refunds/{}", refunds.update, params.RefundUpdateParams),
+    ("POST", "refunds/{}/cancel", refunds.cancel, _Nothing),
+    ("GET", "disputes", disputes.list_disputes, params.DisputeListParams),
+    ("GET", "disputes/{}", _retrieve("dispute"), _Nothing),
+    ("POST", "disputes/{}", disputes.update, params.DisputeUpdateParams),
+    ("POST", "disputes/{}/close", disputes.close, _Nothing),
+    ("POST", "invoiceitems", invoices.create_item, params.InvoiceItemCreateParams),
+    ("POST", "invoices", invoices.create, params.InvoiceCreateParams),
+    ("GET", "invoices", invoices.list_invoices, params.InvoiceListParams),
+    ("GET", "invoices/{}", _retrieve("invoice"), _Nothing),
+    ("POST", "invoices/{}/finalize", invoices.finalize, params.InvoiceFinalizeInvoiceParams),
+    ("POST", "invoices/{}/pay", invoices.pay, params.InvoicePayParams),
+    ("POST", "invoices/{}/void", invoices.void, _Nothing),
+    ("GET", "invoice_payments", invoices.list_payments, params.InvoicePaymentListParams),
+    ("GET", "invoice_payments/{}", _retrieve("invoice_payment"), _Nothing),
+    ("POST", "credit_notes", credit_notes.create, params.CreditNoteCreateParams),
+    ("GET", "credit_notes", credit_notes.list_notes, params.CreditNoteListParams),
+    ("GET", "credit_notes/{}", _retrieve("credit_note"), _Nothing),
+    ("POST", "credit_notes/{}/void", credit_notes.void, _Nothing),
+    ("GET", "events", webhooks.list_events, params.EventListParams),
+    ("GET", "events/{}", _retrieve("event"), _Nothing),
+    ("POST", "events/{}/retry", webhooks.retry_event, _RetryEvent),
+    ("POST", "webhook_endpoints", webhooks.create, params.WebhookEndpointCreateParams),
+    ("GET", "webhook_endpoints", webhooks.list_endpoints, params.WebhookEndpointListParams),
+    ("GET", "webhook_endpoints/{}", _retrieve("webhook_endpoint"), _Nothing),
+    ("POST", "webhook_endpoints/{}", webhooks.update, params.WebhookEndpointUpdateParams),
+    ("DELETE", "webhook_endpoints/{}", webhooks.delete, _Nothing),
+)
+_ROUTES: dict[tuple[str, tuple[str, ...]], tuple[Operation, Any]] = {
+    (method, tuple(path.split("/"))): (what, shape) for method, path, what, shape in _TABLE
+}
+
+INCLUDED: dict[tuple[str, str], Included] = {
+    ("checkout.session", "line_items"): checkout.line_items_of,
+    ("charge", "refunds"): charges.refunds_of,
+    ("invoice", "payments"): invoices.payments_of,
+}
+"""Properties that are there only when asked for."""
+
+
+def find_route(method: str, path: str) -> tuple[Operation, type, list[str]] | None:
+    """Who does it, what it takes, the ids in the path; None where Stripe has no such address."""
+    segments = tuple(path.strip("/").split("/"))[1:]
+    for number in range(len(segments) + 1):
+        pattern = tuple("{}" if place == number else each for place, each in enumerate(segments))
+        found = _ROUTES.get((method, pattern))
+        if found is not None:
+            return found[0], found[1], [segments[number]] if number < len(segments) else []
+    return None

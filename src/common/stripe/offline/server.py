@@ -1,0 +1,252 @@
+"""The offline Stripe: requests in, answers out, in memory, without a network.
+
+In a test, in process:
+
+    from src.common.stripe.offline import OfflineStripe, InProcessClient
+
+    offline = OfflineStripe(seed="7", clock=lambda: 1_800_000_000)
+    offline.add_endpoint("http://test/webhook", secret="whsec_test")
+    client = stripe.StripeClient("sk_test_1", http_client=InProcessClient(offline))
+    session = client.v1.checkout.sessions.create({...})   # or `await …create_async(…)`
+    offline.pay(session.id)                               # the customer pays, or `method="sepa"` …
+    for delivery in offline.webhooks.due():               # signed requests, in order
+        offline.webhooks.answered(delivery.delivery_id, 200)
+"""
+
+import json
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from src.common.stripe.offline import cards, checkout, disputes, idempotency, payments, refunds
+from src.common.stripe.offline.account import API_VERSION, Account, Object, State
+from src.common.stripe.offline.errors import StripeError, invalid, missing_object, unauthorized
+from src.common.stripe.offline.forms import parse_form
+from src.common.stripe.offline.listing import rendered
+from src.common.stripe.offline.parameters import parse_parameters
+from src.common.stripe.offline.routes import INCLUDED, find_route
+from src.common.stripe.offline.trouble import Trouble, Troubles
+from src.common.stripe.offline.webhooks import Webhooks, add_endpoint
+from src.common.stripe.offline.wire import Request, Response, json_response
+
+DEFAULT_PORT = 12_111
+_KEY_PREFIXES = ("sk_test_", "rk_test_")
+
+
+class OfflineStripe:
+    """One Stripe account in test mode. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        seed: str = "offline",
+        clock: Callable[[], float] = time.time,
+        public_url: str = f"http://127.0.0.1:{DEFAULT_PORT}",
+        state: State | None = None,
+    ) -> None:
+        """`seed` decides every id and every chance; `clock` tells Unix time in seconds."""
+        self.account = Account(state or State(seed=seed), clock=clock, public_url=public_url)
+        self.webhooks = Webhooks(self.account)
+        self.troubles = Troubles()
+        self.lock = threading.RLock()
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request to Stripe's API."""
+        with self.lock:
+            request_id = self.account.new_id("req", 14)
+            self.account.request_id = request_id
+            trouble = self.troubles.next(request.method, request.path)
+            try:
+                checkout.expire_due(self.account)
+                response = self._answer(request, request_id, trouble)
+            except StripeError as error:
+                response = json_response(error.status, error.body)
+            finally:
+                self.account.request_id = self.account.idempotency_key = None
+        version = request.headers.get("stripe-version", API_VERSION)
+        headers = {"Request-Id": request_id, "Stripe-Version": version, **response.headers}
+        delay = trouble.delay_seconds if trouble else 0
+        return replace(response, headers=headers, delay_seconds=delay)
+
+    def _answer(self, request: Request, request_id: str, trouble: Trouble | None) -> Response:
+        _check_key(request.headers.get("authorization", ""))
+        if trouble is not None and (error := trouble.error()) is not None:
+            raise error
+        form = parse_form(request.query)
+        if request.method != "GET":
+            form |= _body(request)
+        key = request.headers.get("idempotency-key") if request.method == "POST" else None
+        if key is None:
+            return json_response(200, self._operate(request, form))
+        idempotency.forget_old_replies(self.account)
+        found = idempotency.fingerprint(request, form)
+        earlier = idempotency.earlier_reply(self.account, key, found)
+        if earlier is not None:
+            return json_response(
+                earlier["status"],
+                earlier["body"],
+                Idempotency_Key=key,
+                Idempotent_Replayed="true",
+                Original_Request=earlier["request_id"],
+            )
+        self.account.idempotency_key = key
+        status, body = 200, None
+        try:
+            body = self._operate(request, form)
+        except StripeError as error:
+            status, body = error.status, error.body
+            if not error.executed:
+                raise
+        idempotency.keep_reply(
+            self.account, key, found, status=status, body=body, request_id=request_id
+        )
+        return json_response(status, body, Idempotency_Key=key)
+
+    def _operate(self, request: Request, form: dict[str, Any]) -> Object:
+        route = find_route(request.method, request.path)
+        if route is None:
+            raise StripeError(
+                f"Unrecognized request URL ({request.method}: {request.path}). The offline Stripe "
+                "does not imitate it, or Stripe has no such address.",
+                status=404,
+            )
+        operation, shape, ids = route
+        parameters = parse_parameters(form, shape)
+        expand = parameters.pop("expand", [])
+        return rendered(self.account, operation(self.account, parameters, *ids), expand, INCLUDED)
+
+    # What the world does: customers, banks, time. All raise StripeError where it cannot be.
+
+    def pay(self, session_id: str, method: str = "visa", *, email: str | None = None) -> Object:
+        """The customer pays with a test method (`cards.METHODS`); see the session's status."""
+        with self.lock:
+            if method not in cards.METHODS:
+                raise invalid(f"method is one of {', '.join(cards.METHODS)}", "method")
+            self.account.get("checkout.session", session_id)
+            made = cards.make_method(self.account, method)
+            return checkout.complete(self.account, session_id, made, email)
+
+    def authenticate(self, object_id: str, *, passed: bool = True) -> Object:
+        """The customer answers 3-D Secure for a session or a PaymentIntent."""
+        with self.lock:
+            session = self._session_of(object_id)
+            if session is None:
+                return payments.authenticate(self.account, object_id, passed=passed)
+            return checkout.authenticate(self.account, session["id"], passed=passed)
+
+    def settle_payment(self, object_id: str, *, succeeded: bool = True) -> Object:
+        """A delayed payment of a session or a PaymentIntent comes in, or does not."""
+        with self.lock:
+            session = self._session_of(object_id)
+            if session is None:
+                return payments.settle(self.account, object_id, succeeded=succeeded)
+            return checkout.settle(self.account, session["id"], succeeded=succeeded)
+
+    def settle_refund(self, refund_id: str, status: str) -> Object:
+        """A refund ends as `succeeded`, `failed` or `canceled`; one that succeeded may yet fail."""
+        with self.lock:
+            if status not in ("succeeded", "failed", "canceled"):
+                raise invalid("status is one of succeeded, failed, canceled", "status")
+            return refunds.settle(self.account, refund_id, status=status)
+
+    def open_dispute(
+        self,
+        charge_id: str,
+        *,
+        inquiry: bool = False,
+        amount: int | None = None,
+        reason: str = "fraudulent",
+    ) -> Object:
+        """The cardholder complains; with `inquiry` the money stays for now."""
+        with self.lock:
+            return disputes.open_dispute(
+                self.account, charge_id, inquiry=inquiry, amount=amount, reason=reason
+            )
+
+    def decide_dispute(self, dispute_id: str, decision: str) -> Object:
+        """The bank decides: `escalate`, `win` (for us), `lose` or `reinstate`."""
+        decisions = {
+            "escalate": disputes.escalate,
+            "win": disputes.win,
+            "lose": disputes.lose,
+            "reinstate": disputes.reinstate,
+        }
+        with self.lock:
+            if decision not in decisions:
+                raise invalid(f"decision is one of {', '.join(decisions)}", "decision")
+            return decisions[decision](self.account, dispute_id)
+
+    def add_endpoint(
+        self, url: str, *, secret: str, enabled_events: list[str] | None = None
+    ) -> str:
+        """Have events sent to `url`, signed with `secret`; the endpoint's id."""
+        with self.lock:
+            fields = {} if enabled_events is None else {"enabled_events": enabled_events}
+            return str(add_endpoint(self.account, url, secret=secret, **fields)["id"])
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass here; sessions expire."""
+        with self.lock:
+            self.account.state.clock_offset_seconds += seconds
+            checkout.expire_due(self.account)
+
+    def get(self, object_id: str) -> Object:
+        """Any object by its id, itself.
+
+        Raises:
+            StripeError: resource_missing.
+        """
+        found = self.account.anything(object_id)
+        if found is None:
+            raise missing_object("object", object_id)
+        return found
+
+    def dump(self) -> str:
+        """Everything there is, as JSON; `load_state` reads it."""
+        with self.lock:
+            return json.dumps(asdict(self.account.state))
+
+    def _session_of(self, object_id: str) -> Object | None:
+        for session in self.account.all("checkout.session"):
+            if object_id in (session["id"], session["payment_intent"]):
+                return session
+        return None
+
+
+def load_state(text: str) -> State:
+    """What `dump` wrote.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    try:
+        return State(**json.loads(text))
+    except TypeError:
+        raise ValueError("no state of an offline Stripe") from None
+
+
+def _check_key(authorization: str) -> None:
+    scheme, _, credentials = authorization.partition(" ")
+    key = credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            key = b64decode(key, validate=True).decode("ascii").partition(":")[0]
+        except ValueError:
+            key = ""
+    if not key:
+        raise unauthorized(
+            "You did not provide an API key. You need to provide your API key in the Authorization "
+            "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
+        )
+    if not key.startswith(_KEY_PREFIXES):
+        raise unauthorized(f"Invalid API Key provided: {key[:8]}***; any sk_test_… will do here")
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        return parse_form(request.body.decode())
+    except UnicodeDecodeError:
+        raise invalid("The body is no form in UTF-8") from None

@@ -1,0 +1,121 @@
+"""Requests are read as Stripe reads them: keys, nested forms, and every wrong parameter named."""
+
+import base64
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import stripe
+
+from src.common.stripe.offline import OfflineStripe, Request, Response
+from tests.stripe.offline.shop import Shop
+
+BEARER = {"authorization": "Bearer sk_test_1"}
+
+
+def ask(offline: OfflineStripe, method: str, path: str, form: str = "", **headers: str) -> Response:
+    """One request with a key, or with the headers given."""
+    request = Request(method, path, headers=headers or BEARER, body=form.encode())
+    return offline.handle(request)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"authorization": "Bearer sk_test_1"}, 200),
+        ({"authorization": "Bearer rk_test_1"}, 200),
+        ({"authorization": "Basic " + base64.b64encode(b"sk_test_1:").decode()}, 200),
+        ({"authorization": "Basic §§§"}, 401),
+        ({"authorization": "Bearer sk_live_1"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"accept": "*/*"}, 401),
+    ],
+)
+def test_a_test_key_is_needed(offline: OfflineStripe, headers: dict[str, str], status: int) -> None:
+    """Any will do; a live one never."""
+    answer = ask(offline, "GET", "/v1/customers", **headers)
+    assert answer.status == status
+    assert answer.headers["Request-Id"].startswith("req_")
+    assert "sk_live_1" not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("form", "param", "code"),
+    [
+        ({"amount": "1.5", "currency": "usd"}, "amount", "parameter_invalid_integer"),
+        ({"amount": "1e9", "currency": "usd"}, "amount", "parameter_invalid_integer"),
+        ({"amount": "0", "currency": "usd"}, "amount", "parameter_invalid_integer"),
+        ({"amount": "500"}, "currency", "parameter_missing"),
+        ({"amount": "500", "currency": ""}, "currency", "parameter_invalid_empty"),
+        ({"amount": "500", "currency": "usd", "confrim": "1"}, "confrim", "parameter_unknown"),
+        ({"amount": "500", "currency": "usd", "confirm": "yes"}, "confirm", None),
+        ({"amount": "500", "currency": "usd", "metadata[a][b]": "1"}, "metadata[a]", None),
+        ({"amount": "500", "currency": "usd", "metadata": "x"}, "metadata", None),
+        ({"amount": "500", "currency": "usd", "payment_method_types": "card"}, None, None),
+        ({"amount": "500", "currency": "usd", "a]": "card"}, "a]", None),
+        ({"amount": "500", "currency": "usd", "shipping[nmae]": "x"}, "shipping[nmae]", None),
+        ({"amount": "500", "currency": "usd", "customer": "cus_1"}, "customer", "resource_missing"),
+    ],
+)
+def test_a_wrong_parameter_is_named(
+    offline: OfflineStripe, form: dict[str, str], param: str | None, code: str | None
+) -> None:
+    """With Stripe's code for what is wrong with it, and nothing is done."""
+    answer = ask(offline, "POST", "/v1/payment_intents", urlencode(form))
+    assert answer.status == 400
+    error = json.loads(answer.body)["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error.get("param") == param or param is None, error
+    assert code is None or error["code"] == code
+    assert list(offline.account.all("payment_intent")) == []
+
+
+def test_lists_in_forms_come_with_and_without_numbers(offline: OfflineStripe) -> None:
+    """`a[]=…` and `a[0]=…` are the same."""
+    for style in ("payment_method_types[]", "payment_method_types[0]"):
+        form = urlencode({"amount": "500", "currency": "usd", style: "sepa_debit"})
+        assert ask(offline, "POST", "/v1/payment_intents", form).status == 200
+    assert [each["payment_method_types"] for each in offline.account.all("payment_intent")] == [
+        ["sepa_debit"],
+        ["sepa_debit"],
+    ]
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1", "/", "/v1/customers/a/b/c", "/v2/core"])
+def test_an_address_that_stripe_has_not_is_404(offline: OfflineStripe, path: str) -> None:
+    """Said in Stripe's words."""
+    answer = ask(offline, "GET", path)
+    assert (answer.status, b"Unrecognized request URL" in answer.body) == (404, True)
+
+
+def test_a_body_that_is_no_form_is_refused(offline: OfflineStripe) -> None:
+    """Bytes that are no UTF-8 are no form."""
+    request = Request("POST", "/v1/customers", headers=BEARER, body=b"name=\xff")
+    assert offline.handle(request).status == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"success_url": "shop"}, "success_url"),
+        ({"mode": "setup"}, "mode"),
+        ({"line_items": []}, "line_items"),
+        ({"line_items": [{"price": "price_nothing"}]}, "line_items[0][price]"),
+        ({"expires_at": 1}, "expires_at"),
+        ({"client_reference_id": "x" * 201}, "client_reference_id"),
+        ({"metadata": {"k" * 41: "v"}}, "metadata"),
+        ({"metadata": {"k": "v" * 501}}, "metadata[k]"),
+        ({"metadata": {str(number): "v" for number in range(51)}}, "metadata"),
+        ({"locale": "", "mode": "payment"}, "locale"),
+        ({"customer": "cus_1", "customer_email": "a@example.com"}, None),
+    ],
+)
+def test_a_session_is_checked_as_stripe_checks_it(
+    shop: Shop, changes: dict[str, Any], param: str | None
+) -> None:
+    """Limits of Stripe's reference, each with the parameter's name."""
+    with pytest.raises(stripe.InvalidRequestError) as wrong:
+        shop.offer(**changes)
+    assert wrong.value.param == param
+    assert list(shop.offline.account.all("checkout.session")) == []
