@@ -1,4 +1,4 @@
-"""CPU time from Linux's /proc: of PostgreSQL's processes, and of the machine as a whole."""
+"""CPU time from Linux's /proc: of a server's processes, and of the machine as a whole."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ _IDLE_AND_WAITING = {3, 4}
 _COUNTED = 7
 
 
-def server_seconds(postmaster: int) -> float:
-    """Return the CPU time of a server so far: its living processes, and those that have ended.
+def family_seconds(parent: int) -> float:
+    """Return the CPU time so far of a server: its first process, and that one's children.
 
-    Exact while no backend is just ending, so read it when the contestants have left.
+    Living ones and those that have ended. Exact while no child is just ending.
     """
     ticks = 0
     for entry in Path("/proc").iterdir():
@@ -23,9 +23,9 @@ def server_seconds(postmaster: int) -> float:
         fields = _stat(entry)
         if fields is None:
             continue
-        if int(entry.name) == postmaster:
+        if int(entry.name) == parent:
             ticks += sum(map(int, fields[_USER : _CHILDREN_SYSTEM + 1]))
-        elif int(fields[_PARENT]) == postmaster:
+        elif int(fields[_PARENT]) == parent:
             ticks += int(fields[_USER]) + int(fields[_SYSTEM])
     return ticks / _TICKS_PER_SECOND
 

@@ -19,6 +19,8 @@ class PerRepetition:
     p99_ms: float
     client_cpu_us: float
     """CPU time of the client for one operation."""
+    application_cpu_us: float
+    """The same of the application that a client only sends requests to; 0 where there is none."""
     server_cpu_us: float
     """CPU time of PostgreSQL's processes for one operation."""
     other_cores: float
@@ -39,11 +41,10 @@ class Summary:
     """One contestant under one load, over all repetitions."""
 
     operations_per_second: MedianOf
-    ratio: MedianOf
-    """Operations per second divided by the reference's of the same repetition."""
     p50_ms: float
     p99_ms: float
     client_cpu_us: float
+    application_cpu_us: float
     server_cpu_us: float
     other_cores: float
 
@@ -79,16 +80,14 @@ def ratios(ours: Sequence[float], reference: Sequence[float]) -> list[float]:
     return [value / against for value, against in zip(ours, reference, strict=True)]
 
 
-def summarise(ours: Sequence[PerRepetition], reference: Sequence[PerRepetition]) -> Summary:
-    """Return the medians over all repetitions, and the medians of the ratios within them."""
-    rates = [one.operations_per_second for one in ours]
-    reference_rates = [one.operations_per_second for one in reference]
+def summarise(ours: Sequence[PerRepetition]) -> Summary:
+    """Return the medians over all repetitions."""
     return Summary(
-        operations_per_second=median_of(rates),
-        ratio=median_of(ratios(rates, reference_rates)),
+        operations_per_second=median_of([one.operations_per_second for one in ours]),
         p50_ms=statistics.median(one.p50_ms for one in ours),
         p99_ms=statistics.median(one.p99_ms for one in ours),
         client_cpu_us=statistics.median(one.client_cpu_us for one in ours),
+        application_cpu_us=statistics.median(one.application_cpu_us for one in ours),
         server_cpu_us=statistics.median(one.server_cpu_us for one in ours),
         other_cores=statistics.median(one.other_cores for one in ours),
     )

@@ -1,87 +1,116 @@
-"""A run's results: summarised once, printed as tables, kept as JSON."""
+"""A run's results: printed as tables, kept as JSON."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contestants.base import Load, Spread
-from benchmarks.figures import MedianOf, Summary, summarise
-from benchmarks.runner import Measurement, Plan
+from benchmarks.contestants.base import Spread
+from benchmarks.contestants.scripts import DOCUMENT_SQL, SAME_ROWS
+from benchmarks.figures import MedianOf
+from benchmarks.growth import Growth
+from benchmarks.plan import DESCRIPTIONS, Sizes
+from benchmarks.required import Checked, checked
+from benchmarks.results import Case, Measured, case_of
+from benchmarks.runner import Measurement
 
-_WIDTH_MIN = 118
+_WIDTH_MIN = 132
+_HTTP = "http-"
+
+
+@dataclass(frozen=True)
+class Workdone:
+    """What the books said at the end."""
+
+    acknowledged: int
+    verified_users: int
+    crossing_share: float
+    """Of our spends, how many drew on more than one lot."""
 
 
 @dataclass(frozen=True)
 class Result:
     """Everything one run has to say."""
 
-    title: str
     command: str
     started_at: str
     machine: Mapping[str, str]
     server_settings: Mapping[str, str]
     pool: str
-    reference_script: str
-    """What pgbench executes, whole."""
-    plan: Plan
-    reference: str
-    """The contestant the others are compared with."""
+    sizes: Sizes
+    absent: Sequence[str]
+    """Contestants this checkout or environment does not have, and why."""
+    loop_cpu_us: float
+    """What the worker's own loop costs for an operation, part of every Python figure."""
     measurements: Sequence[Measurement]
-    books: Mapping[str, int]
-    is_smoke_test: bool
+    growth: Growth
+    books: Workdone
 
+    @property
+    def measured(self) -> Measured:
+        """The measurements by case."""
+        return Measured(self.measurements)
 
-def summaries(result: Result) -> dict[tuple[Load, str], Summary]:
-    """Return each contestant's summary under each load, in the order they first ran."""
-    runs: dict[tuple[Load, str], list[Measurement]] = {}
-    for measured in result.measurements:
-        runs.setdefault((measured.load, measured.contestant), []).append(measured)
-    return {
-        (load, name): summarise(
-            [measured.figures for measured in ours],
-            [measured.figures for measured in runs[load, result.reference]],
-        )
-        for (load, name), ours in runs.items()
-    }
+    @property
+    def checked(self) -> list[Checked]:
+        """What is required beside what was measured."""
+        return checked(self.measured, self.growth)
 
 
 def write_json(result: Result, path: Path) -> None:
     """Keep the result; latencies only as percentiles."""
-    body = asdict(replace(result, measurements=[]))
-    body["measurements"] = [
-        {
-            "contestant": measured.contestant,
-            **asdict(measured.load),
-            "repetition": measured.repetition,
-            "acknowledged": measured.outcome.acknowledged,
-            "failures": measured.outcome.failures,
-            **asdict(measured.figures),
-        }
-        for measured in result.measurements
-    ]
-    body["summaries"] = [
-        {"contestant": name, "spread": load.spread, "clients": load.clients, **asdict(summary)}
-        for (load, name), summary in summaries(result).items()
-    ]
+    body = {
+        "command": result.command,
+        "started_at": result.started_at,
+        "machine": dict(result.machine),
+        "server_settings": dict(result.server_settings),
+        "pool": result.pool,
+        "sizes": asdict(result.sizes),
+        "absent": list(result.absent),
+        "loop_cpu_us": result.loop_cpu_us,
+        "books": asdict(result.books),
+        "scripts": {"document-sql": DOCUMENT_SQL, "same-rows": SAME_ROWS},
+        "measurements": [
+            {
+                **asdict(case_of(each.contestant, each.load)),
+                "users": each.load.user_count,
+                "repetition": each.repetition,
+                "acknowledged": each.acknowledged,
+                "unwritten": each.unwritten,
+                "failures": dict(each.failures),
+                **asdict(each.figures),
+            }
+            for each in result.measurements
+        ],
+        "growth": asdict(result.growth),
+        "required": [asdict(each) for each in result.checked],
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_result(result: Result) -> None:
-    """Print conditions, the SQL, and one table for each way the users are spread."""
+    """Print conditions, the SQL, the tables, and what was required."""
     console = Console(highlight=False, markup=False, soft_wrap=False)
     console.width = max(console.width, _WIDTH_MIN)
-    console.print(f"{result.title}\n$ {result.command}\n")
+    console.print(f"Spending credits, side by side\n$ {result.command}\n")
     console.print(_facts(result))
-    console.print(f"\nThe script of pgbench -M prepared:\n{result.reference_script.rstrip()}")
-    for spread in Spread:
+    for name, script in (("document-sql", DOCUMENT_SQL), ("same-rows", SAME_ROWS)):
+        title = f"\n{name}, {DESCRIPTIONS[name]}, -M prepared:"
+        console.print(f"{title}\n{script.rstrip()}", soft_wrap=True)
+    measured = result.measured
+    for title, cases in _sections(measured):
+        if cases:
+            console.print()
+            console.print(_table(measured, title, cases))
+    if result.growth.by_rows:
         console.print()
-        console.print(_table(result, spread))
+        console.print(_growth_table(result.growth))
+    console.print()
+    console.print(_required_table(result.checked))
     console.print(_closing(result))
 
 
@@ -92,75 +121,144 @@ def _facts(result: Result) -> Table:
     settings = ", ".join(f"{name}={value}" for name, value in result.server_settings.items())
     grid.add_row("server", settings)
     grid.add_row("async pool", result.pool)
-    plan = result.plan
+    sizes = result.sizes
     grid.add_row(
-        "run", f"{plan.repeats} repetitions of {plan.seconds} s, {plan.user_count} users, in turns"
+        "run", f"{sizes.repeats} repetitions of {sizes.seconds:g} s, {sizes.users} users, in turns"
     )
+    grid.add_row("worker's loop", f"{result.loop_cpu_us:.1f} µs of CPU for an operation")
+    for name, description in DESCRIPTIONS.items():
+        if any(each.contestant == name for each in result.measurements):
+            grid.add_row(name, description)
+    for line in result.absent:
+        grid.add_row("absent", line)
     return grid
 
 
-def _table(result: Result, spread: Spread) -> Table:
-    title = "One hot user" if spread is Spread.HOT else "Uniform users"
+def _sections(measured: Measured) -> list[tuple[str, list[Case]]]:
+    cases = measured.cases()
+    inside = [each for each in cases if not each.contestant.startswith(_HTTP)]
+    plain = [each for each in inside if not each.flush_delay_us]
+
+    def by_callers(found: list[Case]) -> list[Case]:
+        return sorted(found, key=lambda each: each.callers)
+
+    return [
+        ("Uniform users", by_callers([each for each in plain if each.spread is Spread.UNIFORM])),
+        ("One hot user", by_callers([each for each in plain if each.spread is Spread.HOT])),
+        (
+            "1 ms added to each flush (commit_delay = 1000, commit_siblings = 0)",
+            [each for each in inside if each.flush_delay_us],
+        ),
+        ("Over HTTP", [each for each in cases if each.contestant.startswith(_HTTP)]),
+    ]
+
+
+def _table(measured: Measured, title: str, cases: Sequence[Case]) -> Table:
+    over_http = cases[0].contestant.startswith(_HTTP)
+    reference = "http-echo" if over_http else "document-sql"
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("clients", justify="right")
+    table.add_column("callers", justify="right")
     table.add_column("contestant", no_wrap=True)
     for heading in (
-        "ratio to pgbench\nmedian (min-max)",
+        f"ratio to {reference}\nmedian (min-max)",
         "operations/s\nmedian (min-max)",
         "p50/p99\nms",
         "client\nCPU µs/op",
+        *(("application\nCPU µs/op",) if over_http else ()),
         "server\nCPU µs/op",
         "others\ncores",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = [row for row in _sorted_rows(result) if row[0].spread is spread]
-    for place, (load, name, summary) in enumerate(rows):
-        last_of_load = place + 1 == len(rows) or rows[place + 1][0] != load
-        table.add_row(str(load.clients), name, *_cells(summary), end_section=last_of_load)
+    for place, case in enumerate(cases):
+        last = place + 1 == len(cases) or cases[place + 1].callers != case.callers
+        table.add_row(*_cells(measured, case, reference, over_http=over_http), end_section=last)
     return table
 
 
-def _sorted_rows(result: Result) -> list[tuple[Load, str, Summary]]:
-    """Return the rows by load, the reference first."""
-    rows = [(load, name, summary) for (load, name), summary in summaries(result).items()]
-    loads = list(result.plan.loads)
-    return sorted(rows, key=lambda row: (loads.index(row[0]), row[1] != result.reference, row[1]))
-
-
-def _cells(summary: Summary) -> tuple[str, ...]:
-    is_reference = summary.ratio.least == summary.ratio.greatest == 1
+def _cells(measured: Measured, case: Case, reference: str, *, over_http: bool) -> tuple[str, ...]:
+    summary = measured.summary(case)
+    spread = Spread.UNIFORM if over_http else case.spread
+    against = Case(reference, spread, case.callers, 1, case.flush_delay_us)
+    ratio = None if case == against else measured.ratio(case, against)
+    processes = f", {case.processes} processes" if case.processes > 1 else ""
+    hot = ", hot user" if over_http and case.spread is Spread.HOT else ""
     return (
-        "1" if is_reference else _with_range(summary.ratio, ".3f"),
+        str(case.callers),
+        case.contestant + processes + hot,
+        "1" if case == against else _with_range(ratio, ".2f"),
         _with_range(summary.operations_per_second, ",.0f"),
         f"{summary.p50_ms:.2f}/{summary.p99_ms:.2f}",
         f"{summary.client_cpu_us:,.0f}",
+        *((f"{summary.application_cpu_us:,.0f}",) if over_http else ()),
         f"{summary.server_cpu_us:,.0f}",
         f"{summary.other_cores:.2f}",
     )
 
 
-def _with_range(value: MedianOf, format_: str) -> str:
+def _growth_table(growth: Growth) -> Table:
+    sizes = sorted(next(iter(growth.by_rows.values())))
+    table = Table(title="Growth", title_justify="left", title_style="bold")
+    table.add_column("question")
+    for rows in sizes:
+        table.add_column(f"{rows:,} entries", justify="right")
+    table.add_column("most ÷ fewest", justify="right")
+    for question, found in growth.by_rows.items():
+        is_rate = question == "spend"
+        cells = [
+            f"{_median([each.operations_per_second for each in found[rows]]):,.0f}/s"
+            if is_rate
+            else f"{_median([each.p50_ms for each in found[rows]]):.2f} ms"
+            for rows in sizes
+        ]
+        ratio = growth.ratio(
+            question,
+            (lambda each: each.operations_per_second) if is_rate else (lambda each: each.p50_ms),
+        )
+        table.add_row(question, *cells, _with_range(ratio, ".2f"))
+    for question, repetitions in growth.odd.items():
+        p50 = _median([each.p50_ms for each in repetitions])
+        table.add_row(question, *[""] * (len(sizes) - 1), f"{p50:.2f} ms", "")
+    return table
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _required_table(lines: Sequence[Checked]) -> Table:
+    table = Table(title="Required and reached", title_justify="left", title_style="bold")
+    table.add_column("figure")
+    table.add_column("required", justify="right")
+    table.add_column("measured, median (min-max)", justify="right", no_wrap=True)
+    table.add_column("reached")
+    said = {True: "yes", False: "NO", None: "not measured"}
+    for line in lines:
+        measured = _with_range(line.measured, ".2f")
+        table.add_row(line.name, line.required, measured, said[line.reached])
+    return table
+
+
+def _with_range(value: MedianOf | None, format_: str) -> str:
+    if value is None:
+        return ""
     return f"{value.median:{format_}} ({value.least:{format_}}-{value.greatest:{format_}})"
 
 
 def _closing(result: Result) -> str:
-    refused = Counter[str]()
-    for measured in result.measurements:
-        refused.update(
-            {
-                f"{measured.contestant}, {measured.load.spread}, {measured.load.clients} clients: "
-                f"{error_type}": count
-                for error_type, count in measured.outcome.failures.items()
-            }
-        )
-    books = (
-        f"Books: {result.books['acknowledged']:,} operations acknowledged = "
-        f"{result.books['rows']:,} rows = {result.books['entries']:,} entries; "
-        f"{result.books['credits_added']:,} credits in transactions "
-        f"= {result.books['balances']:,} in balances = {result.books['credits_in_entries']:,} in "
-        f"entries = {result.books['credits_in_lots']:,} in lots; every user's agree."
-    )
-    lines = [books, *(f"Refused: {what}: {count}" for what, count in refused.items())]
-    if result.is_smoke_test:
+    books = result.books
+    lines = [
+        (
+            f"Books: {books.acknowledged:,} operations acknowledged and found in the books, each "
+            f"contestant's after its turn; verify found nothing over {books.verified_users:,} "
+            f"users; {books.crossing_share:.0%} of our spends drew on two lots."
+        ),
+        *(
+            f"Refused: {each.contestant}, {each.load.spread}, {each.load.callers} callers: "
+            f"{error_type}: {count}"
+            for each in result.measurements
+            for error_type, count in each.failures.items()
+        ),
+    ]
+    if result.sizes.quick:
         lines.append("A smoke test (--quick): the figures mean nothing.")
     return "\n".join(lines)

@@ -1,120 +1,155 @@
 """Who runs when: the contestants take turns, and the books are read before a figure counts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
 
-from benchmarks.books import check, check_each_user, read_books
-from benchmarks.contestants.base import Contestant, ContestantFailed, Load, Outcome, Spread
-from benchmarks.cpu import machine_seconds, server_seconds
+from benchmarks.books import Books, BooksOf, check
+from benchmarks.contestants.base import Contestant, ContestantFailed, Database, Load, Say, Spread
+from benchmarks.cpu import family_seconds, machine_seconds
 from benchmarks.figures import PerRepetition
+from benchmarks.server import delay_flushes
 
 _CLIENTS_LEAVE_TIMEOUT_SECONDS = 10
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _OTHER_CLIENTS = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    WHERE backend_type = 'client backend' AND pid <> ALL (%s)
 """
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is measured, and how often."""
+class Turn:
+    """One contestant under one load."""
 
-    clients: tuple[int, ...]
-    seconds: int
-    repeats: int
-    user_count: int
-
-    @property
-    def loads(self) -> tuple[Load, ...]:
-        """Every combination of users and clients, in the order they are run."""
-        return tuple(
-            Load(spread, self.user_count, clients, self.seconds)
-            for spread in Spread
-            for clients in self.clients
-        )
-
-    @property
-    def warm_up(self) -> Load:
-        """What each contestant does once before anything counts."""
-        return Load(Spread.UNIFORM, self.user_count, max(self.clients), 1)
+    contestant: Contestant
+    load: Load
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contestant's turn on one load, with the books agreeing."""
+    """One turn's figures, with the books agreeing."""
 
     contestant: str
     load: Load
     repetition: int
-    outcome: Outcome
+    acknowledged: int
+    unwritten: int
+    failures: Mapping[str, int]
     figures: PerRepetition
+
+
+class WindowClocks:
+    """CPU of the server and of the machine between the opening and the closing of a window."""
+
+    def __init__(self, postmaster: int) -> None:
+        self._postmaster = postmaster
+        self._opened = self._closed = self._read()
+
+    def start(self) -> None:
+        """Open the window."""
+        self._opened = self._read()
+
+    def stop(self) -> None:
+        """Close it."""
+        self._closed = self._read()
+
+    @property
+    def server_seconds(self) -> float:
+        """What PostgreSQL's processes used."""
+        return self._closed[0] - self._opened[0]
+
+    def other_cores(self, known_seconds: float) -> float:
+        """How many cores were busy with anything but the server and what is known."""
+        (server, machine, now), (server_0, machine_0, then) = self._closed, self._opened
+        others = machine - machine_0 - (server - server_0) - known_seconds
+        return max(0.0, others / (now - then)) if now > then else 0.0
+
+    def _read(self) -> tuple[float, float, float]:
+        return family_seconds(self._postmaster), machine_seconds(), time.monotonic()
 
 
 class Runner:
     """Gives the contestants their turns, on one server."""
 
-    def __init__(self, admin: psycopg.Connection, postmaster: int, report: Report) -> None:
-        self._admin = admin
+    def __init__(
+        self, admins: Mapping[Database, psycopg.Connection], postmaster: int, say: Say
+    ) -> None:
+        self._admins = admins
         self._postmaster = postmaster
-        self._report = report
+        self._say = say
+        self._books = {name: BooksOf(name, admin) for name, admin in admins.items()}
+        self._last: dict[Database, Books] = {}
+        self._fresh_user = 0
         self.acknowledged = 0
-        """Over all turns so far, warming up included."""
+        """Over all turns so far."""
 
-    def run(self, plan: Plan, contestants: Sequence[Contestant]) -> list[Measurement]:
-        """Warm up, then measure every load in every repetition.
+    def run(self, groups: Sequence[Sequence[Turn]], repeats: int) -> list[Measurement]:
+        """Give every turn of every group once a repetition.
 
-        Who goes first changes with each repetition, so that nobody always follows the other.
+        Turns of a group are compared with each other and run one after the other; who goes first
+        changes with each repetition, so that nobody always follows the other.
 
         Raises:
             BooksDisagree: if a contestant did not write what it acknowledged.
             ContestantFailed: if one ended without a result.
         """
-        for contestant in contestants:
-            self._report(f"Warming up: {contestant.name}")
-            self._take_turn(contestant, plan.warm_up, repetition=0)
         done: list[Measurement] = []
-        total = plan.repeats * len(plan.loads) * len(contestants)
-        fresh_user = 0
-        for repetition in range(1, plan.repeats + 1):
-            first = repetition % len(contestants)
-            for load in plan.loads:
-                for contestant in (*contestants[first:], *contestants[:first]):
-                    turn = load
-                    if load.spread is Spread.HOT:
-                        turn = replace(load, first_number=fresh_user % load.user_count)
-                        fresh_user += 1
-                    measured = self._take_turn(contestant, turn, repetition)
+        total = repeats * sum(map(len, groups))
+        for repetition in range(1, repeats + 1):
+            for group in groups:
+                first = repetition % len(group)
+                for turn in (*group[first:], *group[:first]):
+                    measured = self._take(turn, repetition)
                     done.append(measured)
-                    self._report(_progress(measured, len(done), total))
-        check_each_user(self._admin)
+                    self._say(_progress(measured, len(done), total))
         return done
 
-    def _take_turn(self, contestant: Contestant, load: Load, repetition: int) -> Measurement:
-        books = read_books(self._admin)
-        server, machine, started = self._clocks()
-        outcome = contestant.run(load)
-        self._wait_until_alone()
-        server_after, machine_after, ended = self._clocks()
-        check(books, read_books(self._admin), outcome.acknowledged)
+    def _take(self, turn: Turn, repetition: int) -> Measurement:
+        contestant, load = turn.contestant, turn.load
+        if load.spread is Spread.HOT:
+            load = replace(load, first_number=self._fresh_user % load.user_count)
+            self._fresh_user += 1
+        books = self._books[contestant.database]
+        before = self._last.get(contestant.database) or books.read()
+        self._delay_flushes(load.flush_delay_us)
+        clocks = WindowClocks(self._postmaster)
+        try:
+            outcome = contestant.run(load, clocks)
+            self._wait_until_alone()
+        finally:
+            self._delay_flushes(0)
+        after = self._last[contestant.database] = books.read()
+        check(before, after, acknowledged=outcome.acknowledged, unwritten=outcome.unwritten)
         self.acknowledged += outcome.acknowledged
         if not outcome.latencies_ms:
             raise ContestantFailed(
-                f"{contestant.name} finished no operation with {load.clients} clients in "
+                f"{contestant.name} finished no operation with {load.callers} callers in "
                 f"{load.seconds} s: {dict(outcome.failures)}"
             )
-        server_used = server_after - server
-        others = machine_after - machine - server_used - outcome.client_cpu_seconds
-        figures = outcome.figures(server_used, max(0.0, others / (ended - started)))
-        return Measurement(contestant.name, load, repetition, outcome, figures)
+        known = outcome.client_cpu_seconds + outcome.application_cpu_seconds
+        return Measurement(
+            contestant.name,
+            turn.load,
+            repetition,
+            outcome.acknowledged,
+            outcome.unwritten,
+            outcome.failures,
+            outcome.figures(clocks.server_seconds, clocks.other_cores(known)),
+        )
 
-    def _clocks(self) -> tuple[float, float, float]:
-        return server_seconds(self._postmaster), machine_seconds(), time.monotonic()
+    def _delay_flushes(self, delay_us: int) -> None:
+        admin = self._admins[Database.LEDGER]
+        if (row := admin.execute("SHOW commit_delay").fetchone()) == (str(delay_us),):
+            return
+        delay_flushes(admin, delay_us)
+        deadline = time.monotonic() + _CLIENTS_LEAVE_TIMEOUT_SECONDS
+        while (row := admin.execute("SHOW commit_delay").fetchone()) != (str(delay_us),):
+            if time.monotonic() > deadline:
+                raise ContestantFailed(f"commit_delay is {row}, not {delay_us}.")
+            time.sleep(_POLL_SECONDS)
 
     def _wait_until_alone(self) -> None:
         """Wait until the contestant's backends have ended: they leave a moment after their client.
@@ -122,8 +157,10 @@ class Runner:
         Raises:
             ContestantFailed: if it left connections open.
         """
+        ours = [admin.info.backend_pid for admin in self._admins.values()]
+        admin = self._admins[Database.LEDGER]
         deadline = time.monotonic() + _CLIENTS_LEAVE_TIMEOUT_SECONDS
-        while (row := self._admin.execute(_OTHER_CLIENTS).fetchone()) != (0,):
+        while (row := admin.execute(_OTHER_CLIENTS, [ours]).fetchone()) != (0,):
             if time.monotonic() > deadline:
                 raise ContestantFailed(f"Connections are still open after a run: {row}")
             time.sleep(_POLL_SECONDS)
@@ -133,7 +170,7 @@ def _progress(measured: Measurement, place: int, total: int) -> str:
     """Return where we are; rates are for the table, after all books were read."""
     load = measured.load
     return (
-        f"[{place}/{total}] repetition {measured.repetition}, {load.spread} users, "
-        f"{load.clients} clients, {measured.contestant}: books agree over "
-        f"{measured.outcome.acknowledged} operations"
+        f"[{place}/{total}] repetition {measured.repetition}, {measured.contestant}, "
+        f"{load.spread}, {load.callers} callers: books agree over "
+        f"{measured.acknowledged} operations"
     )

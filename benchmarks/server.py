@@ -5,9 +5,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from src.common.settings import get_settings
 from src.local_postgres import (
@@ -28,6 +30,8 @@ SERVER_SETTINGS = {
     "shared_buffers": "1GB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "1h",
+    # pgbench with 256 clients, and everybody else's pools beside it.
+    "max_connections": "320",
 }
 SHOWN = (*SERVER_SETTINGS, "data_checksums", "wal_sync_method")
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
@@ -71,16 +75,35 @@ def temporary_server(
         shutil.rmtree(parent)
 
 
-def connect(connection: ConnectionParameters) -> psycopg.Connection:
+def connect(connection: ConnectionParameters, database: str | None = None) -> psycopg.Connection:
     """Open a connection beside the contestants', each statement its own database transaction."""
     return psycopg.connect(
         host=connection.host,
         port=connection.port,
         user=connection.user,
         password=connection.password,
-        dbname=connection.database,
+        dbname=database or connection.database,
         autocommit=True,
     )
+
+
+def create_database(connection: ConnectionParameters, name: str) -> ConnectionParameters:
+    """Make an empty database beside the first, and return how to reach it."""
+    with connect(connection) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return replace(connection, database=name)
+
+
+def delay_flushes(admin: psycopg.Connection, delay_us: int) -> None:
+    """Have every flush of the log wait so long first, whoever else is active.
+
+    `commit_delay` with `commit_siblings = 0`: the server sleeps before each flush it does for a
+    commit, as a disk would that takes that much longer.
+    """
+    for name, value in (("commit_delay", delay_us), ("commit_siblings", 0 if delay_us else 5)):
+        statement = sql.SQL("ALTER SYSTEM SET {} = {}")
+        admin.execute(statement.format(sql.Identifier(name), sql.Literal(value)))
+    admin.execute("SELECT pg_reload_conf()")
 
 
 def shown_settings(connection: ConnectionParameters) -> dict[str, str]:

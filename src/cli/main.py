@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from src.cli import api_keys, db_migrations, db_roles, db_server, serve, stripe, users, worker
+from src.cli import (
+    api_keys,
+    bench,
+    db_migrations,
+    db_roles,
+    db_server,
+    serve,
+    stripe,
+    users,
+    worker,
+)
 from src.cli.credits import app as credits_app
 from src.cli.verify import verify
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
@@ -43,6 +53,11 @@ app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(credits_app, name="credits")
 app.add_typer(stripe.app, name="stripe")
+app.command(
+    "bench",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)(bench.bench)
 app.command("serve")(serve.serve)
 app.command("verify")(verify)
 app.command("worker")(worker.worker)

@@ -2,34 +2,32 @@
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from dataclasses import replace
 
-from sqlalchemy import select
-
-from benchmarks.contestants.base import CREDITS, Contestant
-from benchmarks.contestants.document_pattern import DocumentPattern, update_credits
-from benchmarks.credit_update import contestants_of, main
-from src.common.async_database import get_async_db
-from src.common.models.user import User
-from src.local_postgres import RunningServer
+from benchmarks.calls.document_orm import DocumentOrm, update_credits
+from benchmarks.command import main
+from benchmarks.contestants.base import Contestant
+from benchmarks.contestants.processes import PythonContestant
 
 _calls = itertools.count()
 
 
-async def update_credits_falsely(user_id: uuid.UUID) -> None:
-    """As the document's, but the first operation leaves the row out."""
-    if next(_calls):
-        await update_credits(user_id)
-        return
-    async with get_async_db() as db, db.begin():
-        user = (await db.execute(select(User).where(User.user_id == user_id))).scalar_one()
-        user.credits_balance += CREDITS
+class LeavesOneOut(DocumentOrm):
+    """As the document's, but the first operation is acknowledged without being done."""
+
+    async def update(self, user_id: uuid.UUID, credits_: int) -> None:
+        """Update, except at the first call."""
+        if next(_calls):
+            await update_credits(user_id, credits_)
 
 
-def contestants(server: RunningServer) -> Sequence[Contestant]:
-    """The cheat first, then everybody else."""
-    return DocumentPattern(update_credits_falsely), *contestants_of(server)
+def with_a_cheat(everybody: dict[str, Contestant]) -> dict[str, Contestant]:
+    """Put the cheat in the place of the honest one."""
+    honest = everybody["document-orm"]
+    assert isinstance(honest, PythonContestant)
+    cheat = replace(honest, calls="tests.benchmarks.falsified:LeavesOneOut")
+    return everybody | {"document-orm": cheat}
 
 
 if __name__ == "__main__":
-    main(contestants)
+    main(with_a_cheat)

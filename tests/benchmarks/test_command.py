@@ -1,4 +1,4 @@
-"""`python -m benchmarks.credit_update`, run as a program against the server it starts itself."""
+"""`flashslides bench`, run as a program against the server it starts itself."""
 
 import json
 import re
@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from src.cli import bench
+from src.cli.main import app
+from src.common.exceptions import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,55 +28,103 @@ def place() -> Generator[Path]:
     path.rmdir()
 
 
-def run(module: str, tmp_path: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the smoke test of `module`; its result goes to result.json."""
+def run(
+    command: list[str], tmp_path: Path, *options: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """Run the smoke test; its result goes to result.json."""
     return subprocess.run(
-        [sys.executable, "-m", module, "--quick", "--json", tmp_path / "result.json", *options],
+        [*command, "--quick", "--json", tmp_path / "result.json", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+
+
+def test_a_quick_run_prints_the_sql_and_figures_whose_books_agree(tmp_path: Path) -> None:
+    """Both kinds of pgbench and our own operations, on a durable server; curves where asked for."""
+    command = [sys.executable, "-m", "src.cli", "bench"]
+    done = run(
+        command, tmp_path, "--only=document-sql,same-rows,document-orm", "--svg", tmp_path / "svg"
+    )
+
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    rates = {
+        (one["contestant"], one["spread"], one["flush_delay_us"]): one["operations_per_second"]
+        for one in result["measurements"]
+    }
+    assert set(rates) == {
+        (name, spread, 0)
+        for name in ("document-sql", "same-rows", "document-orm")
+        for spread in ("uniform", "hot")
+    } | {("document-sql", "hot", 1000)}
+    assert all(f"{rate:,.0f} (" in done.stdout for rate in rates.values())
+    for script in result["scripts"].values():
+        assert script.rstrip() in done.stdout
+    durable = ("fsync", "synchronous_commit", "full_page_writes")
+    assert [result["server_settings"][name] for name in durable] == ["on", "on", "on"]
+    assert result["books"]["verified_users"] == 1_000
+    acknowledged = sum(one["acknowledged"] for one in result["measurements"])
+    assert acknowledged == result["books"]["acknowledged"] > 0
+    assert {path.name for path in (tmp_path / "svg").iterdir()} == {
+        "throughput.svg",
+        "latency-p99.svg",
+    }
+
+
+def test_a_contestant_that_does_less_than_it_says_gets_no_figures(
+    tmp_path: Path, place: Path
+) -> None:
+    """One operation left out: nothing is printed or saved, and the data is gone."""
+    command = [sys.executable, "-m", "tests.benchmarks.falsified"]
+    done = subprocess.run(
+        [
+            *command,
+            *("--quick", "--json", tmp_path / "result.json"),
+            *("--only=document-orm", "--folder", place),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=170,
     )
-
-
-def test_a_quick_run_prints_a_ratio_for_every_load_and_saves_books_that_agree(
-    tmp_path: Path,
-) -> None:
-    """The smoke test ends well, with each contestant under each load, on a durable server."""
-    done = run("benchmarks.credit_update", tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    ratios = {
-        (one["spread"], one["clients"]): one["ratio"]["median"]
-        for one in result["summaries"]
-        if one["contestant"] == "document"
-    }
-    assert set(ratios) == {("uniform", 8), ("hot", 8)}
-    for ratio in ratios.values():
-        assert ratio > 0
-        assert f"{ratio:.3f} (" in done.stdout
-    assert "FOR UPDATE" in done.stdout
-    durable = ("fsync", "synchronous_commit", "full_page_writes")
-    assert [result["server_settings"][name] for name in durable] == ["on", "on", "on"]
-    books = result["books"]
-    assert books["acknowledged"] == books["rows"]
-    assert books["acknowledged"] == books["entries"]
-    assert books["credits_added"] == books["balances"] > 0
-    assert books["balances"] == books["credits_in_entries"] == books["credits_in_lots"]
-    measured = sum(one["acknowledged"] for one in result["measurements"])
-    assert 0 < measured < books["acknowledged"]  # the rest was warming up
-
-
-def test_a_contestant_that_writes_a_row_less_than_it_says_gets_no_figures(
-    tmp_path: Path, place: Path
-) -> None:
-    """One operation without its row: nothing is printed or saved, and the data is gone."""
-    done = run("tests.benchmarks.falsified", tmp_path, "--folder", place)
 
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
-    assert re.search(r"No figures: (\d+) operations were acknowledged, (\d+) rows", done.stderr)
+    found = re.search(
+        r"No figures: (\d+) operations were acknowledged, 0 .* and (\d+) written", done.stderr
+    )
+    assert found is not None
+    assert int(found[1]) == int(found[2]) + 1
     assert not (tmp_path / "result.json").exists()
     assert list(place.iterdir()) == []
+
+
+def test_outside_a_checkout_the_command_says_where_the_benchmarks_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package has no benchmarks: wrong configuration, not a traceback."""
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+
+    done = CliRunner().invoke(app, ["bench", "--quick"])
+
+    assert isinstance(done.exception, SettingsError)
+    assert "Clone the repository" in done.exception.message
+
+
+def test_who_is_not_among_the_contestants_is_refused_by_name() -> None:
+    """A misspelt contestant must not silently measure nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only=engine,pgbnech"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert "pgbnech" in done.stderr

@@ -1,0 +1,5 @@
+"""`python -m benchmarks`, also `flashslides bench`."""
+
+from benchmarks.command import main
+
+main()

@@ -1,0 +1,101 @@
+"""Contestants over HTTP: our application under uvicorn, asked by one worker process."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from benchmarks.calls.http import API_KEY, PORT
+from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
+from benchmarks.contestants.processes import ROOT, run_workers
+from benchmarks.cpu import family_seconds
+from src.local_postgres import free_port
+
+_PATIENCE_SECONDS = 60
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class HttpContestant:
+    """A route of `benchmarks/http_app.py`; `load.processes` are the server's workers."""
+
+    name: str
+    calls: str
+    api_key: str
+    writes: bool = True
+    database: Database = Database.LEDGER
+
+    def run(self, load: Load, clocks: Clocks) -> Outcome:
+        """Start the application, let one worker ask, stop it."""
+        port = free_port()
+        environment = os.environ | {
+            "DATABASE_NAME": self.database,
+            "WEB_CONCURRENCY": str(load.processes),
+            "LOG_LEVEL": "WARNING",
+            PORT: str(port),
+            API_KEY: self.api_key,
+        }
+        with _application(port, load.processes, environment) as process:
+            watch = _ApplicationClocks(clocks, process.pid)
+            outcome = run_workers(self.name, self.calls, load, watch, 1, environment)
+        unwritten = outcome.unwritten if self.writes else outcome.acknowledged
+        return replace(outcome, application_cpu_seconds=watch.seconds, unwritten=unwritten)
+
+
+class _ApplicationClocks:
+    """The runner's clocks, and the application's CPU beside them."""
+
+    def __init__(self, clocks: Clocks, pid: int) -> None:
+        self._clocks = clocks
+        self._pid = pid
+        self.seconds = 0.0
+
+    def start(self) -> None:
+        """Open the window."""
+        self.seconds = -family_seconds(self._pid)
+        self._clocks.start()
+
+    def stop(self) -> None:
+        """Close it."""
+        self._clocks.stop()
+        self.seconds += family_seconds(self._pid)
+
+
+@contextmanager
+def _application(
+    port: int, workers: int, environment: dict[str, str]
+) -> Generator[subprocess.Popen[bytes]]:
+    """Run uvicorn as `flashslides serve` does, until it answers and then until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="flashslides-") as folder:
+        several = {"PROMETHEUS_MULTIPROC_DIR": folder} if workers > 1 else {}
+        command = [
+            *(sys.executable, "-m", "uvicorn", "benchmarks.http_app:app"),
+            *(f"--port={port}", f"--workers={workers}", "--no-access-log", "--no-server-header"),
+            "--log-level=warning",
+        ]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment | several)
+        try:
+            _wait_until_it_answers(port, process)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(_PATIENCE_SECONDS)
+
+
+def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5).close()
+        except (urllib.error.URLError, OSError) as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ContestantFailed("The application did not start; see above.") from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,151 @@
+"""Contestants in Python: worker processes that start together, in this environment or another."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
+from benchmarks.worker import Job
+
+ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class PythonContestant:
+    """A way to move credits that Python processes of their own drive."""
+
+    name: str
+    calls: str
+    """`module:class`, what `benchmarks/worker.py` drives."""
+    database: Database = Database.LEDGER
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def run(self, load: Load, clocks: Clocks) -> Outcome:
+        """Start the workers, let them begin together, and add up what they did."""
+        environment = {**os.environ, "DATABASE_NAME": self.database, **self.environment}
+        return run_workers(self.name, self.calls, load, clocks, load.processes, environment)
+
+
+def run_workers(
+    name: str,
+    calls: str,
+    load: Load,
+    clocks: Clocks,
+    processes: int,
+    environment: Mapping[str, str],
+) -> Outcome:
+    """Have `processes` workers do the load together.
+
+    Raises:
+        ContestantFailed: if one of them does.
+    """
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(_worker(name, job, environment))
+            for job in _jobs(calls, load, processes)
+        ]
+        for worker in workers:
+            worker.read("ready")
+        clocks.start()
+        for worker in workers:
+            worker.write("go\n")
+        reports = [json.loads(worker.read()) for worker in workers]
+        clocks.stop()
+    return _outcome(reports)
+
+
+def _jobs(calls: str, load: Load, processes: int) -> list[Job]:
+    shares = [load.callers // processes + (n < load.callers % processes) for n in range(processes)]
+    return [
+        Job(
+            calls=calls,
+            callers=share,
+            seconds=load.seconds,
+            user_count=load.user_count,
+            first_number=load.first_number,
+            numbers_drawn=load.numbers_drawn,
+            processes=processes,
+        )
+        for share in shares
+    ]
+
+
+class _Worker:
+    """One worker, spoken to by lines."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+        self._name = name
+        self._process = process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for its end, which closes its connections; kill it if it has not come to one."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def read(self, expected: str | None = None) -> str:
+        """Return its next line.
+
+        Raises:
+            ContestantFailed: if it has ended, or says something else than `expected`.
+        """
+        line = _pipe(self._process.stdout).readline().strip()
+        if not line or (expected is not None and line != expected):
+            raise ContestantFailed(f"{self._name} failed; its process said why above. {line[:200]}")
+        return line
+
+    def write(self, line: str) -> None:
+        """Send it a line."""
+        pipe = _pipe(self._process.stdin)
+        pipe.write(line)
+        pipe.flush()
+
+
+def _worker(name: str, job: Job, environment: Mapping[str, str]) -> _Worker:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = _Worker(name, process)
+    worker.write(json.dumps(asdict(job)) + "\n")
+    return worker
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None  # noqa: S101  all are pipes
+    return pipe
+
+
+def _outcome(reports: Sequence[dict[str, Any]]) -> Outcome:
+    failures = Counter[str]()
+    for report in reports:
+        failures.update(report["failures"])
+    return Outcome(
+        acknowledged=sum(report["acknowledged"] for report in reports),
+        latencies_ms=[us / 1000 for report in reports for us in report["latencies_us"]],
+        elapsed_seconds=max(report["elapsed_seconds"] for report in reports),
+        client_cpu_seconds=sum(report["cpu_seconds"] for report in reports),
+        unwritten=sum(report["replayed"] for report in reports),
+        failures=dict(failures),
+    )

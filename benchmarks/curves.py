@@ -1,0 +1,95 @@
+"""The curves of a run as SVG: throughput and latency against callers, and growth."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.contestants.base import Spread
+from benchmarks.figures import Summary
+from benchmarks.growth import Growth
+from benchmarks.results import Measured
+
+
+def draw(measured: Measured, growth: Growth, folder: Path) -> list[Path]:
+    """Write the files; those without a single point are left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[Path] = []
+    with mpl.rc_context({"svg.hashsalt": "flashslides", "font.size": 9}):
+        for name, label, value in (
+            ("throughput", "operations a second", _rate),
+            ("latency-p99", "p99, ms", _p99),
+        ):
+            path = folder / f"{name}.svg"
+            if _against_callers(measured, label, value, path):
+                drawn.append(path)
+        if growth.by_rows:
+            path = folder / "growth.svg"
+            _growth(growth, path)
+            drawn.append(path)
+    return drawn
+
+
+def _rate(summary: Summary) -> float:
+    return summary.operations_per_second.median
+
+
+def _p99(summary: Summary) -> float:
+    return summary.p99_ms
+
+
+def _against_callers(
+    measured: Measured, label: str, value: Callable[[Summary], float], path: Path
+) -> bool:
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    has_any = False
+    for place, spread in enumerate(Spread, start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for contestant, points in _points(measured, spread, value).items():
+            axes.plot(*zip(*sorted(points.items()), strict=True), marker="o", label=contestant)
+            has_any = True
+        axes.set_title("one hot user" if spread is Spread.HOT else "uniform users")
+        _label(axes, "callers", label)
+    if has_any:
+        _save(figure, path)
+    return has_any
+
+
+def _points(
+    measured: Measured, spread: Spread, value: Callable[[Summary], float]
+) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for case in measured.cases():
+        is_plain = case.processes == 1 and not case.flush_delay_us
+        if case.spread is spread and is_plain and not case.contestant.startswith("http-"):
+            points = found.setdefault(case.contestant, {})
+            points[case.callers] = value(measured.summary(case))
+    return found
+
+
+def _growth(growth: Growth, path: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for question, sizes in growth.by_rows.items():
+        rows = sorted(sizes)
+        latencies = [sorted(each.p50_ms for each in sizes[size]) for size in rows]
+        medians = [each[len(each) // 2] for each in latencies]
+        axes.plot(rows, medians, marker="o", label=question)
+    _label(axes, "entries in the ledger", "p50, ms")
+    _save(figure, path)
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, which="major", alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, format="svg", metadata={"Date": None})

@@ -1,0 +1,171 @@
+"""What a run measures: contestants, loads, and which of them are compared side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+from benchmarks.contestants.base import Contestant, Database, Load, Spread
+from benchmarks.contestants.http import HttpContestant
+from benchmarks.contestants.pgbench import Pgbench
+from benchmarks.contestants.processes import PythonContestant
+from benchmarks.contestants.scripts import DOCUMENT_SQL, SAME_ROWS
+from benchmarks.runner import Turn
+from src.common.settings import get_settings
+from src.local_postgres import RunningServer
+
+FLUSH_DELAY_US = 1_000
+PEER_USERS = 1_000
+"""Their own interfaces make them, one by one."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A package of the group `peers`."""
+
+    name: str
+    package: str
+    """What is imported."""
+    calls: str
+    database: Database
+
+
+PEERS = (
+    Peer(
+        "credit-ledger",
+        "credit_ledger",
+        "benchmarks.peers.credit_ledger:CreditLedger",
+        Database.CREDIT_LEDGER,
+    ),
+    Peer("gringotts-api", "gringotts", "benchmarks.peers.gringotts:Gringotts", Database.GRINGOTTS),
+    Peer("hf-nostro", "nostro", "benchmarks.peers.nostro:Nostro", Database.NOSTRO),
+)
+
+_IN_PYTHON = {
+    "document-orm": "benchmarks.calls.document_orm:DocumentOrm",
+    "ledger-sync": "benchmarks.calls.ledger:LedgerSync",
+    "ledger-async": "benchmarks.calls.ledger:LedgerAsync",
+    "engine": "benchmarks.calls.engine:EngineCalls",
+}
+_OVER_HTTP = {
+    "http-echo": "benchmarks.calls.http:HttpEcho",
+    "http-spend": "benchmarks.calls.http:HttpSpend",
+    "http-document": "benchmarks.calls.http:HttpDocument",
+}
+DESCRIPTIONS = {
+    "document-sql": "pgbench: the document's five statements, on its schema before the ledger",
+    "same-rows": "pgbench: one database transaction that writes the rows our spend writes",
+    "document-orm": "the document's async ORM update, on our schema and engine settings",
+    "ledger-sync": "src.common.credits.ledger, a database transaction each, threads",
+    "ledger-async": "the same, tasks of one event loop",
+    "engine": "src.common.credits.engine, batches",
+    "credit-ledger": "metering.decrement, threads",
+    "gringotts-api": "what its charge() dependency does, threads, no keys",
+    "hf-nostro": "AsyncLedger.debit, tasks of one event loop",
+    "http-echo": "a route of our application that parses the body and answers",
+    "http-spend": "POST /api/v1/user/{id}/credits/spend with an API key",
+    "http-document": "a route that runs the document's update, no authentication",
+}
+
+
+def installed_peers() -> list[Peer]:
+    """Return the peers of which the packages are there."""
+    return [peer for peer in PEERS if find_spec(peer.package) is not None]
+
+
+def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]:
+    """Return everybody who can take part, by name."""
+    settings, program = get_settings(), server.bin_dir / "pgbench"
+
+    def pgbench(name: str, database: Database, script: str) -> Pgbench:
+        connection = replace(server.connection, database=database)
+        return Pgbench(name, database, script, program, connection, settings)
+
+    everybody: list[Contestant] = [
+        pgbench("document-sql", Database.DOCUMENT, DOCUMENT_SQL),
+        pgbench("same-rows", Database.LEDGER, SAME_ROWS),
+        *(PythonContestant(name, calls) for name, calls in _IN_PYTHON.items()),
+        *(PythonContestant(peer.name, peer.calls, peer.database) for peer in installed_peers()),
+        *(
+            HttpContestant(name, calls, api_key, writes=name != "http-echo")
+            for name, calls in _OVER_HTTP.items()
+        ),
+    ]
+    return {contestant.name: contestant for contestant in everybody}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long, how often, over how many users."""
+
+    seconds: float
+    repeats: int
+    users: int
+    quick: bool = False
+
+
+_PEER_NAMES = tuple(peer.name for peer in PEERS)
+_Row = tuple[tuple[str, ...], Spread, int, int, int]
+"""Contestants, users, callers, processes, microseconds added to a flush."""
+
+_UNIFORM, _HOT = Spread.UNIFORM, Spread.HOT
+_ONE_OF_OURS = (
+    "document-sql",
+    "same-rows",
+    "document-orm",
+    "ledger-sync",
+    "ledger-async",
+    "engine",
+)
+_QUICK_GROUPS: tuple[tuple[_Row, ...], ...] = (
+    ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
+    ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _HOT, 32, 1, 0),),
+    ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
+    ((("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),),
+)
+_GROUPS: tuple[tuple[_Row, ...], ...] = (
+    ((_ONE_OF_OURS, _UNIFORM, 1, 1, 0),),
+    (((*_ONE_OF_OURS, *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
+    (
+        (("document-sql",), _UNIFORM, 8, 1, 0),
+        (("document-sql",), _UNIFORM, 64, 1, 0),
+        (("document-sql", "same-rows", "engine"), _UNIFORM, 256, 1, 0),
+        (("engine",), _UNIFORM, 256, 2, 0),
+    ),
+    ((("document-sql", "same-rows", "engine"), _HOT, 1, 1, 0),),
+    (
+        (
+            ("document-sql", "same-rows", "document-orm", "ledger-async", "engine", *_PEER_NAMES),
+            *(_HOT, 32, 1, 0),
+        ),
+    ),
+    ((("document-sql", "engine"), _HOT, 256, 1, 0), (("engine",), _HOT, 256, 2, 0)),
+    ((("engine",), _HOT, 128, 1, 0), (("engine",), _HOT, 128, 4, 0)),
+    ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
+    (
+        (("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),
+        (("http-spend", "http-document"), _HOT, 32, 1, 0),
+        (("http-echo", "http-spend"), _UNIFORM, 32, 2, 0),
+    ),
+)
+
+
+def groups_of(
+    contestants: Mapping[str, Contestant], sizes: Sizes, only: Sequence[str] = ()
+) -> list[list[Turn]]:
+    """Return what is measured, in groups that run side by side; `only` names contestants."""
+    groups = [
+        [
+            Turn(contestants[name], _load(name, row, sizes))
+            for row in group
+            for name in row[0]
+            if name in contestants and (not only or name in only)
+        ]
+        for group in (_QUICK_GROUPS if sizes.quick else _GROUPS)
+    ]
+    return [group for group in groups if group]
+
+
+def _load(name: str, row: _Row, sizes: Sizes) -> Load:
+    _, spread, callers, processes, flush_delay_us = row
+    users = min(sizes.users, PEER_USERS) if name in _PEER_NAMES else sizes.users
+    return Load(spread, users, callers, sizes.seconds, processes, flush_delay_us)

@@ -1,0 +1,30 @@
+"""`flashslides bench`: the benchmarks of the checkout, from wherever the command is called."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from src.common.exceptions import SettingsError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(context: typer.Context) -> None:
+    """Measure spending credits, side by side, on a durable server of its own; `--help` for more.
+
+    The same as `python -m benchmarks` in the checkout: the wheel does not hold the benchmarks.
+    """
+    if not (ROOT / "benchmarks" / "__main__.py").is_file():
+        raise SettingsError(
+            f"The benchmarks are part of the repository, not of the installed package, and {ROOT} "
+            "is no checkout of it. Clone the repository, run `uv sync`, and repeat this there"
+        )
+    done = subprocess.run(  # noqa: S603  our own program, the caller's own options
+        [sys.executable, "-m", "benchmarks", *context.args],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    raise typer.Exit(done.returncode)
