@@ -5,6 +5,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,10 +25,19 @@ def main() -> None:
     _uv("lock", "--upgrade", "--quiet")
     LOCK.write_text(HEADER + _export("--no-default-groups", "--extra", "aws"))
     everything = _export("--all-groups", "--all-extras", "--no-hashes")
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", everything, re.MULTILINE)
-    lines = "".join(f'    "{name}=={version}",\n' for name, version in pins)
+    lines = "".join(f'    "{pin}",\n' for pin in _pins(everything))
     PYPROJECT.write_text(BLOCK.sub(f"constraint-dependencies = [\n{lines}]\n", text))
     _uv("lock", "--quiet")
+
+
+def _pins(exported: str) -> list[str]:
+    """Each package at its version; a marker only where Pythons of different age get different ones."""
+    found = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+))?", exported, re.MULTILINE)
+    names = Counter(name for name, _, _ in found)
+    return [
+        f"{name}=={version} ; {marker}" if names[name] > 1 else f"{name}=={version}"
+        for name, version, marker in found
+    ]
 
 
 def _export(*what: str) -> str:
