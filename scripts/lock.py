@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _pins(exported: str) -> list[str]:
-    """Each package at its version; a marker only where Pythons of different age get different ones."""
+    """Each package at its version; a marker where the version depends on the Python."""
     found = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)(?: ; (.+))?", exported, re.MULTILINE)
     names = Counter(name for name, _, _ in found)
     return [

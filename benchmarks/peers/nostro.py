@@ -5,7 +5,6 @@ from importlib import import_module
 from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.calls.base import AsyncCalls
 from benchmarks.seed import user_ids
@@ -38,7 +37,8 @@ class Nostro(AsyncCalls):
         """Open its client on a pool, and read the accounts' ids, which it says are the cheapest."""
         dsn = _dsn(database_url(get_settings()).render_as_string(hide_password=False))
         size = min(callers, _CONNECTIONS_MAX)
-        self._pool = AsyncConnectionPool(dsn, min_size=size, max_size=size, open=False)
+        pools: Any = import_module("psycopg_pool")
+        self._pool = pools.AsyncConnectionPool(dsn, min_size=size, max_size=size, open=False)
         await self._pool.open(wait=True)
         async with self._pool.connection() as connection:
             rows = await connection.execute("SELECT scope_ref, id FROM nostro.account")
