@@ -233,6 +233,25 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     refuse_data_loss("credit_entries")
+    # The document's column again: what is there, what holds would give back, less what is owed.
+    op.execute("ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_credits_balance_not_negative")
+    op.execute(
+        """
+        UPDATE users SET credits_version = 0, credits_balance = credits_balance
+            + (SELECT coalesce(sum(amount - captured), 0) FROM credit_holds
+               WHERE credit_holds.user_id = users.user_id AND status = 'open')
+            - (SELECT coalesce(sum(outstanding), 0) FROM credit_debts
+               WHERE credit_debts.user_id = users.user_id)
+        WHERE credits_version > 0
+        """
+    )
+    negative = op.get_bind().exec_driver_sql(
+        "SELECT EXISTS (SELECT FROM users WHERE credits_balance < 0)"
+    )
+    if not negative.scalar_one():
+        op.create_check_constraint(
+            op.f("ck_users_credits_balance_not_negative"), "users", "credits_balance >= 0"
+        )
     op.drop_table("credit_debts")
     op.drop_table("credit_holds")
     op.drop_table("credit_postings")

@@ -74,14 +74,27 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo: tie what was before the ledger. Fails where opening entries of 0 have been written."""
+    """Undo: tie what was before the ledger. Opening entries of 0 stay, and hold up nothing."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     op.drop_constraint(op.f(_CHECK), "credit_entries", type_="check")
-    op.create_check_constraint(op.f(_CHECK), "credit_entries", _SIGNS.format(opening=">"))
+    op.create_check_constraint(
+        op.f(_CHECK), "credit_entries", _SIGNS.format(opening=">"), postgresql_not_valid=True
+    )
     op.drop_constraint(op.f(_TO_ENTRY), "credit_debts", type_="foreignkey")
     op.create_foreign_key(
-        op.f(_TO_LOT), "credit_debts", "credit_lots", ["user_id", "seq"], ["user_id", "seq"]
+        op.f(_TO_LOT),
+        "credit_debts",
+        "credit_lots",
+        ["user_id", "seq"],
+        ["user_id", "seq"],
+        postgresql_not_valid=True,
     )
+    has_empty_opening = op.get_bind().exec_driver_sql(
+        "SELECT EXISTS (SELECT FROM credit_entries WHERE kind = 'opening' AND amount = 0)"
+    )
+    if not has_empty_opening.scalar_one():
+        op.execute(f"ALTER TABLE credit_entries VALIDATE CONSTRAINT {_CHECK}")
+        op.execute(f"ALTER TABLE credit_debts VALIDATE CONSTRAINT {_TO_LOT}")
     op.drop_column("credit_debts", "opening_debt")
     op.drop_column("transactions", "predates_ledger")

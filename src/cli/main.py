@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from src.cli import (
+    adoption,
     api_keys,
     bench,
     db_migrations,
@@ -48,6 +49,8 @@ db = typer.Typer(help="The database: the embedded server and the migrations.", n
 db_server.register(db)
 db_migrations.register(db)
 db_roles.register(db)
+db.command("adopt")(adoption.adopt)
+credits_app.command("import-opening-balances")(adoption.import_opening_balances)
 app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")

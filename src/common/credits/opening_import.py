@@ -1,0 +1,182 @@
+"""Opening entries for everybody from before the ledger: online, in batches, resumable.
+
+It owns short database transactions, one a batch. Killed at any point, or run by several at once, it
+opens each user once: who is opened already is not looked at again.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from src.common.credits.opening import write_openings
+from src.common.credits.rules import OPENING_KEY
+from src.common.credits.storage import lock_users
+from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_hold import CreditDebt
+from src.common.models.transaction import Transaction
+from src.common.models.user import CK_USERS_CREDITS_BALANCE, User
+from src.common.silent_servers import lift_time_limits
+
+BATCH_SIZE = 500
+
+_PARITY = text("""
+SELECT u.user_id, coalesce(j.booked, 0) - coalesce(d.opening_debt, 0) AS expected,
+       u.credits_balance - coalesce(d.outstanding, 0) AS found,
+       coalesce(j.has_money_back, false) AS has_money_back
+FROM (SELECT user_id, credits_balance FROM users WHERE user_id > :after
+      ORDER BY user_id LIMIT :size) AS u
+LEFT JOIN LATERAL (
+    SELECT sum(amount) FILTER (WHERE kind <> 'debt_repayment') AS booked,
+           bool_or(kind IN ('clawback', 'reinstatement')) AS has_money_back
+    FROM credit_entries WHERE user_id = u.user_id) AS j ON true
+LEFT JOIN LATERAL (
+    SELECT sum(opening_debt) AS opening_debt, sum(outstanding) AS outstanding
+    FROM credit_debts WHERE user_id = u.user_id) AS d ON true
+ORDER BY u.user_id
+""")
+
+
+@dataclass(kw_only=True)
+class ImportReport:
+    """What was opened so far, and how the books compare with the column of before."""
+
+    opened: int = 0
+    """Users whose opening entry was written, or would be in a dry run."""
+    credits: int = 0
+    """What their positive balances add up to."""
+    debt: int = 0
+    """What their negative balances add up to, positive."""
+    compared: int = 0
+    """Users whose `credits_balance - debt` was compared with the old column and all since."""
+    not_compared: int = 0
+    """Users with clawbacks since: their debts do not follow from the journal alone."""
+    differences: int = 0
+    first_difference: uuid.UUID | None = None
+    expected: int | None = None
+    found: int | None = None
+
+
+def import_openings(
+    sessions: sessionmaker[Session], *, batch_size: int = BATCH_SIZE, dry_run: bool = False
+) -> Iterator[ImportReport]:
+    """Write the opening entry of all who lack one; yields the report after each batch.
+
+    Raises:
+        RetryableDatabaseError: a passing condition, a locked row among them; run it again.
+        RuntimeError: a batch would have changed what somebody has; it was not written.
+    """
+    report = ImportReport()
+    after: uuid.UUID = uuid.UUID(int=0)
+    while True:
+        with sessions.begin() as session:
+            batch = session.scalars(
+                select(User.user_id)
+                .where(_lacks_opening(), User.user_id > after)
+                .order_by(User.user_id)
+                .limit(batch_size)
+            ).all()
+            if not batch:
+                return
+            _open_batch(session, batch, report, dry_run=dry_run)
+        after = batch[-1]
+        yield report
+
+
+def compare(
+    sessions: sessionmaker[Session], report: ImportReport, *, batch_size: int = BATCH_SIZE
+) -> Iterator[ImportReport]:
+    """Compare every user's `credits_balance - debt` with the old column and all booked since.
+
+    The opening entry and its debt remember the old column.
+    """
+    after = uuid.UUID(int=0)
+    while True:
+        with sessions.begin() as session:
+            lift_time_limits(session)
+            rows = session.execute(_PARITY, {"after": after, "size": batch_size}).all()
+        if not rows:
+            return
+        for user_id, expected, found, has_money_back in rows:
+            if has_money_back:
+                report.not_compared += 1
+                continue
+            report.compared += 1
+            if expected != found:
+                report.differences += 1
+                if report.first_difference is None:
+                    report.first_difference = user_id
+                    report.expected, report.found = expected, found
+        after = rows[-1].user_id
+        yield report
+
+
+def forbid_negative_balances(sessions: sessionmaker[Session]) -> None:
+    """Add the CHECK where adoption left it out, for new rows first, and validate it.
+
+    Before, it would have refused every change of a row with a negative balance.
+    """
+    with sessions.begin() as session:
+        found = session.scalar(
+            text("SELECT convalidated FROM pg_constraint WHERE conname = :name"),
+            {"name": CK_USERS_CREDITS_BALANCE},
+        )
+        if found is None:
+            session.execute(text("SET LOCAL lock_timeout = '3s'"))
+            session.execute(
+                text(
+                    f"ALTER TABLE users ADD CONSTRAINT {CK_USERS_CREDITS_BALANCE}"
+                    " CHECK (credits_balance >= 0) NOT VALID"
+                )
+            )
+    if not found:
+        with sessions.begin() as session:
+            lift_time_limits(session)
+            session.execute(
+                text(f"ALTER TABLE users VALIDATE CONSTRAINT {CK_USERS_CREDITS_BALANCE}")
+            )
+
+
+def _lacks_opening() -> ColumnElement[bool]:
+    """Who has a balance and no entry, or purchases from before the ledger and no opening entry."""
+    opening = exists().where(
+        CreditEntry.user_id == User.user_id, CreditEntry.idempotency_key == OPENING_KEY
+    )
+    historic = exists().where(Transaction.user_id == User.user_id, Transaction.predates_ledger)
+    return or_(and_(User.credits_version == 0, User.credits_balance != 0), and_(historic, ~opening))
+
+
+def _open_batch(
+    session: Session, batch: Sequence[uuid.UUID], report: ImportReport, *, dry_run: bool
+) -> None:
+    if not dry_run:
+        lock_users(session, batch)
+    # Once locked: somebody else, an operation or another import, may have opened some meanwhile.
+    lacking = session.scalars(
+        select(User.user_id).where(User.user_id.in_(batch), _lacks_opening())
+    ).all()
+    before = _net(session, lacking)
+    if not dry_run:
+        write_openings(session, lacking)
+        after = _net(session, lacking)
+        if before != after:
+            differing = next(each for each in before if before[each] != after[each])
+            raise RuntimeError(f"The opening entry would change what user {differing} has")
+    report.opened += len(lacking)
+    report.credits += sum(net for net in before.values() if net > 0)
+    report.debt -= sum(net for net in before.values() if net < 0)
+
+
+def _net(session: Session, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Balance less debt."""
+    debt = (
+        select(func.coalesce(func.sum(CreditDebt.outstanding), 0))
+        .where(CreditDebt.user_id == User.user_id)
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(User.user_id, User.credits_balance - debt).where(User.user_id.in_(user_ids))
+    )
+    return {user_id: int(net) for user_id, net in rows}
