@@ -1,6 +1,7 @@
 """A database made by the document's own models comes over, and goes back, without losing a row."""
 
 import functools
+import json
 import uuid
 from typing import Any
 
@@ -9,7 +10,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Enum, NullPool, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
+from typer.testing import CliRunner
 
+from src.cli.main import app
 from src.common.adoption import FIRST_REVISION, adopt
 from src.common.credits import opening_import, verify
 from src.common.credits.commands import OpenHold, Spend
@@ -251,3 +254,25 @@ def test_our_own_database_is_not_adopted(
     command.upgrade(alembic_config, "head")
     with pytest.raises(SettingsError, match="ours already"):
         adopt(alembic_engine, lambda _step: None)
+
+
+def test_the_commands_do_it_all(theirs: Connection) -> None:
+    """`db adopt`, `db upgrade`, a dry run, the import: as the page says, on one database."""
+    assert theirs
+    runner = CliRunner()
+
+    def flashslides(*arguments: str) -> Any:
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "Adopted" in flashslides("db", "adopt")
+    flashslides("db", "upgrade")
+    importing = ("credits", "import-opening-balances", "--json")
+    dry = json.loads(flashslides(*importing, "--dry-run"))
+    assert (dry["opened"], dry["compared"], dry["dry_run"]) == (len(BALANCES), 0, True)
+    done = json.loads(flashslides(*importing, "--batch-size", "2"))
+    assert (done["opened"], done["differences"]) == (len(BALANCES), 0)
+    theirs.execute(text("UPDATE credit_debts SET outstanding = 299 WHERE outstanding = 300"))
+    theirs.commit()
+    assert runner.invoke(app, importing).exit_code == 1
