@@ -35,6 +35,7 @@ EXIT_CODE_BY_KIND = {
     ErrorKind.NOT_FOUND: 3,
     ErrorKind.CONFLICT: 4,
     ErrorKind.PAYMENT_REQUIRED: 4,
+    ErrorKind.BAD_GATEWAY: 75,
     ErrorKind.UNAVAILABLE: 75,
     ErrorKind.MISCONFIGURED: 78,
 }

@@ -1,6 +1,7 @@
 """A command's way to the database: the configured one, or the embedded server while it runs."""
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from src.common.database_errors import sqlstate_of
 from src.common.database_reach import database_in_reach as _database_in_reach
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
+from src.common.stripe.gateway import Gateway, open_gateway
+from src.common.stripe.processing import InDatabase
 from src.local_postgres import RunningServer
 
 T = TypeVar("T")
@@ -28,15 +31,40 @@ def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
         yield server
 
 
+def run_with_stripe(
+    settings: Settings, work: Callable[[InDatabase, Gateway | None], Awaitable[T]]
+) -> T:
+    """Run what needs both the database and Stripe, wherever the settings say they are.
+
+    Raises:
+        SettingsError: as `run_operation`.
+    """
+
+    async def run() -> T:
+        async with open_gateway(settings) as gateway:
+            return await work(in_database, gateway)
+
+    return _with_schema(settings, lambda: asyncio.run(run()))
+
+
+async def in_database(work: Callable[[Session], T]) -> T:
+    """Run work in one database transaction, holding up this process's one task meanwhile."""
+    return run_in_database_transaction(work)
+
+
 def run_operation(settings: Settings, work: Callable[[Session], T]) -> T:
     """Run one operation in one database transaction, wherever the settings' database is.
 
     Raises:
         SettingsError: the database has no schema, or an older one than this release needs.
     """
+    return _with_schema(settings, lambda: run_in_database_transaction(work))
+
+
+def _with_schema(settings: Settings, work: Callable[[], T]) -> T:
     with database_in_reach(settings):
         try:
-            return run_in_database_transaction(work)
+            return work()
         except ProgrammingError as error:
             if sqlstate_of(error) not in (_UNDEFINED_TABLE, _UNDEFINED_COLUMN):
                 raise

@@ -14,8 +14,8 @@ from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.exceptions import BadRequest, NotFound, Unavailable
 from src.common.models.stripe_event import StripeEvent
-from src.common.purchases.operations import open_unmatched_payments
 from src.common.purchases.packages import PACKAGES, find_package
+from src.common.purchases.unmatched import open_unmatched_payments
 from src.common.settings import Settings, get_settings
 from src.common.stripe import development, inbox
 from src.common.stripe.signatures import sign
@@ -87,7 +87,9 @@ def resend(
 @events.command("list")
 def list_events(*, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the newest events and what became of them."""
-    stored = run_operation(get_settings(), lambda session: inbox.newest_events(session, limit))
+    stored = run_operation(
+        get_settings(), lambda session: inbox.events_matching(session, limit=limit)
+    )
     rows = [
         {
             "event_id": event.event_id,

@@ -33,6 +33,7 @@ class ErrorKind(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     UNAVAILABLE = "unavailable"
+    BAD_GATEWAY = "bad_gateway"
     MISCONFIGURED = "misconfigured"
 
 

@@ -8,7 +8,15 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -35,6 +43,28 @@ class DatabasePooler(StrEnum):
     document's `statement_cache_size=0`, time-outs set in each database transaction."""
     PREPARED = "prepared"
     """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
+
+
+class Package(BaseModel):
+    """So many credits for so much."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    package_id: str = Field(pattern=r"^[\w.-]{1,100}$")
+    """What the front end and a Checkout Session's metadata call it."""
+    name: str = Field(min_length=1, max_length=250)
+    credits: int = Field(gt=0, lt=2**31)
+    price_cents: int = Field(ge=0, lt=2**31)
+    currency: str = Field(default="usd", pattern=r"^[a-z]{3}$")
+
+
+DEFAULT_PACKAGES = (
+    Package(package_id="500", name="Starter", credits=500, price_cents=500),
+    Package(package_id="1000", name="Basic", credits=1_000, price_cents=900),
+    Package(package_id="2500", name="Pro", credits=2_500, price_cents=2_000),
+    Package(package_id="5000", name="Business", credits=5_000, price_cents=3_500),
+    Package(package_id="10000", name="Enterprise", credits=10_000, price_cents=6_000),
+)
 
 
 class Settings(BaseSettings):
@@ -91,6 +121,22 @@ class Settings(BaseSettings):
     stripe_api_base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+$")
     """Where Stripe's API is instead of at Stripe: the offline Stripe, for ENV=local only."""
 
+    stripe_timeout_seconds: float = Field(default=10, gt=0)
+    """How long one call to Stripe may take, repetitions included, before STRIPE_GATEWAY_ERROR."""
+    stripe_require_order: bool = False
+    """Whether only Checkout Sessions that we made ourselves are credited."""
+    stripe_allow_promotion_codes: bool = False
+    stripe_automatic_tax: bool = False
+    stripe_reconcile_interval_seconds: int = Field(default=3_600, ge=0)
+    """How often the worker compares the last days with Stripe; 0 means never."""
+    credit_packages: tuple[Package, ...] | None = Field(default=None, min_length=1)
+    """What is on sale, as JSON; not set means the five of `DEFAULT_PACKAGES`."""
+    checkout_success_url: str | None = None
+    """Where Stripe sends a customer who has paid; `{CHECKOUT_SESSION_ID}` is filled in."""
+    checkout_cancel_url: str | None = None
+    checkout_allowed_origins: str = ""
+    """Origins, separated by commas, of other pages a request may ask to be sent to."""
+
     api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -145,6 +191,11 @@ class Settings(BaseSettings):
             return ()
         written = self.stripe_webhook_secret.get_secret_value()
         return tuple(part.strip() for part in written.split(",") if part.strip())
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """What is on sale."""
+        return self.credit_packages or DEFAULT_PACKAGES
 
     @property
     def stripe_livemode(self) -> bool | None:

@@ -12,7 +12,7 @@ from src.common.accounts import operations as accounts
 from src.common.accounts.operations import Identity
 from src.common.models.api_key import ApiKey
 from src.common.models.user import User
-from src.common.purchases import operations as purchases
+from src.common.purchases import unmatched
 from src.common.stripe import inbox
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, make_api_key, make_user
@@ -85,8 +85,8 @@ def results(db: Session) -> list[object]:
         issued.record,
         api_keys.revoke_api_key(db, issued.record.key_id),
         *api_keys.list_api_keys(db),
-        *inbox.newest_events(db, 10),
-        *purchases.open_unmatched_payments(db, 10),
+        *inbox.events_matching(db, limit=10),
+        *unmatched.open_unmatched_payments(db, 10),
     ]
 
 

@@ -1,5 +1,6 @@
 """`flashslides stripe …`: test payments, the inbox, payments nobody was credited for."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Generator
@@ -8,7 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from sqlalchemy.orm import Session
 
+from src.cli.reach import in_database
+from src.common.settings import get_settings
 from src.common.stripe import inbox
+from src.common.stripe.processing import Processor
 from src.common.stripe.signatures import verify_signature
 from src.common.stripe.wire import parse_event
 from src.local_postgres import free_port
@@ -64,15 +68,10 @@ def buyer(db: Session) -> str:
     return "ada@example.com"
 
 
-def store(db: Session, event: dict[str, object]) -> None:
+def store(event: dict[str, object]) -> None:
     """Put an event into the inbox and process it."""
-    from src.common.settings import get_settings
-
     body = json.dumps(event).encode()
-    parsed = parse_event(body)
-    inbox.store_event(db, parsed, body)
-    inbox.process_event(db, livemode=parsed.livemode, event_id=parsed.id, settings=get_settings())
-    db.commit()
+    asyncio.run(Processor(in_database, None, get_settings()).receive(parse_event(body), body))
 
 
 def test_a_payment_is_a_signed_event(
@@ -163,8 +162,8 @@ def test_the_inbox_and_the_unmatched_are_listed(flashslides: RunCommand, db: Ses
     db.add(user)
     db.commit()
     wrong = make_event(make_session(user, currency="eur"), id="evt_wrong")
-    store(db, wrong)
-    store(db, make_event(make_session(user), "ping", id="evt_ping"))
+    store(wrong)
+    store(make_event(make_session(user), "ping", id="evt_ping"))
     events = {
         row["event_id"]: row for row in flashslides("stripe", "events", "list", "--json").json
     }

@@ -14,8 +14,9 @@ from src.common.accounts.operations import create_user, erase_user
 from src.common.credits import ledger
 from src.common.database import SessionLocal, get_engine
 from src.common.models import Base
-from src.common.purchases.operations import settle_checkout
+from src.common.purchases.operations import settle_payment
 from src.common.purchases.packages import PACKAGES
+from src.common.purchases.rules import Terms
 from src.common.runtime_role import PRIVILEGES, grant_runtime
 from src.common.stripe.development import checkout_session
 from src.common.stripe.wire import CheckoutSession
@@ -47,7 +48,9 @@ def test_it_can_do_every_operation(as_runtime: Session) -> None:
     paid = CheckoutSession.model_validate(
         checkout_session(user_id=user_id, package=PACKAGES[0], env="local")
     )
-    settle_checkout(as_runtime, paid.as_payment(), env="local", livemode=None, event_id="evt_1")
+    settle_payment(
+        as_runtime, paid.as_payment(), Terms(env="local", packages=PACKAGES), cause="evt_1"
+    )
     ledger.spend(as_runtime, user_id, 10, key="s", metadata={"slides": 3})
     hold = ledger.open_hold(as_runtime, user_id, 20, expires_in_seconds=60, key="h")
     ledger.renew(as_runtime, user_id, hold.seq, expires_in_seconds=90, key="n")

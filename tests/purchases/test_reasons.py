@@ -11,14 +11,10 @@ from src.common.credits.commands import AMOUNT_MAX
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
-from src.common.purchases.operations import (
-    PurchaseStatus,
-    count_open_unmatched_payments,
-    open_unmatched_payments,
-    settle_checkout,
-)
+from src.common.purchases.operations import PurchaseStatus, settle_payment
 from src.common.purchases.packages import PACKAGES, Package
-from src.common.purchases.rules import Reason
+from src.common.purchases.rules import Reason, Terms
+from src.common.purchases.unmatched import count_open_unmatched_payments, open_unmatched_payments
 from src.common.stripe.wire import CheckoutSession
 from tests.models.examples import a_user
 from tests.stripe.payments import STARTER, make_session
@@ -42,6 +38,7 @@ WRONG: dict[str, tuple[Reason, dict[str, Any]]] = {
     "an unknown user": (Reason.USER_UNKNOWN, {"metadata": {"user_id": str(uuid.UUID(int=7))}}),
     "no user": (Reason.USER_UNKNOWN, {"metadata": {"user_id": ""}}),
     "an e-mail for a user": (Reason.USER_UNKNOWN, {"metadata": {"user_id": "ada@example.com"}}),
+    "an unknown order": (Reason.ORDER_UNKNOWN, {"metadata": {"order_id": str(uuid.UUID(int=7))}}),
     "an unknown package": (Reason.PACKAGE_UNKNOWN, {"metadata": {"package_id": "501"}}),
     "a package by name": (Reason.PACKAGE_UNKNOWN, {"metadata": {"package_id": "Starter"}}),
     "more credits": (Reason.CREDITS_MISMATCH, {"metadata": {"credits": "5000"}}),
@@ -81,7 +78,8 @@ def settle(
 ) -> Reason | PurchaseStatus:
     """Settle the payment in test mode: why it was not credited, or what became of it."""
     payment = CheckoutSession.model_validate(session).as_payment()
-    outcome = settle_checkout(db, payment, env="local", livemode=False, event_id=event_id)
+    terms = Terms(env="local", livemode=False, packages=PACKAGES)
+    outcome = settle_payment(db, payment, terms, cause=event_id)
     db.commit()
     return outcome.reason or outcome.status
 
@@ -112,6 +110,8 @@ def test_a_payment_that_does_not_agree_is_noted_and_credits_nobody(
 def test_every_reason_is_tried() -> None:
     """A new reason must appear above, or below where it needs rows."""
     needing_rows = {
+        Reason.ORDER_REQUIRED,
+        Reason.ORDER_MISMATCH,
         Reason.BALANCE_LIMIT_EXCEEDED,
         Reason.PAYMENT_CONFLICT,
         Reason.TRANSACTION_WITHOUT_CREDIT,

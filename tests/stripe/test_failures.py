@@ -61,15 +61,15 @@ async def execute(*statements: str) -> None:
 async def test_an_event_that_fails_says_why_and_is_processed_next_time(
     start_api: StartApi, breaking: list[str], mending: str, why: str
 ) -> None:
-    """5xx, so that Stripe sends it again; the row has the reason; the copy is processed."""
+    """Accepted; the row has the reason; the next try processes it."""
     api = await start_api()
     user = await make_user(email="ada@example.com")
     event = make_event(make_session(user))
     await execute(*breaking)
     answer = await api.deliver(event)
-    assert answer.status_code in (500, 503)
+    assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
     row = await fetch(select(StripeEvent))
-    attempts = 1 if answer.status_code == 503 else 2  # a busy database is left alone
+    attempts = 1 if why == "DATABASE_BUSY" else 2  # a busy database is left alone
     assert (row.status, row.attempts) == ("failed", attempts)
     assert why in (row.error or "")
     assert "ada@example.com" not in (row.error or "")
@@ -90,15 +90,15 @@ async def test_an_event_that_fails_says_why_and_is_processed_next_time(
     assert (await api.deliver(event)).json() == {"status": "already_processed"}
 
 
-async def test_a_lock_held_past_its_timeout_is_503_and_noted(start_api: StartApi) -> None:
-    """Somebody holds the user's row: DATABASE_BUSY, the row says so, the copy is processed."""
+async def test_a_lock_held_past_its_timeout_is_accepted_and_noted(start_api: StartApi) -> None:
+    """Somebody holds the user's row: accepted, the row says why, the copy is processed."""
     api = await start_api(DATABASE_LOCK_TIMEOUT_MS="100")
     user = await make_user()
     event = make_event(make_session(user))
     async with get_async_db() as session, session.begin():
         await session.execute(text("SELECT 1 FROM users FOR UPDATE"))
         answer = await api.deliver(event)
-    assert (answer.status_code, error_type_of(answer)) == (503, "DATABASE_BUSY")
+    assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
     row = await fetch(select(StripeEvent))
     assert (row.status, row.attempts) == ("failed", 1)
     assert "lock" in (row.error or "")
@@ -137,7 +137,7 @@ async def test_a_session_that_stripe_never_sends_fails_loudly(api: Api) -> None:
     """A signed checkout event we cannot read is kept as failed, its values not in the reason."""
     session = make_session(await make_user(), amount_total="five dollars of ada@example.com")
     answer = await api.deliver(make_event(session))
-    assert (answer.status_code, error_type_of(answer)) == (500, "INTERNAL_ERROR")
+    assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
     row = await fetch(select(StripeEvent))
     assert row.status == "failed"
     assert "amount_total" in (row.error or "")
@@ -164,10 +164,10 @@ async def test_waits_between_attempts_grow_and_end_at_an_hour(start_api: StartAp
     api = await start_api()
     event = make_event(make_session(await make_user(), amount_total="none"))
     waits: list[float] = []
-    for attempts in (0, 4, 1_000):
+    for attempts in (0, 4, 14):
         if attempts:
             await execute(f"UPDATE stripe_events SET attempts = {attempts}")  # noqa: S608
-        assert (await api.deliver(event)).status_code == 500
+        assert (await api.deliver(event)).json() == {"status": "accepted"}
         wait = await fetch(
             select(func.extract("epoch", StripeEvent.next_attempt_at - func.clock_timestamp()))
         )

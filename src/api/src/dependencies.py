@@ -11,6 +11,7 @@ from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.common.settings import Settings
+from src.common.stripe.gateway import Gateway
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -28,6 +29,11 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _gateway(request: Request) -> Gateway | None:
+    gateway: Gateway | None = getattr(request.app.state, "gateway", None)
+    return gateway
+
+
 def _token(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
@@ -40,6 +46,8 @@ def _token(
 
 Verifier = Annotated[TokenVerifier, Depends(_verifier)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
+GatewayOf = Annotated[Gateway | None, Depends(_gateway)]
+"""The way to Stripe; None where no key is configured."""
 BearerToken = Annotated[str, Depends(_token)]
 
 

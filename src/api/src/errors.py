@@ -17,6 +17,7 @@ STATUS_BY_KIND = {
     ErrorKind.NOT_FOUND: 404,
     ErrorKind.CONFLICT: 409,
     ErrorKind.INVALID: 422,
+    ErrorKind.BAD_GATEWAY: 502,
     ErrorKind.UNAVAILABLE: 503,
     ErrorKind.MISCONFIGURED: 500,
 }
@@ -48,6 +49,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "LEDGER_UNBALANCED": (500, "A change the ledger's books do not explain; nothing was done"),
     "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
+    "STRIPE_GATEWAY_ERROR": (502, "Stripe did not answer as it should; the same key asks again"),
+    "STRIPE_NOT_CONFIGURED": (503, "No Stripe key is set"),
     "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
     "NOT_READY": (503, "The service cannot take requests yet"),
     "WEBHOOK_NOT_CONFIGURED": (503, "No webhook secret is set; nothing is accepted unsigned"),

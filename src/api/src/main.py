@@ -10,13 +10,14 @@ from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
-from src.api.src.routes import health, users, webhooks
+from src.api.src.routes import health, payments, users, webhooks
 from src.api.src.routes.credits import router as credits_router
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
 from src.common.observability import configure_logging
 from src.common.settings import get_settings
+from src.common.stripe.gateway import open_gateway
 
 API_PREFIX = "/api/v1"
 
@@ -35,7 +36,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     try:
         init_db()
         await init_async_db()
-        yield
+        async with open_gateway(settings) as app.state.gateway:
+            yield
     finally:
         dispose_db()
         await dispose_async_db()
@@ -57,6 +59,7 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)
+    app.include_router(payments.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app
 

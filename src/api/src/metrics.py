@@ -24,6 +24,11 @@ UNMATCHED_PAYMENTS = Gauge(
     "Payments nobody was credited for yet",
     multiprocess_mode="mostrecent",
 )
+DEAD_EVENTS = Gauge(
+    "flashslides_stripe_events_dead",
+    "Stripe events nobody tries any more: replay or ignore them",
+    multiprocess_mode="mostrecent",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

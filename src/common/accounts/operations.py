@@ -180,6 +180,19 @@ def set_active(session: Session, user_id: uuid.UUID, *, is_active: bool) -> User
     return user
 
 
+def keep_stripe_customer(session: Session, user_id: uuid.UUID, customer_id: str) -> str:
+    """Note the user's customer at Stripe, unless they have one already; the one they have.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    user = _locked(session, user_id)
+    if user.stripe_customer_id is None:
+        user.stripe_customer_id = customer_id
+        session.flush()
+    return user.stripe_customer_id
+
+
 def erase_user(session: Session, user_id: uuid.UUID) -> User:
     """Forget the person, keep the account: DESIGN §4 rule 11. Doing it again changes nothing.
 

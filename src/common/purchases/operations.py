@@ -1,11 +1,10 @@
 """Turning payments into purchases and credits, on the caller's open session; never commits."""
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import exists, func, or_, select, tuple_, update
+from sqlalchemy import exists, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,14 +12,16 @@ from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
 from src.common.credits.commands import Grant
 from src.common.exceptions import Invalid
+from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.transaction import Transaction
-from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.pagination import Page, decode_cursor, encode_cursor
-from src.common.purchases import rules
-from src.common.purchases.packages import Package
-from src.common.purchases.rules import CheckoutPayment, Mismatch, Reason
+from src.common.purchases import rules, unmatched
+from src.common.purchases.locks import lock_payment
+from src.common.purchases.money_back import adopt_reversals
+from src.common.purchases.orders import find_order, note_status
+from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
 
 
 class PurchaseStatus(StrEnum):
@@ -39,38 +40,56 @@ class PurchaseOutcome:
     reason: Reason | None = None
 
 
-def settle_checkout(
-    session: Session,
-    payment: CheckoutPayment,
-    *,
-    env: str,
-    livemode: bool | None,
-    event_id: str,
+def settle_payment(
+    session: Session, payment: Payment, terms: Terms, *, cause: str
 ) -> PurchaseOutcome:
-    """Credit a paid Checkout Session, once; note any other as an unmatched payment.
+    """Credit a payment, once; note one that must not be credited as unmatched.
 
-    The one function every event about the session leads to. The user's row lock puts all
-    deliveries of one payment in a queue; the unique keys of `transactions` are the second wall.
-    `env` and `livemode` as in `rules.judge`; `event_id` is noted with an unmatched payment.
+    The one function that every event, the success page and reconciliation lead to. The payment's
+    lock and the user's row lock put all of them in a queue; the unique keys of `transactions` are
+    the second wall. `cause` is the event, or whatever else brought the payment here.
     """
-    user = lock_user(session, payment.user_id) if payment.user_id else None
+    lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
+    order = find_order(session, payment)
+    owner = order.user_id if order else payment.user_id
+    user = lock_user(session, owner) if owner else None
     existing = _find_purchase(session, payment)
-    verdict = rules.judge(payment, env=env, livemode=livemode)
-    if isinstance(verdict, Package) and existing is not None:
-        conflict = _conflict(session, existing, payment, verdict)
-        if conflict is None:
-            return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
-        verdict = conflict
-    if isinstance(verdict, Package):
-        verdict = _credit(session, user, payment, verdict) or verdict
-    if isinstance(verdict, Mismatch):
-        if verdict.reason is Reason.NOT_PAID and existing is not None:
-            # A picture of the session from before it was paid, delivered late.
-            return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
-        _note_unmatched(session, payment, verdict, event_id)
+    verdict = (
+        rules.judge(payment, order, terms)
+        if existing is None
+        else _conflict(session, existing, payment, order)
+    )
+    if existing is not None and (verdict is None or payment.payment_status == "unpaid"):
+        # An unpaid one is a picture of the session from before it was paid, delivered late.
+        _complete(session, existing, payment, order)
+        return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
+    if isinstance(verdict, Offer):
+        verdict = _credit(session, user, payment, verdict)
+    if verdict is not None:
+        if verdict.reason is Reason.NOT_PAID and order is not None:
+            note_status(session, order, OrderStatus.PROCESSING)
+        unmatched.note(session, payment, verdict, cause)
         return PurchaseOutcome(PurchaseStatus.UNMATCHED, verdict.reason)
-    _resolve_unmatched(session, payment)
+    unmatched.close(session, payment, "credited when a later event matched")
+    if order is not None:
+        note_status(session, order, OrderStatus.PAID, payment.stripe_session_id)
     return PurchaseOutcome(PurchaseStatus.CREDITED)
+
+
+def end_order(session: Session, payment: Payment, status: OrderStatus) -> None:
+    """Note that a session came to nothing: it has expired, or its delayed payment has failed.
+
+    Whatever comes later of an unpaid session opens nothing again; a payment is credited all the
+    same.
+    """
+    lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
+    order = find_order(session, payment)
+    if order is not None:
+        note_status(session, order, status, payment.stripe_session_id)
+    if status is OrderStatus.FAILED:
+        failure = Mismatch(Reason.NOT_PAID, "The delayed payment failed")
+        unmatched.note(session, payment, failure, "payment_failed")
+        unmatched.close(session, payment, "the delayed payment failed; nothing was paid")
 
 
 def list_transactions(
@@ -99,47 +118,7 @@ def list_transactions(
     return Page(items, encode_cursor(last.created_at, last.transaction_id) if last else None)
 
 
-def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
-    """The payments that wait for somebody to look at them, oldest first."""
-    return session.scalars(
-        select(UnmatchedPayment)
-        .where(UnmatchedPayment.status == "open")
-        .order_by(UnmatchedPayment.created_at)
-        .limit(limit)
-    ).all()
-
-
-def count_open_unmatched_payments(session: Session) -> int:
-    """How many payments wait for somebody to look at them."""
-    return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
-
-
-def _find_purchase(session: Session, payment: CheckoutPayment) -> Transaction | None:
-    """The row that has this payment's session or its PaymentIntent."""
-    same = Transaction.stripe_session_id == payment.stripe_session_id
-    if payment.payment_intent_id is not None:
-        same = or_(same, Transaction.payment_intent_id == payment.payment_intent_id)
-    return session.scalars(select(Transaction).where(same).limit(1)).one_or_none()
-
-
-def _conflict(
-    session: Session, existing: Transaction, payment: CheckoutPayment, package: Package
-) -> Mismatch | None:
-    """Why the row with this payment's key does not mean that it was credited; None if it does."""
-    if not rules.is_same_purchase(existing, payment, package):
-        return Mismatch(
-            Reason.PAYMENT_CONFLICT,
-            f"Transaction {existing.transaction_id} has this payment with other figures",
-        )
-    if not _is_credited(session, existing):
-        return Mismatch(
-            Reason.TRANSACTION_WITHOUT_CREDIT,
-            f"Transaction {existing.transaction_id} was written without crediting anybody",
-        )
-    return None
-
-
-def _is_credited(session: Session, transaction: Transaction) -> bool:
+def is_credited(session: Session, transaction: Transaction) -> bool:
     """Whether a lot refers to the purchase, or the opening balance held what it added."""
     if transaction.predates_ledger:
         return True
@@ -150,96 +129,114 @@ def _is_credited(session: Session, transaction: Transaction) -> bool:
     return session.execute(select(lot)).scalar_one()
 
 
-def _credit(
-    session: Session, user: User | None, payment: CheckoutPayment, package: Package
+def find_credited(session: Session, payment_intent_id: str) -> Transaction | None:
+    """The credited purchase of this PaymentIntent, if there is one."""
+    found = session.scalars(
+        select(Transaction).where(Transaction.payment_intent_id == payment_intent_id)
+    ).one_or_none()
+    return found if found is not None and is_credited(session, found) else None
+
+
+def credit_transaction(session: Session, transaction: Transaction, *, actor: str) -> None:
+    """Give the credits of a purchase that application code wrote without crediting anybody.
+
+    Raises:
+        Invalid: BALANCE_LIMIT_EXCEEDED.
+    """
+    lock_user(session, transaction.user_id)
+    if not is_credited(session, transaction):
+        _grant(session, transaction.user_id, transaction, actor)
+        adopt_reversals(session, transaction)
+
+
+def _find_purchase(session: Session, payment: Payment) -> Transaction | None:
+    """The row that has this payment's session, its PaymentIntent or its invoice."""
+    same = [Transaction.stripe_session_id == payment.stripe_session_id]
+    if payment.payment_intent_id is not None:
+        same.append(Transaction.payment_intent_id == payment.payment_intent_id)
+    if payment.invoice_id is not None:
+        same.append(Transaction.invoice_id == payment.invoice_id)
+    return session.scalars(
+        select(Transaction).where(or_(*same)).limit(1).execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _conflict(
+    session: Session, existing: Transaction, payment: Payment, order: CheckoutOrder | None
 ) -> Mismatch | None:
+    """Why the row with this payment's key does not mean that it was credited; None if it does."""
+    if not rules.is_same_purchase(existing, payment, order):
+        return Mismatch(
+            Reason.PAYMENT_CONFLICT,
+            f"Transaction {existing.transaction_id} has this payment with other figures",
+        )
+    if not is_credited(session, existing):
+        return Mismatch(
+            Reason.TRANSACTION_WITHOUT_CREDIT,
+            f"Transaction {existing.transaction_id} was written without crediting anybody",
+        )
+    return None
+
+
+def _complete(
+    session: Session, existing: Transaction, payment: Payment, order: CheckoutOrder | None
+) -> None:
+    """Add what application code's own row did not say, and what waited for the payment."""
+    if order is not None and payment.payment_status != "unpaid":
+        note_status(session, order, OrderStatus.PAID, payment.stripe_session_id)
+    unmatched.close(session, payment, "it had been credited before")
+    learnt = {
+        name: value
+        for name in ("payment_intent_id", "invoice_id", "livemode")
+        if getattr(existing, name) is None and (value := getattr(payment, name)) is not None
+    }
+    if learnt:
+        for name, value in learnt.items():
+            setattr(existing, name, value)
+        session.flush()
+        adopt_reversals(session, existing)
+
+
+def _credit(session: Session, user: User | None, payment: Payment, offer: Offer) -> Mismatch | None:
     """Write the purchase and its grant; or say why that cannot be, and leave nothing behind."""
     if user is None:
         return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
     try:
         with session.begin_nested():
-            _write_purchase(session, user, payment, package)
+            transaction = _write_purchase(session, payment, offer)
+            _grant(session, user.user_id, transaction, "system:stripe")
     except Invalid as refusal:
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
         return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
+    adopt_reversals(session, transaction)
     return None
 
 
-def _write_purchase(
-    session: Session, user: User, payment: CheckoutPayment, package: Package
-) -> None:
-    transaction_id = session.execute(
+def _write_purchase(session: Session, payment: Payment, offer: Offer) -> Transaction:
+    return session.scalars(
         insert(Transaction)
         .values(
-            user_id=user.user_id,
+            user_id=offer.user_id,
             stripe_session_id=payment.stripe_session_id,
             payment_intent_id=payment.payment_intent_id,
+            invoice_id=payment.invoice_id,
             amount_paid_cents=payment.amount_total_cents,
-            currency=package.currency,
+            currency=offer.currency,
             livemode=payment.livemode,
-            credits_added=package.credits,
+            credits_added=offer.credits,
         )
-        .returning(Transaction.transaction_id)
-    ).scalar_one()
+        .returning(Transaction)
+    ).one()
+
+
+def _grant(session: Session, user_id: uuid.UUID, transaction: Transaction, actor: str) -> None:
     purchase = Grant(
-        user_id=user.user_id,
-        key=f"~purchase:{payment.stripe_session_id}",
-        actor="system:stripe",
-        amount=package.credits,
+        user_id=user_id,
+        key=f"~purchase:{transaction.stripe_session_id}",
+        actor=actor,
+        amount=transaction.credits_added,
         source=LotSource.PURCHASE,
-        transaction_id=transaction_id,
+        transaction_id=transaction.transaction_id,
     )
     ledger.execute(session, [purchase])
-
-
-def _resolve_unmatched(session: Session, payment: CheckoutPayment) -> None:
-    """Close what an earlier event about this payment left open."""
-    session.execute(
-        update(UnmatchedPayment)
-        .where(
-            UnmatchedPayment.livemode == payment.livemode,
-            UnmatchedPayment.stripe_object_id == payment.stripe_session_id,
-            UnmatchedPayment.status == "open",
-        )
-        .values(
-            status="resolved",
-            resolution="credited when a later event matched",
-            actor="system:webhook",
-            resolved_at=func.now(),
-        )
-    )
-    session.flush()
-
-
-def _note_unmatched(
-    session: Session, payment: CheckoutPayment, mismatch: Mismatch, event_id: str
-) -> None:
-    """Write or renew the payment's row; one that somebody resolved stays as it is."""
-    values = {
-        "event_id": event_id,
-        "reason": str(mismatch.reason),
-        "explanation": mismatch.explanation,
-        "details": {
-            "user_id": str(payment.user_id) if payment.user_id else None,
-            "package_id": payment.package_id,
-            "credits": payment.credits,
-            "env": payment.env,
-            "mode": payment.mode,
-            "payment_status": payment.payment_status,
-            "payment_intent_id": payment.payment_intent_id,
-            "amount_subtotal_cents": payment.amount_subtotal_cents,
-            "amount_total_cents": payment.amount_total_cents,
-            "currency": payment.currency,
-        },
-    }
-    key = {"livemode": payment.livemode, "stripe_object_id": payment.stripe_session_id}
-    session.execute(
-        insert(UnmatchedPayment)
-        .values(**key, **values)
-        .on_conflict_do_update(
-            index_elements=[UnmatchedPayment.livemode, UnmatchedPayment.stripe_object_id],
-            set_=values,
-            where=UnmatchedPayment.status == "open",
-        )
-    )

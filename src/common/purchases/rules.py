@@ -4,18 +4,21 @@ DESIGN §4 rule 4: unpaid, mismatched, wrong mode or unknown never credits and i
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.transaction import Transaction
 from src.common.purchases.packages import Package, find_package
 
 
 @dataclass(frozen=True)
-class CheckoutPayment:
-    """What Stripe says about one Checkout Session; money in the currency's smallest unit."""
+class Payment:
+    """What Stripe says about one payment; money in the currency's smallest unit."""
 
     stripe_session_id: str
+    """The Stripe object that paid: `cs_…`, or `in_…`/`pi_…` where there is no session."""
     livemode: bool
     mode: str | None
     payment_status: str | None
@@ -29,6 +32,36 @@ class CheckoutPayment:
     user_id: uuid.UUID | None
     package_id: str | None
     credits: str | None
+    discount_cents: int = 0
+    tax_cents: int = 0
+    order_id: uuid.UUID | None = None
+    """The order of ours that the metadata names."""
+    reference_id: uuid.UUID | None = None
+    """`client_reference_id`, which may be an order of ours, or anybody's own number."""
+    invoice_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under what conditions we credit."""
+
+    env: str
+    livemode: bool | None = None
+    """What our Stripe key expects; None where no key says."""
+    packages: Sequence[Package] = ()
+    requires_order: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What somebody was to get for how much."""
+
+    user_id: uuid.UUID
+    credits: int
+    amount_cents: int
+    currency: str
+    allows_discount: bool = False
+    allows_tax: bool = False
 
 
 class Reason(StrEnum):
@@ -38,6 +71,9 @@ class Reason(StrEnum):
     NOT_PAID = "NOT_PAID"
     ENVIRONMENT_MISMATCH = "ENVIRONMENT_MISMATCH"
     LIVEMODE_MISMATCH = "LIVEMODE_MISMATCH"
+    ORDER_REQUIRED = "ORDER_REQUIRED"
+    ORDER_UNKNOWN = "ORDER_UNKNOWN"
+    ORDER_MISMATCH = "ORDER_MISMATCH"
     USER_UNKNOWN = "USER_UNKNOWN"
     PACKAGE_UNKNOWN = "PACKAGE_UNKNOWN"
     CREDITS_MISMATCH = "CREDITS_MISMATCH"
@@ -56,61 +92,105 @@ class Mismatch:
     explanation: str
 
 
-def judge(payment: CheckoutPayment, *, env: str, livemode: bool | None) -> Package | Mismatch:
-    """The package this payment bought, or why it must not be credited.
-
-    `env` is ours; `livemode` is what our Stripe key expects, None where no key says.
-    """
-    package = find_package(payment.package_id)
+def judge(payment: Payment, order: CheckoutOrder | None, terms: Terms) -> Offer | Mismatch:
+    """What this payment bought, or why it must not be credited."""
     if payment.mode != "payment":
         return Mismatch(Reason.MODE_NOT_PAYMENT, f"The session's mode is {payment.mode}")
-    if payment.env != env:
+    if payment.env != terms.env:
         return Mismatch(
-            Reason.ENVIRONMENT_MISMATCH, f"The session was made for env {payment.env}, not {env}"
+            Reason.ENVIRONMENT_MISMATCH,
+            f"The session was made for env {payment.env}, not {terms.env}",
         )
-    if livemode is not None and payment.livemode != livemode:
+    if terms.livemode is not None and payment.livemode != terms.livemode:
         return Mismatch(Reason.LIVEMODE_MISMATCH, "Our Stripe key is of the other mode")
+    offer = _ordered(payment, order, terms) or _advertised(payment, terms)
+    if isinstance(offer, Mismatch):
+        return offer
+    return _price_mismatch(payment, offer) or offer
+
+
+def is_same_purchase(existing: Transaction, payment: Payment, order: CheckoutOrder | None) -> bool:
+    """Whether the row with this payment's key is this payment; NULL means "did not say"."""
+    credits_paid_for = str(order.credits) if order else payment.credits
+    return (
+        existing.user_id == (order.user_id if order else payment.user_id)
+        and existing.amount_paid_cents == payment.amount_total_cents
+        and str(existing.credits_added) == credits_paid_for
+        and existing.currency == payment.currency
+        and existing.livemode in (payment.livemode, None)
+        and existing.payment_intent_id in (payment.payment_intent_id, None)
+    )
+
+
+def _ordered(
+    payment: Payment, order: CheckoutOrder | None, terms: Terms
+) -> Offer | Mismatch | None:
+    """What our own order offered; None where the payment is of no order and needs none."""
+    if order is None:
+        if payment.order_id is not None:
+            return Mismatch(Reason.ORDER_UNKNOWN, f"We have no order {payment.order_id}")
+        if terms.requires_order:
+            return Mismatch(Reason.ORDER_REQUIRED, "We did not make this session")
+        return None
+    named = (payment.user_id, payment.package_id, payment.credits)
+    if named != (order.user_id, order.package_id, str(order.credits)):
+        return Mismatch(
+            Reason.ORDER_MISMATCH, f"The metadata is not what order {order.order_id} says"
+        )
+    if payment.livemode != order.livemode:
+        return Mismatch(Reason.LIVEMODE_MISMATCH, "The order was made in the other mode")
+    return Offer(
+        user_id=order.user_id,
+        credits=order.credits,
+        amount_cents=order.amount_cents,
+        currency=order.currency,
+        allows_discount=order.allows_discount,
+        allows_tax=order.allows_tax,
+    )
+
+
+def _advertised(payment: Payment, terms: Terms) -> Offer | Mismatch:
+    """What the metadata of a session that somebody else made promises, if we sell it."""
     if payment.payment_status != "paid":
-        return Mismatch(Reason.NOT_PAID, f"The payment status is {payment.payment_status}")
+        return _not_paid(payment)
     if payment.user_id is None:
         return Mismatch(Reason.USER_UNKNOWN, "The session's metadata names no user id")
+    package = find_package(payment.package_id, terms.packages)
     if package is None:
         return Mismatch(Reason.PACKAGE_UNKNOWN, f"We sell no package {payment.package_id}")
-    return _offer_mismatch(payment, package) or package
-
-
-def _offer_mismatch(payment: CheckoutPayment, package: Package) -> Mismatch | None:
-    """Where what was paid for is not what we sell under that name."""
     if payment.credits != str(package.credits):
         return Mismatch(
             Reason.CREDITS_MISMATCH,
             f"The session promises {payment.credits} credits, the package has {package.credits}",
         )
-    if payment.currency != package.currency:
+    return Offer(payment.user_id, package.credits, package.price_cents, package.currency)
+
+
+def _price_mismatch(payment: Payment, offer: Offer) -> Mismatch | None:
+    """Where what was paid is not what was asked for."""
+    is_free = offer.amount_cents == 0 and payment.amount_total_cents == 0
+    if payment.payment_status != ("no_payment_required" if is_free else "paid"):
+        return _not_paid(payment)
+    if payment.currency != offer.currency:
         return Mismatch(
-            Reason.CURRENCY_MISMATCH, f"Paid in {payment.currency}, sold in {package.currency}"
+            Reason.CURRENCY_MISMATCH, f"Paid in {payment.currency}, sold in {offer.currency}"
         )
-    if payment.amount_subtotal_cents != package.price_cents:
+    if payment.amount_subtotal_cents != offer.amount_cents:
         return Mismatch(
             Reason.AMOUNT_MISMATCH,
-            f"Priced at {payment.amount_subtotal_cents} cents, sold at {package.price_cents}",
+            f"Priced at {payment.amount_subtotal_cents} cents, sold at {offer.amount_cents}",
         )
-    if payment.amount_total_cents != payment.amount_subtotal_cents:
+    expected = offer.amount_cents
+    expected -= payment.discount_cents if offer.allows_discount else 0
+    expected += payment.tax_cents if offer.allows_tax else 0
+    if payment.amount_total_cents != expected:
         return Mismatch(
             Reason.AMOUNT_MISMATCH,
-            f"Paid {payment.amount_total_cents} cents of {payment.amount_subtotal_cents}: "
-            "no order allows a discount or a tax",
+            f"Paid {payment.amount_total_cents} cents of {expected}: "
+            "no order allows such a discount or tax",
         )
     return None
 
 
-def is_same_purchase(existing: Transaction, payment: CheckoutPayment, package: Package) -> bool:
-    """Whether the row with this payment's key is this payment; NULL means "did not say"."""
-    return (
-        existing.user_id == payment.user_id
-        and existing.amount_paid_cents == payment.amount_total_cents
-        and existing.credits_added == package.credits
-        and existing.currency == payment.currency
-        and existing.livemode in (payment.livemode, None)
-        and existing.payment_intent_id in (payment.payment_intent_id, None)
-    )
+def _not_paid(payment: Payment) -> Mismatch:
+    return Mismatch(Reason.NOT_PAID, f"The payment status is {payment.payment_status}")

@@ -1,30 +1,37 @@
-"""The inbox: store first, then process once.
+"""The inbox: store first, then settle once.
 
-Three steps, each its own database transaction, because the first must survive whatever the second
-does: `store_event`, `process_event`, and `record_failure` where processing raised. All take the
-caller's open session and never commit.
+Each step is a database transaction of its own, because the first must survive whatever the later
+ones do: `store_event`, `finish_event` (what the event says, and that it is done, together), and
+`record_failure` where that was not possible. All take the caller's open session and never commit;
+`processing.py` puts them together.
 """
 
 import datetime as dt
 from collections.abc import Sequence
 from enum import StrEnum
 
-from sqlalchemy import func, select, update
+import stripe
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import ExceptionWithErrorType
+from src.common.exceptions import Conflict, ExceptionWithErrorType, NotFound
 from src.common.models.stripe_event import StripeEvent
-from src.common.purchases.operations import PurchaseStatus, settle_checkout
-from src.common.settings import Settings
-from src.common.stripe.wire import CheckoutSession, Event, parse_event
+from src.common.purchases.money_back import record_reversal
+from src.common.purchases.operations import PurchaseStatus, end_order, settle_payment
+from src.common.purchases.rules import Terms
+from src.common.stripe.lookup import HANDLED_TYPES, Facts
+from src.common.stripe.wire import Event
 
-CHECKOUT_EVENTS = frozenset(
-    {"checkout.session.completed", "checkout.session.async_payment_succeeded"}
-)
 UNSETTLED_STATUSES = ("received", "failed")
 ERROR_LENGTH_MAX = 2_000
 RETRY_DELAY_MAX_SECONDS = 3_600
+ATTEMPTS_MAX = 16
+"""After so many, some five hours, an event is dead: an operator looks, and replays it."""
+LEASE_SECONDS = 60
+"""How long whoever took an event has it to itself; longer than any attempt takes."""
+BODY_DAYS = 30
+"""How long the body of a settled event is kept: as long as Stripe keeps it."""
 
 
 class EventAnswer(StrEnum):
@@ -34,13 +41,10 @@ class EventAnswer(StrEnum):
     ALREADY_PROCESSED = "already_processed"
     UNMATCHED = "unmatched"
     IGNORED = "ignored"
+    ACCEPTED = "accepted"
+    """Stored, not settled yet: the worker tries again."""
 
 
-_ANSWER_BY_PURCHASE = {
-    PurchaseStatus.CREDITED: EventAnswer.PROCESSED,
-    PurchaseStatus.ALREADY_CREDITED: EventAnswer.ALREADY_PROCESSED,
-    PurchaseStatus.UNMATCHED: EventAnswer.UNMATCHED,
-}
 _STATUS_BY_ANSWER = {
     EventAnswer.PROCESSED: "processed",
     EventAnswer.ALREADY_PROCESSED: "processed",
@@ -50,7 +54,7 @@ _STATUS_BY_ANSWER = {
 
 
 def store_event(session: Session, event: Event, body: bytes) -> bool:
-    """Keep a verified event; False if a copy of it is there already."""
+    """Keep a verified event, leased to whoever stores it; False if a copy is there already."""
     statement = (
         insert(StripeEvent)
         .values(
@@ -60,7 +64,9 @@ def store_event(session: Session, event: Event, body: bytes) -> bool:
             api_version=event.api_version,
             object_id=event.object_id,
             body=body,
+            remark=_remark(event),
             stripe_created_at=event.created,
+            lease_expires_at=func.clock_timestamp() + dt.timedelta(seconds=LEASE_SECONDS),
         )
         .on_conflict_do_nothing()
         .returning(StripeEvent.event_id)
@@ -68,78 +74,202 @@ def store_event(session: Session, event: Event, body: bytes) -> bool:
     return session.execute(statement).one_or_none() is not None
 
 
-def process_event(
-    session: Session, *, livemode: bool, event_id: str, settings: Settings
-) -> EventAnswer:
-    """Do what a stored event asks for, unless that was done; copies wait for each other.
+def claim_due(session: Session, limit: int) -> Sequence[StripeEvent]:
+    """Take events that wait for another try; nobody else has them until the lease ends."""
+    now = func.clock_timestamp()
+    due = session.scalars(
+        select(StripeEvent)
+        .where(
+            StripeEvent.status.in_(UNSETTLED_STATUSES),
+            or_(StripeEvent.next_attempt_at.is_(None), StripeEvent.next_attempt_at <= now),
+            or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at <= now),
+        )
+        .order_by(StripeEvent.next_attempt_at.nulls_first())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for event in due:
+        event.lease_expires_at = now + dt.timedelta(seconds=LEASE_SECONDS)
+    session.flush()
+    return due
+
+
+def is_settled(session: Session, *, livemode: bool, event_id: str) -> bool:
+    """Whether a copy of the event was processed already."""
+    row = session.execute(
+        select(StripeEvent.status, StripeEvent.body.is_(None)).where(
+            StripeEvent.livemode == livemode, StripeEvent.event_id == event_id
+        )
+    ).one_or_none()
+    return row is not None and (row[0] == "processed" or row[1])
+
+
+def finish_event(session: Session, event: Event, facts: Facts | None, terms: Terms) -> EventAnswer:
+    """Do what a stored event says, unless that was done; copies wait for each other.
 
     An event that was ignored, unmatched or failed is judged anew: what it lacked may be there now.
     """
     row = session.scalars(
         select(StripeEvent)
-        .where(StripeEvent.livemode == livemode, StripeEvent.event_id == event_id)
+        .where(StripeEvent.livemode == event.livemode, StripeEvent.event_id == event.id)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).one()
     if row.status == "processed" or row.body is None:
         return EventAnswer.ALREADY_PROCESSED
-    answer = _handle(session, parse_event(row.body), settings)
+    answer = EventAnswer.IGNORED if facts is None else apply(session, facts, terms, cause=event.id)
     row.status = _STATUS_BY_ANSWER[answer]
     row.attempts += 1
     row.error = None
     row.processed_at = func.clock_timestamp()
-    row.next_attempt_at = None
+    row.next_attempt_at = row.lease_expires_at = None
     session.flush()
     return answer
+
+
+def apply(session: Session, facts: Facts, terms: Terms, *, cause: str) -> EventAnswer:
+    """Settle what an event, or an object found at Stripe, says."""
+    outcomes = [
+        settle_payment(session, payment, terms, cause=cause).status for payment in facts.payments
+    ]
+    changes = [record_reversal(session, reversal) for reversal in facts.reversals]
+    for payment, status in facts.ended:
+        end_order(session, payment, status)
+    if PurchaseStatus.UNMATCHED in outcomes:
+        return EventAnswer.UNMATCHED
+    if PurchaseStatus.CREDITED in outcomes or any(changes) or facts.ended:
+        return EventAnswer.PROCESSED
+    return EventAnswer.ALREADY_PROCESSED
 
 
 def record_failure(
     session: Session, *, livemode: bool, event_id: str, error: BaseException
 ) -> None:
-    """Note why processing failed, and when it may be tried again.
+    """Note why processing failed, and when it may be tried again, or that it is dead.
 
     Only on a row that is still unsettled: a copy of the event may have settled it meanwhile.
     """
-    session.execute(
-        update(StripeEvent)
+    row = session.scalars(
+        select(StripeEvent)
         .where(
             StripeEvent.livemode == livemode,
             StripeEvent.event_id == event_id,
             StripeEvent.status.in_(UNSETTLED_STATUSES),
         )
-        .values(
-            status="failed",
-            attempts=StripeEvent.attempts + 1,
-            error=_describe(error),
-            next_attempt_at=func.clock_timestamp()
-            + func.least(
-                func.power(2, func.least(StripeEvent.attempts, 20)) * dt.timedelta(seconds=1),
-                dt.timedelta(seconds=RETRY_DELAY_MAX_SECONDS),
-            ),
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if row is None:
+        return
+    row.attempts += 1
+    row.status = "failed" if row.attempts < ATTEMPTS_MAX else "dead"
+    row.error = _describe(error)
+    row.lease_expires_at = None
+    delay = min(2 ** (row.attempts - 1), RETRY_DELAY_MAX_SECONDS)
+    row.next_attempt_at = func.clock_timestamp() + dt.timedelta(seconds=delay)
+    session.flush()
+
+
+def events_matching(
+    session: Session,
+    *,
+    limit: int,
+    event_id: str | None = None,
+    event_type: str | None = None,
+    status: str | None = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+) -> Sequence[StripeEvent]:
+    """Events by id, type, status and when they were received, newest first."""
+    statement = select(StripeEvent).order_by(StripeEvent.received_at.desc()).limit(limit)
+    if event_id is not None:
+        statement = statement.where(StripeEvent.event_id == event_id)
+    if event_type is not None:
+        statement = statement.where(StripeEvent.type == event_type)
+    if status is not None:
+        statement = statement.where(StripeEvent.status == status)
+    if since is not None:
+        statement = statement.where(StripeEvent.received_at >= since)
+    if until is not None:
+        statement = statement.where(StripeEvent.received_at < until)
+    return session.scalars(statement).all()
+
+
+def get_event(session: Session, event_id: str) -> StripeEvent:
+    """The event of this id; of two modes the live one.
+
+    Raises:
+        NotFound: EVENT_NOT_FOUND.
+    """
+    row = session.scalars(
+        select(StripeEvent)
+        .where(StripeEvent.event_id == event_id)
+        .order_by(StripeEvent.livemode.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"The inbox has no event {event_id}", "EVENT_NOT_FOUND")
+    return row
+
+
+def ignore_event(session: Session, event_id: str) -> StripeEvent:
+    """Have nobody try an event again; a replay still can.
+
+    Raises:
+        NotFound: EVENT_NOT_FOUND.
+        Conflict: EVENT_SETTLED, it was processed.
+    """
+    row = get_event(session, event_id)
+    session.refresh(row, with_for_update=True)
+    if row.status == "processed":
+        raise Conflict("The event was processed", "EVENT_SETTLED")
+    row.status = "ignored"
+    row.next_attempt_at = row.lease_expires_at = None
+    session.flush()
+    return row
+
+
+def count_dead_events(session: Session) -> int:
+    """How many events nobody tries any more."""
+    return session.scalars(select(func.count()).where(StripeEvent.status == "dead")).one()
+
+
+def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
+    """Forget the bodies of events settled long ago (DESIGN §4 rule 11); how many those were."""
+    old = (
+        select(StripeEvent.livemode, StripeEvent.event_id)
+        .where(
+            StripeEvent.status.in_(("processed", "ignored")),
+            StripeEvent.body.is_not(None),
+            StripeEvent.received_at < func.now() - dt.timedelta(days=BODY_DAYS),
         )
+        .order_by(StripeEvent.received_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("old")
     )
-
-
-def newest_events(session: Session, limit: int) -> Sequence[StripeEvent]:
-    """The events received last, newest first."""
-    return session.scalars(
-        select(StripeEvent).order_by(StripeEvent.received_at.desc()).limit(limit)
-    ).all()
-
-
-def _handle(session: Session, event: Event, settings: Settings) -> EventAnswer:
-    """One handler an event type; types we do not handle are kept and marked."""
-    if event.type not in CHECKOUT_EVENTS:
-        return EventAnswer.IGNORED
-    checkout = CheckoutSession.model_validate(event.data.object)
-    outcome = settle_checkout(
-        session,
-        checkout.as_payment(),
-        env=settings.env,
-        livemode=settings.stripe_livemode,
-        event_id=event.id,
+    dropped = session.execute(
+        update(StripeEvent)
+        .where(StripeEvent.livemode == old.c.livemode, StripeEvent.event_id == old.c.event_id)
+        .values(body=None)
+        .returning(StripeEvent.event_id)
+        .execution_options(synchronize_session=False)
     )
-    return _ANSWER_BY_PURCHASE[outcome.status]
+    return len(dropped.all())
+
+
+def _remark(event: Event) -> str | None:
+    """What is unusual: we read it all the same, by the fields every version has."""
+    if event.type not in HANDLED_TYPES:
+        return "TYPE_NOT_HANDLED"
+    version = (event.api_version or "").partition(".")[0]
+    try:
+        is_known = dt.date.fromisoformat(version) <= dt.date.fromisoformat(
+            stripe.api_version.partition(".")[0]
+        )
+    except ValueError:
+        is_known = False
+    return None if is_known else "API_VERSION_UNKNOWN"
 
 
 def _describe(error: BaseException) -> str:

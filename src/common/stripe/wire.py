@@ -1,6 +1,6 @@
 """What we read of Stripe's objects, and nothing else; everything more is kept in the raw body.
 
-Shapes: Stripe's API reference, "The Event object" and "The Checkout Session object".
+Shapes: Stripe's API reference, "The Event object" and so for each.
 """
 
 import datetime as dt
@@ -10,7 +10,9 @@ from typing import Annotated, Any, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from src.common.exceptions import BadRequest
-from src.common.purchases.rules import CheckoutPayment
+from src.common.models.stripe_reversal import ReversalKind
+from src.common.purchases.reversals import Reversal
+from src.common.purchases.rules import Payment
 
 
 class _Wire(BaseModel):
@@ -39,6 +41,7 @@ def _instant(seconds: object) -> dt.datetime:
 Text = Annotated[str, AfterValidator(_without_nul)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
 ExpandableId = Annotated[Text | None, BeforeValidator(_id_of)]
+Cents = Annotated[int, Field(strict=True)]
 UnixTime = Annotated[dt.datetime, BeforeValidator(_instant)]
 
 
@@ -65,36 +68,236 @@ class Event(_Wire):
         return _without_nul(found) if isinstance(found, str) else None
 
 
+class TotalDetails(_Wire):
+    """`checkout.session.total_details`."""
+
+    amount_discount: Cents = 0
+    amount_tax: Cents = 0
+
+
 class CheckoutSession(_Wire):
     """`checkout.session`: a page on which somebody pays, or did."""
 
     id: Id
     livemode: bool
     mode: Text | None = None
+    status: Text | None = None
     payment_status: Text | None = None
     payment_intent: ExpandableId = None
+    invoice: ExpandableId = None
     currency: Text | None = None
-    amount_subtotal: int | None = Field(default=None, strict=True)
-    amount_total: int | None = Field(default=None, strict=True)
+    amount_subtotal: Cents | None = None
+    amount_total: Cents | None = None
+    total_details: TotalDetails | None = None
+    client_reference_id: Text | None = None
     metadata: dict[str, Text] | None = None
+    url: Text | None = None
+    created: UnixTime | None = None
+    expires_at: UnixTime | None = None
 
-    def as_payment(self) -> CheckoutPayment:
+    def as_payment(self) -> Payment:
         """The session in our own terms."""
-        metadata = self.metadata or {}
-        return CheckoutPayment(
+        totals = self.total_details or TotalDetails()
+        return _payment(
+            self.metadata,
             stripe_session_id=self.id,
             livemode=self.livemode,
             mode=self.mode,
             payment_status=self.payment_status,
             payment_intent_id=self.payment_intent,
+            invoice_id=self.invoice,
             currency=self.currency,
             amount_subtotal_cents=self.amount_subtotal,
             amount_total_cents=self.amount_total,
-            env=metadata.get("env"),
-            user_id=_uuid_or_none(metadata.get("user_id")),
-            package_id=metadata.get("package_id"),
-            credits=metadata.get("credits"),
+            discount_cents=totals.amount_discount,
+            tax_cents=totals.amount_tax,
+            reference_id=_uuid_or_none(self.client_reference_id),
         )
+
+
+class PaymentIntent(_Wire):
+    """`payment_intent`: one payment."""
+
+    id: Id
+    livemode: bool
+    status: Text | None = None
+    amount_received: Cents | None = None
+    currency: Text | None = None
+    metadata: dict[str, Text] | None = None
+    created: UnixTime | None = None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the money has arrived."""
+        return self.status == "succeeded"
+
+    def as_payment(self, *, invoice_id: str | None = None) -> Payment:
+        """A payment without a Checkout Session: of an invoice, or by nobody's page."""
+        return _payment(
+            self.metadata,
+            stripe_session_id=invoice_id or self.id,
+            livemode=self.livemode,
+            mode="invoice" if invoice_id else "payment",
+            payment_status="paid" if self.has_succeeded else "unpaid",
+            payment_intent_id=self.id,
+            invoice_id=invoice_id,
+            currency=self.currency,
+            amount_subtotal_cents=self.amount_received,
+            amount_total_cents=self.amount_received,
+        )
+
+
+class Invoice(_Wire):
+    """`invoice`."""
+
+    id: Id
+    livemode: bool
+    currency: Text | None = None
+    amount_paid: Cents | None = None
+    metadata: dict[str, Text] | None = None
+
+    def as_payment(self) -> Payment:
+        """An invoice on which nothing was charged."""
+        return _payment(
+            self.metadata,
+            stripe_session_id=self.id,
+            livemode=self.livemode,
+            mode="invoice",
+            payment_status="paid",
+            payment_intent_id=None,
+            invoice_id=self.id,
+            currency=self.currency,
+            amount_subtotal_cents=self.amount_paid,
+            amount_total_cents=self.amount_paid,
+        )
+
+
+class Charge(_Wire):
+    """`charge`: one attempt of a payment that took money."""
+
+    id: Id
+    livemode: bool
+    payment_intent: ExpandableId = None
+
+
+class Refund(_Wire):
+    """`refund`."""
+
+    id: Id
+    amount: Cents
+    currency: Text
+    status: Text | None = None
+    payment_intent: ExpandableId = None
+    charge: ExpandableId = None
+    created: UnixTime | None = None
+
+    def as_reversal(self, *, livemode: bool, payment_intent_id: str | None = None) -> Reversal:
+        """The refund in our own terms; what is no end of it is on its way."""
+        ended = {"succeeded", "failed", "canceled"}
+        return Reversal(
+            livemode=livemode,
+            reversal_id=self.id,
+            kind=ReversalKind.REFUND,
+            status=self.status if self.status in ended else "pending",
+            amount_cents=self.amount,
+            currency=self.currency,
+            payment_intent_id=self.payment_intent or payment_intent_id,
+        )
+
+
+class BalanceTransaction(_Wire):
+    """`balance_transaction`: money into (+) or out of (-) our Stripe balance."""
+
+    amount: int = Field(default=0, strict=True)
+
+
+class Dispute(_Wire):
+    """`dispute`: a customer's bank wants the money back."""
+
+    id: Id
+    livemode: bool
+    amount: Cents
+    currency: Text
+    status: Text | None = None
+    payment_intent: ExpandableId = None
+    charge: ExpandableId = None
+    balance_transactions: list[BalanceTransaction] = []
+    created: UnixTime | None = None
+
+    def as_reversal(
+        self, *, event_type: str | None = None, payment_intent_id: str | None = None
+    ) -> Reversal:
+        """The dispute in our own terms: what counts is whether the funds are with the bank."""
+        return Reversal(
+            livemode=self.livemode,
+            reversal_id=self.id,
+            kind=ReversalKind.DISPUTE,
+            status=self._funds(event_type),
+            amount_cents=self.amount,
+            currency=self.currency,
+            payment_intent_id=self.payment_intent or payment_intent_id,
+        )
+
+    def _funds(self, event_type: str | None) -> str:
+        moved = [each.amount for each in self.balance_transactions]
+        if (
+            event_type == "charge.dispute.funds_reinstated"
+            or self.status == "won"
+            or any(amount > 0 for amount in moved)
+        ):
+            return "reinstated"
+        if (
+            event_type == "charge.dispute.funds_withdrawn"
+            or self.status == "lost"
+            or any(amount < 0 for amount in moved)
+        ):
+            return "withdrawn"
+        return "inquiry"
+
+
+class CreditNoteRefund(_Wire):
+    """`credit_note.refunds[]`: a refund that carries part of the note."""
+
+    amount_refunded: Cents = 0
+
+
+class CreditNote(_Wire):
+    """`credit_note`: an invoice is taken back, in part or whole."""
+
+    id: Id
+    livemode: bool
+    currency: Text
+    status: Text | None = None
+    invoice: ExpandableId = None
+    post_payment_amount: Cents = 0
+    """What goes back of what had been paid."""
+    refunds: list[CreditNoteRefund] = []
+
+    def as_reversal(self, *, payment_intent_id: str | None) -> Reversal:
+        """The note in our own terms: only what no refund carries."""
+        carried = sum(each.amount_refunded for each in self.refunds)
+        return Reversal(
+            livemode=self.livemode,
+            reversal_id=self.id,
+            kind=ReversalKind.CREDIT_NOTE,
+            status="void" if self.status == "void" else "issued",
+            amount_cents=max(self.post_payment_amount - carried, 0),
+            currency=self.currency,
+            payment_intent_id=payment_intent_id,
+        )
+
+
+def _payment(metadata: dict[str, str] | None, **facts: Any) -> Payment:
+    """A payment with what its metadata says of who and what."""
+    metadata = metadata or {}
+    return Payment(
+        env=metadata.get("env"),
+        user_id=_uuid_or_none(metadata.get("user_id")),
+        package_id=metadata.get("package_id"),
+        credits=metadata.get("credits"),
+        order_id=_uuid_or_none(metadata.get("order_id")),
+        **facts,
+    )
 
 
 def parse_event(body: bytes) -> Event:

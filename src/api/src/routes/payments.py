@@ -1,0 +1,62 @@
+"""Payments: offering a package."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+
+from src.api.src.dependencies import CallingUser, GatewayOf, SettingsOf
+from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.schemas.payments import CheckoutIn, CheckoutOut
+from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import BadRequest
+from src.common.stripe.checkout import plan_checkout, start_checkout
+
+router = APIRouter(tags=["payments"])
+
+STRIPE = ("STRIPE_GATEWAY_ERROR", "STRIPE_NOT_CONFIGURED")
+KEYED = ("IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Yours, 1 to 255 characters: the same request sent again with it is done "
+        "once. Required."
+    ),
+]
+
+
+@router.post(
+    "/create-checkout-session",
+    summary="Start buying a package",
+    responses=error_responses(
+        *EVERYWHERE, *AUTHENTICATED, *KEYED, *STRIPE, "BAD_REQUEST", "USER_NOT_FOUND"
+    ),
+)
+async def create_checkout_session(
+    caller: CallingUser,
+    wish: CheckoutIn,
+    settings: SettingsOf,
+    gateway: GatewayOf,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> CheckoutOut:
+    """An order, and Stripe's page to pay it on. The same key gives the same page again."""
+    assert caller.user_id is not None  # noqa: S101  CallingUser says so
+    checkout = plan_checkout(
+        settings,
+        caller.user_id,
+        wish.credit_option,
+        key=_required(idempotency_key),
+        success_url=wish.success_url,
+        cancel_url=wish.cancel_url,
+    )
+    page = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
+    if page.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return CheckoutOut(url=page.url, order_id=page.order_id)
+
+
+def _required(key: str | None) -> str:
+    if not key:
+        raise BadRequest("Send the header Idempotency-Key", "IDEMPOTENCY_KEY_REQUIRED")
+    return key

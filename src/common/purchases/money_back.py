@@ -1,0 +1,191 @@
+"""Money back: what Stripe says of refunds and disputes, and the credits it makes to be back.
+
+On the caller's open session, never committing. The credits themselves are the ledger's to move:
+`src.common.credits.money_back` (DESIGN §4 rule 5).
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.accounts.operations import lock_user
+from src.common.credits.money_back import lot_of_purchase, settle_reversals
+from src.common.credits.reversals import credits_to_be_back
+from src.common.models.stripe_reversal import StripeReversal
+from src.common.models.transaction import Transaction
+from src.common.purchases import reversals as rules
+from src.common.purchases.locks import lock_payment
+from src.common.purchases.reversals import MoneyBack, Reversal
+
+ACTOR = "system:stripe"
+
+
+def record_reversal(session: Session, reversal: Reversal) -> bool:
+    """Note a snapshot of a refund, dispute or credit note, and take or give back its credits.
+
+    A stale or repeated snapshot changes nothing. One whose payment has not arrived waits for it.
+    Whether anything changed.
+
+    Raises:
+        Invalid: BALANCE_LIMIT_EXCEEDED, credits that come back do not fit into the balance.
+    """
+    lock_payment(session, reversal.payment_intent_id or reversal.reversal_id)
+    transaction = _find_transaction(session, reversal)
+    if transaction is not None:
+        lock_user(session, transaction.user_id)
+    if not _write(session, reversal, transaction):
+        return False
+    if transaction is not None:
+        settle_user(session, transaction.user_id, cause=reversal.reversal_id, about=transaction)
+    return True
+
+
+def adopt_reversals(session: Session, transaction: Transaction) -> None:
+    """Take up the refunds and disputes that arrived before their payment, which now has a row.
+
+    Called when a purchase was credited, with its payment and its user locked: what was owed for
+    other payments may be taken from its credits too.
+    """
+    if transaction.payment_intent_id is not None:
+        session.execute(
+            update(StripeReversal)
+            .where(
+                StripeReversal.payment_intent_id == transaction.payment_intent_id,
+                StripeReversal.transaction_id.is_(None),
+            )
+            .values(transaction_id=transaction.transaction_id)
+        )
+    settle_user(
+        session, transaction.user_id, cause=transaction.stripe_session_id, about=transaction
+    )
+
+
+def settle_user(
+    session: Session, user_id: uuid.UUID, *, cause: str, about: Transaction | None = None
+) -> None:
+    """Recompute what went back of each of a user's payments, and the credits that makes.
+
+    The user is locked. `cause` names what changed; `about` is the payment it is about.
+    """
+    by_payment: defaultdict[uuid.UUID, list[StripeReversal]] = defaultdict(list)
+    found = session.scalars(
+        select(StripeReversal)
+        .join(Transaction, Transaction.transaction_id == StripeReversal.transaction_id)
+        .where(Transaction.user_id == user_id)
+        .execution_options(populate_existing=True)
+    )
+    for reversal in found:
+        assert reversal.transaction_id is not None  # noqa: S101  the join says so
+        by_payment[reversal.transaction_id].append(reversal)
+    if not by_payment:
+        return
+    sums = {key: rules.money_back(rows) for key, rows in by_payment.items()}
+    _write_sums(session, sums)
+    lots, to_be_back = _credits_to_be_back(session, user_id, sums)
+    settle_reversals(
+        session,
+        user_id,
+        to_be_back,
+        key=f"~reversal:{cause}",
+        actor=ACTOR,
+        related_seq=lots.get(about.transaction_id) if about else None,
+    )
+
+
+def _find_transaction(session: Session, reversal: Reversal) -> Transaction | None:
+    """The purchase it takes from: by its PaymentIntent, else by the session somebody looked up."""
+    if reversal.payment_intent_id is not None:
+        found = session.scalars(
+            select(Transaction).where(Transaction.payment_intent_id == reversal.payment_intent_id)
+        ).one_or_none()
+        if found is not None:
+            return found
+    if reversal.stripe_session_id is None:
+        return None
+    return session.scalars(
+        select(Transaction).where(Transaction.stripe_session_id == reversal.stripe_session_id)
+    ).one_or_none()
+
+
+def _write(session: Session, reversal: Reversal, transaction: Transaction | None) -> bool:
+    """Insert the reversal or bring it up to date; whether that changed anything."""
+    transaction_id = transaction.transaction_id if transaction else None
+    state = {
+        "status": reversal.status,
+        "amount_cents": reversal.amount_cents,
+        "currency": reversal.currency,
+    }
+    inserted = session.execute(
+        insert(StripeReversal)
+        .values(
+            livemode=reversal.livemode,
+            reversal_id=reversal.reversal_id,
+            kind=str(reversal.kind),
+            payment_intent_id=reversal.payment_intent_id,
+            transaction_id=transaction_id,
+            **state,
+        )
+        .on_conflict_do_nothing()
+        .returning(StripeReversal.reversal_id)
+    ).one_or_none()
+    if inserted is not None:
+        return True
+    known = session.scalars(
+        select(StripeReversal)
+        .where(
+            StripeReversal.livemode == reversal.livemode,
+            StripeReversal.reversal_id == reversal.reversal_id,
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+    changes = state if rules.supersedes(reversal, known) else {}
+    learnt = {
+        "payment_intent_id": reversal.payment_intent_id,
+        "transaction_id": transaction_id,
+    }
+    changes |= {
+        name: value
+        for name, value in learnt.items()
+        if value is not None and getattr(known, name) is None
+    }
+    for name, value in changes.items():
+        setattr(known, name, value)
+    session.flush()
+    return bool(changes)
+
+
+def _write_sums(session: Session, sums: Mapping[uuid.UUID, MoneyBack]) -> None:
+    for transaction_id, back in sums.items():
+        session.execute(
+            update(Transaction)
+            .where(Transaction.transaction_id == transaction_id)
+            .values(refunded_cents=back.refunded_cents, disputed_cents=back.disputed_cents)
+        )
+
+
+def _credits_to_be_back(
+    session: Session, user_id: uuid.UUID, sums: Mapping[uuid.UUID, MoneyBack]
+) -> tuple[dict[uuid.UUID, int], dict[int, int]]:
+    """By payment with money back: its lot. By lot: how many of its credits are to be back."""
+    lots: dict[uuid.UUID, int] = {}
+    to_be_back: defaultdict[int, int] = defaultdict(int)
+    payments = session.scalars(
+        select(Transaction)
+        .where(Transaction.user_id == user_id, Transaction.transaction_id.in_(list(sums)))
+        .order_by(Transaction.transaction_id)
+    )
+    for payment in payments:
+        seq = lot_of_purchase(session, payment)
+        if seq is not None:
+            lots[payment.transaction_id] = seq
+            to_be_back[seq] += credits_to_be_back(
+                payment.credits_added,
+                payment.amount_paid_cents,
+                sums[payment.transaction_id].total_cents,
+            )
+    return lots, {seq: amount for seq, amount in to_be_back.items() if amount}

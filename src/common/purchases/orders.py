@@ -1,0 +1,119 @@
+"""Orders: what was offered, found again by whatever Stripe still knows of it; never commits."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.credits.digest import digest_of
+from src.common.credits.errors import key_reused
+from src.common.models.checkout_order import CheckoutOrder, OrderStatus
+from src.common.purchases.packages import Package
+from src.common.purchases.rules import Payment
+
+_PROGRESS = list(OrderStatus)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What a user asks for: a package, and where to go afterwards."""
+
+    user_id: uuid.UUID
+    package: Package
+    key: str
+    """The caller's idempotency key, unique per user."""
+    livemode: bool
+    success_url: str
+    cancel_url: str
+    allows_discount: bool = False
+    allows_tax: bool = False
+
+    @property
+    def digest(self) -> bytes:
+        """What decides whether the same key came with the same request."""
+        return digest_of("checkout", self.package.package_id, self.success_url, self.cancel_url)
+
+
+def place_order(session: Session, checkout: Checkout) -> CheckoutOrder:
+    """The order of this key, written now or before, with the price and terms of that moment.
+
+    Raises:
+        Conflict: IDEMPOTENCY_KEY_REUSED, the key belongs to another request.
+    """
+    package = checkout.package
+    session.execute(
+        insert(CheckoutOrder)
+        .values(
+            user_id=checkout.user_id,
+            idempotency_key=checkout.key,
+            request_digest=checkout.digest,
+            package_id=package.package_id,
+            credits=package.credits,
+            amount_cents=package.price_cents,
+            currency=package.currency,
+            livemode=checkout.livemode,
+            allows_discount=checkout.allows_discount,
+            allows_tax=checkout.allows_tax,
+            success_url=checkout.success_url,
+            cancel_url=checkout.cancel_url,
+        )
+        .on_conflict_do_nothing(
+            index_elements=[CheckoutOrder.user_id, CheckoutOrder.idempotency_key]
+        )
+    )
+    order = session.scalars(
+        select(CheckoutOrder).where(
+            CheckoutOrder.user_id == checkout.user_id,
+            CheckoutOrder.idempotency_key == checkout.key,
+        )
+    ).one()
+    if order.request_digest != checkout.digest:
+        raise key_reused()
+    return order
+
+
+def open_order(
+    session: Session, order_id: uuid.UUID, *, stripe_session_id: str, url: str, expires_at: object
+) -> None:
+    """Note the pay page Stripe made for an order."""
+    session.execute(
+        update(CheckoutOrder)
+        .where(CheckoutOrder.order_id == order_id)
+        .values(stripe_session_id=stripe_session_id, url=url, expires_at=expires_at)
+    )
+    session.execute(
+        update(CheckoutOrder)
+        .where(CheckoutOrder.order_id == order_id, CheckoutOrder.status == OrderStatus.CREATED)
+        .values(status=str(OrderStatus.OPEN))
+    )
+
+
+def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:
+    """The order a payment is for: by the number it carries first, then by its session."""
+    for order_id in (payment.order_id, payment.reference_id):
+        found = session.get(CheckoutOrder, order_id) if order_id else None
+        if found is not None:
+            return found
+    return session.scalars(
+        select(CheckoutOrder).where(CheckoutOrder.stripe_session_id == payment.stripe_session_id)
+    ).one_or_none()
+
+
+def note_status(
+    session: Session,
+    order: CheckoutOrder,
+    status: OrderStatus,
+    stripe_session_id: str | None = None,
+) -> None:
+    """Move an order on, never back; learn its session where Stripe's answer was lost."""
+    earlier = [str(each) for each in _PROGRESS[: _PROGRESS.index(status)]]
+    session.execute(
+        update(CheckoutOrder)
+        .where(CheckoutOrder.order_id == order.order_id, CheckoutOrder.status.in_(earlier))
+        .values(
+            status=str(status),
+            stripe_session_id=func.coalesce(CheckoutOrder.stripe_session_id, stripe_session_id),
+        )
+    )

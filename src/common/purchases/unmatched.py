@@ -1,0 +1,114 @@
+"""Payments nobody was credited for: noted with a reason, listed, resolved; never commits."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.exceptions import Conflict, Invalid, NotFound
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases.rules import Mismatch, Payment
+
+RESOLUTION_LENGTH_MAX = 1_000
+
+
+def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
+    """The payments that wait for somebody to look at them, oldest first."""
+    return session.scalars(
+        select(UnmatchedPayment)
+        .where(UnmatchedPayment.status == "open")
+        .order_by(UnmatchedPayment.created_at)
+        .limit(limit)
+    ).all()
+
+
+def count_open_unmatched_payments(session: Session) -> int:
+    """How many payments wait for somebody to look at them."""
+    return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
+
+
+def resolve(
+    session: Session, stripe_object_id: str, *, resolution: str, actor: str
+) -> UnmatchedPayment:
+    """Close an unmatched payment: somebody says what was done about it.
+
+    Raises:
+        NotFound: UNMATCHED_PAYMENT_NOT_FOUND.
+        Conflict: ALREADY_RESOLVED.
+        Invalid: VALIDATION_ERROR, no resolution, or one too long.
+    """
+    if not 1 <= len(resolution.strip()) <= RESOLUTION_LENGTH_MAX or "\x00" in resolution:
+        raise Invalid(
+            f"resolution: must be 1 to {RESOLUTION_LENGTH_MAX} characters long",
+            "VALIDATION_ERROR",
+            field="resolution",
+        )
+    rows = session.scalars(
+        select(UnmatchedPayment)
+        .where(UnmatchedPayment.stripe_object_id == stripe_object_id)
+        .order_by(UnmatchedPayment.status)  # an open one first
+        .with_for_update()
+    ).all()
+    if not rows:
+        raise NotFound("No unmatched payment has this id", "UNMATCHED_PAYMENT_NOT_FOUND")
+    row = rows[0]
+    if row.status != "open":
+        raise Conflict(f"Resolved already: {row.resolution}", "ALREADY_RESOLVED")
+    row.status, row.resolution, row.actor = "resolved", resolution, actor
+    row.resolved_at = func.clock_timestamp()
+    session.flush()
+    session.refresh(row, ["resolved_at"])
+    return row
+
+
+def close(session: Session, payment: Payment, resolution: str) -> None:
+    """Close what an earlier event about this payment left open."""
+    names = {payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id} - {None}
+    session.execute(
+        update(UnmatchedPayment)
+        .where(
+            UnmatchedPayment.livemode == payment.livemode,
+            UnmatchedPayment.stripe_object_id.in_(names),
+            UnmatchedPayment.status == "open",
+        )
+        .values(
+            status="resolved",
+            resolution=resolution,
+            actor="system:webhook",
+            resolved_at=func.now(),
+        )
+    )
+    session.flush()
+
+
+def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> None:
+    """Write or renew the payment's row; one that somebody resolved stays as it is."""
+    values = {
+        "event_id": cause,
+        "reason": str(mismatch.reason),
+        "explanation": mismatch.explanation,
+        "details": {
+            "user_id": str(payment.user_id) if payment.user_id else None,
+            "order_id": str(payment.order_id) if payment.order_id else None,
+            "package_id": payment.package_id,
+            "credits": payment.credits,
+            "env": payment.env,
+            "mode": payment.mode,
+            "payment_status": payment.payment_status,
+            "payment_intent_id": payment.payment_intent_id,
+            "amount_subtotal_cents": payment.amount_subtotal_cents,
+            "amount_total_cents": payment.amount_total_cents,
+            "currency": payment.currency,
+        },
+    }
+    key = {"livemode": payment.livemode, "stripe_object_id": payment.stripe_session_id}
+    session.execute(
+        insert(UnmatchedPayment)
+        .values(**key, **values)
+        .on_conflict_do_update(
+            index_elements=[UnmatchedPayment.livemode, UnmatchedPayment.stripe_object_id],
+            set_=values,
+            where=UnmatchedPayment.status == "open",
+        )
+    )

@@ -1,0 +1,143 @@
+"""Offering a package: an order of ours first, then Stripe's pay page for it.
+
+The order is committed before Stripe is called, and every call carries a key made from it: whoever
+asks again after a crash, a time-out or a second click gets the same page.
+"""
+
+import uuid
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from src.common.accounts.operations import get_user, keep_stripe_customer
+from src.common.exceptions import Invalid, SettingsError
+from src.common.models.checkout_order import CheckoutOrder
+from src.common.purchases.orders import Checkout, open_order, place_order
+from src.common.purchases.packages import find_package
+from src.common.settings import Settings
+from src.common.stripe.gateway import Gateway, StripeGatewayError, configured
+from src.common.stripe.processing import InDatabase
+
+LOCAL_SUCCESS_URL = "http://localhost:3000/success?session_id={CHECKOUT_SESSION_ID}"
+LOCAL_CANCEL_URL = "http://localhost:3000/cancel"
+URL_LENGTH_MAX = 2_000
+
+
+@dataclass(frozen=True)
+class PayPage:
+    """Where a customer pays."""
+
+    url: str
+    order_id: uuid.UUID
+    replayed: bool
+    """Whether an earlier request with this key had it made."""
+
+
+def plan_checkout(
+    settings: Settings,
+    user_id: uuid.UUID,
+    credit_option: str,
+    *,
+    key: str,
+    success_url: str | None = None,
+    cancel_url: str | None = None,
+) -> Checkout:
+    """What is to be ordered.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, no such package, or a page that is not on the allow-list.
+        SettingsError: no page to return to is configured.
+    """
+    package = find_package(credit_option, settings.packages)
+    if package is None:
+        known = ", ".join(each.package_id for each in settings.packages)
+        raise _invalid("credit_option", f"must be one of {known}")
+    if not 1 <= len(key) <= 255 or "\x00" in key:  # noqa: PLR2004  as everywhere
+        raise _invalid("Idempotency-Key", "must be 1 to 255 characters long")
+    return Checkout(
+        user_id=user_id,
+        package=package,
+        key=key,
+        livemode=bool(settings.stripe_livemode),
+        success_url=_page(settings, "success_url", success_url, LOCAL_SUCCESS_URL),
+        cancel_url=_page(settings, "cancel_url", cancel_url, LOCAL_CANCEL_URL),
+        allows_discount=settings.stripe_allow_promotion_codes,
+        allows_tax=settings.stripe_automatic_tax,
+    )
+
+
+async def start_checkout(
+    in_database: InDatabase, gateway: Gateway | None, settings: Settings, checkout: Checkout
+) -> PayPage:
+    """The pay page for what is ordered.
+
+    Raises:
+        Conflict: IDEMPOTENCY_KEY_REUSED.
+        NotFound: USER_NOT_FOUND.
+        StripeGatewayError: STRIPE_GATEWAY_ERROR; the order stays, and the same key asks again.
+        Unavailable: STRIPE_NOT_CONFIGURED.
+    """
+    client = configured(gateway)
+
+    def begin(session: Session) -> tuple[CheckoutOrder, str, str | None]:
+        user = get_user(session, checkout.user_id)
+        return place_order(session, checkout), user.email, user.stripe_customer_id
+
+    order, email, customer_id = await in_database(begin)
+    if order.url is not None:
+        return PayPage(order.url, order.order_id, replayed=True)
+    if customer_id is None:
+        made = await client.create_customer(checkout.user_id, email, settings.env)
+        customer_id = await in_database(
+            lambda session: keep_stripe_customer(session, checkout.user_id, made)
+        )
+    page = await client.create_checkout_session(
+        order, customer_id=customer_id, name=checkout.package.name, env=settings.env
+    )
+    url = page.url
+    if url is None:
+        raise StripeGatewayError("Stripe made a Checkout Session without a page")
+    await in_database(
+        lambda session: open_order(
+            session,
+            order.order_id,
+            stripe_session_id=page.id,
+            url=url,
+            expires_at=page.expires_at,
+        )
+    )
+    return PayPage(url, order.order_id, replayed=False)
+
+
+def _page(settings: Settings, field: str, asked: str | None, local: str) -> str:
+    """The page to return to: the configured one, or one asked for whose origin is allowed."""
+    configured_page: str | None = getattr(settings, f"checkout_{field}")
+    if configured_page is None and not settings.is_local:
+        raise SettingsError(f"CHECKOUT_{field.upper()}: required where ENV is not local")
+    usual = configured_page or local
+    if asked is None:
+        return usual
+    allowed = {each.strip() for each in settings.checkout_allowed_origins.split(",")}
+    allowed |= {_origin(usual)}
+    if len(asked) > URL_LENGTH_MAX or _origin(asked) not in allowed - {""}:
+        raise _invalid(field, "must be a page of an allowed origin")
+    return asked
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port; empty where that cannot be told for certain."""
+    if any(character.isspace() or ord(character) < 32 for character in url) or "\\" in url:  # noqa: PLR2004  control characters
+        return ""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return ""
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def _invalid(field: str, problem: str) -> Invalid:
+    return Invalid(f"{field}: {problem}", "VALIDATION_ERROR", field=field)

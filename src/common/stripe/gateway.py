@@ -1,0 +1,302 @@
+"""The one place that calls Stripe: plain values in, our own readings of its objects out.
+
+Every call has a time-out and, where it makes something, a deterministic idempotency key, so that
+asking again after a crash makes nothing twice. Never called while a database transaction is open:
+nobody waits for a lock because Stripe is slow.
+"""
+
+import asyncio
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, cast
+
+import httpx
+import stripe
+from pydantic import BaseModel, ValidationError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from src.common.exceptions import ErrorKind, ExceptionWithErrorType, Unavailable
+from src.common.models.checkout_order import CheckoutOrder
+from src.common.settings import Settings
+from src.common.stripe.wire import (
+    Charge,
+    CheckoutSession,
+    Dispute,
+    Event,
+    PaymentIntent,
+    Refund,
+)
+
+PAGE_SIZE = 100
+NETWORK_RETRIES = 2
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+class StripeGatewayError(ExceptionWithErrorType):
+    """Stripe did not answer in time, or not as it should; the same key may ask again."""
+
+    kind = ErrorKind.BAD_GATEWAY
+    status: ClassVar[int] = 502
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message, "STRIPE_GATEWAY_ERROR")
+        self.code = code
+        """Stripe's own code where it refused what was asked, as in `charge_already_refunded`."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time at Stripe: from (inclusive) to (exclusive)."""
+
+    since: dt.datetime
+    until: dt.datetime
+
+    @property
+    def created(self) -> dict[str, int]:
+        """As Stripe's lists take it."""
+        return {"gte": int(self.since.timestamp()), "lt": int(self.until.timestamp())}
+
+
+class Gateway:
+    """A client of Stripe's API. Made by `open_gateway`; belongs to one event loop."""
+
+    def __init__(self, client: stripe.StripeClient, timeout_seconds: float) -> None:
+        self._stripe = client.v1
+        self._timeout_seconds = timeout_seconds
+
+    async def create_customer(self, user_id: uuid.UUID, email: str, env: str) -> str:
+        """The user's customer at Stripe; two requests at once make one."""
+        digest = hashlib.sha256(email.encode()).hexdigest()[:16]
+        customer = await self._call(
+            self._stripe.customers.create_async,
+            {"email": email, "metadata": {"user_id": str(user_id), "env": env}},
+            {"idempotency_key": f"flashslides-customer-{env}-{user_id}-{digest}"},
+        )
+        return str(customer["id"])
+
+    async def create_checkout_session(
+        self, order: CheckoutOrder, *, customer_id: str, name: str, env: str
+    ) -> CheckoutSession:
+        """The pay page of an order; asked for twice it is the same page."""
+        metadata = {
+            "user_id": str(order.user_id),
+            "credits": str(order.credits),
+            "package_id": order.package_id,
+            "env": env,
+            "order_id": str(order.order_id),
+        }
+        price = {
+            "currency": order.currency,
+            "unit_amount": order.amount_cents,
+            "product_data": {"name": f"{name}: {order.credits:,} credits"},
+        }
+        parameters: dict[str, Any] = {
+            "mode": "payment",
+            "customer": customer_id,
+            "client_reference_id": str(order.order_id),
+            "line_items": [{"quantity": 1, "price_data": price}],
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+        }
+        if order.allows_discount:
+            parameters["allow_promotion_codes"] = True
+        if order.allows_tax:
+            parameters["automatic_tax"] = {"enabled": True}
+            parameters["customer_update"] = {"address": "auto"}
+        options = {"idempotency_key": f"flashslides-order-{order.order_id}"}
+        made = await self._call(self._stripe.checkout.sessions.create_async, parameters, options)
+        return _read(CheckoutSession, made)
+
+    async def create_refund(
+        self, payment_intent_id: str, amount_cents: int, *, key: str, reason: str | None
+    ) -> Refund:
+        """Pay money back; asked for twice with one key it is one refund.
+
+        Raises:
+            StripeGatewayError: with `code` where Stripe refuses.
+        """
+        parameters: dict[str, Any] = {
+            "payment_intent": payment_intent_id,
+            "amount": amount_cents,
+            "metadata": {"request": key, **({"reason": reason} if reason else {})},
+        }
+        options = {"idempotency_key": f"flashslides-refund-{key}"}
+        return _read(
+            Refund, await self._call(self._stripe.refunds.create_async, parameters, options)
+        )
+
+    async def session_of_payment(self, payment_intent_id: str) -> CheckoutSession | None:
+        """The Checkout Session that a PaymentIntent paid for, if there is one."""
+        found = await self._page(
+            self._stripe.checkout.sessions.list_async, {"payment_intent": payment_intent_id}
+        )
+        return _read(CheckoutSession, found[0]) if found else None
+
+    async def invoice_of_payment(self, payment_intent_id: str) -> str | None:
+        """The invoice that a PaymentIntent paid for, if there is one."""
+        payment = {"type": "payment_intent", "payment_intent": payment_intent_id}
+        found = await self._page(self._stripe.invoice_payments.list_async, {"payment": payment})
+        return str(found[0]["invoice"]) if found else None
+
+    async def payments_of_invoice(self, invoice_id: str) -> list[str]:
+        """The PaymentIntents that paid an invoice."""
+        found = await self._page(
+            self._stripe.invoice_payments.list_async, {"invoice": invoice_id, "status": "paid"}
+        )
+        payments = [cast("dict[str, Any]", each["payment"]) for each in found]
+        return [str(each["payment_intent"]) for each in payments if each.get("payment_intent")]
+
+    async def refunds_of_charge(self, charge_id: str) -> list[Refund]:
+        """All refunds of a charge, at most a hundred."""
+        found = await self._page(self._stripe.refunds.list_async, {"charge": charge_id})
+        return [_read(Refund, each) for each in found]
+
+    async def retrieve_session(self, session_id: str) -> CheckoutSession | None:
+        """A Checkout Session, or None where Stripe has none of this id."""
+        return await self._retrieve(
+            CheckoutSession, self._stripe.checkout.sessions.retrieve_async, session_id
+        )
+
+    async def retrieve_payment(self, payment_intent_id: str) -> PaymentIntent | None:
+        """A PaymentIntent, or None where Stripe has none of this id."""
+        return await self._retrieve(
+            PaymentIntent, self._stripe.payment_intents.retrieve_async, payment_intent_id
+        )
+
+    async def retrieve_charge(self, charge_id: str) -> Charge | None:
+        """A charge, or None where Stripe has none of this id."""
+        return await self._retrieve(Charge, self._stripe.charges.retrieve_async, charge_id)
+
+    async def retrieve_refund(self, refund_id: str) -> Refund | None:
+        """A refund, or None where Stripe has none of this id."""
+        return await self._retrieve(Refund, self._stripe.refunds.retrieve_async, refund_id)
+
+    async def retrieve_dispute(self, dispute_id: str) -> Dispute | None:
+        """A dispute, or None where Stripe has none of this id."""
+        return await self._retrieve(Dispute, self._stripe.disputes.retrieve_async, dispute_id)
+
+    async def sessions(self, window: Window, after: str | None) -> list[CheckoutSession]:
+        """A page of the Checkout Sessions of a window, newest first."""
+        found = await self._walk(self._stripe.checkout.sessions.list_async, window, after)
+        return [_read(CheckoutSession, each) for each in found]
+
+    async def payments(self, window: Window, after: str | None) -> list[PaymentIntent]:
+        """A page of the PaymentIntents of a window, newest first."""
+        found = await self._walk(self._stripe.payment_intents.list_async, window, after)
+        return [_read(PaymentIntent, each) for each in found]
+
+    async def refunds(self, window: Window, after: str | None) -> list[Refund]:
+        """A page of the refunds of a window, newest first."""
+        found = await self._walk(self._stripe.refunds.list_async, window, after)
+        return [_read(Refund, each) for each in found]
+
+    async def disputes(self, window: Window, after: str | None) -> list[Dispute]:
+        """A page of the disputes of a window, newest first."""
+        found = await self._walk(self._stripe.disputes.list_async, window, after)
+        return [_read(Dispute, each) for each in found]
+
+    async def events(self, window: Window, after: str | None) -> list[dict[str, Any]]:
+        """A page of the events of a window, newest first, as Stripe would send them.
+
+        Stripe keeps events for 30 days.
+        """
+        found = await self._walk(self._stripe.events.list_async, window, after)
+        for each in found:
+            _read(Event, each)
+        return found
+
+    async def _walk(
+        self, method: Callable[..., Awaitable[Any]], window: Window, after: str | None
+    ) -> list[dict[str, Any]]:
+        parameters: dict[str, Any] = {"created": window.created}
+        return await self._page(method, parameters | ({"starting_after": after} if after else {}))
+
+    async def _page(
+        self, method: Callable[..., Awaitable[Any]], parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        listed = await self._call(method, {**parameters, "limit": PAGE_SIZE})
+        return cast("list[dict[str, Any]]", listed["data"])
+
+    async def _retrieve(
+        self, model: type[M], method: Callable[..., Awaitable[Any]], object_id: str
+    ) -> M | None:
+        try:
+            return _read(model, await self._call(method, object_id))
+        except StripeGatewayError as error:
+            if error.code == "resource_missing":
+                return None
+            raise
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> dict[str, Any]:
+        """One call within the time-out; Stripe's rate limit is waited for while that allows."""
+        patient = AsyncRetrying(
+            retry=retry_if_exception_type(stripe.RateLimitError),
+            wait=wait_random_exponential(multiplier=0.5, max=8),
+            stop=stop_after_delay(self._timeout_seconds),
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer: Any = await patient(method, *arguments)
+        except TimeoutError:
+            raise StripeGatewayError(
+                f"Stripe did not answer within {self._timeout_seconds:g} seconds"
+            ) from None
+        except (stripe.StripeError, httpx.HTTPError) as error:
+            raise _gateway_error(error) from None
+        return cast("dict[str, Any]", answer.to_dict())
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway | None]:
+    """A gateway with connections of its own; None where no key is configured."""
+    if settings.stripe_secret_key is None:
+        yield None
+        return
+    http = stripe.HTTPXClient(timeout=settings.stripe_timeout_seconds)
+    client = stripe.StripeClient(
+        settings.stripe_secret_key.get_secret_value(),
+        base_addresses={"api": settings.stripe_api_base_url},
+        http_client=http,
+        max_network_retries=NETWORK_RETRIES,
+    )
+    try:
+        yield Gateway(client, settings.stripe_timeout_seconds)
+    finally:
+        await http.close_async()  # type: ignore[no-untyped-call]  # the library is untyped here
+
+
+def configured(gateway: Gateway | None) -> Gateway:
+    """The gateway.
+
+    Raises:
+        Unavailable: STRIPE_NOT_CONFIGURED, there is no key.
+    """
+    if gateway is None:
+        raise Unavailable("STRIPE_SECRET_KEY is not set", "STRIPE_NOT_CONFIGURED")
+    return gateway
+
+
+def _read(model: type[M], found: Mapping[str, Any]) -> M:
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise StripeGatewayError(f"Stripe answered a {model.__name__} without {fields}") from None
+
+
+def _gateway_error(error: Exception) -> StripeGatewayError:
+    """What went wrong, without Stripe's sentence, which may quote what was sent."""
+    if not isinstance(error, stripe.StripeError):
+        return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
+    known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
+    return StripeGatewayError(f"Stripe refused or failed ({known})", error.code)

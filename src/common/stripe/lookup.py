@@ -1,0 +1,217 @@
+"""What an event says in our own terms, with what has to be asked of Stripe to say it.
+
+Asked before any database transaction begins, so that no lock waits for Stripe. An event is a hint:
+a PaymentIntent is resolved to its Checkout Session, an invoice to its PaymentIntents, a refunded
+charge to its refunds (DESIGN §4 rule 4).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from src.common.models.checkout_order import OrderStatus
+from src.common.purchases.reversals import Reversal
+from src.common.purchases.rules import Payment
+from src.common.stripe.gateway import Gateway, configured
+from src.common.stripe.wire import (
+    Charge,
+    CheckoutSession,
+    CreditNote,
+    Dispute,
+    Event,
+    Invoice,
+    PaymentIntent,
+    Refund,
+)
+
+IsKnown = Callable[[str], Awaitable[bool]]
+"""Whether a PaymentIntent has a credited purchase already."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an event, or an object found at Stripe, tells us to settle."""
+
+    payments: tuple[Payment, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
+    ended: tuple[tuple[Payment, OrderStatus], ...] = ()
+    """Sessions that came to nothing."""
+    known: bool = False
+    """Whether it tells of a payment that is credited already."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Reads events; asks Stripe where they do not say enough."""
+
+    gateway: Gateway | None
+    is_known: IsKnown
+    livemode: bool | None
+    """The mode of our key: objects of the other mode cannot be asked for."""
+
+    async def facts_of(self, event: Event) -> Facts | None:
+        """What the event says; None where its type is none of our business.
+
+        Raises:
+            StripeGatewayError: Stripe could not say what it must.
+            Unavailable: STRIPE_NOT_CONFIGURED, there is nobody to ask.
+            ValidationError: the object is not as Stripe's are.
+        """
+        handle = _HANDLERS.get(event.type)
+        return None if handle is None else await handle(self, event)
+
+    async def session_facts(self, session: CheckoutSession) -> Facts:
+        """What a session says that was found at Stripe."""
+        if session.status == "expired":
+            return Facts(ended=((session.as_payment(), OrderStatus.EXPIRED),))
+        if session.status == "open":
+            return Facts()
+        return Facts(payments=(session.as_payment(),))
+
+    async def payment_facts(self, payment: PaymentIntent) -> Facts:
+        """What a PaymentIntent says: its session, else its invoice, else itself was paid."""
+        if await self.is_known(payment.id):
+            return Facts(known=True)
+        return Facts(payments=(await self._resolve(payment),))
+
+    async def refund_facts(self, refund: Refund, *, livemode: bool) -> Facts:
+        """What a refund says."""
+        payment_intent_id = refund.payment_intent or await self._payment_of_charge(refund.charge)
+        reversal = refund.as_reversal(livemode=livemode, payment_intent_id=payment_intent_id)
+        return Facts(reversals=(await self._with_session(reversal),))
+
+    async def dispute_facts(self, dispute: Dispute, event_type: str | None = None) -> Facts:
+        """What a dispute says."""
+        payment_intent_id = dispute.payment_intent or await self._payment_of_charge(dispute.charge)
+        reversal = dispute.as_reversal(event_type=event_type, payment_intent_id=payment_intent_id)
+        return Facts(reversals=(await self._with_session(reversal),))
+
+    async def on_session(self, event: Event) -> Facts:
+        """`checkout.session.completed` and `…async_payment_succeeded`."""
+        return Facts(payments=(CheckoutSession.model_validate(event.data.object).as_payment(),))
+
+    async def on_session_failed(self, event: Event) -> Facts:
+        """`checkout.session.async_payment_failed`."""
+        session = CheckoutSession.model_validate(event.data.object)
+        return Facts(ended=((session.as_payment(), OrderStatus.FAILED),))
+
+    async def on_session_expired(self, event: Event) -> Facts:
+        """`checkout.session.expired`."""
+        session = CheckoutSession.model_validate(event.data.object)
+        return Facts(ended=((session.as_payment(), OrderStatus.EXPIRED),))
+
+    async def on_payment(self, event: Event) -> Facts:
+        """`payment_intent.succeeded`."""
+        return await self.payment_facts(PaymentIntent.model_validate(event.data.object))
+
+    async def on_charge(self, event: Event) -> Facts:
+        """`charge.succeeded`: its PaymentIntent was paid."""
+        charge = Charge.model_validate(event.data.object)
+        if charge.payment_intent is None:
+            bare = PaymentIntent(id=charge.id, livemode=charge.livemode, status="succeeded")
+            payment = replace(bare.as_payment(), mode="charge", payment_intent_id=None)
+            return Facts(payments=(payment,))
+        if await self.is_known(charge.payment_intent):
+            return Facts(known=True)
+        payment_intent = await configured(self.gateway).retrieve_payment(charge.payment_intent)
+        return Facts() if payment_intent is None else await self.payment_facts(payment_intent)
+
+    async def on_invoice(self, event: Event) -> Facts:
+        """`invoice.paid`: its PaymentIntents were paid; where there are none, nothing was."""
+        invoice = Invoice.model_validate(event.data.object)
+        gateway = configured(self.gateway)
+        found = [
+            await gateway.retrieve_payment(each)
+            for each in await gateway.payments_of_invoice(invoice.id)
+        ]
+        if not found:
+            return Facts(payments=(invoice.as_payment(),))
+        facts = [await self.payment_facts(each) for each in found if each is not None]
+        return Facts(
+            payments=tuple(payment for each in facts for payment in each.payments), known=True
+        )
+
+    async def on_charge_refunded(self, event: Event) -> Facts:
+        """`charge.refunded` only says that the charge's refunds are worth a look."""
+        charge = Charge.model_validate(event.data.object)
+        refunds = await configured(self.gateway).refunds_of_charge(charge.id)
+        facts = [await self.refund_facts(each, livemode=charge.livemode) for each in refunds]
+        return Facts(reversals=tuple(found for each in facts for found in each.reversals))
+
+    async def on_refund(self, event: Event) -> Facts:
+        """`refund.created`, `.updated`, `.failed`."""
+        refund = Refund.model_validate(event.data.object)
+        return await self.refund_facts(refund, livemode=event.livemode)
+
+    async def on_dispute(self, event: Event) -> Facts:
+        """`charge.dispute.…`"""
+        return await self.dispute_facts(Dispute.model_validate(event.data.object), event.type)
+
+    async def on_credit_note(self, event: Event) -> Facts:
+        """`credit_note.…`: it takes from the payment of its invoice."""
+        note = CreditNote.model_validate(event.data.object)
+        found = (
+            await configured(self.gateway).payments_of_invoice(note.invoice) if note.invoice else []
+        )
+        reversal = note.as_reversal(payment_intent_id=found[0] if found else None)
+        return Facts(reversals=(await self._with_session(reversal),))
+
+    async def _resolve(self, payment_intent: PaymentIntent) -> Payment:
+        if self.livemode is not None and payment_intent.livemode != self.livemode:
+            return payment_intent.as_payment()
+        gateway = configured(self.gateway)
+        session = await gateway.session_of_payment(payment_intent.id)
+        if session is None:
+            invoice_id = await gateway.invoice_of_payment(payment_intent.id)
+            return payment_intent.as_payment(invoice_id=invoice_id)
+        payment = replace(session.as_payment(), payment_intent_id=payment_intent.id)
+        if payment_intent.has_succeeded and payment.payment_status == "unpaid":
+            # The session may be read a moment before Stripe has marked it paid.
+            return replace(payment, payment_status="paid")
+        return payment
+
+    async def _payment_of_charge(self, charge_id: str | None) -> str | None:
+        if charge_id is None or self.gateway is None:
+            return None
+        charge = await self.gateway.retrieve_charge(charge_id)
+        return None if charge is None else charge.payment_intent
+
+    async def _with_session(self, reversal: Reversal) -> Reversal:
+        """With the payment's session, where no purchase has the PaymentIntent.
+
+        Application code of the document's pattern notes only the session.
+        """
+        payment_intent_id = reversal.payment_intent_id
+        if (
+            self.gateway is None
+            or payment_intent_id is None
+            or self.livemode not in (None, reversal.livemode)
+            or await self.is_known(payment_intent_id)
+        ):
+            return reversal
+        session = await self.gateway.session_of_payment(payment_intent_id)
+        return replace(reversal, stripe_session_id=session.id) if session else reversal
+
+
+_HANDLERS: dict[str, Callable[[Lookup, Event], Awaitable[Facts]]] = {
+    "checkout.session.completed": Lookup.on_session,
+    "checkout.session.async_payment_succeeded": Lookup.on_session,
+    "checkout.session.async_payment_failed": Lookup.on_session_failed,
+    "checkout.session.expired": Lookup.on_session_expired,
+    "payment_intent.succeeded": Lookup.on_payment,
+    "charge.succeeded": Lookup.on_charge,
+    "invoice.paid": Lookup.on_invoice,
+    "charge.refunded": Lookup.on_charge_refunded,
+    "charge.refund.updated": Lookup.on_refund,
+    "refund.created": Lookup.on_refund,
+    "refund.updated": Lookup.on_refund,
+    "refund.failed": Lookup.on_refund,
+    "charge.dispute.created": Lookup.on_dispute,
+    "charge.dispute.updated": Lookup.on_dispute,
+    "charge.dispute.funds_withdrawn": Lookup.on_dispute,
+    "charge.dispute.funds_reinstated": Lookup.on_dispute,
+    "charge.dispute.closed": Lookup.on_dispute,
+    "credit_note.created": Lookup.on_credit_note,
+    "credit_note.updated": Lookup.on_credit_note,
+    "credit_note.voided": Lookup.on_credit_note,
+}
+HANDLED_TYPES = frozenset(_HANDLERS)
