@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,9 +21,6 @@ from src.common.stripe import inbox
 from src.common.stripe.lookup import Facts
 from src.common.stripe.wire import CheckoutSession
 from tests.stripe.payments import make_session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TERMS = Terms(env="local", livemode=False, packages=PACKAGES)
 State = tuple[Any, ...]
@@ -80,14 +77,14 @@ def state_of(session: Session, user_id: uuid.UUID) -> State:
         .where(Transaction.transaction_id == CreditLot.transaction_id)
         .scalar_subquery()
     )
-    rows: list[Callable[[], Any]] = [
-        lambda: session.execute(select(User.credits_balance).where(User.user_id == user_id)),
-        lambda: session.execute(
+    statements: list[Any] = [
+        select(User.credits_balance).where(User.user_id == user_id),
+        (
             select(CreditLot.source, name_of, CreditLot.granted, CreditLot.remaining).where(
                 CreditLot.user_id == user_id
             )
         ),
-        lambda: session.execute(
+        (
             # What clawbacks and repayments took and gave back: what money back may still reach.
             select(CreditLot.source, name_of, func.sum(CreditPosting.amount))
             .join(
@@ -104,7 +101,7 @@ def state_of(session: Session, user_id: uuid.UUID) -> State:
             .group_by(CreditLot.seq, CreditLot.source, CreditLot.transaction_id)
             .having(func.sum(CreditPosting.amount) != 0)
         ),
-        lambda: session.execute(
+        (
             select(name_of, CreditDebt.outstanding)
             .join(
                 CreditLot,
@@ -112,14 +109,14 @@ def state_of(session: Session, user_id: uuid.UUID) -> State:
             )
             .where(CreditDebt.user_id == user_id, CreditDebt.outstanding > 0)
         ),
-        lambda: session.execute(
+        (
             select(
                 Transaction.stripe_session_id,
                 Transaction.refunded_cents,
                 Transaction.disputed_cents,
             ).where(of_user)
         ),
-        lambda: session.execute(
+        (
             select(
                 StripeReversal.reversal_id,
                 StripeReversal.status,
@@ -130,4 +127,8 @@ def state_of(session: Session, user_id: uuid.UUID) -> State:
             .where(of_user)
         ),
     ]
-    return tuple(tuple(sorted(map(tuple, read()), key=repr)) for read in rows)
+    states: list[tuple[tuple[Any, ...], ...]] = []
+    for statement in statements:
+        found: list[tuple[Any, ...]] = [tuple(row) for row in session.execute(statement)]
+        states.append(tuple(sorted(found, key=repr)))
+    return tuple(states)
