@@ -8,6 +8,7 @@ over while connecting, and PgBouncer has one code for everything.
 import re
 from typing import TYPE_CHECKING
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from src.common.exceptions import RetryableDatabaseError
@@ -112,6 +113,21 @@ def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseE
         # Every other pooled connection has the same plan: the next attempt must meet a new one.
         context.is_disconnect = True
     return RetryableDatabaseError(sqlstate, error, reason)
+
+
+def translate_asyncpg_error(error: Exception, *, is_disconnect: bool) -> Exception:
+    """The same for an error of asyncpg's own, where SQLAlchemy did not stand in between."""
+    if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        return RetryableDatabaseError(None, None, CONNECTION_LOST) if is_disconnect else error
+    wrapped = DBAPIError(None, None, error, connection_invalidated=is_disconnect)
+    sqlstate = sqlstate_of(wrapped)
+    reason = _transient_reason(sqlstate, wrapped)
+    if reason is None and is_disconnect:
+        reason = CONNECTION_LOST
+    if reason is not None:
+        return RetryableDatabaseError(sqlstate, wrapped, reason)
+    _leave_out_values(wrapped, sqlstate)
+    return wrapped
 
 
 def _transient_reason(sqlstate: str | None, error: DBAPIError) -> str | None:

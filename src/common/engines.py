@@ -115,6 +115,27 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
     return engine
 
 
+def build_lanes_engine(settings: Settings) -> AsyncEngine:
+    """The batch engine's own few connections: as the async engine's, none beyond the pool."""
+    lanes = settings.credits_engine_lanes + settings.credits_engine_side_lanes
+    return build_async_engine(
+        settings.model_copy(
+            update={
+                "database_async_pool_size": lanes,
+                "database_async_max_overflow": 0,
+                "database_lock_timeout_ms": settings.credits_engine_lock_timeout_ms,
+            }
+        )
+    )
+
+
+def begin_statement(settings: Settings) -> str:
+    """What begins a database transaction on a connection that SQLAlchemy does not manage."""
+    if settings.database_pooler is DatabasePooler.NONE:
+        return "BEGIN"  # the connection has its time-outs since it was opened
+    return f"BEGIN; {_timeouts_statement(settings)}"
+
+
 def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> None:
     """Say so at start-up when the pools of all processes may open more than the server allows.
 
@@ -134,6 +155,8 @@ def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> N
         + settings.database_max_overflow
         + settings.database_async_pool_size
         + settings.database_async_max_overflow
+        + settings.credits_engine_lanes
+        + settings.credits_engine_side_lanes
     )
     if wanted > allowed:
         logger.warning(
@@ -157,16 +180,22 @@ def _timeouts(settings: Settings) -> dict[str, int]:
     }
 
 
+def _timeouts_statement(settings: Settings) -> str:
+    """The time-outs for one database transaction, in one round trip.
+
+    A pooler refuses them as start-up options, and a plain SET would leak to the next client.
+    """
+    return "SELECT " + ", ".join(
+        f"set_config('{name}', '{milliseconds}', true)"
+        for name, milliseconds in _timeouts(settings).items()
+    )
+
+
 def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     if settings.database_pooler is not DatabasePooler.NONE:
-        # A pooler refuses these as start-up options, and a plain SET would leak to the next
-        # client: they are set for each database transaction, in one round trip.
-        statement = "SELECT " + ", ".join(
-            f"set_config('{name}', '{milliseconds}', true)"
-            for name, milliseconds in _timeouts(settings).items()
-        )
+        statement = _timeouts_statement(settings)
 
         def set_timeouts(connection: Connection) -> None:
             connection.exec_driver_sql(statement)

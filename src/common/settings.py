@@ -110,6 +110,17 @@ class Settings(BaseSettings):
     web_concurrency: int = Field(default=1, ge=1)
     """How many server processes run; only used to add up the connections they may open."""
 
+    credits_engine_lanes: int = Field(default=2, ge=1, le=16)
+    """Connections that write batches of credit operations, in each process."""
+    credits_engine_side_lanes: int = Field(default=2, ge=1, le=16)
+    """Further ones, for users whose rows somebody else keeps locked."""
+    credits_engine_batch_max: int = Field(default=256, ge=1, le=1_000)
+    """The most operations one batch takes along."""
+    credits_engine_queue_max: int = Field(default=4_096, ge=1)
+    """How many operations may wait before further ones are answered ENGINE_BUSY."""
+    credits_engine_lock_timeout_ms: int = Field(default=2_000, ge=1)
+    """How long the engine waits for a user's row that somebody else keeps locked."""
+
     auth_jwt_secret: SecretStr | None = None
     """A JWK set as JSON: the public ES256 keys that sign users' tokens (Supabase)."""
     auth_jwt_issuer: str | None = None

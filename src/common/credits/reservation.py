@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from src.common.credits import ledger
+from src.common.credits import ledger, requests
 from src.common.exceptions import Conflict
 
 HOLD_SECONDS = 900
@@ -82,7 +82,7 @@ def reserve(
     *,
     key: str,
     expires_in_seconds: int = HOLD_SECONDS,
-    actor: str = ledger.APPLICATION,
+    actor: str = requests.APPLICATION,
 ) -> Generator[Reservation]:
     """Hold `amount` credits for the block, then capture `reservation.used` of them.
 
@@ -113,7 +113,7 @@ async def reserve_async(
     *,
     key: str,
     expires_in_seconds: int = HOLD_SECONDS,
-    actor: str = ledger.APPLICATION,
+    actor: str = requests.APPLICATION,
 ) -> AsyncGenerator[Reservation]:
     """As `reserve`, for async code; a cancelled block releases its hold before it ends.
 

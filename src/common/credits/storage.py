@@ -1,13 +1,13 @@
 """Users' books as the database has them, and back: rows into `Book`s, decisions into arrays.
 
 `lock_books` and `write_books` do it on a session; the batch engine does the same on a connection
-of its own with `read_book` and `write_parameters`.
+of its own with `read_rows` and `write_parameters`.
 """
 
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Uuid, cast, func, select
@@ -115,38 +115,45 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
 def _read(
     session: Session, locking: Locking, parameters: Mapping[str, Any]
 ) -> tuple[dict[uuid.UUID, Book], Replays, list[uuid.UUID]]:
-    """Books, replays, and the users somebody else wrote to before they were locked."""
+    return read_rows(session.execute(books_statement(locking), parameters))
+
+
+def read_rows(
+    rows: Iterable[Sequence[Any]],
+) -> tuple[dict[uuid.UUID, Book], Replays, list[uuid.UUID]]:
+    """What `books_statement` found: books, replays, and users to be read again.
+
+    Those are the users somebody else wrote to before they were locked.
+    """
     books: dict[uuid.UUID, Book] = {}
     replays: Replays = {}
     stale: list[uuid.UUID] = []
-    for row in session.execute(books_statement(locking), parameters):
-        if row.version_seen != row.credits_version:
-            stale.append(row.user_id)
+    for user_id, balance, version, is_active, version_seen, now, lots, holds, debts, found in rows:
+        if version_seen != version:
+            stale.append(user_id)
             continue
-        books[row.user_id] = read_book(row, lambda document: document)
-        read_replays(row.user_id, row.replays, replays)
+        book = books[user_id] = Book(user_id, balance, version, is_active, now)
+        for values in lots or ():
+            add_lot(book, values)
+        for values in holds or ():
+            _add_hold(book, values)
+        if debts:
+            book.debts = dict(debts)
+        if found:
+            _add_replays(user_id, found, replays)
     return books, replays, stale
 
 
-def read_book(row: Any, parse: Callable[[Any], Any] = json.loads) -> Book:
-    """A row of `books_statement` as a book; `parse` reads a JSON column as the driver gives it."""
-    book = Book(row.user_id, row.credits_balance, row.credits_version, row.is_active, row.now)
-    for values in parse(row.lots) if row.lots else ():
-        add_lot(book, values)
-    for values in parse(row.holds) if row.holds else ():
-        seq, amount, captured, status, expires_at, allocations = values
-        taken = {add_lot(book, lot): share for share, lot in allocations or ()}
-        book.holds[seq] = Hold(
-            seq, amount, captured, HoldStatus(status), dt.datetime.fromisoformat(expires_at), taken
-        )
-    if row.debts:
-        book.debts = dict(parse(row.debts))
-    return book
+def _add_hold(book: Book, values: Sequence[Any]) -> None:
+    seq, amount, captured, status, expires_at, allocations = values
+    taken = {add_lot(book, lot): share for share, lot in allocations or ()}
+    expires = dt.datetime.fromisoformat(expires_at)
+    book.holds[seq] = Hold(seq, amount, captured, HoldStatus(status), expires, taken)
 
 
-def read_replays(user_id: uuid.UUID, entries: Sequence[Any] | None, replays: Replays) -> None:
-    """Add what the operations that wrote these entries answered, as replays."""
-    for values in entries or ():
+def _add_replays(user_id: uuid.UUID, entries: Sequence[Any], replays: Replays) -> None:
+    """What the operations that wrote these entries answered."""
+    for values in entries:
         key, digest, seq, kind, amount, captured, balance, created_at, expires_at = values
         result = Result(
             user_id=user_id,

@@ -1,0 +1,136 @@
+"""One batch of commands in one database transaction, on an asyncpg connection.
+
+What `operations.execute_each` does on a session, without SQLAlchemy in between: the same
+statements, compiled once, the same rules. Two round trips besides BEGIN and COMMIT.
+"""
+
+import uuid
+from collections.abc import Sequence
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.sql import ClauseElement
+
+from src.common.credits import rules
+from src.common.credits.book import Book
+from src.common.credits.commands import Command
+from src.common.credits.decisions import (
+    Outcome,
+    changed_books,
+    decide_each,
+    holds_named,
+    open_book,
+)
+from src.common.credits.statements import Locking, books_statement
+from src.common.credits.storage import (
+    Replays,
+    read_parameters,
+    read_rows,
+    rows_of,
+    write_parameters,
+)
+from src.common.credits.writing import Part, write_statement
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_EXISTING_USERS = "SELECT user_id FROM users WHERE user_id = ANY($1::uuid[])"
+
+
+class Skipped(Enum):
+    """What becomes of a command whose user's row somebody else has locked: nothing yet."""
+
+    SKIPPED = "skipped"
+
+
+async def run_batch(
+    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
+) -> list[Outcome | Skipped]:
+    """Do each of `commands` on its own, and commit: a result or a refusal each, in their order.
+
+    `connection` is in a database transaction that has just begun. Under `Locking.SKIP` commands of
+    users locked by others come back as skipped.
+
+    Raises:
+        Exception: asyncpg's, or whatever else failed; the database transaction is rolled back,
+            unless the connection was lost, when nobody knows.
+    """
+    try:
+        books, replays = await _read(connection, commands, locking)
+        unknown = {command.user_id for command in commands} - books.keys()
+        locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
+        taken = [command for command in commands if command.user_id not in locked]
+        for book in books.values():
+            open_book(book)
+            rules.settle(book)
+        outcomes = decide_each(books, taken, replays)
+        changed = changed_books(books, taken, outcomes)
+        if changed:
+            parts = rows_of(changed)
+            await _run(connection, frozenset(parts), write_parameters(parts))
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    if not locked:
+        return list(outcomes)
+    remaining = iter(outcomes)
+    return [
+        Skipped.SKIPPED if command.user_id in locked else next(remaining) for command in commands
+    ]
+
+
+async def _read(
+    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
+) -> tuple[dict[uuid.UUID, Book], Replays]:
+    parameters = read_parameters(
+        sorted({command.user_id for command in commands}),
+        keys=[(command.user_id, command.key) for command in commands],
+        hold_seqs=holds_named(commands),
+    )
+    books, replays, stale = read_rows(await _fetch(connection, locking, parameters))
+    if stale:
+        parameters["user_ids"] = stale
+        rows = await _fetch(connection, Locking.NONE, parameters)
+        books_again, replays_again, _ = read_rows(rows)
+        books |= books_again
+        replays |= replays_again
+    return books, replays
+
+
+async def _existing(connection: "asyncpg.Connection", user_ids: set[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of `user_ids` that exist: they were skipped, the others are unknown."""
+    return {row[0] for row in await connection.fetch(_EXISTING_USERS, list(user_ids))}
+
+
+async def _fetch(
+    connection: "asyncpg.Connection", locking: Locking, parameters: dict[str, Any]
+) -> Sequence[Any]:
+    sql, names = _read_sql(locking)
+    return await connection.fetch(sql, *(parameters[name] for name in names))
+
+
+async def _run(
+    connection: "asyncpg.Connection", parts: frozenset[Part], parameters: dict[str, Any]
+) -> None:
+    sql, names = _write_sql(parts)
+    await connection.execute(sql, *(parameters[name] for name in names))
+
+
+@cache
+def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
+    return _compile(books_statement(locking))
+
+
+@cache
+def _write_sql(parts: frozenset[Part]) -> tuple[str, tuple[str, ...]]:
+    return _compile(write_statement(parts))
+
+
+def _compile(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:
+    """A statement as asyncpg takes it, and the names of its parameters in their order."""
+    compiled: Any = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    return str(compiled), tuple(compiled.positiontup)

@@ -1,0 +1,88 @@
+"""A database connection of the batch engine: kept between batches, replaced when it is lost."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.common.credits.batches import Skipped, run_batch
+from src.common.credits.commands import Command
+from src.common.credits.decisions import Outcome
+from src.common.credits.statements import Locking
+from src.common.database_errors import STALE_PLAN, translate_asyncpg_error
+from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import PoolProxiedConnection
+
+
+class EngineConnection:
+    """Runs batches, one at a time; `begin` begins their database transactions."""
+
+    def __init__(self, connections: AsyncEngine, begin: str) -> None:
+        self._connections = connections
+        self._begin = begin
+        self._pooled: PoolProxiedConnection | None = None
+        self.was_lost = False
+        """Whether the last batch ended with the connection: nobody knows whether it committed."""
+
+    async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
+        """Run a batch, as `run_batch`.
+
+        Raises:
+            RetryableDatabaseError: a passing condition.
+            Exception: whatever else failed.
+        """
+        self.was_lost = False
+        try:
+            connection = await self._begun()
+        except Exception as error:
+            self._drop()
+            raise _translated(error, is_disconnect=True) from error
+        try:
+            return await run_batch(connection, commands, locking)
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                connection.terminate()  # the server does not answer, and would not next time
+            self.was_lost = connection.is_closed()
+            translated = _translated(error, is_disconnect=self.was_lost)
+            is_stale = isinstance(translated, RetryableDatabaseError) and (
+                translated.reason == STALE_PLAN
+            )
+            if self.was_lost or is_stale:
+                self._drop()
+            raise translated from error
+
+    async def _begun(self) -> asyncpg.Connection:
+        """A connection in a new database transaction; one that broke while idle is replaced."""
+        if self._pooled is not None:
+            try:
+                return await self._begin_on(self._pooled)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                self._drop()
+        self._pooled = await self._connections.raw_connection()
+        return await self._begin_on(self._pooled)
+
+    async def _begin_on(self, pooled: "PoolProxiedConnection") -> asyncpg.Connection:
+        connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+        await connection.execute(self._begin)
+        return connection
+
+    def _drop(self) -> None:
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
+            pooled.invalidate()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        pooled, self._pooled = self._pooled, None
+        if pooled is not None:
+            pooled.close()
+
+
+def _translated(error: Exception, *, is_disconnect: bool) -> Exception:
+    if isinstance(error, ExceptionWithErrorType | DBAPIError):
+        return error
+    return translate_asyncpg_error(error, is_disconnect=is_disconnect)
