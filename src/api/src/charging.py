@@ -58,7 +58,7 @@ def charge(
         reservation = Reservation(
             user_id=caller.user_id,
             amount=amount,
-            key=digest_of(request.method, request.url.path, request_key).hex(),
+            key=digest_of("charge", request.method, request.url.path, request_key).hex(),
             expires_in_seconds=expires_in_seconds,
             actor=caller.actor,
             used=amount,

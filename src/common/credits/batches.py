@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
@@ -21,7 +22,6 @@ from src.common.credits.decisions import (
     changed_books,
     decide_each,
     holds_named,
-    open_book,
 )
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.storage import (
@@ -29,13 +29,14 @@ from src.common.credits.storage import (
     read_parameters,
     read_rows,
     rows_of,
-    write_parameters,
 )
-from src.common.credits.writing import Part, write_statement
+from src.common.credits.writing import Shape, shape_and_arrays, write_statement
 
 if TYPE_CHECKING:
     import asyncpg
 
+_BY_INT = attrgetter("int")
+"""The order in which the database sorts users, by a comparison that costs nothing."""
 _EXISTING_USERS = "SELECT user_id FROM users WHERE user_id = ANY($1::uuid[])"
 
 
@@ -63,13 +64,14 @@ async def run_batch(
         locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
         taken = [command for command in commands if command.user_id not in locked]
         for book in books.values():
-            open_book(book)
+            rules.open_book(book)
             rules.settle(book)
         outcomes = decide_each(books, taken, replays)
         changed = changed_books(books, taken, outcomes)
         if changed:
-            parts = rows_of(changed)
-            await _run(connection, frozenset(parts), write_parameters(parts))
+            shape, arrays = shape_and_arrays(rows_of(changed))
+            sql, names = _write_sql(shape)
+            await connection.execute(sql, *(arrays[name] for name in names))
     except BaseException:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
@@ -87,7 +89,7 @@ async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
 ) -> tuple[dict[uuid.UUID, Book], Replays]:
     parameters = read_parameters(
-        sorted({command.user_id for command in commands}),
+        sorted({command.user_id for command in commands}, key=_BY_INT),
         keys=[(command.user_id, command.key) for command in commands],
         hold_seqs=holds_named(commands),
     )
@@ -113,21 +115,14 @@ async def _fetch(
     return await connection.fetch(sql, *(parameters[name] for name in names))
 
 
-async def _run(
-    connection: "asyncpg.Connection", parts: frozenset[Part], parameters: dict[str, Any]
-) -> None:
-    sql, names = _write_sql(parts)
-    await connection.execute(sql, *(parameters[name] for name in names))
-
-
 @cache
 def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
     return _compile(books_statement(locking))
 
 
 @cache
-def _write_sql(parts: frozenset[Part]) -> tuple[str, tuple[str, ...]]:
-    return _compile(write_statement(parts))
+def _write_sql(shape: Shape) -> tuple[str, tuple[str, ...]]:
+    return _compile(write_statement(shape))
 
 
 def _compile(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from src.common.credits.digest import digest_of
@@ -16,6 +17,7 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+_BURN_ORDER = attrgetter("burn_order")
 SYSTEM_ACTOR = "system:ledger"
 
 
@@ -111,7 +113,6 @@ class Book:
     """What the user owed when the ledger began; with `opening_seq`."""
     entries: list[Entry] = field(default_factory=list[Entry])
     new_lots: set[int] = field(default_factory=set[int])
-    changed_lots: set[int] = field(default_factory=set[int])
     new_holds: set[int] = field(default_factory=set[int])
     changed_holds: set[int] = field(default_factory=set[int])
     changed_debts: set[int] = field(default_factory=set[int])
@@ -138,9 +139,7 @@ class Book:
 
     def live_lots(self) -> list[Lot]:
         """Lots with something left, in burn order."""
-        return sorted(
-            (lot for lot in self.lots.values() if lot.remaining), key=lambda lot: lot.burn_order
-        )
+        return sorted([lot for lot in self.lots.values() if lot.remaining], key=_BURN_ORDER)
 
     def write(
         self,
@@ -162,8 +161,6 @@ class Book:
         for lot, amount in lines:
             lot.remaining += amount
             lot.last_seq = seq
-            if lot.seq not in self.new_lots:
-                self.changed_lots.add(lot.seq)
             postings.append(Posting(lot.seq, amount, lot.remaining))
         amount = sum(posting.amount for posting in postings)
         self.balance += amount
@@ -179,7 +176,7 @@ class Book:
             related_seq=facts.pop("related_seq", None),
             hold_expires_at=facts.pop("hold_expires_at", None),
             key=own_key,
-            digest=digest or digest_of(actor, kind, own_key),
+            digest=digest or digest_of(actor, "", kind, own_key),
             reference=facts.pop("reference", None),
             actor=actor,
             effective_at=effective_at or self.now,

@@ -61,6 +61,8 @@ class Command:
     reference: str | None = None
     metadata: Mapping[str, Any] | None = field(default=None, compare=False)
     """Free JSON, at most 16 KiB; not part of what makes two requests the same."""
+    digest: bytes = field(init=False, repr=False, compare=False)
+    """What decides whether the same key came with the same request."""
 
     def __post_init__(self) -> None:
         _check_text("key", self.key, KEY_LENGTH_MAX)
@@ -71,12 +73,9 @@ class Command:
             _check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
         if self.metadata is not None:
             _check_metadata(self.metadata)
-
-    @property
-    def digest(self) -> bytes:
-        """What decides whether the same key came with the same request."""
         values = [getattr(self, name) for name in self.digested]
-        return digest_of(self.actor, type(self).__name__, self.kind, self.reference, *values)
+        digest = digest_of(self.actor, type(self).__name__, self.kind, self.reference, *values)
+        object.__setattr__(self, "digest", digest)
 
 
 @dataclass(frozen=True, kw_only=True)

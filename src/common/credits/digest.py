@@ -2,28 +2,37 @@
 
 import datetime as dt
 import hashlib
+from functools import lru_cache
 
 VERSION = 1
 
 
-def digest_of(*values: object) -> bytes:
-    """SHA-256 over the values in order, each with its length, so that no two lists collide."""
-    digest = hashlib.sha256()
-    for value in (VERSION, *values):
-        encoded = _encode(value)
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return digest.digest()
+def digest_of(actor: str, operation: str, kind: str, *values: object) -> bytes:
+    """SHA-256 over all of it in order, each value with its length, so that no two lists collide."""
+    return hashlib.sha256(
+        _beginning(actor, operation, kind) + b"".join(map(_with_length, values))
+    ).digest()
+
+
+@lru_cache(maxsize=1_024)
+def _beginning(actor: str, operation: str, kind: str) -> bytes:
+    """What the requests of one actor have in common."""
+    return b"".join(map(_with_length, (VERSION, actor, operation, kind)))
+
+
+def _with_length(value: object) -> bytes:
+    encoded = _encode(value)
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _encode(value: object) -> bytes:
     """One value, marked with what it is: None, text and numbers never look alike."""
     if value is None:
         return b"n"
+    if type(value) is int:
+        return b"i%d" % value
     if isinstance(value, dt.datetime):
         return b"t" + value.astimezone(dt.UTC).isoformat().encode()
     if isinstance(value, bool):
         return b"b1" if value else b"b0"
-    if isinstance(value, int):
-        return b"i" + str(value).encode()
     return b"s" + str(value).encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
 """Users' books as the database has them, and back: rows into `Book`s, decisions into arrays.
 
 `lock_books` and `write_books` do it on a session; the batch engine does the same on a connection
-of its own with `read_rows` and `write_parameters`.
+of its own with `read_rows` and `rows_of`.
 """
 
 import datetime as dt
@@ -19,7 +19,7 @@ from sqlalchemy.orm.util import identity_key
 from src.common.credits.book import Book, Hold, Lot
 from src.common.credits.commands import Result
 from src.common.credits.statements import Locking, books_statement
-from src.common.credits.writing import COLUMNS, Part, parameter_of, write_statement
+from src.common.credits.writing import Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
@@ -104,10 +104,10 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
     changed = [book for book in books if book.entries]
     if not changed:
         return
-    parts = rows_of(changed)
+    shape, arrays = shape_and_arrays(rows_of(changed))
     # Where the ledger's tables are, for a session too whose models alone are bound.
     connection = session.connection(bind_arguments={"mapper": User})
-    connection.execute(write_statement(frozenset(parts)), write_parameters(parts))
+    connection.execute(write_statement(shape), arrays)
     for book in changed:
         _refresh_loaded_user(session, book)
 
@@ -195,32 +195,25 @@ def add_lot(book: Book, values: Sequence[Any]) -> int:
 
 
 def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:
-    """What the rules decided, as rows of the parts that are not empty (`COLUMNS`)."""
+    """What the rules decided, as rows of each part of a write (`writing.COLUMNS`)."""
     rows: dict[Part, list[tuple[Any, ...]]] = {part: [] for part in Part}
     for book in books:
         _add_entries(book, rows)
-        _add_lots(book, rows)
-        _add_holds(book, rows)
-        rows[Part.DEBTS] += [
-            (
-                book.user_id,
-                seq,
-                book.debts[seq],
-                book.opening_debt if seq == book.opening_seq else 0,
-            )
-            for seq in sorted(book.changed_debts)
-        ]
-        rows[Part.USERS].append((book.user_id, book.balance, book.version))
-    return {part: of_part for part, of_part in rows.items() if of_part}
-
-
-def write_parameters(parts: Mapping[Part, Sequence[tuple[Any, ...]]]) -> dict[str, list[Any]]:
-    """The parameters of `write_statement`: an array a column."""
-    return {
-        parameter_of(part, column): list(values)
-        for part, rows in parts.items()
-        for column, values in zip(COLUMNS[part], zip(*rows, strict=True), strict=True)
-    }
+        if book.new_lots:
+            rows[Part.NEW_LOTS] += _new_lots(book)
+        if book.new_holds or book.changed_holds:
+            _add_holds(book, rows)
+        if book.changed_debts:
+            rows[Part.DEBTS] += [
+                (
+                    book.user_id,
+                    seq,
+                    book.debts[seq],
+                    book.opening_debt if seq == book.opening_seq else 0,
+                )
+                for seq in sorted(book.changed_debts)
+            ]
+    return rows
 
 
 def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
@@ -253,28 +246,21 @@ def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
             rows[Part.NOTES].append((user_id, entry.seq, document))
 
 
-def _add_lots(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+def _new_lots(book: Book) -> Iterable[tuple[Any, ...]]:
     for seq in sorted(book.new_lots):
         lot = book.lots[seq]
-        rows[Part.NEW_LOTS].append(
-            (
-                book.user_id,
-                seq,
-                str(lot.source),
-                lot.transaction_id,
-                lot.priority,
-                lot.granted,
-                lot.expires_at,
-                lot.remaining,
-                lot.last_seq,
-                lot.remaining > 0,
-            )
+        yield (
+            book.user_id,
+            seq,
+            str(lot.source),
+            lot.transaction_id,
+            lot.priority,
+            lot.granted,
+            lot.expires_at,
+            lot.remaining,
+            lot.last_seq,
+            lot.remaining > 0,
         )
-    for seq in sorted(book.changed_lots):
-        lot = book.lots[seq]
-        rows[Part.LOTS].append(
-            (book.user_id, seq, lot.remaining, lot.last_seq, lot.remaining > 0)
-        )  # fmt: skip
 
 
 def _add_holds(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:

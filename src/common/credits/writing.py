@@ -4,6 +4,7 @@ One, because the walls check at the end of each statement that the books balance
 that a batch costs no more round trips than a single operation.
 """
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, cast
@@ -18,13 +19,14 @@ from sqlalchemy import (
     column,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.sql.selectable import CTE, TableValuedAlias
+from sqlalchemy.sql.selectable import CTE, Subquery, TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from src.common.models.base import Base
@@ -35,17 +37,15 @@ from src.common.models.user import User
 
 
 class Part(StrEnum):
-    """What one write may consist of; every write has entries and users."""
+    """What one write may consist of; every write has entries."""
 
     ENTRIES = "entries"
     NEW_LOTS = "new_lots"
     POSTINGS = "postings"
     NOTES = "notes"
     NEW_HOLDS = "new_holds"
-    LOTS = "lots"
     HOLDS = "holds"
     DEBTS = "debts"
-    USERS = "users"
 
 
 COLUMNS: dict[Part, tuple[str, ...]] = {
@@ -61,12 +61,18 @@ COLUMNS: dict[Part, tuple[str, ...]] = {
     Part.POSTINGS: ("user_id", "seq", "lot_seq", "amount", "remaining_after"),
     Part.NOTES: ("user_id", "seq", "document"),
     Part.NEW_HOLDS: ("user_id", "seq", "amount", "captured", "status", "expires_at"),
-    Part.LOTS: ("user_id", "seq", "remaining", "last_seq", "is_open"),
     Part.HOLDS: ("user_id", "seq", "captured", "status", "expires_at"),
     Part.DEBTS: ("user_id", "seq", "outstanding", "opening_debt"),
-    Part.USERS: ("user_id", "credits_balance", "credits_version"),
 }
-"""What a row of each part holds, in the order in which `storage.py` gives it."""
+"""What a row of each part holds, in the order in which `storage.py` gives it.
+
+What lots and users change to is what their last postings and entries say, so it is not sent."""
+
+SAME_AS = {"result_balance": "balance_after", "effective_at": "created_at"}
+"""Columns of entries that mostly equal another, and are not sent where they all do."""
+
+Shape = frozenset[tuple[Part, tuple[str, ...]]]
+"""The parts of a write and which of their columns are sent; the others are NULL, or `SAME_AS`."""
 
 _MODELS: dict[Part, type[Base]] = {
     Part.ENTRIES: CreditEntry,
@@ -74,39 +80,67 @@ _MODELS: dict[Part, type[Base]] = {
     Part.POSTINGS: CreditPosting,
     Part.NOTES: CreditEntryMetadata,
     Part.NEW_HOLDS: CreditHold,
-    Part.LOTS: CreditLot,
     Part.HOLDS: CreditHold,
     Part.DEBTS: CreditDebt,
-    Part.USERS: User,
 }
-_ADDED = (Part.ENTRIES, Part.NEW_LOTS, Part.POSTINGS, Part.NOTES, Part.NEW_HOLDS)
-_CHANGED = (Part.LOTS, Part.HOLDS)
+
+
+def shape_and_arrays(
+    parts: Mapping[Part, Sequence[tuple[Any, ...]]],
+) -> tuple[Shape, dict[str, list[Any]]]:
+    """How to write these rows, and the parameters of `write_statement`: an array a column.
+
+    What says nothing is left out: every element costs the driver time.
+    """
+    shape: list[tuple[Part, tuple[str, ...]]] = []
+    parameters: dict[str, list[Any]] = {}
+    for part, rows in parts.items():
+        if not rows:
+            continue
+        arrays = dict(zip(COLUMNS[part], map(list, zip(*rows, strict=True)), strict=True))
+        sent = tuple(
+            name
+            for name, values in arrays.items()
+            if not (
+                values == arrays.get(SAME_AS.get(name, ""))
+                or (values[0] is None and values.count(None) == len(values))
+            )
+        )
+        shape.append((part, sent))
+        parameters |= {_parameter(part, name): arrays[name] for name in sent}
+    return frozenset(shape), parameters
 
 
 @cache
-def write_statement(parts: frozenset[Part]) -> Update:
-    """Write these parts of users' books, given as arrays, a parameter a column (`parameter_of`)."""
-    steps = [_insertion(part).cte(part) for part in _ADDED if part in parts]
-    steps += [_change(part).cte(part) for part in _CHANGED if part in parts]
-    if Part.DEBTS in parts:
-        steps.append(_debts())
-    return _change(Part.USERS).add_cte(*steps)
+def write_statement(shape: Shape) -> Update:
+    """Write users' books in this shape, given as arrays, a parameter a column."""
+    given = {part: _given(part, columns) for part, columns in sorted(shape)}
+    steps: list[CTE] = []
+    for part, rows in given.items():
+        if part is Part.HOLDS:
+            steps.append(_change_of_holds(rows).cte(part))
+        elif part is Part.DEBTS:
+            steps.append(_debts(rows))
+        else:
+            steps.append(_insertion(part, rows).cte(part))
+    if Part.POSTINGS in given:
+        steps.append(_change_of_lots(given[Part.POSTINGS]).cte("lots"))
+    return _change_of_users(given[Part.ENTRIES]).add_cte(*steps)
 
 
-def parameter_of(part: Part, name: str) -> str:
-    """The name of the array that holds a column of a part."""
+def _parameter(part: Part, name: str) -> str:
     return f"{part}_{name}"
 
 
-def _table(part: Part) -> Table:
-    return cast("Table", _MODELS[part].__table__)
+def _table(model: type[Base]) -> Table:
+    return cast("Table", model.__table__)
 
 
-def _given(part: Part) -> TableValuedAlias:
+def _given(part: Part, names: Sequence[str]) -> TableValuedAlias:
     """The rows of a part, from its arrays."""
-    types = {name: _transported(_table(part).c[name].type) for name in COLUMNS[part]}
+    types = {name: _transported(_table(_MODELS[part]).c[name].type) for name in names}
     arrays = [
-        bindparam(parameter_of(part, name), type_=ARRAY(type_)) for name, type_ in types.items()
+        bindparam(_parameter(part, name), type_=ARRAY(type_)) for name, type_ in types.items()
     ]
     columns = [column(name, type_) for name, type_ in types.items()]
     return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
@@ -117,29 +151,58 @@ def _transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return Text() if isinstance(type_, JSONB) else type_
 
 
-def _insertion(part: Part) -> Any:
-    table, given = _table(part), _given(part)
-    values: list[ColumnElement[Any]] = [
-        sql_cast(given.c[name], JSONB) if isinstance(table.c[name].type, JSONB) else given.c[name]
-        for name in COLUMNS[part]
-    ]
-    return insert(table).from_select(COLUMNS[part], select(*values))
+def _insertion(part: Part, given: TableValuedAlias) -> Any:
+    table = _table(_MODELS[part])
+    values: dict[str, ColumnElement[Any]] = {
+        name: sql_cast(value, JSONB) if isinstance(table.c[name].type, JSONB) else value
+        for name, value in given.c.items()
+    }
+    if part is Part.ENTRIES:
+        for name, other in SAME_AS.items():
+            values.setdefault(name, values[other])
+    return insert(table).from_select(list(values), select(*values.values()))
 
 
-def _change(part: Part) -> Update:
-    """Update rows by their primary key."""
-    table, given = _table(part), _given(part)
-    keys = [name for name in COLUMNS[part] if table.c[name].primary_key]
-    others = [name for name in COLUMNS[part] if name not in keys]
+def _last(given: TableValuedAlias, *key: str) -> Subquery:
+    """Of rows with the same key the one with the highest `seq`."""
+    columns = [given.c[name] for name in key]
+    rows = select(*given.c).ext(distinct_on(*columns))
+    return rows.order_by(*columns, given.c.seq.desc()).subquery()
+
+
+def _change_of_lots(postings: TableValuedAlias) -> Update:
+    lots, last = _table(CreditLot), _last(postings, "user_id", "lot_seq")
     return (
-        update(table)
-        .where(*(table.c[name] == given.c[name] for name in keys))
-        .values({name: given.c[name] for name in others})
+        update(lots)
+        .where(lots.c.user_id == last.c.user_id, lots.c.seq == last.c.lot_seq)
+        .values(
+            remaining=last.c.remaining_after,
+            last_seq=last.c.seq,
+            is_open=last.c.remaining_after > literal_column("0"),
+        )
     )
 
 
-def _debts() -> CTE:
-    table, given = _table(Part.DEBTS), _given(Part.DEBTS)
+def _change_of_holds(given: TableValuedAlias) -> Update:
+    holds = _table(CreditHold)
+    return (
+        update(holds)
+        .where(holds.c.user_id == given.c.user_id, holds.c.seq == given.c.seq)
+        .values({name: given.c[name] for name in ("captured", "status", "expires_at")})
+    )
+
+
+def _change_of_users(entries: TableValuedAlias) -> Update:
+    users, last = _table(User), _last(entries, "user_id")
+    return (
+        update(users)
+        .where(users.c.user_id == last.c.user_id)
+        .values(credits_balance=last.c.balance_after, credits_version=last.c.seq)
+    )
+
+
+def _debts(given: TableValuedAlias) -> CTE:
+    table = _table(CreditDebt)
     statement = upsert(table).from_select(COLUMNS[Part.DEBTS], select(*given.c))
     return statement.on_conflict_do_update(
         index_elements=["user_id", "seq"], set_={"outstanding": statement.excluded.outstanding}
