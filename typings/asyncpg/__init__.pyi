@@ -1,4 +1,4 @@
-"""What is used of asyncpg without SQLAlchemy in between; it brings no types of its own."""
+# What is used of asyncpg without SQLAlchemy in between; it brings no types of its own.
 
 from collections.abc import Sequence
 from typing import Any
