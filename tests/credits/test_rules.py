@@ -392,6 +392,10 @@ def test_an_entry_says_who_asked_what_about_which_hold() -> None:
 
 
 def test_an_unknown_command_is_a_programming_error() -> None:
-    """A `Command` that no rule answers is no refusal."""
-    with pytest.raises(TypeError, match="no rule for Command"):
-        ask(book_of(), Command(user_id=USER, key="k", actor="key:tests"))
+    """A command that no rule answers is no refusal."""
+
+    class Unknown(Command):
+        kind = EntryKind.CLAWBACK
+
+    with pytest.raises(TypeError, match="no rule for Unknown"):
+        ask(book_of(), Unknown(user_id=USER, key="k", actor="key:tests"))
