@@ -3,12 +3,11 @@
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.books import BooksDisagree
 from benchmarks.calls.ledger import ACTOR
@@ -22,7 +21,8 @@ from benchmarks.workload import LOT
 from src.common.credits import ledger
 from src.common.credits.commands import Grant
 from src.common.credits.verify import sample_users, verify
-from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.engines import build_engine
+from src.common.settings import get_settings
 from src.local_postgres import RunningServer
 
 USERS = 10_000
@@ -33,16 +33,7 @@ _WARM_UP_READS = 30
 _PAGE = 50
 _VERIFIED = 200
 """Users of the sample that is verified at each size, and timed."""
-_HISTORY_OF_HEAVY = 1_000_000
 _MANY_LOTS = 1_000
-
-
-class Work(Protocol):
-    """A question about one user."""
-
-    def __call__(self, session: Session, user_id: uuid.UUID) -> None:
-        """Ask it."""
-        ...
 
 
 @dataclass
@@ -80,7 +71,8 @@ class GrowthPlan:
     seconds: float
     spend_calls: str
     """What the spends are driven with."""
-    has_odd_users: bool = True
+    history_of_heavy: int = 1_000_000
+    """Entries of one user at the largest size; 0 for no such user."""
 
 
 def measure_growth(server: RunningServer, plan: GrowthPlan, say: Say) -> Growth:
@@ -97,61 +89,66 @@ def measure_growth(server: RunningServer, plan: GrowthPlan, say: Say) -> Growth:
         say(f"Growth: writing {rows:,} entries")
         history = max(0, rows // USERS - _OWN_ENTRIES)
         build_ledger(create_database(server.connection, name), USERS, history=history)
-    heavy = _heavy_user(server, names[max(names)], say) if plan.has_odd_users else None
-    for repetition in range(1, plan.repeats + 1):
-        for rows, name in names.items():
-            say(f"Growth: repetition {repetition}, {rows:,} entries")
-            with naming(name):
-                _ask(growth, rows)
-                growth.add("verify", rows, _verify_sample())
-                growth.add("spend", rows, _spend(server, name, plan))
-        if heavy is not None:
-            with naming(names[max(names)]):
-                _ask_heavy(growth, *heavy)
-    for name in names.values():
-        with naming(name):
-            _verify_sample()
+    with ExitStack() as stack:
+        sizes = {rows: stack.enter_context(_sessions_of(name)) for rows, name in names.items()}
+        largest = sizes[max(sizes)]
+        odd = _odd_users(server, names[max(names)], largest, plan.history_of_heavy, say)
+        for repetition in range(1, plan.repeats + 1):
+            say(f"Growth: repetition {repetition} of {plan.repeats}")
+            _ask_all(growth, sizes)
+            for rows, sessions in sizes.items():
+                growth.add("verify", rows, _verify_sample(sessions))
+                growth.add("spend", rows, _spend(server, names[rows], plan))
+            for name, user in odd.items():
+                for question, work in _QUESTIONS.items():
+                    [figures] = _timed([(largest, [user] * _READS)], work)
+                    growth.add_odd(f"{question}, {name}", figures)
+        for sessions in sizes.values():
+            _verify_sample(sessions)
     return growth
 
 
-def _heavy_user(server: RunningServer, name: str, say: Say) -> tuple[uuid.UUID, uuid.UUID]:
-    """Add a user with a million entries, and one with a thousand open lots."""
-    say(f"Growth: a user with {_HISTORY_OF_HEAVY:,} entries, a user with {_MANY_LOTS:,} lots")
+@contextmanager
+def _sessions_of(database: str) -> Generator[sessionmaker[Session]]:
+    """Sessions on another database of the server."""
+    with naming(database):
+        engine = build_engine(get_settings())
+    yield sessionmaker(engine)
+    engine.dispose()
+
+
+def _odd_users(
+    server: RunningServer, name: str, sessions: sessionmaker[Session], history: int, say: Say
+) -> dict[str, uuid.UUID]:
+    """Add a user with a long history and one with a thousand open lots; nobody where it is 0."""
+    if not history:
+        return {}
+    say(f"Growth: a user with {history:,} entries, a user with {_MANY_LOTS:,} lots")
     long, many = user_ids(USERS + 2)[USERS:]
-    with connect(server.connection, name) as admin:
-        add_users(admin, first=USERS, count=1, history=_HISTORY_OF_HEAVY - _OWN_ENTRIES)
-        add_users(admin, first=USERS + 1, count=1, history=0)
     grants = [
         Grant(user_id=many, key=f"lot:{number}", actor=ACTOR, amount=LOT)
         for number in range(_MANY_LOTS)
     ]
-
-    def give(session: Session) -> None:
-        ledger.execute(session, grants)
-
-    with naming(name):
-        run_in_database_transaction(give)
-        with connect(server.connection, name) as admin:
-            admin.execute("VACUUM (ANALYZE)")
-        dispose_db()
-    return long, many
+    with connect(server.connection, name) as admin:
+        add_users(admin, first=USERS, count=1, history=history - _OWN_ENTRIES)
+        add_users(admin, first=USERS + 1, count=1, history=0)
+        with sessions.begin() as session:
+            ledger.execute(session, grants)
+        admin.execute("VACUUM (ANALYZE)")
+    return {f"{history:,} entries": long, f"{_MANY_LOTS:,} open lots": many}
 
 
-def _ask(growth: Growth, rows: int) -> None:
-    """Read balances and history pages of random users, one caller."""
-    with SessionLocal.begin() as session:
-        users = list(sample_users(session, _READS))
-    growth.add("balance", rows, _timed(users, _balance))
-    growth.add("history", rows, _timed(users, _history))
-    dispose_db()
+def _ask_all(growth: Growth, sizes: Mapping[int, sessionmaker[Session]]) -> None:
+    """Read balances and history pages of random users, one caller, the databases by turns."""
+    for question in ("balance", "history"):
+        asked = [(sessions, _sample(sessions)) for sessions in sizes.values()]
+        for rows, figures in zip(sizes, _timed(asked, _QUESTIONS[question]), strict=True):
+            growth.add(question, rows, figures)
 
 
-def _ask_heavy(growth: Growth, long: uuid.UUID, many: uuid.UUID) -> None:
-    for name, user in (("a million entries", long), ("a thousand lots", many)):
-        growth.add_odd(f"balance, {name}", _timed([user] * _READS, _balance))
-        growth.add_odd(f"history, {name}", _timed([user] * _READS, _history))
-        growth.add_odd(f"spend, {name}", _timed([user] * (_READS // 3), _spend_one))
-    dispose_db()
+def _sample(sessions: sessionmaker[Session]) -> Sequence[uuid.UUID]:
+    with sessions.begin() as session:
+        return sample_users(session, _READS)
 
 
 def _balance(session: Session, user_id: uuid.UUID) -> None:
@@ -166,32 +163,41 @@ def _spend_one(session: Session, user_id: uuid.UUID) -> None:
     ledger.spend(session, user_id, 1, key=uuid.uuid4().hex, actor=ACTOR)
 
 
-def _timed(users: Sequence[uuid.UUID], work: Work) -> PerRepetition:
-    """Do `work` for each user in a database transaction of its own; the first are to warm up."""
-    for user_id in users[:_WARM_UP_READS]:
-        run_in_database_transaction(partial(work, user_id=user_id))
-    latencies: list[float] = []
-    for user_id in users:
-        started = time.perf_counter()
-        run_in_database_transaction(partial(work, user_id=user_id))
-        latencies.append((time.perf_counter() - started) * 1000)
-    return _figures(latencies, sum(latencies) / 1000)
+_QUESTIONS = {"balance": _balance, "history": _history, "spend": _spend_one}
 
 
-def _verify_sample() -> PerRepetition:
+def _timed(
+    asked: Sequence[tuple[sessionmaker[Session], Sequence[uuid.UUID]]],
+    work: Callable[[Session, uuid.UUID], None],
+) -> list[PerRepetition]:
+    """Do `work` for the users of each database, one here, one there; the first are to warm up.
+
+    So a machine that is slow for a while is slow for all of them.
+    """
+    latencies: list[list[float]] = [[] for _ in asked]
+    for place in range(-_WARM_UP_READS, _READS):
+        for (sessions, users), own in zip(asked, latencies, strict=True):
+            started = time.perf_counter()
+            with sessions.begin() as session:
+                work(session, users[place])
+            if place >= 0:
+                own.append((time.perf_counter() - started) * 1000)
+    return [_figures(own, sum(own) / 1000) for own in latencies]
+
+
+def _verify_sample(sessions: sessionmaker[Session]) -> PerRepetition:
     """Verify a sample of users; the latency is of one user.
 
     Raises:
         BooksDisagree: if there is a difference.
     """
-    with SessionLocal.begin() as session:
+    with sessions.begin() as session:
         users = sample_users(session, _VERIFIED)
     started = time.perf_counter()
-    for report in verify(SessionLocal, user_ids=users):
+    for report in verify(sessions, user_ids=users):
         if report.differences:
             raise BooksDisagree(f"verify found differences, the first: {report.first[0]}")
     elapsed = time.perf_counter() - started
-    dispose_db()
     return _figures([elapsed * 1000 / len(users)], elapsed, len(users))
 
 

@@ -10,7 +10,6 @@ from benchmarks.contestants.pgbench import Pgbench
 from benchmarks.contestants.processes import PythonContestant
 from benchmarks.contestants.scripts import DOCUMENT_SQL, SAME_ROWS
 from benchmarks.runner import Turn
-from src.common.settings import get_settings
 from src.local_postgres import RunningServer
 
 FLUSH_DELAY_US = 1_000
@@ -74,11 +73,11 @@ def installed_peers() -> list[Peer]:
 
 def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]:
     """Return everybody who can take part, by name."""
-    settings, program = get_settings(), server.bin_dir / "pgbench"
+    program = server.bin_dir / "pgbench"
 
     def pgbench(name: str, database: Database, script: str) -> Pgbench:
         connection = replace(server.connection, database=database)
-        return Pgbench(name, database, script, program, connection, settings)
+        return Pgbench(name, database, script, program, connection)
 
     everybody: list[Contestant] = [
         pgbench("document-sql", Database.DOCUMENT, DOCUMENT_SQL),

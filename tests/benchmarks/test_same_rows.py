@@ -21,7 +21,6 @@ from benchmarks.workload import LOT, Operation
 from src.common.credits import ledger
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.models.base import Base
-from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.fixtures.databases import Server
 
@@ -86,7 +85,6 @@ def test_pgbench_leaves_the_rows_that_our_operations_leave(
         SAME_ROWS,
         server.bin_dir / "pgbench",
         fresh_database,
-        get_settings(),
     )
     with connect(fresh_database) as admin:
         seeded = len(rows_of(admin, ids[PGBENCHS])["credit_entries"])
