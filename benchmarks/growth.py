@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.books import BooksDisagree
@@ -22,6 +23,7 @@ from src.common.credits import ledger
 from src.common.credits.commands import Grant
 from src.common.credits.verify import sample_users, verify
 from src.common.engines import build_engine
+from src.common.models import User
 from src.common.settings import get_settings
 from src.local_postgres import RunningServer
 
@@ -98,7 +100,7 @@ def measure_growth(server: RunningServer, plan: GrowthPlan, say: Say) -> Growth:
             _ask_all(growth, sizes)
             for rows, sessions in sizes.items():
                 growth.add("verify", rows, _verify_sample(sessions))
-                growth.add("spend", rows, _spend(server, names[rows], plan))
+                growth.add("spend", rows, _spend(server, names[rows], sessions, plan))
             for name, user in odd.items():
                 for question, work in _QUESTIONS.items():
                     [figures] = _timed([(largest, [user] * _READS)], work)
@@ -201,15 +203,31 @@ def _verify_sample(sessions: sessionmaker[Session]) -> PerRepetition:
     return _figures([elapsed * 1000 / len(users)], elapsed, len(users))
 
 
-def _spend(server: RunningServer, name: str, plan: GrowthPlan) -> PerRepetition:
+def _spend(
+    server: RunningServer, name: str, sessions: sessionmaker[Session], plan: GrowthPlan
+) -> PerRepetition:
+    """Spend with 32 callers.
+
+    Raises:
+        BooksDisagree: if the users do not count as many entries more as were acknowledged.
+    """
     contestant = PythonContestant(
         "growth", plan.spend_calls, Database.LEDGER, {"DATABASE_NAME": name}
     )
     clocks = WindowClocks(server.pid)
     load = Load(Spread.UNIFORM, USERS, 32, plan.seconds)
+    before = _entries(sessions)
     outcome = contestant.run(load, clocks)
+    written = _entries(sessions) - before
+    if written != outcome.acknowledged - outcome.unwritten:
+        raise BooksDisagree(f"{outcome.acknowledged} spends were acknowledged, {written} written.")
     known = outcome.client_cpu_seconds
     return outcome.figures(clocks.server_seconds, clocks.other_cores(known))
+
+
+def _entries(sessions: sessionmaker[Session]) -> int:
+    with sessions.begin() as session:
+        return session.scalars(select(func.sum(User.credits_version))).one() or 0
 
 
 def _figures(latencies: Sequence[float], elapsed: float, count: int | None = None) -> PerRepetition:

@@ -17,7 +17,7 @@ from benchmarks.required import Checked, checked
 from benchmarks.results import Case, Measured, case_of
 from benchmarks.runner import Measurement
 
-_WIDTH_MIN = 132
+_WIDTH_MIN = 146
 _HTTP = "http-"
 
 
