@@ -7,7 +7,6 @@ from typing import Any
 from benchmarks.calls.base import AsyncCalls, Refused
 from benchmarks.calls.ledger import command_of
 from benchmarks.workload import Operation
-
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.settings import get_settings
 
