@@ -1,6 +1,7 @@
 """`flashslides serve`: database, migrations, API, from one command."""
 
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -17,8 +18,10 @@ from src.common.engines import database_url
 from src.common.exceptions import SettingsError
 from src.common.migrations import current_revision, head_revision, is_behind, upgrade_to_head
 from src.common.settings import Settings, get_settings
+from src.local_postgres import data_folder
 
 APPLICATION = "src.api.src.main:app"
+STRIPE_STATE_FILE = "offline-stripe.json"
 
 
 def serve(
@@ -51,6 +54,7 @@ def serve(
         else:
             _refuse_old_schema()
         settings = _with_development_keys(settings, workers)
+        settings = put_offline_stripe_in_place(settings, stack, host, port)
         if workers > 1:  # the processes' metrics are added up from files
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-"))
             os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
@@ -114,6 +118,30 @@ def _with_development_keys(settings: Settings, workers: int) -> Settings:
     return get_settings()
 
 
+def put_offline_stripe_in_place(
+    settings: Settings, stack: ExitStack, host: str, port: int
+) -> Settings:
+    """On a developer's machine without a Stripe key, put the offline Stripe in Stripe's place."""
+    if not settings.is_local or settings.stripe_secret_key or settings.stripe_api_base_url:
+        return settings
+    from src.cli import offline_stripe  # half a second that only this way of serving pays
+
+    listening = offline_stripe.listen(None)
+    stack.callback(listening.close)
+    offline_port: int = listening.getsockname()[1]
+    state_file = data_folder() / STRIPE_STATE_FILE
+    offline = offline_stripe.open_account(offline_port, state_file)
+    address = f"[{host}]" if ":" in host else host.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+    offline.set_endpoint(
+        f"http://{address}:{port}/api/v1/webhook", secret=settings.stripe_webhook_secrets[0]
+    )
+    stack.enter_context(offline_stripe.running(offline, listening, state_file))
+    os.environ["STRIPE_SECRET_KEY"] = f"sk_test_offline{secrets.token_hex(12)}"
+    os.environ["STRIPE_API_BASE_URL"] = offline.account.public_url
+    get_settings.cache_clear()
+    return get_settings()
+
+
 def _greet(settings: Settings, host: str, port: int) -> None:
     url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104  only compared
     lines = [
@@ -128,5 +156,7 @@ def _greet(settings: Settings, host: str, port: int) -> None:
             "  A token    flashslides user token ada@example.com",
             "  A payment  flashslides stripe pay ada@example.com --package 500",
         ]
+    if settings.stripe_api_base_url is not None:
+        lines.append(f"  Stripe     {settings.stripe_api_base_url} (offline: no card, no money)")
     lines.append("Ctrl-C stops it.")
     typer.echo("\n".join(lines), err=True)

@@ -1,6 +1,8 @@
 """`flashslides stripe …`: payments without Stripe, for a developer's machine."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +20,7 @@ from src.common.purchases.packages import PACKAGES, find_package
 from src.common.purchases.unmatched import open_unmatched_payments
 from src.common.settings import Settings, get_settings
 from src.common.stripe import development, inbox
+from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
 from src.common.stripe.signatures import sign
 
 app = typer.Typer(
@@ -33,6 +36,55 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 30
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
 Url = Annotated[str, typer.Option(envvar="FLASHSLIDES_URL", help="Where the service listens.")]
+
+
+@app.command("serve")
+def serve_offline(
+    *,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port to listen on, on this machine only.")
+    ] = DEFAULT_PORT,
+    webhook_url: Annotated[
+        str | None, typer.Option(help="Where its webhooks go; nowhere if it is not given.")
+    ] = None,
+    webhook_secret: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STRIPE_WEBHOOK_SECRET",
+            help="What signs them; by default what `flashslides serve` accepts on this machine.",
+        ),
+    ] = None,
+    state_file: Annotated[
+        Path | None, typer.Option(help="Keep everything in this file, and take it up again.")
+    ] = None,
+) -> None:
+    """Run an offline Stripe: API, pay page and signed webhooks, without an account (ENV=local).
+
+    Any key that begins with sk_test_ will do. Ctrl-C stops it.
+    """
+    from src.cli import offline_stripe
+
+    settings = get_settings()
+    offline_stripe.refuse_outside_local(settings)
+    listening = offline_stripe.listen(port)
+    offline = offline_stripe.open_account(port, state_file)
+    if webhook_url is not None:
+        secret = webhook_secret or development_keys(settings).webhook_secret.get_secret_value()
+        offline.set_endpoint(webhook_url, secret=secret.split(",")[0].strip())
+    url = offline.account.public_url
+    typer.echo(
+        f"Offline Stripe ({API_VERSION})\n"
+        f"  API        {url}  (STRIPE_API_BASE_URL={url} STRIPE_SECRET_KEY=sk_test_anything)\n"
+        f"  Pay pages  {url}/c/pay/cs_test_…, a session's `url`; {url}/ lists them\n"
+        f"  Webhooks   {webhook_url or 'none: give --webhook-url'}\n"
+        f"  By hand    curl -d method=visa {url}/_offline/sessions/cs_test_…/pay\n"
+        f"  Stripe CLI stripe trigger checkout.session.completed --api-base {url} "
+        "--api-key sk_test_anything1234567\n"
+        "Ctrl-C stops it.",
+        err=True,
+    )
+    with suppress(KeyboardInterrupt):
+        offline_stripe.server_of(offline, state_file).run(sockets=[listening])
 
 
 @app.command("pay")

@@ -1,15 +1,22 @@
 """`flashslides serve` from nothing: a fresh folder, a free port, an empty environment."""
 
 import json
+import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Generator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import stripe
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from src.cli.serve import put_offline_stripe_in_place
+from src.common.settings import load_settings
 from src.local_postgres import ConnectionParameters, free_port, status
 from tests.cli.processes import Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
@@ -58,6 +65,63 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
     wait_until_gone(postmaster)
     assert not status(data).running
     assert not (secrets_of(data) & set(program.said().split()))
+
+
+@one_after_the_other
+@pytest.mark.filterwarnings(
+    "ignore:Use 'content=<...>' to upload raw:DeprecationWarning"  # the library's own
+)
+def test_the_offline_stripe_comes_along(program: Program) -> None:
+    """Without a Stripe key: an offer, the pay page, a webhook, credits; kept over a restart."""
+    port = free_port()
+    connections = stripe.HTTPXClient(allow_sync_methods=True)
+    with program.serve(port), closing(connections):
+        (base,) = re.findall(r"Stripe +(http\S+)", program.said())
+        user = program.run_json("user", "create", "ada@example.com")
+        client = stripe.StripeClient(
+            "sk_test_1",
+            base_addresses={"api": base},
+            http_client=connections,
+        )
+        price: Any = {"currency": "usd", "unit_amount": 500, "product_data": {"name": "Starter"}}
+        metadata = {"user_id": user["user_id"], "package_id": "500", "credits": "500"}
+        session = client.v1.checkout.sessions.create(
+            {
+                "mode": "payment",
+                "success_url": "https://example.com/success",
+                "line_items": [{"price_data": price, "quantity": 1}],
+                "metadata": {**metadata, "env": "local"},
+            }
+        )
+        httpx.post(str(session.url), data={"method": "visa"}, trust_env=False)
+        Retrying(
+            retry=retry_if_result(lambda balance: balance != 500),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(60),
+        )(lambda: program.run_json("user", "show", "ada@example.com")["credits_balance"])
+    with program.serve(port):
+        (base,) = set(re.findall(r"Stripe +(http\S+)", program.said())[1:])
+        kept = httpx.get(
+            f"{base}/v1/checkout/sessions/{session.id}", auth=("sk_test_1", ""), trust_env=False
+        )
+        assert kept.json()["payment_status"] == "paid"
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {"stripe_secret_key": "sk_test_real"},
+        {"stripe_api_base_url": "http://127.0.0.1:1"},
+        {"env": "staging", "database_password": "long"},
+    ],
+)
+def test_what_is_configured_is_not_replaced_by_the_offline_stripe(
+    configured: dict[str, str],
+) -> None:
+    """Whoever has an account at Stripe, or is no developer's machine, is never sent elsewhere."""
+    settings = load_settings(**configured)
+    with ExitStack() as stack:
+        assert put_offline_stripe_in_place(settings, stack, "127.0.0.1", 8_000) is settings
 
 
 def secrets_of(data: Path) -> set[str]:

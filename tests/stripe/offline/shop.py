@@ -11,6 +11,15 @@ SECRET = "whsec_of_the_shop"
 START = 1_800_000_000
 SUCCESS_URL = "https://shop.test/thanks?session={CHECKOUT_SESSION_ID}"
 CANCEL_URL = "https://shop.test/basket"
+LIFE = [
+    "product.created",
+    "price.created",
+    "payment_intent.created",
+    "charge.succeeded",
+    "payment_intent.succeeded",
+    "checkout.session.completed",
+]
+"""The events of an offer that is paid at once."""
 
 
 class Clock:

@@ -7,16 +7,7 @@ import stripe
 
 from src.common.stripe.offline import Faults, OfflineStripe, Secret, load_state
 from src.common.stripe.offline.webhooks import RETRY_DELAYS_SECONDS
-from tests.stripe.offline.shop import SECRET, START, Clock, Shop
-
-LIFE = [
-    "product.created",
-    "price.created",
-    "payment_intent.created",
-    "charge.succeeded",
-    "payment_intent.succeeded",
-    "checkout.session.completed",
-]
+from tests.stripe.offline.shop import LIFE, SECRET, START, Clock, Shop
 
 
 def faulty(faults: Faults) -> Shop:

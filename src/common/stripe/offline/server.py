@@ -23,6 +23,7 @@ from typing import Any
 
 from src.common.stripe.offline import cards, checkout, disputes, idempotency, payments, refunds
 from src.common.stripe.offline.account import API_VERSION, Account, Object, State
+from src.common.stripe.offline.due import do_what_is_due, session_of, settle_payment
 from src.common.stripe.offline.errors import StripeError, invalid, missing_object, unauthorized
 from src.common.stripe.offline.forms import parse_form
 from src.common.stripe.offline.listing import rendered
@@ -60,7 +61,7 @@ class OfflineStripe:
             self.account.request_id = request_id
             trouble = self.troubles.next(request.method, request.path)
             try:
-                checkout.expire_due(self.account)
+                do_what_is_due(self.account)
                 response = self._answer(request, request_id, trouble)
             except StripeError as error:
                 response = json_response(error.status, error.body)
@@ -132,7 +133,7 @@ class OfflineStripe:
     def authenticate(self, object_id: str, *, passed: bool = True) -> Object:
         """The customer answers 3-D Secure for a session or a PaymentIntent."""
         with self.lock:
-            session = self._session_of(object_id)
+            session = session_of(self.account, object_id)
             if session is None:
                 return payments.authenticate(self.account, object_id, passed=passed)
             return checkout.authenticate(self.account, session["id"], passed=passed)
@@ -140,10 +141,7 @@ class OfflineStripe:
     def settle_payment(self, object_id: str, *, succeeded: bool = True) -> Object:
         """A delayed payment of a session or a PaymentIntent comes in, or does not."""
         with self.lock:
-            session = self._session_of(object_id)
-            if session is None:
-                return payments.settle(self.account, object_id, succeeded=succeeded)
-            return checkout.settle(self.account, session["id"], succeeded=succeeded)
+            return settle_payment(self.account, object_id, succeeded=succeeded)
 
     def settle_refund(self, refund_id: str, status: str) -> Object:
         """A refund ends as `succeeded`, `failed` or `canceled`; one that succeeded may yet fail."""
@@ -187,11 +185,23 @@ class OfflineStripe:
             fields = {} if enabled_events is None else {"enabled_events": enabled_events}
             return str(add_endpoint(self.account, url, secret=secret, **fields)["id"])
 
+    def set_endpoint(self, url: str, *, secret: str) -> str:
+        """The one endpoint that a command line names, wherever it was before; its id."""
+        with self.lock:
+            for endpoint in self.account.all("webhook_endpoint"):
+                private = self.account.private(endpoint["id"])
+                if private.get("of_the_command") and not endpoint.get("deleted"):
+                    private["secret"] = secret
+                    return str(self.account.change(endpoint, url=url)["id"])
+            endpoint_id = self.add_endpoint(url, secret=secret)
+            self.account.private(endpoint_id)["of_the_command"] = True
+            return endpoint_id
+
     def advance(self, seconds: int) -> None:
-        """Let time pass here; sessions expire."""
+        """Let time pass here; what is due by then happens, 0 seconds: what is due by now."""
         with self.lock:
             self.account.state.clock_offset_seconds += seconds
-            checkout.expire_due(self.account)
+            do_what_is_due(self.account)
 
     def get(self, object_id: str) -> Object:
         """Any object by its id, itself.
@@ -208,12 +218,6 @@ class OfflineStripe:
         """Everything there is, as JSON; `load_state` reads it."""
         with self.lock:
             return json.dumps(asdict(self.account.state))
-
-    def _session_of(self, object_id: str) -> Object | None:
-        for session in self.account.all("checkout.session"):
-            if object_id in (session["id"], session["payment_intent"]):
-                return session
-        return None
 
 
 def load_state(text: str) -> State:

@@ -1,0 +1,38 @@
+"""What happens by itself as time passes: sessions expire, delayed payments and refunds settle."""
+
+from src.common.stripe.offline import checkout, payments, refunds
+from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.cards import Behaviour, method_of
+
+SETTLED_AFTER_SECONDS = 180
+"""What a bank takes days for takes three minutes with Stripe's test accounts, and here."""
+
+
+def session_of(account: Account, object_id: str) -> Object | None:
+    """The Checkout Session of this id, or of this PaymentIntent."""
+    for session in account.all("checkout.session"):
+        if object_id in (session["id"], session["payment_intent"]):
+            return session
+    return None
+
+
+def settle_payment(account: Account, object_id: str, *, succeeded: bool) -> Object:
+    """A delayed payment of a session or a PaymentIntent comes in, or does not."""
+    session = session_of(account, object_id)
+    if session is None:
+        return payments.settle(account, object_id, succeeded=succeeded)
+    return checkout.settle(account, session["id"], succeeded=succeeded)
+
+
+def do_what_is_due(account: Account) -> None:
+    """Bring the account to the present."""
+    checkout.expire_due(account)
+    latest = account.now() - SETTLED_AFTER_SECONDS
+    for charged in list(account.all("charge")):
+        if charged["status"] == "pending" and charged["created"] <= latest:
+            method = method_of(account, account.get("payment_method", charged["payment_method"]))
+            succeeded = method.behaviour is Behaviour.DELAY
+            settle_payment(account, charged["payment_intent"], succeeded=succeeded)
+    for refund in list(account.all("refund")):
+        if refund["status"] == "pending" and refund["created"] <= latest:
+            refunds.settle(account, refund["id"], status="succeeded")

