@@ -1,7 +1,7 @@
 """Keys of a developer's machine: made at first need, kept in the data folder, for ENV=local only.
 
 `serve` verifies users' tokens and webhooks with them where nothing else is configured; `user token`
-and `stripe pay` sign with them.
+and the offline Stripe sign with them.
 """
 
 import datetime as dt

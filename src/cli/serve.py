@@ -154,7 +154,6 @@ def _greet(settings: Settings, host: str, port: int) -> None:
         lines += [
             "  A user     flashslides user create ada@example.com",
             "  A token    flashslides user token ada@example.com",
-            "  A payment  flashslides stripe pay ada@example.com --package 500",
         ]
     if settings.stripe_api_base_url is not None:
         lines.append(f"  Stripe     {settings.stripe_api_base_url} (offline: no card, no money)")

@@ -1,30 +1,21 @@
-"""`flashslides stripe …`: payments without Stripe, for a developer's machine."""
+"""`flashslides stripe …`: the inbox, payments nobody was credited for, the offline Stripe."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from src.cli.development import development_keys
-from src.cli.output import AsJson, print_record, print_rows
+from src.cli.output import AsJson, print_rows
 from src.cli.reach import run_operation
-from src.common.accounts import operations as accounts
-from src.common.exceptions import BadRequest, NotFound, Unavailable
-from src.common.models.stripe_event import StripeEvent
-from src.common.purchases.packages import PACKAGES, find_package
 from src.common.purchases.unmatched import open_unmatched_payments
-from src.common.settings import Settings, get_settings
-from src.common.stripe import development, inbox
+from src.common.settings import get_settings
+from src.common.stripe import inbox
 from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
-from src.common.stripe.signatures import sign
 
 app = typer.Typer(
-    help="Stripe: its events, payments nobody was credited for, test payments.",
+    help="Stripe: its events, payments nobody was credited for, an offline Stripe.",
     no_args_is_help=True,
 )
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
@@ -32,10 +23,7 @@ unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_hel
 app.add_typer(events, name="events")
 app.add_typer(unmatched, name="unmatched")
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT_SECONDS = 30
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
-Url = Annotated[str, typer.Option(envvar="FLASHSLIDES_URL", help="Where the service listens.")]
 
 
 @app.command("serve")
@@ -87,55 +75,6 @@ def serve_offline(
         offline_stripe.server_of(offline, state_file).run(sockets=[listening])
 
 
-@app.command("pay")
-def pay(
-    email: Annotated[str, typer.Argument(help="Who buys.")],
-    *,
-    package: Annotated[
-        str, typer.Option(help=f"One of {', '.join(each.package_id for each in PACKAGES)}.")
-    ] = "500",
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Send the webhook that Stripe would send for a paid checkout, signed (ENV=local)."""
-    settings = get_settings()
-    sold = find_package(package)
-    if sold is None:
-        raise NotFound(f"We sell no package {package}", "PACKAGE_NOT_FOUND")
-    user = run_operation(settings, lambda session: accounts.find_user_by_email(session, email))
-    if user is None:
-        raise NotFound(f"No user has the e-mail {email}", "USER_NOT_FOUND")
-    session = development.checkout_session(user_id=user.user_id, package=sold, env=settings.env)
-    event = development.event(session)
-    answer = _deliver(settings, json.dumps(event), url)
-    print_record(
-        {"event_id": event["id"], "session_id": session["id"], "answer": answer}, as_json=as_json
-    )
-
-
-@app.command("resend")
-def resend(
-    event_id: Annotated[str, typer.Argument(help="`evt_…`, as `stripe pay` printed it.")],
-    *,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Send a stored event again, byte for byte, newly signed (ENV=local)."""
-    settings = get_settings()
-
-    def stored_body(session: Session) -> bytes | None:
-        return session.scalars(
-            select(StripeEvent.body).where(StripeEvent.event_id == event_id)
-        ).one_or_none()
-
-    body = run_operation(settings, stored_body)
-    if body is None:
-        raise NotFound(f"The inbox has no event {event_id}", "EVENT_NOT_FOUND")
-    print_record(
-        {"event_id": event_id, "answer": _deliver(settings, body.decode(), url)}, as_json=as_json
-    )
-
-
 @events.command("list")
 def list_events(*, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the newest events and what became of them."""
@@ -173,37 +112,3 @@ def list_unmatched(*, limit: Limit = 20, as_json: AsJson = False) -> None:
         for payment in payments
     ]
     print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")
-
-
-def _deliver(settings: Settings, body: str, url: str) -> str:
-    """POST a signed event to the running service; the answer's status."""
-    import httpx
-
-    secrets = settings.stripe_webhook_secrets
-    secret = secrets[0] if secrets else development_keys(settings).webhook_secret.get_secret_value()
-    try:
-        response = httpx.post(
-            f"{url}/api/v1/webhook",
-            content=body,
-            headers={"Stripe-Signature": sign(body, secret), "Content-Type": "application/json"},
-            timeout=TIMEOUT_SECONDS,
-        )
-    except (httpx.TransportError, httpx.InvalidURL):
-        raise Unavailable(
-            f"Nothing answers at {url}; start the service with `flashslides serve`",
-            "SERVICE_NOT_RUNNING",
-        ) from None
-    if response.is_client_error:
-        raise BadRequest(f"HTTP {response.status_code}: {response.text}", "EVENT_REFUSED")
-    try:
-        return WebhookAnswer.model_validate_json(response.content).status
-    except ValidationError:
-        raise Unavailable(
-            f"HTTP {response.status_code}: {response.text}", "EVENT_NOT_PROCESSED"
-        ) from None
-
-
-class WebhookAnswer(BaseModel):
-    """What the service says became of an event."""
-
-    status: inbox.EventAnswer

@@ -27,7 +27,7 @@ def reachable_folder(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
 def test_the_embedded_server_starts_where_keys_were_made_first(
     reachable_folder: Path, *, made_before: bool
 ) -> None:
-    """Whoever runs it, root included: `stripe pay` may come before the first `serve`."""
+    """Whoever runs it, root included: `stripe serve` may come before the first `serve`."""
     if made_before:
         reachable_folder.mkdir(mode=0o700)
     settings = load_settings(env="local")

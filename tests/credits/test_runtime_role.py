@@ -18,9 +18,9 @@ from src.common.purchases.operations import settle_payment
 from src.common.purchases.packages import PACKAGES
 from src.common.purchases.rules import Terms
 from src.common.runtime_role import PRIVILEGES, grant_runtime
-from src.common.stripe.development import checkout_session
 from src.common.stripe.wire import CheckoutSession
 from src.local_postgres import ConnectionParameters
+from tests.stripe.development import checkout_session
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 from src.common.models.user import User
 from src.common.purchases.packages import PACKAGES, Package
-from src.common.stripe import development
+from tests.stripe import development
 
 STARTER = PACKAGES[0]
 COMPLETED = "checkout.session.completed"

@@ -8,8 +8,8 @@ import pytest
 import stripe
 
 from src.common.purchases.packages import PACKAGES
-from src.common.stripe import development
 from src.common.stripe.wire import CheckoutSession, Event, parse_event
+from tests.stripe import development
 from tests.stripe.payments import STARTER, make_event, make_session
 
 USER = uuid.UUID(int=1)
