@@ -2,7 +2,7 @@
 
     python -m benchmarks.worker      (started by benchmarks/processes.py)
 
-One line of JSON in, one out; its database is the one the environment's settings name.
+One line of JSON in, a file of JSON out; its database is the one the environment's settings name.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from pathlib import Path
 
 import psycopg
 import uvloop
@@ -43,6 +44,8 @@ class Job:
     numbers_drawn: int
     processes: int
     """How many workers share the users' credits."""
+    report: str
+    """The file that takes what it did."""
 
 
 @dataclass
@@ -72,7 +75,8 @@ def main() -> None:
         tally = uvloop.run(_run_tasks(job, calls, workload))
     else:
         tally = _run_threads(job, calls, workload)
-    print(json.dumps(asdict(tally)), flush=True)
+    Path(job.report).write_text(json.dumps(asdict(tally)), encoding="ascii")
+    print("done", flush=True)
 
 
 def _workload(job: Job, calls: AsyncCalls | ThreadCalls) -> Workload:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -48,21 +49,21 @@ def run_workers(
         ContestantFailed: if one of them does.
     """
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(_worker(name, job, environment))
-            for job in _jobs(calls, load, processes)
-        ]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-")))
+        jobs = _jobs(calls, load, processes, folder)
+        workers = [stack.enter_context(_worker(name, job, environment)) for job in jobs]
         for worker in workers:
             worker.read("ready")
         clocks.start()
         for worker in workers:
             worker.write("go\n")
-        reports = [json.loads(worker.read()) for worker in workers]
+        for worker in workers:
+            worker.read("done")
         clocks.stop()
-    return _outcome(reports)
+        return _outcome([json.loads(Path(job.report).read_bytes()) for job in jobs])
 
 
-def _jobs(calls: str, load: Load, processes: int) -> list[Job]:
+def _jobs(calls: str, load: Load, processes: int, folder: Path) -> list[Job]:
     shares = [load.callers // processes + (n < load.callers % processes) for n in range(processes)]
     return [
         Job(
@@ -73,8 +74,9 @@ def _jobs(calls: str, load: Load, processes: int) -> list[Job]:
             first_number=load.first_number,
             numbers_drawn=load.numbers_drawn,
             processes=processes,
+            report=str(folder / f"{number}.json"),
         )
-        for share in shares
+        for number, share in enumerate(shares)
     ]
 
 
@@ -100,16 +102,17 @@ class _Worker:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def read(self, expected: str | None = None) -> str:
-        """Return its next line.
+    def read(self, expected: str) -> None:
+        """Wait until it says so.
 
         Raises:
-            ContestantFailed: if it has ended, or says something else than `expected`.
+            ContestantFailed: if it has ended, or says something else.
         """
         line = _pipe(self._process.stdout).readline().strip()
-        if not line or (expected is not None and line != expected):
-            raise ContestantFailed(f"{self._name} failed; its process said why above. {line[:200]}")
-        return line
+        if line != expected:
+            raise ContestantFailed(
+                f"{self._name} failed: its process ended with {self._process.wait()}, see above."
+            )
 
     def write(self, line: str) -> None:
         """Send it a line."""
