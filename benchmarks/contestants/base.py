@@ -71,16 +71,20 @@ class Outcome:
     application_cpu_seconds: float = 0.0
     """The same of the application's processes, where the client only sends requests to them."""
 
+    operations_in_clocks: int = 0
+    """Operations the CPU times are of, where it is more than those of the measured window."""
+
     def figures(self, server_cpu_seconds: float, other_cores: float) -> PerRepetition:
         """Return the figures of this run, given what the rest of the machine did meanwhile."""
         count = len(self.latencies_ms)
+        counted = self.operations_in_clocks or count
         return PerRepetition(
             operations_per_second=count / self.elapsed_seconds,
             p50_ms=percentile(self.latencies_ms, 0.50),
             p99_ms=percentile(self.latencies_ms, 0.99),
-            client_cpu_us=self.client_cpu_seconds / count * 1e6,
-            application_cpu_us=self.application_cpu_seconds / count * 1e6,
-            server_cpu_us=server_cpu_seconds / count * 1e6,
+            client_cpu_us=self.client_cpu_seconds / counted * 1e6,
+            application_cpu_us=self.application_cpu_seconds / counted * 1e6,
+            server_cpu_us=server_cpu_seconds / counted * 1e6,
             other_cores=other_cores,
         )
 

@@ -5,16 +5,20 @@ import re
 import resource
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
 from src.local_postgres import ConnectionParameters
 
 _PATIENCE_SECONDS = 60
 _PROCESSED = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
-_RATE = re.compile(r"^tps = ([0-9.]+) \(without initial connection time\)", re.MULTILINE)
-_LOG_FIELD_MICROSECONDS = 2
+_LOG_FIELDS = 2, 4, 5
+"""Of a transaction: its microseconds, and the second and microsecond at which it ended."""
+_WARM_UP_SECONDS = 1.0
+_WARM_UP_SECONDS_PER_CLIENT = 0.01
+"""Every backend reads the catalogue and plans its statements first: 256 of them take seconds."""
 _SAID_MAX = 1_000
 _LONGER = 5
 
@@ -31,29 +35,35 @@ class Pgbench:
     """To that database."""
 
     def run(self, load: Load, clocks: Clocks) -> Outcome:
-        """Run pgbench once; again for longer if it ended before its first transaction did."""
+        """Run pgbench once; again for longer if nothing ended within the window."""
         seconds = max(1, round(load.seconds))
-        return (
-            self._run(load, clocks, seconds)
-            or self._run(load, clocks, seconds * _LONGER)
-            or Outcome(0, [], seconds, 0)
-        )
+        first = self._run(load, clocks, seconds)
+        if first.latencies_ms:
+            return first
+        again = self._run(load, clocks, seconds * _LONGER)
+        return replace(again, acknowledged=first.acknowledged + again.acknowledged)
 
-    def _run(self, load: Load, clocks: Clocks, seconds: int) -> Outcome | None:
+    def _run(self, load: Load, clocks: Clocks, seconds: int) -> Outcome:
+        warm_up = _WARM_UP_SECONDS + load.callers * _WARM_UP_SECONDS_PER_CLIENT
         with tempfile.TemporaryDirectory(prefix="flashslides-pgbench-") as folder:
             cpu_before = _cpu_seconds()
             clocks.start()
-            report = self._execute(load, Path(folder), f"--time={seconds}")
+            report = self._execute(load, Path(folder), f"--time={round(warm_up) + seconds}")
             clocks.stop()
             cpu_used = _cpu_seconds() - cpu_before
-            latencies = _latencies(Path(folder))
-        processed, rate = _PROCESSED.search(report), _RATE.search(report)
+            done = _done(Path(folder))
+        processed = _PROCESSED.search(report)
         if processed is None:
             raise ContestantFailed(f"pgbench's report was not understood:\n{report}")
-        acknowledged = int(processed[1])
-        if acknowledged == 0 or rate is None:
-            return None
-        return Outcome(acknowledged, latencies, acknowledged / float(rate[1]), cpu_used)
+        opened = done[0].started + warm_up if done else 0.0
+        window = [each for each in done if each.ended >= opened]
+        return Outcome(
+            acknowledged=int(processed[1]),
+            latencies_ms=[each.milliseconds for each in window],
+            elapsed_seconds=window[-1].ended - opened if window else seconds,
+            client_cpu_seconds=cpu_used,
+            operations_in_clocks=int(processed[1]),
+        )
 
     def repeat(self, load: Load, operations: int) -> None:
         """Let each client do so many operations, however long they take; nothing is measured."""
@@ -101,13 +111,28 @@ def _environment(connection: ConnectionParameters) -> dict[str, str]:
     }
 
 
-def _latencies(folder: Path) -> list[float]:
-    """Return the milliseconds of each transaction, from pgbench's log."""
-    return [
-        int(line.split()[_LOG_FIELD_MICROSECONDS]) / 1000
-        for log in folder.glob("log.*")
-        for line in log.read_text(encoding="ascii").splitlines()
-    ]
+class _Done(NamedTuple):
+    """A transaction in pgbench's log."""
+
+    ended: float
+    """Seconds since 1970."""
+    milliseconds: float
+
+    @property
+    def started(self) -> float:
+        """When it began."""
+        return self.ended - self.milliseconds / 1000
+
+
+def _done(folder: Path) -> list[_Done]:
+    """Return the transactions in the order in which they ended."""
+    found: list[_Done] = []
+    for log in folder.glob("log.*"):
+        for line in log.read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            took, second, microsecond = (int(fields[place]) for place in _LOG_FIELDS)
+            found.append(_Done(second + microsecond / 1e6, took / 1000))
+    return sorted(found)
 
 
 def _cpu_seconds() -> float:
