@@ -1,7 +1,6 @@
 """`flashslides credits …`: what a user has and why, and moving credits by hand."""
 
 import datetime as dt
-import getpass
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -10,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 from sqlalchemy.orm import Session
 
-from src.cli.output import AsJson, print_json, print_record, print_rows
+from src.cli.output import AsJson, operator, print_json, print_record, print_rows
 from src.cli.reach import run_operation
+from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
 from src.common.credits.commands import OWN_KEY_PREFIX, Adjust, Command, Grant, Spend
@@ -25,8 +25,9 @@ from src.common.settings import get_settings
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Credits: show, history, explain, grant, spend, adjust.", no_args_is_help=True
+    help="Credits: show, history, explain, grant, spend, adjust, refund.", no_args_is_help=True
 )
+app.command("refund")(refund)
 
 Amount = Annotated[int, typer.Argument(help="Whole credits, 1 or more.")]
 Reference = Annotated[str | None, typer.Option(help="What it is for; kept in the journal.")]
@@ -173,7 +174,7 @@ def _move(
         typer.echo(f"If this is cut off, run it again with --key {chosen}", err=True)
 
     def command(user_id: uuid.UUID) -> Command:
-        return kind(user_id=user_id, key=chosen, actor=_actor(), **facts)
+        return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
 
     if dry_run:
         preview = _read(user, lambda session, user_id: queries.preview(session, command(user_id)))
@@ -185,15 +186,6 @@ def _move(
     else:
         [result] = _read(user, lambda session, user_id: execute(session, [command(user_id)]))
         print_record({"key": chosen, **asdict(result)}, as_json=as_json)
-
-
-def _actor() -> str:
-    """The account of the operating system, as the journal names it."""
-    try:
-        account = getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user may have no name
-        account = "unknown"
-    return f"system:cli:{account}"
 
 
 def _instant(name: str, written: str | None) -> dt.datetime | None:

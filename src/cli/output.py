@@ -1,6 +1,7 @@
 """How commands print: a table for people, one JSON document for programs."""
 
 import datetime as dt
+import getpass
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,15 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
         for row in rows:
             table.add_row(*map(_text, row.values()))
         _console().print(table)
+
+
+def operator() -> str:
+    """Who runs this command: the account of the operating system, as the journal names it."""
+    try:
+        account = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        account = "unknown"
+    return f"system:cli:{account}"
 
 
 def _plain(value: object) -> str:

@@ -6,24 +6,18 @@ from typing import Annotated
 
 import typer
 
+from src.cli import stripe_inbox
 from src.cli.development import development_keys
-from src.cli.output import AsJson, print_rows
-from src.cli.reach import run_operation
-from src.common.purchases.unmatched import open_unmatched_payments
 from src.common.settings import get_settings
-from src.common.stripe import inbox
 from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
 
 app = typer.Typer(
     help="Stripe: its events, payments nobody was credited for, an offline Stripe.",
     no_args_is_help=True,
 )
-events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
-unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
-app.add_typer(events, name="events")
-app.add_typer(unmatched, name="unmatched")
-
-Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
+app.add_typer(stripe_inbox.events, name="events")
+app.add_typer(stripe_inbox.unmatched, name="unmatched")
+app.command("reconcile")(stripe_inbox.reconcile)
 
 
 @app.command("serve")
@@ -73,42 +67,3 @@ def serve_offline(
     )
     with suppress(KeyboardInterrupt):
         offline_stripe.server_of(offline, state_file).run(sockets=[listening])
-
-
-@events.command("list")
-def list_events(*, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List the newest events and what became of them."""
-    stored = run_operation(
-        get_settings(), lambda session: inbox.events_matching(session, limit=limit)
-    )
-    rows = [
-        {
-            "event_id": event.event_id,
-            "type": event.type,
-            "status": event.status,
-            "attempts": event.attempts,
-            "received_at": event.received_at,
-            "error": event.error,
-        }
-        for event in stored
-    ]
-    print_rows(rows, as_json=as_json, empty="The inbox is empty.")
-
-
-@unmatched.command("list")
-def list_unmatched(*, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List the open ones, oldest first, with what is wrong."""
-    payments = run_operation(
-        get_settings(), lambda session: open_unmatched_payments(session, limit)
-    )
-    rows = [
-        {
-            "stripe_object_id": payment.stripe_object_id,
-            "reason": payment.reason,
-            "explanation": payment.explanation,
-            "event_id": payment.event_id,
-            "created_at": payment.created_at,
-        }
-        for payment in payments
-    ]
-    print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")

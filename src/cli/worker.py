@@ -1,5 +1,7 @@
-"""`flashslides worker`: books what has fallen due, until it is stopped."""
+"""`flashslides worker`: books what has fallen due and settles what Stripe sent, until stopped."""
 
+import asyncio
+import datetime as dt
 import signal
 import threading
 from types import FrameType
@@ -8,14 +10,22 @@ from typing import Annotated
 import structlog
 import typer
 
-from src.cli.reach import database_in_reach
+from src.cli.reach import database_in_reach, in_database
 from src.common.credits import ledger
 from src.common.credits.due import BATCH_USERS
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
-from src.common.settings import get_settings
+from src.common.purchases import reconciliations
+from src.common.settings import Settings, get_settings
+from src.common.stripe import inbox
+from src.common.stripe.gateway import StripeGatewayError, open_gateway
+from src.common.stripe.processing import BATCH_EVENTS, Processor
+from src.common.stripe.reconcile import reconcile
 
 logger = structlog.get_logger(__name__)
+
+RECONCILED = dt.timedelta(days=3)
+"""How far back the worker compares, each time."""
 
 
 def worker(
@@ -25,9 +35,10 @@ def worker(
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Book what is due now, then end.")] = False,
 ) -> None:
-    """Book expired lots and holds. Any number may run, and be killed, at any time.
+    """Book what has expired, settle Stripe's events that failed, compare with Stripe.
 
-    No balance depends on it: every operation and every answer counts what is due by itself.
+    Any number may run, and be killed, at any time. No balance depends on the expiries: every
+    operation and every answer counts what is due by itself.
     """
     stopping = threading.Event()
 
@@ -39,7 +50,9 @@ def worker(
     with database_in_reach(get_settings()):
         try:
             while not stopping.is_set():
-                if not _book_batch() and (once or stopping.wait(interval_seconds)):
+                busy = _book_batch()
+                busy = _serve_stripe() or busy
+                if not busy and (once or stopping.wait(interval_seconds)):
                     break
         finally:
             dispose_db()
@@ -55,3 +68,36 @@ def _book_batch() -> bool:
     if booked:
         logger.info("Booked what was due", users=booked)
     return booked == BATCH_USERS
+
+
+def _serve_stripe() -> bool:
+    """Try a batch of events again, and reconcile where it is time; whether there may be more."""
+    try:
+        return asyncio.run(_stripe_round(get_settings()))
+    except DatabaseBusy as busy:
+        logger.warning("The database is busy; the next round tries again", reason=busy.message)
+    except StripeGatewayError as error:
+        logger.warning("Stripe does not answer; the next round tries again", reason=error.message)
+    return False
+
+
+async def _stripe_round(settings: Settings) -> bool:
+    async with open_gateway(settings) as gateway:
+        processor = Processor(in_database, gateway, settings)
+        tried = await processor.settle_due()
+        dropped = await in_database(inbox.drop_old_bodies)
+        if tried or dropped:
+            logger.info("Served the inbox", tried=tried, bodies_dropped=dropped)
+        interval = settings.stripe_reconcile_interval_seconds
+        if gateway is not None and interval:
+            due = await in_database(lambda session: reconciliations.is_due(session, interval))
+            if due:
+                await _reconcile(processor)
+        return tried == BATCH_EVENTS
+
+
+async def _reconcile(processor: Processor) -> None:
+    """The last days, from a midnight on, so that a run that was cut off is found again."""
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    run = await reconcile(processor, since=today - RECONCILED, repairs=True)
+    logger.info("Compared with Stripe", compared=run.compared, left=run.drift)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 
 from sqlalchemy.orm import Session
 
@@ -10,7 +11,7 @@ from src.common.settings import get_settings
 from src.common.stripe.processing import Processor
 from src.common.stripe.wire import parse_event
 from tests.cli.conftest import RunCommand
-from tests.models.examples import a_user
+from tests.models.examples import a_transaction, a_user
 from tests.stripe.payments import make_event, make_session
 
 
@@ -47,3 +48,78 @@ def test_nothing_is_an_empty_list(flashslides: RunCommand) -> None:
     for group in ("events", "unmatched"):
         assert flashslides("stripe", group, "list", "--json").json == []
         assert flashslides("stripe", group, "list").out.strip().endswith(".")
+
+
+def test_an_event_is_shown_ignored_and_replayed(flashslides: RunCommand, db: Session) -> None:
+    """By its id: what it says, given up, and settled all the same once the user is there."""
+    user = a_user(user_id=uuid.UUID(int=9))
+    store(make_event(make_session(user.user_id), id="evt_1"))
+    shown = flashslides("stripe", "events", "show", "evt_1", "--json").json
+    assert (shown["status"], shown["body"]["id"]) == ("unmatched", "evt_1")
+    assert flashslides("stripe", "events", "ignore", "evt_1", "--json").json["status"] == "ignored"
+    db.add(user)
+    db.commit()
+    [replayed] = flashslides("stripe", "events", "replay", "evt_1", "--json").json
+    assert replayed["answer"] == "processed"
+    assert flashslides("stripe", "events", "ignore", "evt_1").exit_code == 4
+    assert flashslides("stripe", "events", "show", "evt_2").exit_code == 3
+    assert flashslides("stripe", "events", "replay").exit_code == 2
+
+
+def test_events_are_selected_by_type_status_and_time(flashslides: RunCommand, db: Session) -> None:
+    """Each option leaves out what it does not name."""
+    assert db
+    store(make_event(make_session(uuid.UUID(int=9)), id="evt_1"))
+    store(make_event(make_session(uuid.UUID(int=9)), "ping", id="evt_2"))
+
+    def listed(*options: str) -> set[str]:
+        rows = flashslides("stripe", "events", "list", "--json", *options).json
+        return {row["event_id"] for row in rows}
+
+    assert listed() == {"evt_1", "evt_2"}
+    assert listed("--type", "ping") == {"evt_2"}
+    assert listed("--status", "unmatched") == {"evt_1"}
+    assert listed("--since", "2099-01-01") == set()
+    assert listed("--until", "2099-01-01") == {"evt_1", "evt_2"}
+    assert flashslides("stripe", "events", "list", "--status", "lost").exit_code == 2
+
+
+def test_an_unmatched_payment_is_resolved_once(flashslides: RunCommand, db: Session) -> None:
+    """With a note, by whoever ran the command; then it is neither listed nor resolved again."""
+    assert db
+    event = make_event(make_session(uuid.UUID(int=9)), id="evt_1")
+    store(event)
+    name = event["data"]["object"]["id"]
+    resolve = ("stripe", "unmatched", "resolve", name, "--note", "paid back by hand")
+    assert flashslides(*resolve, "--json").json["status"] == "resolved"
+    assert flashslides("stripe", "unmatched", "list", "--json").json == []
+    assert flashslides(*resolve).exit_code == 4
+    assert flashslides("stripe", "unmatched", "resolve", "cs_0", "--note", "x").exit_code == 3
+
+
+def test_a_purchase_without_credits_gets_them_by_command(
+    flashslides: RunCommand, db: Session
+) -> None:
+    """TRANSACTION_WITHOUT_CREDIT is settled with `--credit`."""
+    user = a_user()
+    session = make_session(uuid.UUID(int=8))
+    user.user_id = uuid.UUID(int=8)
+    db.add(user)
+    db.flush()
+    db.add(a_transaction(user_id=user.user_id, stripe_session_id=session["id"]))
+    db.commit()
+    store(make_event(session))
+    command = ("stripe", "unmatched", "resolve", session["id"], "--note", "credited", "--credit")
+    assert flashslides(*command).exit_code == 0
+    db.expire_all()
+    assert user.credits_balance == 500
+
+
+def test_without_a_key_there_is_nothing_to_reconcile_with(
+    flashslides: RunCommand, db: Session
+) -> None:
+    """Exit code 75 and the setting's name."""
+    assert db
+    result = flashslides("stripe", "reconcile", "--since", "2026-11-01")
+    assert result.exit_code == 75
+    assert "STRIPE_SECRET_KEY" in result.err

@@ -29,6 +29,11 @@ DEAD_EVENTS = Gauge(
     "Stripe events nobody tries any more: replay or ignore them",
     multiprocess_mode="mostrecent",
 )
+STRIPE_DRIFT = Gauge(
+    "flashslides_stripe_drift",
+    "Differences from Stripe that the last reconciliation left",
+    multiprocess_mode="mostrecent",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

@@ -76,20 +76,20 @@ def settle_payment(
     return PurchaseOutcome(PurchaseStatus.CREDITED)
 
 
-def end_order(session: Session, payment: Payment, status: OrderStatus) -> None:
+def end_order(session: Session, payment: Payment, status: OrderStatus) -> bool:
     """Note that a session came to nothing: it has expired, or its delayed payment has failed.
 
     Whatever comes later of an unpaid session opens nothing again; a payment is credited all the
-    same.
+    same. Whether anything changed.
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     order = find_order(session, payment)
-    if order is not None:
-        note_status(session, order, status, payment.stripe_session_id)
+    changed = order is not None and note_status(session, order, status, payment.stripe_session_id)
     if status is OrderStatus.FAILED:
         failure = Mismatch(Reason.NOT_PAID, "The delayed payment failed")
         unmatched.note(session, payment, failure, "payment_failed")
         unmatched.close(session, payment, "the delayed payment failed; nothing was paid")
+    return changed
 
 
 def list_transactions(

@@ -106,14 +106,19 @@ def note_status(
     order: CheckoutOrder,
     status: OrderStatus,
     stripe_session_id: str | None = None,
-) -> None:
-    """Move an order on, never back; learn its session where Stripe's answer was lost."""
+) -> bool:
+    """Move an order on, never back; learn its session where Stripe's answer was lost.
+
+    Whether it moved.
+    """
     earlier = [str(each) for each in _PROGRESS[: _PROGRESS.index(status)]]
-    session.execute(
+    moved = session.execute(
         update(CheckoutOrder)
         .where(CheckoutOrder.order_id == order.order_id, CheckoutOrder.status.in_(earlier))
         .values(
             status=str(status),
             stripe_session_id=func.coalesce(CheckoutOrder.stripe_session_id, stripe_session_id),
         )
+        .returning(CheckoutOrder.order_id)
     )
+    return moved.one_or_none() is not None

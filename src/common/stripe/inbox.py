@@ -133,11 +133,10 @@ def apply(session: Session, facts: Facts, terms: Terms, *, cause: str) -> EventA
         settle_payment(session, payment, terms, cause=cause).status for payment in facts.payments
     ]
     changes = [record_reversal(session, reversal) for reversal in facts.reversals]
-    for payment, status in facts.ended:
-        end_order(session, payment, status)
+    changes += [end_order(session, payment, status) for payment, status in facts.ended]
     if PurchaseStatus.UNMATCHED in outcomes:
         return EventAnswer.UNMATCHED
-    if PurchaseStatus.CREDITED in outcomes or any(changes) or facts.ended:
+    if PurchaseStatus.CREDITED in outcomes or any(changes):
         return EventAnswer.PROCESSED
     return EventAnswer.ALREADY_PROCESSED
 

@@ -14,6 +14,7 @@ from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import DatabaseBusy, Unavailable
 from src.common.migrations import current_revision, is_behind
+from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
 from src.common.stripe.inbox import count_dead_events
 
@@ -65,11 +66,16 @@ async def read_metrics() -> PlainTextResponse:
     """Pools, webhooks and unmatched payments; answers also while the database does not."""
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            unmatched, dead = await run_in_async_database_transaction(
-                lambda session: (count_open_unmatched_payments(session), count_dead_events(session))
+            unmatched, dead, drift = await run_in_async_database_transaction(
+                lambda session: (
+                    count_open_unmatched_payments(session),
+                    count_dead_events(session),
+                    newest_drift(session),
+                )
             )
             metrics.UNMATCHED_PAYMENTS.set(unmatched)
             metrics.DEAD_EVENTS.set(dead)
+            metrics.STRIPE_DRIFT.set(drift or 0)
         metrics.DATABASE_UP.set(1)
     except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
         logger.warning("No figures from the database", error=type(error).__name__)

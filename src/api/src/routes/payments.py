@@ -1,15 +1,19 @@
-"""Payments: offering a package."""
+"""Payments: offering a package, paying one back."""
 
+import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from src.api.src.dependencies import CallingUser, GatewayOf, SettingsOf
+from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
-from src.api.src.schemas.payments import CheckoutIn, CheckoutOut
+from src.api.src.schemas.payments import CheckoutIn, CheckoutOut, RefundIn, RefundOut
+from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import BadRequest
+from src.common.purchases.refunds import RefundWish
 from src.common.stripe.checkout import plan_checkout, start_checkout
+from src.common.stripe.refunds import refund_payment
 
 router = APIRouter(tags=["payments"])
 
@@ -54,6 +58,48 @@ async def create_checkout_session(
     if page.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return CheckoutOut(url=page.url, order_id=page.order_id)
+
+
+@router.post(
+    "/transactions/{transaction_id}/refund",
+    summary="Pay a purchase back",
+    responses=error_responses(
+        *EVERYWHERE,
+        *AUTHENTICATED,
+        *KEYED,
+        *STRIPE,
+        "BAD_REQUEST",
+        "TRANSACTION_NOT_FOUND",
+        "REFUND_EXCEEDS_PAYMENT",
+        "REFUND_REFUSED",
+    ),
+)
+async def refund_transaction(
+    transaction_id: uuid.UUID,
+    caller: Caller,
+    wish: RefundIn,
+    settings: SettingsOf,
+    gateway: GatewayOf,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> RefundOut:
+    """All of it or a part; the credits it bought go back with it."""
+    caller.require(Scope.PAYMENTS_REFUND)
+    refunded = await refund_payment(
+        run_in_async_database_transaction,
+        gateway,
+        settings,
+        RefundWish(
+            transaction_id=transaction_id,
+            key=_required(idempotency_key),
+            actor=caller.actor,
+            amount_cents=wish.amount_cents,
+            reason=wish.reason,
+        ),
+    )
+    if refunded.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return RefundOut.model_validate(refunded)
 
 
 def _required(key: str | None) -> str:

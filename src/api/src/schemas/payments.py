@@ -22,3 +22,22 @@ class CheckoutOut(BaseModel):
 
     url: str
     order_id: uuid.UUID
+
+
+class RefundIn(BaseModel):
+    """What is to be paid back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount_cents: int | None = Field(default=None, gt=0, lt=2**31, strict=True)
+    """Left out, all that is left of the payment."""
+    reason: str | None = Field(default=None, min_length=1, max_length=255)
+
+
+class RefundOut(BaseModel):
+    """A refund that Stripe accepted."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    refund_id: str
+    amount_cents: int

@@ -1,0 +1,271 @@
+"""`flashslides stripe events | unmatched | reconcile`: what Stripe sent, what came of it."""
+
+import datetime as dt
+import json
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.orm import Session
+
+from src.cli.output import AsJson, operator, print_record, print_rows
+from src.cli.reach import run_operation, run_with_stripe
+from src.common.exceptions import Conflict, Invalid
+from src.common.models.reconciliation import Reconciliation
+from src.common.models.stripe_event import STRIPE_EVENT_STATUSES, StripeEvent
+from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases import unmatched as payments
+from src.common.purchases.operations import credit_transaction
+from src.common.settings import get_settings
+from src.common.stripe import inbox
+from src.common.stripe.gateway import Gateway
+from src.common.stripe.processing import InDatabase, Processor
+from src.common.stripe.reconcile import reconcile as compare
+from src.common.stripe.wire import parse_event
+
+events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
+unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
+
+Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
+EventId = Annotated[str, typer.Argument(help="`evt_…`")]
+Type = Annotated[str | None, typer.Option("--type", help="Only this type, as `charge.refunded`.")]
+Since = Annotated[
+    dt.datetime | None, typer.Option(help="Received from here on, UTC unless it says otherwise.")
+]
+Until = Annotated[dt.datetime | None, typer.Option(help="Received before.")]
+
+
+@events.command("list")
+def list_events(
+    *,
+    event_type: Type = None,
+    status: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(STRIPE_EVENT_STATUSES)}.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List events, the newest first, and what became of them."""
+    _check_status(status)
+    stored = run_operation(
+        get_settings(),
+        lambda session: inbox.events_matching(
+            session,
+            limit=limit,
+            event_type=event_type,
+            status=status,
+            since=_utc(since),
+            until=_utc(until),
+        ),
+    )
+    rows = [_summary(event) for event in stored]
+    print_rows(rows, as_json=as_json, empty="The inbox has no such event.")
+
+
+@events.command("show")
+def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
+    """Show one event, its body too."""
+    event = run_operation(get_settings(), lambda session: inbox.get_event(session, event_id))
+    body = None if event.body is None else json.loads(event.body)
+    print_record(
+        {
+            **_summary(event),
+            "livemode": event.livemode,
+            "api_version": event.api_version,
+            "object_id": event.object_id,
+            "next_attempt_at": event.next_attempt_at,
+            "processed_at": event.processed_at,
+            "body": body if as_json or body is None else json.dumps(body, indent=1),
+        },
+        as_json=as_json,
+    )
+
+
+@events.command("replay")
+def replay_events(
+    event_id: Annotated[str | None, typer.Argument(help="`evt_…`; or select by options.")] = None,
+    *,
+    event_type: Type = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only these; a processed one is never processed again.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Settle stored events again, dead and ignored ones too; the oldest first."""
+    if event_id is None and event_type is None and status is None and since is None:
+        raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
+    _check_status(status)
+    settings = get_settings()
+
+    async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
+        def chosen(session: Session) -> list[bytes]:
+            if event_id is not None:
+                found = [inbox.get_event(session, event_id)]
+            else:
+                found = list(
+                    inbox.events_matching(
+                        session,
+                        limit=limit,
+                        event_type=event_type,
+                        status=status,
+                        since=_utc(since),
+                        until=_utc(until),
+                    )
+                )
+            return [event.body for event in reversed(found) if event.body is not None]
+
+        processor = Processor(in_database, gateway, settings)
+        rows: list[dict[str, Any]] = []
+        for body in await in_database(chosen):
+            event = parse_event(body)
+            answer = await processor.receive(event, body)
+            rows.append({"event_id": event.id, "type": event.type, "answer": str(answer)})
+        return rows
+
+    rows = run_with_stripe(settings, work)
+    print_rows(rows, as_json=as_json, empty="The inbox has no such event with a body.")
+
+
+@events.command("ignore")
+def ignore_event(event_id: EventId, *, as_json: AsJson = False) -> None:
+    """Have nobody try an event again; `replay` still can."""
+    event = run_operation(get_settings(), lambda session: inbox.ignore_event(session, event_id))
+    print_record(_summary(event), as_json=as_json)
+
+
+@unmatched.command("list")
+def list_unmatched(*, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the open ones, oldest first, with what is wrong."""
+    found = run_operation(
+        get_settings(), lambda session: payments.open_unmatched_payments(session, limit)
+    )
+    rows = [
+        {
+            "stripe_object_id": payment.stripe_object_id,
+            "reason": payment.reason,
+            "explanation": payment.explanation,
+            "event_id": payment.event_id,
+            "created_at": payment.created_at,
+        }
+        for payment in found
+    ]
+    print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")
+
+
+@unmatched.command("resolve")
+def resolve_unmatched(
+    stripe_object_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    *,
+    note: Annotated[str, typer.Option(help="What was done about it.")],
+    credit: Annotated[
+        bool,
+        typer.Option(
+            "--credit",
+            help="Give the credits of a purchase that was written without crediting anybody.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Close an unmatched payment, and say what was done about it."""
+
+    def work(session: Session) -> UnmatchedPayment:
+        row = payments.resolve(session, stripe_object_id, resolution=note, actor=operator())
+        if credit:
+            purchase = (
+                session.query(Transaction).filter_by(stripe_session_id=stripe_object_id).first()
+            )
+            if purchase is None or row.reason != "TRANSACTION_WITHOUT_CREDIT":
+                raise Conflict(
+                    "Only TRANSACTION_WITHOUT_CREDIT can be credited; grant with `credits grant`",
+                    "NOT_CREDITABLE",
+                )
+            credit_transaction(session, purchase, actor=operator())
+        return row
+
+    row = run_operation(get_settings(), work)
+    print_record(
+        {
+            "stripe_object_id": row.stripe_object_id,
+            "reason": row.reason,
+            "status": row.status,
+            "resolution": row.resolution,
+            "resolved_at": row.resolved_at,
+        },
+        as_json=as_json,
+    )
+
+
+def reconcile(
+    *,
+    since: Annotated[
+        dt.datetime, typer.Option(help="Compare what Stripe made from here on; UTC by default.")
+    ],
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare Stripe's objects with ours: exit code 1 where a difference is left.
+
+    A run that was cut off is taken up where it stood when it is asked for again.
+    """
+    settings = get_settings()
+    total = 0
+
+    def progress(stage: str, compared: int) -> None:
+        nonlocal total
+        total += compared
+        typer.echo(f"{stage}: {compared} compared, {total} in all", err=True)
+
+    async def work(in_database: InDatabase, gateway: Gateway | None) -> Reconciliation:
+        return await compare(
+            Processor(in_database, gateway, settings),
+            since=_utc(since) or since,
+            repairs=repair,
+            progress=progress,
+        )
+
+    run = run_with_stripe(settings, work)
+    result: dict[str, Any] = {
+        "since": run.since_at,
+        "until": run.until_at,
+        "compared": run.compared,
+        "differences": len(run.findings),
+        "left": run.drift,
+    }
+    if as_json:
+        print_record({**result, "findings": run.findings}, as_json=True)
+    else:
+        print_record(result, as_json=False)
+        print_rows(run.findings, as_json=False, empty="Stripe and the books agree.")
+    if run.drift:
+        raise typer.Exit(1)
+
+
+def _summary(event: StripeEvent) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "status": event.status,
+        "attempts": event.attempts,
+        "received_at": event.received_at,
+        "error": event.error,
+        "remark": event.remark,
+    }
+
+
+def _utc(instant: dt.datetime | None) -> dt.datetime | None:
+    """The instant; without a zone it is UTC."""
+    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=dt.UTC)
+
+
+def _check_status(status: str | None) -> None:
+    if status is not None and status not in STRIPE_EVENT_STATUSES:
+        raise Invalid(
+            f"status: must be one of {', '.join(STRIPE_EVENT_STATUSES)}",
+            "VALIDATION_ERROR",
+            field="status",
+        )

@@ -1,0 +1,154 @@
+"""Runs of the comparison with Stripe: begun, taken up again, finished; never commits."""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, cast, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from src.common.models.checkout_order import CheckoutOrder
+from src.common.models.reconciliation import Reconciliation
+from src.common.models.stripe_reversal import StripeReversal
+from src.common.models.transaction import Transaction
+from src.common.purchases.locks import lock_payment
+
+LEASE_SECONDS = 300
+FINDINGS_MAX = 1_000
+UNFINISHED_DAYS = 180
+"""How long we ask after orders, refunds and disputes that have not come to an end."""
+
+
+def begin(
+    session: Session,
+    *,
+    livemode: bool,
+    since: dt.datetime,
+    until: dt.datetime,
+    repairs: bool,
+    first_stage: str,
+) -> Reconciliation:
+    """A run over this window; one that was begun before and left by its process is taken up."""
+    lock_payment(session, "reconciliation")
+    run = session.scalars(
+        select(Reconciliation)
+        .where(
+            Reconciliation.status == "running",
+            Reconciliation.livemode == livemode,
+            Reconciliation.since_at == since,
+            Reconciliation.repairs == repairs,
+            or_(
+                Reconciliation.lease_expires_at.is_(None),
+                Reconciliation.lease_expires_at <= func.clock_timestamp(),
+            ),
+        )
+        .order_by(Reconciliation.started_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if run is None:
+        run = Reconciliation(
+            livemode=livemode,
+            since_at=since,
+            until_at=until,
+            repairs=repairs,
+            stage=first_stage,
+            findings=[],
+        )
+        session.add(run)
+    run.lease_expires_at = _lease()
+    session.flush()
+    session.refresh(run)
+    return run
+
+
+def advance(
+    session: Session,
+    run_id: uuid.UUID,
+    *,
+    stage: str,
+    cursor: str | None,
+    compared: int,
+    findings: list[dict[str, Any]],
+) -> None:
+    """Note how far a run has come, and what it found on the way."""
+    run = session.get_one(Reconciliation, run_id, with_for_update=True)
+    run.stage, run.cursor = stage, cursor
+    run.compared += compared
+    run.drift += sum(not each["mended"] for each in findings)
+    run.findings = [*run.findings, *findings][:FINDINGS_MAX]
+    run.lease_expires_at = _lease()
+    session.flush()
+
+
+def finish(session: Session, run_id: uuid.UUID) -> Reconciliation:
+    """Note that a run is done."""
+    run = session.get_one(Reconciliation, run_id, with_for_update=True)
+    run.status, run.finished_at, run.lease_expires_at = "finished", func.clock_timestamp(), None
+    session.flush()
+    session.refresh(run)
+    return run
+
+
+def release(session: Session, run_id: uuid.UUID) -> None:
+    """Leave a run for whoever comes next."""
+    session.get_one(Reconciliation, run_id, with_for_update=True).lease_expires_at = None
+    session.flush()
+
+
+def is_due(session: Session, interval_seconds: int) -> bool:
+    """Whether the newest run began longer ago than this."""
+    recent = func.clock_timestamp() - dt.timedelta(seconds=interval_seconds)
+    return session.scalars(select(~exists().where(Reconciliation.started_at > recent))).one()
+
+
+def newest_drift(session: Session) -> int | None:
+    """What the newest finished run left unmended; None where none has finished."""
+    return session.scalars(
+        select(cast(Reconciliation.drift, Integer))
+        .where(Reconciliation.status == "finished")
+        .order_by(Reconciliation.started_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def purchases_between(
+    session: Session, *, livemode: bool, since: dt.datetime, until: dt.datetime
+) -> list[str]:
+    """The Stripe objects of our purchases of a window, those from before the ledger left out."""
+    found = session.scalars(
+        select(Transaction.stripe_session_id)
+        .where(
+            Transaction.created_at >= since,
+            Transaction.created_at < until,
+            Transaction.livemode == livemode,
+            Transaction.predates_ledger.is_(False),
+        )
+        .order_by(Transaction.stripe_session_id)
+    )
+    return list(found)
+
+
+def unfinished(session: Session, *, livemode: bool) -> list[str]:
+    """Sessions, refunds and disputes that may have changed since, whenever they were made."""
+    recent = func.now() - dt.timedelta(days=UNFINISHED_DAYS)
+    sessions = session.scalars(
+        select(CheckoutOrder.stripe_session_id).where(
+            CheckoutOrder.status.in_(("created", "open", "processing")),
+            CheckoutOrder.livemode == livemode,
+            CheckoutOrder.stripe_session_id.is_not(None),
+            CheckoutOrder.created_at > recent,
+        )
+    )
+    reversals = session.scalars(
+        select(StripeReversal.reversal_id).where(
+            StripeReversal.status.in_(("pending", "inquiry", "withdrawn")),
+            StripeReversal.livemode == livemode,
+            StripeReversal.kind != "credit_note",
+            StripeReversal.created_at > recent,
+        )
+    )
+    return sorted({each for each in (*sessions, *reversals) if each is not None})
+
+
+def _lease() -> ColumnElement[Any]:
+    return func.clock_timestamp() + dt.timedelta(seconds=LEASE_SECONDS)

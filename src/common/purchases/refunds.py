@@ -1,0 +1,120 @@
+"""Refunds asked for through us: written down first, so that no wish is lost and none is paid twice.
+
+On the caller's open session, never committing. Stripe is asked in between, by
+`src.common.stripe.refunds`; what it says takes the same road as any refund of Stripe's.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.accounts.operations import lock_user
+from src.common.credits.digest import digest_of
+from src.common.credits.errors import key_reused
+from src.common.exceptions import Invalid, NotFound
+from src.common.models.refund_request import RefundRequest
+from src.common.models.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class RefundWish:
+    """What somebody wants paid back."""
+
+    transaction_id: uuid.UUID
+    key: str
+    actor: str
+    amount_cents: int | None = None
+    """None means all that is left."""
+    reason: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """What decides whether the same key came with the same request."""
+        return digest_of("refund", self.actor, self.amount_cents, self.reason)
+
+
+def get_transaction(session: Session, transaction_id: uuid.UUID) -> Transaction:
+    """The purchase of this id.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+    """
+    found = session.get(Transaction, transaction_id)
+    if found is None:
+        raise NotFound("No such purchase", "TRANSACTION_NOT_FOUND")
+    return found
+
+
+def request_refund(session: Session, wish: RefundWish) -> RefundRequest:
+    """The request of this key, written now or before.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
+        Conflict: IDEMPOTENCY_KEY_REUSED.
+    """
+    transaction = get_transaction(session, wish.transaction_id)
+    lock_user(session, transaction.user_id)
+    session.refresh(transaction)
+    found = session.get(RefundRequest, (wish.transaction_id, wish.key))
+    if found is not None:
+        if found.request_digest != wish.digest:
+            raise key_reused()
+        return found
+    _check(wish)
+    # Asked for, and not yet among the refunds that Stripe has told of.
+    asked_for = session.scalars(
+        select(func.coalesce(func.sum(RefundRequest.amount_cents), 0)).where(
+            RefundRequest.transaction_id == wish.transaction_id,
+            RefundRequest.status == "requested",
+        )
+    ).one()
+    left = transaction.amount_paid_cents - transaction.refunded_cents - asked_for
+    amount = wish.amount_cents if wish.amount_cents is not None else left
+    if not 0 < amount <= left:
+        raise refund_exceeds_payment(max(left, 0))
+    return session.scalars(
+        insert(RefundRequest)
+        .values(
+            transaction_id=wish.transaction_id,
+            idempotency_key=wish.key,
+            request_digest=wish.digest,
+            amount_cents=amount,
+            reason=wish.reason,
+            actor=wish.actor,
+        )
+        .returning(RefundRequest)
+    ).one()
+
+
+def answer_request(
+    session: Session, wish: RefundWish, *, refund_id: str | None = None, error: str | None = None
+) -> None:
+    """Note what Stripe said: the refund it made, or why it refused."""
+    request = session.get_one(RefundRequest, (wish.transaction_id, wish.key), with_for_update=True)
+    if request.status == "requested":
+        request.status = "accepted" if refund_id else "refused"
+        request.refund_id, request.error = refund_id, error
+        session.flush()
+
+
+def refund_exceeds_payment(left: int) -> Invalid:
+    """More was asked for than is left of the payment."""
+    return Invalid(
+        f"{left} cents of the payment are left to refund",
+        "REFUND_EXCEEDS_PAYMENT",
+        refundable_cents=left,
+    )
+
+
+def _check(wish: RefundWish) -> None:
+    for name, text in (("key", wish.key), ("reason", wish.reason)):
+        if text is not None and (not 1 <= len(text) <= 255 or "\x00" in text):  # noqa: PLR2004  as everywhere
+            raise Invalid(
+                f"{name}: must be 1 to 255 characters long", "VALIDATION_ERROR", field=name
+            )
+    if wish.amount_cents is not None and wish.amount_cents <= 0:
+        raise Invalid("amount_cents: must be positive", "VALIDATION_ERROR", field="amount_cents")
