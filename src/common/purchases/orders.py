@@ -33,7 +33,13 @@ class Checkout:
     @property
     def digest(self) -> bytes:
         """What decides whether the same key came with the same request."""
-        return digest_of("checkout", self.package.package_id, self.success_url, self.cancel_url)
+        return digest_of(
+            f"user:{self.user_id}",
+            "checkout",
+            self.package.package_id,
+            self.success_url,
+            self.cancel_url,
+        )
 
 
 def place_order(session: Session, checkout: Checkout) -> CheckoutOrder:

@@ -33,7 +33,7 @@ class RefundWish:
     @property
     def digest(self) -> bytes:
         """What decides whether the same key came with the same request."""
-        return digest_of("refund", self.actor, self.amount_cents, self.reason)
+        return digest_of(self.actor, "refund", "", self.amount_cents, self.reason)
 
 
 def get_transaction(session: Session, transaction_id: uuid.UUID) -> Transaction:
