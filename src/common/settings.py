@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     checkout_allowed_origins: str = ""
     """Origins, separated by commas, of other pages a request may ask to be sent to."""
 
+    api_key_cache_seconds: float = Field(default=5, ge=0, le=5)
+    """How long a process may believe that an API key it has seen is still valid."""
     api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 

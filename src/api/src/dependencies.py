@@ -1,7 +1,10 @@
-"""What endpoints ask for by type: the caller, the settings, the token's claims."""
+"""What endpoints ask for by type: the caller, the settings, the ledger, the token's claims."""
 
-from typing import Annotated, Any
+import hashlib
+from collections.abc import MutableMapping
+from typing import Annotated, Any, Protocol
 
+from cachetools import TTLCache
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -9,9 +12,28 @@ from src.api.src.authentication import TokenVerifier
 from src.api.src.principals import Principal, authenticate
 from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.commands import Command, Result
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway
+
+ServiceCache = MutableMapping[bytes, Principal]
+"""The services whose keys were valid a moment ago, by the key's SHA-256."""
+SERVICES_CACHED_MAX = 1_024
+
+
+class Ledger(Protocol):
+    """What moves credits: the batch engine."""
+
+    async def execute(self, command: Command) -> Result:
+        """Do one command and answer once it is committed."""
+        ...
+
+
+def service_cache(settings: Settings) -> ServiceCache:
+    """An empty cache; a revoked key may be believed for `api_key_cache_seconds`."""
+    return TTLCache[bytes, Principal](SERVICES_CACHED_MAX, settings.api_key_cache_seconds)
+
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -51,10 +73,23 @@ GatewayOf = Annotated[Gateway | None, Depends(_gateway)]
 BearerToken = Annotated[str, Depends(_token)]
 
 
-async def _principal(token: BearerToken, verifier: Verifier) -> Principal:
-    return await run_in_async_database_transaction(
+async def _principal(request: Request, token: BearerToken, verifier: Verifier) -> Principal:
+    services: ServiceCache = request.app.state.services
+    fingerprint = hashlib.sha256(token.encode()).digest()
+    known = services.get(fingerprint)
+    if known is not None:
+        return known
+    principal = await run_in_async_database_transaction(
         lambda session: authenticate(session, verifier, token)
     )
+    if principal.user_id is None:
+        services[fingerprint] = principal
+    return principal
+
+
+def _ledger(request: Request) -> Ledger:
+    ledger: Ledger = request.app.state.ledger
+    return ledger
 
 
 async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
@@ -73,5 +108,6 @@ Caller = Annotated[Principal, Depends(_principal)]
 """Whoever asks: a user or a service."""
 CallingUser = Annotated[Principal, Depends(_user_principal)]
 """The user who asks; services are refused."""
+LedgerOf = Annotated[Ledger, Depends(_ledger)]
 Claims = Annotated[dict[str, Any], Depends(_claims)]
 """A genuine user token's claims, whether or not the user has a row yet."""

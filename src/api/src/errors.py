@@ -54,6 +54,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
     "STRIPE_GATEWAY_ERROR": (502, "Stripe did not answer as it should; the same key asks again"),
     "STRIPE_NOT_CONFIGURED": (503, "No Stripe key is set"),
+    "ENGINE_BUSY": (503, "Too many operations wait already; nothing was done; see Retry-After"),
     "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
     "NOT_READY": (503, "The service cannot take requests yet"),
     "WEBHOOK_NOT_CONFIGURED": (503, "No webhook secret is set; nothing is accepted unsigned"),

@@ -1,5 +1,6 @@
 """The application: `create_app()`, its lifespan, and `app` for a server to import."""
 
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -8,11 +9,13 @@ from fastapi import FastAPI
 from src.api.src.authentication import build_verifier
 from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
+from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
-from src.api.src.routes import health, payments, users, webhooks
+from src.api.src.routes import credit_batches, health, payments, users, webhooks
 from src.api.src.routes.credits import router as credits_router
 from src.common.async_database import dispose_async_db, init_async_db
+from src.common.credits.engine import Engine
 from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
 from src.common.observability import configure_logging
@@ -33,12 +36,20 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.settings = settings
     app.state.verifier = build_verifier(settings)
     app.state.head_revision = head_revision()
+    app.state.services = service_cache(settings)
     try:
         init_db()
         await init_async_db()
-        async with open_gateway(settings) as app.state.gateway:
+        async with (
+            open_gateway(settings) as app.state.gateway,
+            Engine.from_settings(settings) as app.state.ledger,
+        ):
+            # What start-up made stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             yield
     finally:
+        gc.unfreeze()
         dispose_db()
         await dispose_async_db()
 
@@ -59,6 +70,7 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)
+    app.include_router(credit_batches.router, prefix=API_PREFIX)
     app.include_router(payments.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app

@@ -65,6 +65,12 @@ class Command:
     """What decides whether the same key came with the same request."""
 
     def __post_init__(self) -> None:
+        self._check()
+        values = [getattr(self, name) for name in self.digested]
+        digest = digest_of(self.actor, type(self).__name__, self.kind, self.reference, *values)
+        object.__setattr__(self, "digest", digest)
+
+    def _check(self) -> None:
         _check_text("key", self.key, KEY_LENGTH_MAX)
         if self.key.startswith(OWN_KEY_PREFIX) and not self.actor.startswith("system:"):
             raise _invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
@@ -73,9 +79,6 @@ class Command:
             _check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
         if self.metadata is not None:
             _check_metadata(self.metadata)
-        values = [getattr(self, name) for name in self.digested]
-        digest = digest_of(self.actor, type(self).__name__, self.kind, self.reference, *values)
-        object.__setattr__(self, "digest", digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,8 @@ class Grant(Command):
     transaction_id: uuid.UUID | None = None
     """The purchase that paid for it."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_amount(self.amount)
         if self.priority is not None and not 0 <= _integer("priority", self.priority) <= (
             PRIORITY_MAX
@@ -124,8 +127,8 @@ class Spend(Command):
 
     amount: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_amount(self.amount)
 
 
@@ -140,8 +143,8 @@ class Adjust(Command):
     """Signed; not 0."""
     reason: str
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         if _integer("amount", self.amount) == 0 or abs(self.amount) > AMOUNT_MAX:
             raise _invalid("amount", f"must be ±1 to ±{AMOUNT_MAX}")
         _check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
@@ -157,8 +160,8 @@ class OpenHold(Command):
     amount: int
     expires_in_seconds: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_amount(self.amount)
         _check_seconds(self.expires_in_seconds)
 
@@ -176,8 +179,8 @@ class Capture(Command):
     if_expired: Literal["refuse", "retake"] = "refuse"
     """`retake`: where the hold has expired, spend from today's lots instead."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_hold_seq(self.hold_seq)
         _check_amount(self.amount)
         if type(self.final) is not bool:
@@ -195,8 +198,8 @@ class Release(Command):
 
     hold_seq: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_hold_seq(self.hold_seq)
 
 
@@ -210,8 +213,8 @@ class Renew(Command):
     hold_seq: int
     expires_in_seconds: int
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
+        super()._check()
         _check_hold_seq(self.hold_seq)
         _check_seconds(self.expires_in_seconds)
 

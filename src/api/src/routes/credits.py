@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel
 
-from src.api.src.dependencies import Caller
+from src.api.src.dependencies import Caller, Ledger, LedgerOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.principals import Principal
 from src.api.src.schemas.credits import (
@@ -42,7 +42,6 @@ from src.common.credits.commands import (
     Renew,
     Spend,
 )
-from src.common.credits.operations import execute
 from src.common.exceptions import BadRequest
 from src.common.models.credit_lot import LotSource
 from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
@@ -50,7 +49,7 @@ from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
 
 READS = (*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND")
-WRITES = (*READS, "IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED")
+WRITES = (*READS, "IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "ENGINE_BUSY")
 HOLD_WRITES = (*WRITES, "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED")
 _DRY_RUN_KEY = "dry-run"
 """Commands have a key; a preview does not look at it."""
@@ -77,22 +76,26 @@ class Write:
     caller: Principal
     key: str
     is_dry_run: bool
-    response: Response
+    ledger: Ledger
 
-    async def do(self, kind: Callable[..., Command], **arguments: Any) -> ResultOut | PreviewOut:
-        """Do it and say whether this was a replay; in a dry run say only what it would do."""
+    async def do(self, kind: Callable[..., Command], **arguments: Any) -> Response:
+        """Do it and say whether this was a replay; in a dry run say only what it would do.
+
+        Written out here: the answer is not validated again.
+        """
         command = kind(user_id=self.user_id, key=self.key, actor=self.caller.actor, **arguments)
         if self.is_dry_run:
             preview = await run_in_async_database_transaction(
                 lambda session: queries.preview(session, command)
             )
-            return PreviewOut.model_validate(preview)
-        [result] = await run_in_async_database_transaction(
-            lambda session: execute(session, [command])
-        )
-        if result.replayed:
-            self.response.headers["Idempotent-Replayed"] = "true"
-        return ResultOut.model_validate(result)
+            return _json(PreviewOut.model_validate(preview))
+        result = await self.ledger.execute(command)
+        headers = {"Idempotent-Replayed": "true"} if result.replayed else None
+        return _json(ResultOut.model_validate(result), headers)
+
+
+def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json", headers=headers)
 
 
 def _write_with(scope: Scope) -> Callable[..., Write]:
@@ -101,7 +104,7 @@ def _write_with(scope: Scope) -> Callable[..., Write]:
     def write(
         user_id: uuid.UUID,
         caller: Caller,
-        response: Response,
+        ledger: LedgerOf,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -118,7 +121,7 @@ def _write_with(scope: Scope) -> Callable[..., Write]:
         key = _DRY_RUN_KEY if dry_run else idempotency_key
         if not key:
             raise BadRequest("Send the header Idempotency-Key", "IDEMPOTENCY_KEY_REQUIRED")
-        return Write(user_id, caller, key, dry_run, response)
+        return Write(user_id, caller, key, dry_run, ledger)
 
     return write
 
@@ -202,8 +205,9 @@ async def explain(user_id: ReadableUser) -> ExplanationOut:
     "/spend",
     summary="Use credits",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS"),
+    response_model=PreviewOut | ResultOut,
 )
-async def spend(write: SpendWrite, body: SpendIn) -> PreviewOut | ResultOut:
+async def spend(write: SpendWrite, body: SpendIn) -> Response:
     """Take credits from the user's lots, all or nothing."""
     return await write.do(Spend, **body.model_dump())
 
@@ -212,8 +216,9 @@ async def spend(write: SpendWrite, body: SpendIn) -> PreviewOut | ResultOut:
     "/grant",
     summary="Give credits",
     responses=error_responses(*WRITES, "BALANCE_LIMIT_EXCEEDED"),
+    response_model=PreviewOut | ResultOut,
 )
-async def grant(write: GrantWrite, body: GrantIn) -> PreviewOut | ResultOut:
+async def grant(write: GrantWrite, body: GrantIn) -> Response:
     """Make a new lot; what the user owes is paid from it first."""
     return await write.do(Grant, **body.model_dump() | {"source": LotSource(body.source)})
 
@@ -222,8 +227,9 @@ async def grant(write: GrantWrite, body: GrantIn) -> PreviewOut | ResultOut:
     "/adjust",
     summary="Correct a balance",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
+    response_model=PreviewOut | ResultOut,
 )
-async def adjust(write: GrantWrite, body: AdjustIn) -> PreviewOut | ResultOut:
+async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
     """Up or down, never below 0, with the reason in the journal."""
     return await write.do(Adjust, **body.model_dump())
 
@@ -232,8 +238,9 @@ async def adjust(write: GrantWrite, body: AdjustIn) -> PreviewOut | ResultOut:
     "/holds",
     summary="Set credits aside",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "TOO_MANY_HOLDS"),
+    response_model=PreviewOut | ResultOut,
 )
-async def open_hold(write: SpendWrite, body: HoldIn) -> PreviewOut | ResultOut:
+async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
     """Take credits out of the balance until they are captured, released or expire."""
     return await write.do(OpenHold, **body.model_dump())
 
@@ -242,18 +249,20 @@ async def open_hold(write: SpendWrite, body: HoldIn) -> PreviewOut | ResultOut:
     "/holds/{seq}/capture",
     summary="Keep credits of a hold",
     responses=error_responses(*HOLD_WRITES, "CAPTURE_EXCEEDS_HOLD", "INSUFFICIENT_CREDITS"),
+    response_model=PreviewOut | ResultOut,
 )
-async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> PreviewOut | ResultOut:
+async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
     """Keep what was used; unless `final` is false the rest goes back."""
     return await write.do(Capture, hold_seq=seq, **body.model_dump())
 
 
 @router.post(
-    "/holds/{seq}/release", summary="Give a hold up", responses=error_responses(*HOLD_WRITES)
+    "/holds/{seq}/release",
+    summary="Give a hold up",
+    responses=error_responses(*HOLD_WRITES),
+    response_model=PreviewOut | ResultOut,
 )
-async def release(
-    write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None
-) -> PreviewOut | ResultOut:
+async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None) -> Response:
     """What was not captured goes back to the lots it came from."""
     return await write.do(Release, hold_seq=seq)
 
@@ -262,8 +271,9 @@ async def release(
     "/holds/{seq}/renew",
     summary="Let a hold expire later",
     responses=error_responses(*HOLD_WRITES),
+    response_model=PreviewOut | ResultOut,
 )
-async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> PreviewOut | ResultOut:
+async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
     """Counted from now; only while the hold is open."""
     return await write.do(Renew, hold_seq=seq, **body.model_dump())
 

@@ -1,0 +1,65 @@
+"""Many credit operations in one request, for back-office and metering jobs (DESIGN §6)."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+
+from src.api.src.dependencies import Caller, Ledger, LedgerOf
+from src.api.src.errors import AUTHENTICATED, EVERYWHERE, STATUS_BY_KIND, error_responses
+from src.api.src.principals import Principal
+from src.api.src.schemas.credit_batches import BatchIn, BatchOut, GrantItem, ItemOut, SpendItem
+from src.api.src.schemas.credits import ResultOut
+from src.common.accounts.api_keys import Scope
+from src.common.credits.commands import Command, Grant, Spend
+from src.common.exceptions import ExceptionWithErrorType
+from src.common.models.credit_lot import LotSource
+
+router = APIRouter(prefix="/credits", tags=["credits"])
+
+_OUR_NAMES = {"operation", "idempotency_key"}
+_KINDS = {"spend": (Spend, Scope.CREDITS_SPEND), "grant": (Grant, Scope.CREDITS_GRANT)}
+
+
+@router.post(
+    "/batch",
+    summary="Use and give credits of many users at once",
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED),
+)
+async def batch(body: BatchIn, caller: Caller, ledger: LedgerOf) -> BatchOut:
+    """Up to 1,000 spends and grants, each with its own key and its own outcome.
+
+    The answer is 200 whatever becomes of the items: each has the status that the endpoint for it
+    alone would answer, and one that is refused changes nothing for the others. The items of one
+    user are done in their order. Asked again with the same keys, what was done is answered again.
+    """
+    done = (_do(item, caller, ledger) for item in body.items)
+    return BatchOut(results=list(await asyncio.gather(*done)))
+
+
+async def _do(item: SpendItem | GrantItem, caller: Principal, ledger: Ledger) -> ItemOut:
+    try:
+        result = await ledger.execute(_command(item, caller))
+    except ExceptionWithErrorType as error:
+        status = STATUS_BY_KIND[error.kind]
+        return ItemOut.refused(status, error.error_type, error.message, **error.details)
+    return ItemOut(status=200, replayed=result.replayed, result=ResultOut.model_validate(result))
+
+
+def _command(item: SpendItem | GrantItem, caller: Principal) -> Command:
+    """The command an item asks for.
+
+    Raises:
+        Forbidden: FORBIDDEN, the caller lacks its scope.
+        Invalid: VALIDATION_ERROR.
+    """
+    kind, scope = (
+        (Spend, Scope.CREDITS_SPEND)
+        if isinstance(item, SpendItem)
+        else (Grant, Scope.CREDITS_GRANT)
+    )
+    caller.require(scope)
+    asked: dict[str, Any] = item.model_dump(exclude=_OUR_NAMES)
+    if isinstance(item, GrantItem):
+        asked["source"] = LotSource(item.source)
+    return kind(key=item.idempotency_key, actor=caller.actor, **asked)
