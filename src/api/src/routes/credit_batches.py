@@ -24,7 +24,7 @@ _KINDS = {"spend": (Spend, Scope.CREDITS_SPEND), "grant": (Grant, Scope.CREDITS_
 @router.post(
     "/batch",
     summary="Use and give credits of many users at once",
-    responses=error_responses(*EVERYWHERE, *AUTHENTICATED),
+    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST"),
 )
 async def batch(body: BatchIn, caller: Caller, ledger: LedgerOf) -> BatchOut:
     """Up to 1,000 spends and grants, each with its own key and its own outcome.
