@@ -10,7 +10,10 @@ import pytest
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api"]
 
-_OURS = ("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_")
+_OURS = (
+    *("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_"),
+    *("CREDIT_", "CREDITS_", "CHECKOUT_"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

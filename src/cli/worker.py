@@ -1,4 +1,4 @@
-"""`flashslides worker`: books what has fallen due and settles what Stripe sent, until stopped."""
+"""`flashslides worker`: books what is due, verifies books, settles what Stripe sent."""
 
 import asyncio
 import datetime as dt
@@ -12,6 +12,7 @@ import typer
 
 from src.cli.reach import database_in_reach, in_database
 from src.common.credits import ledger
+from src.common.credits.drift import verify_next_slice
 from src.common.credits.due import BATCH_USERS
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
@@ -35,10 +36,11 @@ def worker(
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Book what is due now, then end.")] = False,
 ) -> None:
-    """Book what has expired, settle Stripe's events that failed, compare with Stripe.
+    """Book what has expired, verify books, settle Stripe's failed events, compare with Stripe.
 
     Any number may run, and be killed, at any time. No balance depends on the expiries: every
-    operation and every answer counts what is due by itself.
+    operation and every answer counts what is due by itself. What it finds in the books is the
+    metric `flashslides_credits_drift_users`.
     """
     stopping = threading.Event()
 
@@ -51,6 +53,7 @@ def worker(
         try:
             while not stopping.is_set():
                 busy = _book_batch()
+                _verify_slice()
                 busy = _serve_stripe() or busy
                 if not busy and (once or stopping.wait(interval_seconds)):
                     break
@@ -68,6 +71,31 @@ def _book_batch() -> bool:
     if booked:
         logger.info("Booked what was due", users=booked)
     return booked == BATCH_USERS
+
+
+def _verify_slice() -> None:
+    """Verify the next users' books, where it is time."""
+    settings = get_settings()
+    if not settings.credits_verify_interval_seconds:
+        return
+    try:
+        report = run_in_database_transaction(
+            lambda session: verify_next_slice(
+                session,
+                slice_users=settings.credits_verify_slice_users,
+                interval_seconds=settings.credits_verify_interval_seconds,
+            )
+        )
+    except DatabaseBusy as busy:
+        logger.warning("The database is busy; the next round tries again", reason=busy.message)
+        return
+    if report is not None and report.differences:
+        logger.error(
+            "Books differ: run `flashslides verify`",
+            users=report.differing_users,
+            first_user_id=str(report.first[0].user_id),
+            first_kind=report.first[0].kind,
+        )
 
 
 def _serve_stripe() -> bool:

@@ -23,6 +23,7 @@ PRIVILEGES = {
     "credit_lots": "SELECT, INSERT, UPDATE (remaining, last_seq, is_open)",
     "credit_holds": "SELECT, INSERT, UPDATE (captured, status, expires_at)",
     "credit_debts": "SELECT, INSERT, UPDATE (outstanding)",
+    "credit_verifications": "SELECT, INSERT, UPDATE",
     "alembic_version": "SELECT",
 }
 

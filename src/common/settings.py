@@ -121,6 +121,11 @@ class Settings(BaseSettings):
     credits_engine_lock_timeout_ms: int = Field(default=2_000, ge=1)
     """How long the engine waits for a user's row that somebody else keeps locked."""
 
+    credits_verify_interval_seconds: int = Field(default=5, ge=0, le=86_400)
+    """How often, all workers together, the next users' books are verified; 0 means never."""
+    credits_verify_slice_users: int = Field(default=200, ge=1, le=10_000)
+    """How many users' books at a time."""
+
     auth_jwt_secret: SecretStr | None = None
     """A JWK set as JSON: the public ES256 keys that sign users' tokens (Supabase)."""
     auth_jwt_issuer: str | None = None

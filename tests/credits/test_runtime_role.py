@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from src.common.accounts.api_keys import create_api_key
 from src.common.accounts.operations import create_user, erase_user
 from src.common.credits import ledger
+from src.common.credits.drift import drift, verify_next_slice
 from src.common.database import SessionLocal, get_engine
 from src.common.models import Base
 from src.common.purchases.operations import settle_payment
@@ -56,6 +57,8 @@ def test_it_can_do_every_operation(as_runtime: Session) -> None:
     ledger.renew(as_runtime, user_id, hold.seq, expires_in_seconds=90, key="n")
     ledger.capture(as_runtime, user_id, hold.seq, 5, key="c")
     create_api_key(as_runtime, service_name="renderer", scopes=["credits:spend"])
+    assert verify_next_slice(as_runtime, slice_users=10, interval_seconds=0) is not None
+    assert drift(as_runtime).users == 0
     erase_user(as_runtime, user_id)
     as_runtime.commit()
     assert ledger.balance(as_runtime, user_id).balance == 485

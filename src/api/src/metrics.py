@@ -34,6 +34,16 @@ STRIPE_DRIFT = Gauge(
     "Differences from Stripe that the last reconciliation left",
     multiprocess_mode="mostrecent",
 )
+DRIFT_USERS = Gauge(
+    "flashslides_credits_drift_users",
+    "Users whose books the workers found to differ: 0, or run `flashslides verify`",
+    multiprocess_mode="mostrecent",
+)
+DRIFT_AGE = Gauge(
+    "flashslides_credits_drift_age_seconds",
+    "Time since the workers last finished everybody's books; +Inf before the first time",
+    multiprocess_mode="mostrecent",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

@@ -19,6 +19,8 @@ from src.common.silent_servers import lift_time_limits
 
 BATCH_SIZE = 500
 """Users a statement."""
+LOWEST, HIGHEST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+"""No user_id is beyond these."""
 FIRST_MAX = 100
 """How many differences a report names; it counts them all."""
 _ROWS = 1_000
@@ -28,7 +30,11 @@ _STATEMENT = (
     .bindparams(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
     .columns(user_id=Uuid(as_uuid=True))
 )
-_ORPHANS = text(ORPHANS).columns(user_id=Uuid(as_uuid=True))
+_ORPHANS = (
+    text(ORPHANS)
+    .bindparams(bindparam("first", type_=Uuid()), bindparam("last", type_=Uuid()))
+    .columns(user_id=Uuid(as_uuid=True))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +78,34 @@ def verify(
     """
     report = Report()
     for batch in _batches(sessions, user_ids, batch_size):
-        _recompute(sessions, _STATEMENT, report, {"user_ids": batch})
-        report.users += len(batch)
+        with sessions.begin() as session:
+            recompute(session, report, batch)
         yield report
     if user_ids is None:
-        _recompute(sessions, _ORPHANS, report, {})
+        with sessions.begin() as session:
+            recompute(session, report, [], orphans_within=(LOWEST, HIGHEST))
         yield report
+
+
+def recompute(
+    session: Session,
+    report: Report,
+    user_ids: Sequence[uuid.UUID],
+    *,
+    orphans_within: tuple[uuid.UUID, uuid.UUID] | None = None,
+) -> None:
+    """Add to the report what these users' books show, and the books without a user in a range.
+
+    The range includes both its ends.
+    """
+    # A single user's journal may be long, and whoever verifies waits for it.
+    lift_time_limits(session)
+    if user_ids:
+        _count(session, _STATEMENT, report, {"user_ids": user_ids})
+        report.users += len(user_ids)
+    if orphans_within is not None:
+        first, last = orphans_within
+        _count(session, _ORPHANS, report, {"first": first, "last": last})
 
 
 def count_users(session: Session) -> int:
@@ -108,23 +136,17 @@ def _batches(
         after = statement.where(User.user_id > batch[-1])
 
 
-def _recompute(
-    sessions: sessionmaker[Session],
-    statement: TextualSelect,
-    report: Report,
-    parameters: dict[str, Any],
+def _count(
+    session: Session, statement: TextualSelect, report: Report, parameters: dict[str, Any]
 ) -> None:
-    with sessions.begin() as session:
-        # A single user's journal may be long, and whoever verifies waits for it.
-        lift_time_limits(session)
-        rows = session.execute(statement, parameters, execution_options={"yield_per": _ROWS})
-        last_user: uuid.UUID | None = None
-        for row in rows.mappings():
-            if row["kind"] == NO_OPENING_ENTRY:
-                report.without_opening_entry += 1
-                continue
-            report.differences += 1
-            report.differing_users += row["user_id"] != last_user
-            last_user = row["user_id"]
-            if len(report.first) < FIRST_MAX:
-                report.first.append(Difference(**row))
+    rows = session.execute(statement, parameters, execution_options={"yield_per": _ROWS})
+    last_user: uuid.UUID | None = None
+    for row in rows.mappings():
+        if row["kind"] == NO_OPENING_ENTRY:
+            report.without_opening_entry += 1
+            continue
+        report.differences += 1
+        report.differing_users += row["user_id"] != last_user
+        last_user = row["user_id"]
+        if len(report.first) < FIRST_MAX:
+            report.first.append(Difference(**row))

@@ -194,16 +194,23 @@ STATEMENT = "\n".join(
 )
 """Every difference in the books of `:user_ids`: kind, user_id, seq, expected, found."""
 
-ORPHANS = """
+_BOOKS_OF_SOMEBODY = " UNION ALL ".join(
+    f"SELECT user_id, seq FROM {table} WHERE user_id BETWEEN :first AND :last"  # noqa: S608  our own tables
+    for table in (
+        "credit_entries",
+        "credit_postings",
+        "credit_lots",
+        "credit_holds",
+        "credit_debts",
+    )
+)
+
+ORPHANS = f"""
 SELECT 'USER_IS_MISSING' AS kind, user_id, min(seq) AS seq, 'a user' AS expected,
        CAST(NULL AS text) AS found
-FROM (
-    SELECT user_id, seq FROM credit_entries UNION ALL
-    SELECT user_id, seq FROM credit_postings UNION ALL
-    SELECT user_id, seq FROM credit_lots UNION ALL
-    SELECT user_id, seq FROM credit_holds UNION ALL
-    SELECT user_id, seq FROM credit_debts
-) AS books
-WHERE NOT EXISTS (SELECT FROM users WHERE users.user_id = books.user_id)
-GROUP BY user_id ORDER BY user_id"""
-"""Books that belong to nobody, in the same shape."""
+FROM ({_BOOKS_OF_SOMEBODY}) AS books
+WHERE NOT EXISTS (
+    SELECT FROM users WHERE users.user_id = books.user_id AND user_id BETWEEN :first AND :last
+)
+GROUP BY user_id ORDER BY user_id"""  # noqa: S608  our own tables
+"""Books between `:first` and `:last`, both included, that belong to nobody, in the same shape."""

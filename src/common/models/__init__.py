@@ -6,6 +6,7 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
+from src.common.models.credit_verification import CreditVerification
 from src.common.models.ledger_walls import raise_after_create_all
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.refund_request import RefundRequest
@@ -27,6 +28,7 @@ __all__ = [
     "CreditHold",
     "CreditLot",
     "CreditPosting",
+    "CreditVerification",
     "Reconciliation",
     "RefundRequest",
     "StripeEvent",

@@ -1,6 +1,7 @@
 """Is the process alive, can it serve, and what does it measure?"""
 
 import asyncio
+import math
 
 import structlog
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from src.api.src import metrics
 from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.drift import drift
 from src.common.exceptions import DatabaseBusy, Unavailable
 from src.common.migrations import current_revision, is_behind
 from src.common.purchases.reconciliations import newest_drift
@@ -63,21 +65,22 @@ async def readyz(request: Request) -> ReadinessOut:
     responses=error_responses(*ALWAYS),
 )
 async def read_metrics() -> PlainTextResponse:
-    """Pools, webhooks and unmatched payments; answers also while the database does not."""
+    """Pools, webhooks, payments and drift; answers also while the database does not."""
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            unmatched, dead, drift = await run_in_async_database_transaction(
-                lambda session: (
-                    count_open_unmatched_payments(session),
-                    count_dead_events(session),
-                    newest_drift(session),
-                )
-            )
-            metrics.UNMATCHED_PAYMENTS.set(unmatched)
-            metrics.DEAD_EVENTS.set(dead)
-            metrics.STRIPE_DRIFT.set(drift or 0)
+            await run_in_async_database_transaction(_measure)
         metrics.DATABASE_UP.set(1)
     except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
         logger.warning("No figures from the database", error=type(error).__name__)
         metrics.DATABASE_UP.set(0)
     return PlainTextResponse(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _measure(session: Session) -> None:
+    """Set the figures that the database knows."""
+    metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
+    metrics.DEAD_EVENTS.set(count_dead_events(session))
+    metrics.STRIPE_DRIFT.set(newest_drift(session) or 0)
+    found = drift(session)
+    metrics.DRIFT_USERS.set(found.users)
+    metrics.DRIFT_AGE.set(math.inf if found.age_seconds is None else found.age_seconds)

@@ -1,0 +1,91 @@
+"""Verifying everybody's books for ever, a slice at a time, so that a metric can tell the result.
+
+`flashslides worker` does it. Any number of workers share the one row that says how far they are:
+whoever has it locked verifies the next slice, the others pass. A slice is one database transaction,
+so a worker that is killed leaves it to the next.
+"""
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import DateTime, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.credits.verify import HIGHEST, Report, recompute
+from src.common.models.credit_verification import START, CreditVerification
+from src.common.models.user import User
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What the workers know about the books."""
+
+    users: int
+    """Whose books differ: of the pass that is going on or of the last whole one, whichever found
+    more. So a difference shows as soon as it is found, and goes when a whole pass found none."""
+    age_seconds: float | None
+    """How long ago the last whole pass ended; None where none has."""
+
+
+def verify_next_slice(
+    session: Session, *, slice_users: int, interval_seconds: int
+) -> Report | None:
+    """Verify the next `slice_users` users' books, and what of books without a user lies between.
+
+    None if the last slice began less than `interval_seconds` ago, or another worker is at it.
+    """
+    row = _take(session)
+    if row is None:
+        return None
+    row.next_slice_at = func.clock_timestamp() + dt.timedelta(seconds=interval_seconds)
+    user_ids = session.scalars(
+        select(User.user_id)
+        .where(User.user_id >= row.cursor)
+        .order_by(User.user_id)
+        .limit(slice_users + 1)
+    ).all()
+    next_cursor = user_ids[slice_users] if len(user_ids) > slice_users else None
+    last = HIGHEST if next_cursor is None else uuid.UUID(int=next_cursor.int - 1)
+    report = Report()
+    recompute(session, report, user_ids[:slice_users], orphans_within=(row.cursor, last))
+    row.users += report.users
+    row.differing_users += report.differing_users
+    if next_cursor is None:
+        row.last_pass_users = row.users
+        row.last_pass_differing_users = row.differing_users
+        row.last_pass_ended_at = row.started_at = func.clock_timestamp()
+        row.users = row.differing_users = 0
+    row.cursor = next_cursor or START
+    session.flush()
+    return report
+
+
+def _take(session: Session) -> CreditVerification | None:
+    """Lock the row, if it is time and nobody else has it; the first to come writes it."""
+    if session.scalars(select(CreditVerification.verification_id)).one_or_none() is None:
+        # Not every time: beside a worker at its slice this would wait for it.
+        session.execute(insert(CreditVerification).values().on_conflict_do_nothing())
+    return session.scalars(
+        select(CreditVerification)
+        .where(CreditVerification.next_slice_at <= func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def drift(session: Session) -> Drift:
+    """What the workers have found, without looking at any book."""
+    now = func.clock_timestamp(type_=DateTime(timezone=True))
+    found = session.execute(
+        select(CreditVerification, now).execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        return Drift(users=0, age_seconds=None)
+    row, instant = found
+    users, ended_at = row.differing_users, row.last_pass_ended_at
+    if row.last_pass_differing_users is not None:
+        users = max(users, row.last_pass_differing_users)
+    age = None if ended_at is None else (instant - ended_at).total_seconds()
+    return Drift(users=users, age_seconds=age)

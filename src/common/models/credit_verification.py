@@ -1,0 +1,46 @@
+"""How far the workers have come in verifying everybody's books, over and over."""
+
+import uuid
+
+from sqlalchemy import CheckConstraint, Integer, SmallInteger, Uuid, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, CreatedAt, Instant
+
+START = uuid.UUID(int=0)
+"""Where a pass begins."""
+
+
+class CreditVerification(Base):
+    """The pass that is going on and the last one that ended: one row, which workers lock by turns.
+
+    Users count as differing when any row of their books does; mended ones until the pass ends.
+    """
+
+    __tablename__ = "credit_verifications"
+
+    verification_id: Mapped[int] = mapped_column(
+        SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")
+    )
+    cursor: Mapped[uuid.UUID] = mapped_column(
+        Uuid, default=START, server_default=text(f"'{START}'::uuid")
+    )
+    """The lowest user_id not yet verified in this pass."""
+    users: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Verified in this pass so far."""
+    differing_users: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    started_at: Mapped[CreatedAt]
+    next_slice_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    last_pass_users: Mapped[int | None]
+    last_pass_differing_users: Mapped[int | None]
+    last_pass_ended_at: Mapped[Instant | None]
+
+    __table_args__ = (
+        CheckConstraint("verification_id = 1", "one_row"),
+        CheckConstraint("users >= 0 AND differing_users >= 0", "counts_not_negative"),
+        CheckConstraint(
+            "(last_pass_ended_at IS NULL) = (last_pass_users IS NULL)"
+            " AND (last_pass_ended_at IS NULL) = (last_pass_differing_users IS NULL)",
+            "ended_says_what_it_found",
+        ),
+    )

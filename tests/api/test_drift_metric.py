@@ -1,0 +1,29 @@
+"""`/metrics` tells what the workers found in the books."""
+
+import math
+import uuid
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.common.models import CreditVerification
+from tests.api.test_database_trouble import metric
+from tests.fixtures.api import Api
+
+
+async def test_the_scrape_tells_of_drift(api: Api, async_db: AsyncSession) -> None:
+    """0 and for ever ago at first; then what this pass or the last one found, whichever is more."""
+    users, age = "flashslides_credits_drift_users", "flashslides_credits_drift_age_seconds"
+    assert (await metric(api, users), await metric(api, age)) == (0, math.inf)
+    row = {
+        "cursor": uuid.uuid4(),
+        "differing_users": 2,
+        "last_pass_users": 10,
+        "last_pass_differing_users": 3,
+        "last_pass_ended_at": text("clock_timestamp() - interval '1 hour'"),
+    }
+    await async_db.execute(insert(CreditVerification).values(row))
+    assert await metric(api, users) == 3
+    assert 3_600 <= await metric(api, age) < 7_200
+    await async_db.execute(text("UPDATE credit_verifications SET last_pass_differing_users = 1"))
+    assert await metric(api, users) == 2
