@@ -26,6 +26,8 @@ POOLS = {
     "DATABASE_MAX_OVERFLOW": "3",
     "DATABASE_ASYNC_POOL_SIZE": "2",
     "DATABASE_ASYNC_MAX_OVERFLOW": "1",
+    "CREDITS_ENGINE_LANES": "1",
+    "CREDITS_ENGINE_SIDE_LANES": "1",
 }
 """Ten connections a process."""
 
@@ -51,21 +53,21 @@ def test_pools_that_exceed_the_server_are_warned_of_with_the_numbers(
 ) -> None:
     """Of all processes together, one connection more than the server gives is too many."""
     allowed = _allowed(fresh_database)
-    _set(monkeypatch, **POOLS, WEB_CONCURRENCY=str(allowed // 10 + 1))
+    _set(monkeypatch, **POOLS, WEB_CONCURRENCY=str(allowed // 12 + 1))
     with capture_logs() as logs:
         init_db()
     [warning] = logs
     assert warning["log_level"] == "warning"
-    assert warning["connections_wanted"] == (allowed // 10 + 1) * 10
+    assert warning["connections_wanted"] == (allowed // 12 + 1) * 12
     assert warning["connections_allowed"] == allowed
-    assert warning["processes"] == allowed // 10 + 1
+    assert warning["processes"] == allowed // 12 + 1
 
 
 def test_pools_that_just_fit_are_not_warned_of(
     fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server gives to ordinary roles may be used up to the last connection."""
-    rest = _allowed(fresh_database) - 6
+    rest = _allowed(fresh_database) - 8
     _set(monkeypatch, **POOLS | {"DATABASE_POOL_SIZE": str(rest)}, WEB_CONCURRENCY="1")
     with capture_logs() as logs:
         init_db()
