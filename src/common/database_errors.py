@@ -153,7 +153,14 @@ def _told_by_server(error: DBAPIError, psycopg_name: str, asyncpg_name: str) -> 
     diagnostics = getattr(error.orig, "diag", None)
     if diagnostics is not None:
         return getattr(diagnostics, psycopg_name, None)
-    return getattr(getattr(error.orig, "__cause__", None), asyncpg_name, None)
+    return getattr(_reported_by_asyncpg(error), asyncpg_name, None)
+
+
+def _reported_by_asyncpg(error: DBAPIError) -> BaseException | None:
+    """Asyncpg's own error; SQLAlchemy raises one of its own from it."""
+    if isinstance(error.orig, asyncpg.PostgresError):
+        return error.orig
+    return getattr(error.orig, "__cause__", None)
 
 
 def _judge_by_text(sqlstate: str | None, message: str) -> tuple[str | None, str | None]:
@@ -173,10 +180,10 @@ def _leave_out_values(error: DBAPIError, sqlstate: str | None) -> None:
     classes = _QUOTING_VALUES if sqlstate else _REFUSED_BY_ASYNCPG
     if not (sqlstate or str(error.orig)).startswith(classes):
         return
-    cause = getattr(error.orig, "__cause__", None)
-    for exception in (error, error.orig, cause):
+    reported = _reported_by_asyncpg(error)
+    for exception in (error, error.orig, reported):
         if exception is not None and exception.args:
             first, *others = exception.args
             exception.args = (_QUOTED.sub("", str(first)), *others)
-    if cause is not None and getattr(cause, "detail", None) is not None:
-        cause.detail = None  # asyncpg writes it into the text
+    if getattr(reported, "detail", None) is not None:
+        reported.detail = None  # type: ignore[union-attr]  # asyncpg writes it into the text
