@@ -117,23 +117,25 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
 
 def build_lanes_engine(settings: Settings) -> AsyncEngine:
     """The batch engine's own few connections: as the async engine's, none beyond the pool."""
-    lanes = settings.credits_engine_lanes + settings.credits_engine_side_lanes
-    return build_async_engine(
-        settings.model_copy(
-            update={
-                "database_async_pool_size": lanes,
-                "database_async_max_overflow": 0,
-                "database_lock_timeout_ms": settings.credits_engine_lock_timeout_ms,
-            }
-        )
-    )
+    return build_async_engine(_lanes_settings(settings))
 
 
 def begin_statement(settings: Settings) -> str:
-    """What begins a database transaction on a connection that SQLAlchemy does not manage."""
+    """What begins the batch engine's database transactions, which SQLAlchemy does not manage."""
     if settings.database_pooler is DatabasePooler.NONE:
         return "BEGIN"  # the connection has its time-outs since it was opened
-    return f"BEGIN; {_timeouts_statement(settings)}"
+    return f"BEGIN; {_timeouts_statement(_lanes_settings(settings))}"
+
+
+def _lanes_settings(settings: Settings) -> Settings:
+    lanes = settings.credits_engine_lanes + settings.credits_engine_side_lanes
+    return settings.model_copy(
+        update={
+            "database_async_pool_size": lanes,
+            "database_async_max_overflow": 0,
+            "database_lock_timeout_ms": settings.credits_engine_lock_timeout_ms,
+        }
+    )
 
 
 def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> None:
