@@ -110,7 +110,7 @@ class Engine:
         for arrival in self._arrivals:
             arrival.set()
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.wait(self._tasks)  # who gives up waiting does not cancel them
         await self._connections.dispose()
 
     async def execute(self, command: Command) -> Result:
@@ -139,14 +139,11 @@ class Engine:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(command, answer, time.perf_counter())
         self._under_way += 1
-        parked = self._parked.get(command.user_id)
-        if parked is not None:
-            parked.append(waiting)
-        else:
-            # One user's operations are all in one lane: in order, and no lane waits for another.
-            lane = hash(command.user_id) % len(self._queues)
-            self._queues[lane].append(waiting)
-            self._arrivals[lane].set()
+        # One user's operations all go through one lane, those of a parked user too: in order, and
+        # no lane waits for another.
+        lane = hash(command.user_id) % len(self._queues)
+        self._queues[lane].append(waiting)
+        self._arrivals[lane].set()
         return answer
 
     async def _run_lane(self, queue: deque[_Waiting], arrival: asyncio.Event) -> None:
@@ -157,6 +154,7 @@ class Engine:
             if batch := self._take(queue):
                 await self._process(connection, batch, Locking.SKIP)
             elif not queue and not self._is_closing:
+                engine_metrics.QUEUED.set(self._under_way)
                 await arrival.wait()
         connection.close()
 
@@ -201,13 +199,14 @@ class Engine:
         try:
             outcomes = await connection.run([each.command for each in batch], locking)
         except Exception as error:  # noqa: BLE001  the callers' edge: each gets its own error
-            if connection.was_lost or not (len(batch) > 1 or _is_tried_again(error, attempt)):
+            if connection.was_lost or not _is_run_again(error, len(batch), attempt):
                 self._fail(batch, error)
                 return
             engine_metrics.FAILED_BATCHES.inc()
             middle = (len(batch) + 1) // 2
-            for half in filter(None, (batch[:middle], batch[middle:])):
-                await self._process(connection, half, locking, attempt + (len(batch) == 1))
+            for half in (batch[:middle], batch[middle:]):
+                if again := half if locking is Locking.WAIT else self._not_parked(half):
+                    await self._process(connection, again, locking, attempt + (len(batch) == 1))
             return
         self._answer(batch, outcomes)
         engine_metrics.SECONDS.observe(time.perf_counter() - batch[0].since)
@@ -240,16 +239,25 @@ class Engine:
             self._start(self._run_parked(user_id))
         self._parked[user_id].append(waiting)
 
+    def _not_parked(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        """Those whose users are not; the others join what was parked before them."""
+        for waiting in batch:
+            if waiting.command.user_id in self._parked:
+                self._park(waiting)
+        return [each for each in batch if each.command.user_id not in self._parked]
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _is_tried_again(error: Exception, attempt: int) -> bool:
-    """Whether an operation alone is worth another attempt."""
-    return (
-        isinstance(error, RetryableDatabaseError)
-        and is_worth_retrying(error)
-        and attempt < ATTEMPTS_MAX
-    )
+def _is_run_again(error: Exception, size: int, attempt: int) -> bool:
+    """Whether to run a failed batch of this size again, in halves, or one operation alone.
+
+    A passing condition is the database's, not one operation's: waiting for it once for each would
+    take as often as long. Unless the server says that trying again may help.
+    """
+    if isinstance(error, RetryableDatabaseError):
+        return is_worth_retrying(error) and (size > 1 or attempt < ATTEMPTS_MAX)
+    return size > 1

@@ -17,6 +17,9 @@ from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 if TYPE_CHECKING:
     from sqlalchemy import PoolProxiedConnection
 
+CONNECTIONS_MAX = 32
+"""As many as the pool may hold; a server that restarted has broken all of them."""
+
 
 class EngineConnection:
     """Runs batches, one at a time; `begin` begins their database transactions."""
@@ -26,7 +29,10 @@ class EngineConnection:
         self._begin = begin
         self._pooled: PoolProxiedConnection | None = None
         self.was_lost = False
-        """Whether the last batch ended with the connection: nobody knows whether it committed."""
+        """Whether the last batch ended with the connection, or never had one.
+
+        In the first case nobody knows whether it committed.
+        """
 
     async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
         """Run a batch, as `run_batch`.
@@ -40,6 +46,7 @@ class EngineConnection:
             connection = await self._begun()
         except Exception as error:
             self._drop()
+            self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
         try:
             return await run_batch(connection, commands, locking)
@@ -56,14 +63,18 @@ class EngineConnection:
             raise translated from error
 
     async def _begun(self) -> asyncpg.Connection:
-        """A connection in a new database transaction; one that broke while idle is replaced."""
-        if self._pooled is not None:
+        """A connection in a new database transaction; those that broke while idle are replaced."""
+        for _ in range(CONNECTIONS_MAX):
             try:
-                return await self._begin_on(self._pooled)
+                return await self._begin_on(await self._pooled_connection())
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 self._drop()
-        self._pooled = await self._connections.raw_connection()
-        return await self._begin_on(self._pooled)
+        return await self._begin_on(await self._pooled_connection())
+
+    async def _pooled_connection(self) -> "PoolProxiedConnection":
+        if self._pooled is None:
+            self._pooled = await self._connections.raw_connection()
+        return self._pooled
 
     async def _begin_on(self, pooled: "PoolProxiedConnection") -> asyncpg.Connection:
         connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
