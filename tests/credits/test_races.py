@@ -1,30 +1,20 @@
 """Many clients in several processes at once: exact counts, no lost operation (DESIGN §4 rule 3)."""
 
-import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute
+from src.common.credits.verify import verify
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.local_postgres import ConnectionParameters
-from tests.credits.books import (
-    booked_balance,
-    capture,
-    check_books,
-    grant,
-    journal,
-    make_user,
-    open_hold,
-    release,
-    spend,
-)
+from tests.credits.books import capture, grant, journal, open_hold, release, spend
+from tests.credits.committed import balances, make_users
 from tests.credits.workers import Assign, At, Crowd, Job, Outcome, Steps, crowd
 from tests.engines.drivers import open_connection
 
@@ -46,28 +36,6 @@ def database(fresh_database: ConnectionParameters) -> ConnectionParameters:
             f"ALTER DATABASE {fresh_database.database} SET deadlock_timeout = '10ms'".encode()
         )
     return fresh_database
-
-
-def make_users(*balances: int) -> list[uuid.UUID]:
-    """Committed users with these balances, in `user_id` order."""
-    with SessionLocal.begin() as session:
-        users = [make_user(session) for _ in balances]
-        people = sorted(user.user_id for user in users)
-        grants = [grant(who, n) for who, n in zip(people, balances, strict=True) if n]
-        execute(session, grants)
-    return people
-
-
-def look(at: Callable[[Session], object]) -> object:
-    """What the books say, having made sure that all of them balance."""
-    with SessionLocal() as session:
-        check_books(session)
-        return at(session)
-
-
-def balances(people: Sequence[uuid.UUID]) -> object:
-    """The booked balances; all books balance."""
-    return look(lambda session: [booked_balance(session, who) for who in people])
 
 
 def one_each(commands: Sequence[Command]) -> list[Job]:
@@ -225,3 +193,63 @@ def test_assigning_below_zero_at_once_takes_what_is_there(
     outcomes = clients.do(database, [Assign([who], -10) for _ in range(40)])
     assert counted(outcomes) == {"done": 10, "INSUFFICIENT_CREDITS": 30}
     assert balances([who]) == [0]
+
+
+def test_two_engines_sessions_and_the_document_lose_nothing(
+    clients: Crowd, database: ConnectionParameters
+) -> None:
+    """Everybody succeeds at once on the same users, without a deadlock, and the sum is exact."""
+    people = make_users(*[1000] * 4)
+    jobs: list[Job] = []
+    for _ in range(15):
+        jobs += [
+            Steps([[spend(who, 1) for who in reversed(people)]]),
+            Assign(people, 5),
+            Assign(people[::2], -1),
+        ]
+    spends = [[spend(who, 2) for _ in range(40) for who in people] for _ in range(2)]
+    outcomes = clients.do_beside_engines(database, jobs, *spends)
+    assert [counted(each) for each in outcomes] == [{"done": 45}, {"done": 160}, {"done": 160}]
+    left = 1000 - 15 + 15 * 5 - 2 * 40 * 2
+    assert balances(people) == [left - 15, left, left - 15, left]
+    with open_connection(database) as connection:
+        found = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert found == (0,)
+    *_, report = verify(SessionLocal)
+    assert (report.users, report.differences) == (4, 0)
+
+
+def test_two_engines_and_sessions_share_what_is_there(
+    clients: Crowd, database: ConnectionParameters
+) -> None:
+    """Sixty spends each of 3 on 200: sixty-six succeed altogether."""
+    [who] = make_users(200)
+    jobs: list[Job] = [Steps([[spend(who, 3)]]) for _ in range(60)]
+    spends = [[spend(who, 3) for _ in range(60)] for _ in range(2)]
+    outcomes = clients.do_beside_engines(database, jobs, *spends)
+    total = sum((counted(each) for each in outcomes), Counter[str]())
+    assert total == {"done": 66, "INSUFFICIENT_CREDITS": 114}
+    assert balances([who]) == [2]
+
+
+def test_one_key_in_two_engines_and_a_session_has_one_effect(
+    clients: Crowd, database: ConnectionParameters
+) -> None:
+    """The same for three processes at once."""
+    [who] = make_users(50)
+    command = spend(who, 7)
+    jobs: list[Job] = [Steps([[command]])] * 20
+    outcomes = clients.do_beside_engines(database, jobs, [command] * 40, [command] * 40)
+    answers = [
+        result
+        for share in outcomes
+        for each in share
+        if not isinstance(each, str)
+        for result in each
+    ]
+    assert len(answers) == 100
+    assert len(set(answers)) == 1
+    assert Counter(answer.replayed for answer in answers) == {False: 1, True: 99}
+    assert balances([who]) == [43]

@@ -3,6 +3,7 @@
 A worker is told its database; it waits at a gate that the test opens once everybody is there.
 """
 
+import asyncio
 import multiprocessing
 import os
 import uuid
@@ -23,6 +24,7 @@ from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.user import User
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
+from tests.credits.batching import all_at_once, running, told
 from tests.engines.drivers import open_connection, until
 from tests.fixtures.databases import environment_of
 
@@ -88,19 +90,34 @@ class Crowd:
 
     def do(self, database: ConnectionParameters, jobs: Sequence[Job]) -> list[Outcome]:
         """Every job in a database transaction of its own, as many at once as there are threads."""
+        shares = [partial(_do_share, jobs=jobs[number::PROCESSES]) for number in range(PROCESSES)]
+        outcomes: list[Outcome] = [[]] * len(jobs)
+        for number, done in enumerate(self._at_once(database, shares)):
+            outcomes[number::PROCESSES] = done
+        return outcomes
+
+    def do_beside_engines(
+        self, database: ConnectionParameters, jobs: Sequence[Job], *engines: Sequence[Command]
+    ) -> list[list[Outcome]]:
+        """The jobs in one process, and in each other process its commands through a batch engine.
+
+        The outcomes of the jobs first, then those of each engine.
+        """
+        shares = [partial(_do_share, jobs=jobs)]
+        shares += [partial(_do_with_engine, commands=commands) for commands in engines]
+        return self._at_once(database, shares)
+
+    def _at_once(
+        self, database: ConnectionParameters, shares: Sequence[Callable[..., list[Outcome]]]
+    ) -> list[list[Outcome]]:
+        """Let every process through the gate once all are there."""
         environment = environment_of(database)
         with open_connection(database) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
-            shares = [
-                self._pool.submit(_do_share, environment, jobs[number::PROCESSES])
-                for number in range(PROCESSES)
-            ]
-            until(connection, _EVERYBODY_WAITS, PROCESSES)
+            doing = [self._pool.submit(share, environment) for share in shares]
+            until(connection, _EVERYBODY_WAITS, len(shares))
             connection.execute("SELECT pg_advisory_unlock(%s)", [GATE])
-            outcomes: list[Outcome] = [[]] * len(jobs)
-            for number, share in enumerate(shares):
-                outcomes[number::PROCESSES] = share.result()
-        return outcomes
+            return [each.result() for each in doing]
 
 
 @contextmanager
@@ -117,10 +134,14 @@ def point_to(environment: Mapping[str, str]) -> None:
     get_settings.cache_clear()
 
 
-def _do_share(environment: Mapping[str, str], jobs: Sequence[Job]) -> list[Outcome]:
-    point_to(environment)
+def _pass_the_gate() -> None:
     with get_engine().connect() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock_shared(:gate)"), {"gate": GATE})
+
+
+def _do_share(environment: Mapping[str, str], jobs: Sequence[Job]) -> list[Outcome]:
+    point_to(environment)
+    _pass_the_gate()
     with ThreadPoolExecutor(THREADS) as threads:
         outcomes = list(threads.map(_do_one, jobs))
     dispose_db()
@@ -132,3 +153,18 @@ def _do_one(job: Job) -> Outcome:
         return run_in_database_transaction(partial(job))
     except ExceptionWithErrorType as refused:
         return refused.error_type
+
+
+def _do_with_engine(environment: Mapping[str, str], commands: Sequence[Command]) -> list[Outcome]:
+    point_to(environment)
+    _pass_the_gate()
+    dispose_db()
+    return asyncio.run(_ask_engine(commands))
+
+
+async def _ask_engine(commands: Sequence[Command]) -> list[Outcome]:
+    async with running() as engine:
+        return [
+            [outcome] if isinstance(outcome, Result) else told(outcome)
+            for outcome in await all_at_once(engine, commands)
+        ]
