@@ -59,7 +59,7 @@ class Wish:
     no: bool
 
 
-def _draw(seed: int, least: int, most: int) -> list[Wish]:
+def draw(seed: int, least: int, most: int) -> list[Wish]:
     """Wishes from a seed: long histories, where hypothesis itself would soon draw the simplest."""
     random = Random(seed)  # noqa: S311  tests are to be repeatable
     return [
@@ -92,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = START
+        self.now: dt.datetime = START
         self.people: dict[uuid.UUID, Person] = {}
         for before in (0, 25, -25):
             user = books.from_before(self.session, before)
@@ -104,7 +104,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def ask_at_once(self, seed: int, seconds: int, *, undone: bool) -> None:
         """All or nothing, in one call; perhaps the caller rolls back."""
         self.now += dt.timedelta(seconds=seconds)
-        several = _draw(seed, 1, 4)
+        several = draw(seed, 1, 4)
         commands = [self._command(wish) for wish in several]
         people = self._settled(commands)
         expected = self._expected(people, commands)
@@ -112,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
         savepoint = self.session.begin_nested()
         if refusal is None:
             results = execute(self.session, commands, now=self.now)
-            assert list(map(_answer, results)) == expected
+            assert list(map(answer_of, results)) == expected
         else:
             with pytest.raises(ExceptionWithErrorType) as refused:
                 execute(self.session, commands, now=self.now)
@@ -126,11 +126,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def ask_for_each(self, seed: int, seconds: int) -> None:
         """Each on its own, in one call: the batch."""
         self.now += dt.timedelta(seconds=seconds)
-        commands = [self._command(wish) for wish in _draw(seed, 4, 24)]
+        commands = [self._command(wish) for wish in draw(seed, 4, 24)]
         people = self._settled(commands)
         expected = self._expected(people, commands)
         outcomes = execute_each(self.session, commands, now=self.now)
-        assert list(map(_answer, outcomes)) == expected
+        assert list(map(answer_of, outcomes)) == expected
         self._count(expected)
         self._finish(lambda: None, people, expected)
 
@@ -151,7 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
         commands = [books.grant(user_id, 1), books.adjust(user_id, -left - 1)]
         people = self._settled(commands)
         expected = self._expected(people, commands)
-        assert list(map(_answer, execute(self.session, commands, now=self.now))) == expected
+        assert list(map(answer_of, execute(self.session, commands, now=self.now))) == expected
         self._finish(lambda: None, people, expected)
         person = self.people[user_id]
         lot = person.lots[pick % len(person.lots)].seq
@@ -284,7 +284,8 @@ def _users(commands: Sequence[Command]) -> set[uuid.UUID]:
     return {command.user_id for command in commands}
 
 
-def _answer(outcome: Result | ExceptionWithErrorType) -> Answer | str:
+def answer_of(outcome: Result | ExceptionWithErrorType) -> Answer | str:
+    """An outcome as the model tells it."""
     if isinstance(outcome, ExceptionWithErrorType):
         return outcome.error_type
     values = asdict(outcome)
