@@ -6,10 +6,10 @@ does no I/O and knows no rule but the arithmetic of an entry.
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from src.common.credits.digest import digest_of
 from src.common.models.credit_entry import EntryKind
@@ -62,8 +62,7 @@ class Hold:
         return self.amount - self.captured
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(NamedTuple):
     """A line of an entry."""
 
     lot_seq: int
@@ -93,6 +92,14 @@ class Entry:
     metadata: Mapping[str, Any] | None = None
 
 
+# Plain factories: one that is subscripted, `dict[int, Lot]`, takes several times as long.
+_NO_LOTS = cast("Callable[[], dict[int, Lot]]", dict)
+_NO_HOLDS = cast("Callable[[], dict[int, Hold]]", dict)
+_NO_DEBTS = cast("Callable[[], dict[int, int]]", dict)
+_NO_ENTRIES = cast("Callable[[], list[Entry]]", list)
+_NO_NUMBERS = cast("Callable[[], set[int]]", set)
+
+
 @dataclass(slots=True)
 class Book:
     """A user's balance, lots, holds and debts as they are now, and the entries that led here."""
@@ -103,19 +110,19 @@ class Book:
     is_active: bool
     now: dt.datetime
     """The instant every decision counts from; never before the last entry's."""
-    lots: dict[int, Lot] = field(default_factory=dict[int, Lot])
-    holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
-    debts: dict[int, int] = field(default_factory=dict[int, int])
+    lots: dict[int, Lot] = field(default_factory=_NO_LOTS)
+    holds: dict[int, Hold] = field(default_factory=_NO_HOLDS)
+    debts: dict[int, int] = field(default_factory=_NO_DEBTS)
     """What could not be taken back, by the payment's lot, or by the opening entry."""
     opening_seq: int | None = None
     """The opening entry, where it is being written or was asked for."""
     opening_debt: int = 0
     """What the user owed when the ledger began; with `opening_seq`."""
-    entries: list[Entry] = field(default_factory=list[Entry])
-    new_lots: set[int] = field(default_factory=set[int])
-    new_holds: set[int] = field(default_factory=set[int])
-    changed_holds: set[int] = field(default_factory=set[int])
-    changed_debts: set[int] = field(default_factory=set[int])
+    entries: list[Entry] = field(default_factory=_NO_ENTRIES)
+    new_lots: set[int] = field(default_factory=_NO_NUMBERS)
+    new_holds: set[int] = field(default_factory=_NO_NUMBERS)
+    changed_holds: set[int] = field(default_factory=_NO_NUMBERS)
+    changed_debts: set[int] = field(default_factory=_NO_NUMBERS)
 
     @property
     def next_seq(self) -> int:
@@ -141,7 +148,7 @@ class Book:
         """Lots with something left, in burn order."""
         return sorted([lot for lot in self.lots.values() if lot.remaining], key=_BURN_ORDER)
 
-    def write(
+    def write(  # noqa: PLR0913  the columns of an entry
         self,
         kind: EntryKind,
         lines: Iterable[tuple[Lot, int]],
@@ -150,39 +157,43 @@ class Book:
         key: str | None = None,
         digest: bytes | None = None,
         actor: str = SYSTEM_ACTOR,
-        **facts: Any,
+        captured: int | None = None,
+        related_seq: int | None = None,
+        hold_expires_at: dt.datetime | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Append an entry with these lines; the lots and the balance follow.
 
         Without a key the entry is the ledger's own: `~kind:seq`.
         """
-        seq = self.next_seq
+        self.version = seq = self.version + 1
+        total = 0
         postings: list[Posting] = []
         for lot, amount in lines:
             lot.remaining += amount
             lot.last_seq = seq
+            total += amount
             postings.append(Posting(lot.seq, amount, lot.remaining))
-        amount = sum(posting.amount for posting in postings)
-        self.balance += amount
-        self.version = seq
+        self.balance += total
         own_key = key or f"~{kind}:{seq}"
         entry = Entry(
-            seq=seq,
-            kind=kind,
-            amount=amount,
-            balance_after=self.balance,
-            result_balance=self.balance,
-            captured=facts.pop("captured", None),
-            related_seq=facts.pop("related_seq", None),
-            hold_expires_at=facts.pop("hold_expires_at", None),
-            key=own_key,
-            digest=digest or digest_of(actor, "", kind, own_key),
-            reference=facts.pop("reference", None),
-            actor=actor,
-            effective_at=effective_at or self.now,
-            created_at=self.now,
-            postings=postings,
-            metadata=facts.pop("metadata", None),
+            seq,
+            kind,
+            total,
+            self.balance,
+            self.balance,
+            captured,
+            related_seq,
+            hold_expires_at,
+            own_key,
+            digest or digest_of(actor, "", kind, own_key),
+            reference,
+            actor,
+            effective_at or self.now,
+            self.now,
+            postings,
+            metadata,
         )
         self.entries.append(entry)
         return entry

@@ -40,16 +40,16 @@ def decide_each(
 def changed_books(
     books: Mapping[uuid.UUID, Book], commands: Iterable[Command], outcomes: Iterable[Outcome]
 ) -> list[Book]:
-    """The books to write, in `user_id` order: those of users for whom something succeeded.
+    """The books to write: those of users for whom something succeeded.
 
     What fell due is booked only with an operation that succeeds (rule 8).
     """
     succeeded = {
-        command.user_id
+        command.user_id: books[command.user_id]
         for command, outcome in zip(commands, outcomes, strict=True)
         if isinstance(outcome, Result) and not outcome.replayed
     }
-    return [books[user_id] for user_id in sorted(succeeded)]
+    return list(succeeded.values())
 
 
 def holds_named(commands: Iterable[Command]) -> set[int]:

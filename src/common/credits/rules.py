@@ -117,7 +117,7 @@ def result_of(book: Book, entry: Entry) -> Result:
     return Result(
         user_id=book.user_id,
         seq=entry.seq,
-        kind=str(entry.kind),
+        kind=entry.kind.value,
         amount=entry.amount,
         captured=entry.captured,
         balance=entry.result_balance,

@@ -67,7 +67,6 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
         "book"
     )
     last = CreditEntry.__table__.alias("last")
-    seen = User.__table__.alias("seen")
     replays = _replays()
     instant = func.greatest(user.c.reading, last.c.effective_at)
     return (
@@ -76,7 +75,7 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
             user.c.credits_balance,
             user.c.credits_version,
             user.c.is_active,
-            seen.c.credits_version.label("version_seen"),
+            _version_seen(user).label("version_seen"),
             instant.label("now"),
             _lots_json(user).label("lots"),
             _holds_json(user, instant, [last]).label("holds"),
@@ -84,12 +83,22 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
             replays.c.entries.label("replays"),
         )
         .select_from(user)
-        .join(seen, seen.c.user_id == user.c.user_id)
         .outerjoin(
             last,
             and_(last.c.user_id == user.c.user_id, last.c.seq == user.c.credits_version),
         )
         .outerjoin(replays, replays.c.user_id == user.c.user_id)
+    )
+
+
+def _version_seen(user: FromClause) -> ColumnElement[Any]:
+    """The version in the statement's snapshot; a subquery, so that no plan reads all users."""
+    seen = User.__table__.alias("seen")
+    return (
+        select(seen.c.credits_version)
+        .where(seen.c.user_id == user.c.user_id)
+        .correlate(user)
+        .scalar_subquery()
     )
 
 

@@ -224,7 +224,7 @@ def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
             (
                 user_id,
                 entry.seq,
-                str(entry.kind),
+                entry.kind.value,
                 entry.amount,
                 entry.balance_after,
                 entry.result_balance,

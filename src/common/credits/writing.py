@@ -71,8 +71,14 @@ What lots and users change to is what their last postings and entries say, so it
 SAME_AS = {"result_balance": "balance_after", "effective_at": "created_at"}
 """Columns of entries that mostly equal another, and are not sent where they all do."""
 
-Shape = frozenset[tuple[Part, tuple[str, ...]]]
-"""The parts of a write and which of their columns are sent; the others are NULL, or `SAME_AS`."""
+SENT_ONCE = frozenset({"kind", "actor"})
+"""Columns of entries that are often the same for all, and then sent as one value."""
+
+Shape = frozenset[tuple[Part, tuple[str, ...], tuple[str, ...]]]
+"""The parts of a write, which of their columns are sent as arrays, and which as one value.
+
+The others are NULL, or `SAME_AS`.
+"""
 
 _MODELS: dict[Part, type[Base]] = {
     Part.ENTRIES: CreditEntry,
@@ -87,34 +93,38 @@ _MODELS: dict[Part, type[Base]] = {
 
 def shape_and_arrays(
     parts: Mapping[Part, Sequence[tuple[Any, ...]]],
-) -> tuple[Shape, dict[str, list[Any]]]:
+) -> tuple[Shape, dict[str, Any]]:
     """How to write these rows, and the parameters of `write_statement`: an array a column.
 
     What says nothing is left out: every element costs the driver time.
     """
-    shape: list[tuple[Part, tuple[str, ...]]] = []
-    parameters: dict[str, list[Any]] = {}
+    shape: list[tuple[Part, tuple[str, ...], tuple[str, ...]]] = []
+    parameters: dict[str, Any] = {}
     for part, rows in parts.items():
         if not rows:
             continue
         arrays = dict(zip(COLUMNS[part], map(list, zip(*rows, strict=True)), strict=True))
-        sent = tuple(
-            name
-            for name, values in arrays.items()
-            if not (
-                values == arrays.get(SAME_AS.get(name, ""))
-                or (values[0] is None and values.count(None) == len(values))
-            )
-        )
-        shape.append((part, sent))
-        parameters |= {_parameter(part, name): arrays[name] for name in sent}
+        sent: list[str] = []
+        sent_once: list[str] = []
+        for name, values in arrays.items():
+            first = values[0]
+            if name in SENT_ONCE and values.count(first) == len(values):
+                sent_once.append(name)
+                parameters[_parameter(part, name)] = first
+            elif values != arrays.get(SAME_AS.get(name, "")) and (
+                first is not None or values.count(None) < len(values)
+            ):
+                sent.append(name)
+                parameters[_parameter(part, name)] = values
+        shape.append((part, tuple(sent), tuple(sent_once)))
     return frozenset(shape), parameters
 
 
 @cache
 def write_statement(shape: Shape) -> Update:
     """Write users' books in this shape, given as arrays, a parameter a column."""
-    given = {part: _given(part, columns) for part, columns in sorted(shape)}
+    given = {part: _given(part, sent) for part, sent, _ in sorted(shape)}
+    once = {part: names for part, _, names in shape}
     steps: list[CTE] = []
     for part, rows in given.items():
         if part is Part.HOLDS:
@@ -122,7 +132,7 @@ def write_statement(shape: Shape) -> Update:
         elif part is Part.DEBTS:
             steps.append(_debts(rows))
         else:
-            steps.append(_insertion(part, rows).cte(part))
+            steps.append(_insertion(part, rows, once[part]).cte(part))
     if Part.POSTINGS in given:
         steps.append(_change_of_lots(given[Part.POSTINGS]).cte("lots"))
     return _change_of_users(given[Part.ENTRIES]).add_cte(*steps)
@@ -151,12 +161,14 @@ def _transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return Text() if isinstance(type_, JSONB) else type_
 
 
-def _insertion(part: Part, given: TableValuedAlias) -> Any:
+def _insertion(part: Part, given: TableValuedAlias, once: Sequence[str]) -> Any:
     table = _table(_MODELS[part])
     values: dict[str, ColumnElement[Any]] = {
         name: sql_cast(value, JSONB) if isinstance(table.c[name].type, JSONB) else value
         for name, value in given.c.items()
     }
+    for name in once:
+        values[name] = bindparam(_parameter(part, name), type_=table.c[name].type)
     if part is Part.ENTRIES:
         for name, other in SAME_AS.items():
             values.setdefault(name, values[other])
