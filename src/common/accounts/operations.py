@@ -180,14 +180,18 @@ def set_active(session: Session, user_id: uuid.UUID, *, is_active: bool) -> User
     return user
 
 
-def keep_stripe_customer(session: Session, user_id: uuid.UUID, customer_id: str) -> str:
+def keep_stripe_customer(
+    session: Session, user_id: uuid.UUID, customer_id: str, *, replaces: str | None = None
+) -> str:
     """Note the user's customer at Stripe, unless they have one already; the one they have.
+
+    One that Stripe no longer has may be replaced.
 
     Raises:
         NotFound: USER_NOT_FOUND.
     """
     user = _locked(session, user_id)
-    if user.stripe_customer_id is None:
+    if user.stripe_customer_id in (None, replaces):
         user.stripe_customer_id = customer_id
         session.flush()
     return user.stripe_customer_id

@@ -16,8 +16,14 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import Checkout, open_order, place_order
 from src.common.purchases.packages import find_package
 from src.common.settings import Settings
-from src.common.stripe.gateway import Gateway, StripeGatewayError, configured
+from src.common.stripe.gateway import (
+    CustomerMissing,
+    Gateway,
+    StripeGatewayError,
+    configured,
+)
 from src.common.stripe.processing import InDatabase
+from src.common.stripe.wire import CheckoutSession
 
 LOCAL_SUCCESS_URL = "http://localhost:3000/success?session_id={CHECKOUT_SESSION_ID}"
 LOCAL_CANCEL_URL = "http://localhost:3000/cancel"
@@ -87,14 +93,25 @@ async def start_checkout(
     order, email, customer_id = await in_database(begin)
     if order.url is not None:
         return PayPage(order.url, order.order_id, replayed=True)
-    if customer_id is None:
-        made = await client.create_customer(checkout.user_id, email, settings.env)
-        customer_id = await in_database(
-            lambda session: keep_stripe_customer(session, checkout.user_id, made)
+
+    async def customer(replaces: str | None = None) -> str:
+        made = await client.create_customer(
+            checkout.user_id, email, settings.env, replaces=replaces
         )
-    page = await client.create_checkout_session(
-        order, customer_id=customer_id, name=checkout.package.name, env=settings.env
-    )
+        return await in_database(
+            lambda session: keep_stripe_customer(session, checkout.user_id, made, replaces=replaces)
+        )
+
+    async def pay_page(customer_id: str) -> CheckoutSession:
+        return await client.create_checkout_session(
+            order, customer_id=customer_id, name=checkout.package.name, env=settings.env
+        )
+
+    customer_id = customer_id or await customer()
+    try:
+        page = await pay_page(customer_id)
+    except CustomerMissing:
+        page = await pay_page(await customer(replaces=customer_id))
     url = page.url
     if url is None:
         raise StripeGatewayError("Stripe made a Checkout Session without a page")

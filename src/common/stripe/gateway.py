@@ -45,10 +45,16 @@ class StripeGatewayError(ExceptionWithErrorType):
     kind = ErrorKind.BAD_GATEWAY
     status: ClassVar[int] = 502
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    def __init__(self, message: str, code: str | None = None, parameter: str | None = None) -> None:
         super().__init__(message, "STRIPE_GATEWAY_ERROR")
         self.code = code
         """Stripe's own code where it refused what was asked, as in `charge_already_refunded`."""
+        self.parameter = parameter
+        """What of the request it refused, where it says so."""
+
+
+class CustomerMissing(StripeGatewayError):
+    """Stripe no longer has the customer we know."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,14 @@ class Gateway:
         self._stripe = client.v1
         self._timeout_seconds = timeout_seconds
 
-    async def create_customer(self, user_id: uuid.UUID, email: str, env: str) -> str:
-        """The user's customer at Stripe; two requests at once make one."""
-        digest = hashlib.sha256(email.encode()).hexdigest()[:16]
+    async def create_customer(
+        self, user_id: uuid.UUID, email: str, env: str, *, replaces: str | None = None
+    ) -> str:
+        """The user's customer at Stripe; two requests at once make one.
+
+        `replaces` is one that Stripe no longer has: the key that made it would only name it again.
+        """
+        digest = hashlib.sha256(f"{email}{replaces or ''}".encode()).hexdigest()[:16]
         customer = await self._call(
             self._stripe.customers.create_async,
             {"email": email, "metadata": {"user_id": str(user_id), "env": env}},
@@ -84,7 +95,12 @@ class Gateway:
     async def create_checkout_session(
         self, order: CheckoutOrder, *, customer_id: str, name: str, env: str
     ) -> CheckoutSession:
-        """The pay page of an order; asked for twice it is the same page."""
+        """The pay page of an order; asked for twice it is the same page.
+
+        Raises:
+            CustomerMissing: Stripe has no such customer: deleted, or of another account.
+            StripeGatewayError: anything else.
+        """
         metadata = {
             "user_id": str(order.user_id),
             "credits": str(order.credits),
@@ -112,9 +128,14 @@ class Gateway:
         if order.allows_tax:
             parameters["automatic_tax"] = {"enabled": True}
             parameters["customer_update"] = {"address": "auto"}
-        options = {"idempotency_key": f"flashslides-order-{order.order_id}"}
-        made = await self._call(self._stripe.checkout.sessions.create_async, parameters, options)
-        return _read(CheckoutSession, made)
+        options = {"idempotency_key": f"flashslides-order-{order.order_id}-{customer_id}"}
+        create = self._stripe.checkout.sessions.create_async
+        try:
+            return _read(CheckoutSession, await self._call(create, parameters, options))
+        except StripeGatewayError as error:
+            if (error.code, error.parameter) == ("resource_missing", "customer"):
+                raise CustomerMissing(error.message, error.code, error.parameter) from None
+            raise
 
     async def create_refund(
         self, payment_intent_id: str, amount_cents: int, *, key: str, reason: str | None
@@ -299,4 +320,5 @@ def _gateway_error(error: Exception) -> StripeGatewayError:
     if not isinstance(error, stripe.StripeError):
         return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
     known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
-    return StripeGatewayError(f"Stripe refused or failed ({known})", error.code)
+    parameter: str | None = getattr(error, "param", None)
+    return StripeGatewayError(f"Stripe refused or failed ({known})", error.code, parameter)
