@@ -52,6 +52,11 @@ marathon examples="1900" seed=`python -c "import secrets; print(secrets.randbelo
     @echo "just marathon {{examples}} {{seed}}" >&2
     LEDGER_MODEL_EXAMPLES={{examples}} pytest -n0 -s --timeout=0 --hypothesis-seed={{seed}} tests/credits/test_model.py
 
+# Storms over the Stripe loop, each under the next seed; a failing one replays: just storm 1 SEED
+storm rounds="100" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
+    @echo "just storm {{rounds}} {{seed}}" >&2
+    STORM_ROUNDS={{rounds}} STORM_SEED={{seed}} pytest -n0 -v --timeout=0 tests/stripe/test_simulation.py
+
 # Write the generated pages of docs/reference
 reference:
     python -m scripts.reference

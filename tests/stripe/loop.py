@@ -1,10 +1,11 @@
 """The whole loop in one process: our side on the test's database, an offline Stripe for Stripe."""
 
 import asyncio
+import datetime as dt
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import stripe
 from pydantic import SecretStr
@@ -57,10 +58,16 @@ class Loop:
         processor = self.processor
         return asyncio.run(refund_payment(in_database, processor.gateway, processor.settings, wish))
 
+    @property
+    def client(self) -> stripe.StripeClient:
+        """Stripe's own library, for what others do at Stripe."""
+        return stripe.StripeClient("sk_test_1", http_client=InProcessClient(self.offline))
+
     def refund_at_stripe(self, session_id: str, cents: int) -> str:
         """Pay back behind our back, in Stripe's dashboard."""
-        client = stripe.StripeClient("sk_test_1", http_client=InProcessClient(self.offline))
-        made = client.v1.refunds.create({"charge": self.charge_of(session_id), "amount": cents})
+        made = self.client.v1.refunds.create(
+            {"charge": self.charge_of(session_id), "amount": cents}
+        )
         return str(made.id)
 
     def webhooks(self) -> list[Delivery]:
@@ -78,14 +85,16 @@ class Loop:
 
         return asyncio.run(all_of_them())
 
-    def reconcile(self, since: Any, *, repairs: bool) -> Reconciliation:
+    def reconcile(
+        self, since: dt.datetime, *, repairs: bool, until: dt.datetime | None = None
+    ) -> Reconciliation:
         """Compare with Stripe."""
-        return asyncio.run(reconcile(self.processor, since=since, repairs=repairs))
+        return asyncio.run(reconcile(self.processor, since=since, until=until, repairs=repairs))
 
 
-def start_loop(seed: str = "loop") -> Loop:
+def start_loop(seed: str = "loop", clock: Callable[[], float] = time.time) -> Loop:
     """A loop with nothing in it."""
-    offline = OfflineStripe(seed=seed)
+    offline = OfflineStripe(seed=seed, clock=clock)
     offline.add_endpoint("http://test/webhook", secret="whsec_test")
     client = stripe.StripeClient("sk_test_1", http_client=InProcessClient(offline))
     settings = get_settings().model_copy(update={"stripe_secret_key": SecretStr("sk_test_1")})
