@@ -34,6 +34,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "FORBIDDEN": (403, "The token may not do this"),
     "USER_INACTIVE": (403, "The account is deactivated"),
     "USER_NOT_FOUND": (404, "No such user"),
+    "CHECKOUT_SESSION_NOT_FOUND": (404, "The user has no such Checkout Session"),
     "TRANSACTION_NOT_FOUND": (404, "No such purchase"),
     "HOLD_NOT_FOUND": (404, "The user has no such hold"),
     "NOT_FOUND": (404, "No such endpoint"),

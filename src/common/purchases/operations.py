@@ -137,6 +137,16 @@ def find_credited(session: Session, payment_intent_id: str) -> Transaction | Non
     return found if found is not None and is_credited(session, found) else None
 
 
+def is_session_credited(session: Session, user_id: uuid.UUID, stripe_session_id: str) -> bool:
+    """Whether this user has a credited purchase by this Checkout Session."""
+    found = session.scalars(
+        select(Transaction).where(
+            Transaction.user_id == user_id, Transaction.stripe_session_id == stripe_session_id
+        )
+    ).one_or_none()
+    return found is not None and is_credited(session, found)
+
+
 def credit_transaction(session: Session, transaction: Transaction, *, actor: str) -> None:
     """Give the credits of a purchase that application code wrote without crediting anybody.
 

@@ -102,8 +102,13 @@ def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:
         found = session.get(CheckoutOrder, order_id) if order_id else None
         if found is not None:
             return found
+    return find_order_of_session(session, payment.stripe_session_id)
+
+
+def find_order_of_session(session: Session, stripe_session_id: str) -> CheckoutOrder | None:
+    """The order that knows this Checkout Session as its own."""
     return session.scalars(
-        select(CheckoutOrder).where(CheckoutOrder.stripe_session_id == payment.stripe_session_id)
+        select(CheckoutOrder).where(CheckoutOrder.stripe_session_id == stripe_session_id)
     ).one_or_none()
 
 

@@ -1,18 +1,26 @@
-"""Payments: offering a package, paying one back."""
+"""Payments: offering a package, learning what became of it, paying one back."""
 
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Path, Response
 
 from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
-from src.api.src.schemas.payments import CheckoutIn, CheckoutOut, RefundIn, RefundOut
+from src.api.src.schemas.payments import (
+    CheckoutIn,
+    CheckoutOut,
+    ConfirmOut,
+    RefundIn,
+    RefundOut,
+)
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import BadRequest
 from src.common.purchases.refunds import RefundWish
 from src.common.stripe.checkout import plan_checkout, start_checkout
+from src.common.stripe.confirmation import confirm_checkout
+from src.common.stripe.processing import Processor
 from src.common.stripe.refunds import refund_payment
 
 router = APIRouter(tags=["payments"])
@@ -25,6 +33,15 @@ IdempotencyKey = Annotated[
     Header(
         description="Yours, 1 to 255 characters: the same request sent again with it is done "
         "once. Required."
+    ),
+]
+
+
+CheckoutSessionId = Annotated[
+    str,
+    Path(
+        pattern="^cs_[A-Za-z0-9_]{1,200}$",
+        description="What Stripe puts in place of `{CHECKOUT_SESSION_ID}` in the page's URL.",
     ),
 ]
 
@@ -58,6 +75,22 @@ async def create_checkout_session(
     if page.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return CheckoutOut(url=page.url, order_id=page.order_id)
+
+
+@router.post(
+    "/checkout-session/{session_id}/confirm",
+    summary="Learn what became of a Checkout Session",
+    responses=error_responses(
+        *EVERYWHERE, *AUTHENTICATED, *STRIPE, "CHECKOUT_SESSION_NOT_FOUND", "USER_NOT_FOUND"
+    ),
+)
+async def confirm_checkout_session(
+    session_id: CheckoutSessionId, caller: CallingUser, settings: SettingsOf, gateway: GatewayOf
+) -> ConfirmOut:
+    """For the success page: credits at once what was paid, whether or not Stripe told us yet."""
+    assert caller.user_id is not None  # noqa: S101  CallingUser says so
+    processor = Processor(run_in_async_database_transaction, gateway, settings)
+    return ConfirmOut(status=await confirm_checkout(processor, caller.user_id, session_id))
 
 
 @router.post(

@@ -4,6 +4,8 @@ import uuid
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from src.common.stripe.confirmation import CheckoutStatus
+
 
 class CheckoutIn(BaseModel):
     """What somebody wants to buy."""
@@ -22,6 +24,12 @@ class CheckoutOut(BaseModel):
 
     url: str
     order_id: uuid.UUID
+
+
+class ConfirmOut(BaseModel):
+    """What became of a Checkout Session."""
+
+    status: CheckoutStatus
 
 
 class RefundIn(BaseModel):

@@ -1,0 +1,82 @@
+"""The success page's own call: what became of a Checkout Session, asked of Stripe at once.
+
+The customer is back from the pay page, perhaps before any webhook. What Stripe says of the session
+is settled by the same function as its events; whoever comes first credits, the other finds it done.
+"""
+
+import uuid
+from enum import StrEnum
+
+from sqlalchemy.orm import Session
+
+from src.common.exceptions import NotFound
+from src.common.models.checkout_order import OrderStatus
+from src.common.purchases.operations import is_session_credited
+from src.common.purchases.orders import find_order, find_order_of_session
+from src.common.purchases.rules import Payment
+from src.common.stripe.gateway import configured
+from src.common.stripe.inbox import EventAnswer
+from src.common.stripe.processing import Processor
+
+
+class CheckoutStatus(StrEnum):
+    """What became of a Checkout Session."""
+
+    CREDITED = "credited"
+    PENDING = "pending"
+    """Not paid yet: the page is open, or a delayed payment is on its way."""
+    UNMATCHED = "unmatched"
+    """Paid, but nobody was credited; a row in `unmatched_payments` says why."""
+    EXPIRED = "expired"
+    FAILED = "failed"
+    """The delayed payment failed; nothing was paid."""
+
+
+async def confirm_checkout(
+    processor: Processor, user_id: uuid.UUID, session_id: str
+) -> CheckoutStatus:
+    """Settle a user's own Checkout Session; of one that is credited Stripe is not asked.
+
+    Raises:
+        NotFound: CHECKOUT_SESSION_NOT_FOUND, there is none, or it is another user's.
+        StripeGatewayError: STRIPE_GATEWAY_ERROR; the webhook will settle it all the same.
+        Unavailable: STRIPE_NOT_CONFIGURED.
+    """
+    in_database = processor.in_database
+    if await in_database(lambda session: _is_done(session, user_id, session_id)):
+        return CheckoutStatus.CREDITED
+    found = await configured(processor.gateway).retrieve_session(session_id)
+    if found is None:
+        raise _not_found()
+    payment = found.as_payment()
+    has_failed = await in_database(lambda session: _has_failed(session, user_id, payment))
+    if found.status == "complete" and found.payment_status == "unpaid":
+        return CheckoutStatus.FAILED if has_failed else CheckoutStatus.PENDING
+    facts = await processor.lookup.session_facts(found)
+    answer = await processor.apply(facts, cause=f"confirm:{session_id}")
+    if facts.ended:
+        return CheckoutStatus.EXPIRED
+    if not facts.payments:
+        return CheckoutStatus.PENDING
+    if answer is EventAnswer.UNMATCHED:
+        return CheckoutStatus.UNMATCHED
+    return CheckoutStatus.CREDITED
+
+
+def _is_done(session: Session, user_id: uuid.UUID, session_id: str) -> bool:
+    order = find_order_of_session(session, session_id)
+    if order is not None and order.user_id != user_id:
+        raise _not_found()
+    return is_session_credited(session, user_id, session_id)
+
+
+def _has_failed(session: Session, user_id: uuid.UUID, payment: Payment) -> bool:
+    """Whether its delayed payment has failed, of a session that is this user's."""
+    order = find_order(session, payment)
+    if user_id != (order.user_id if order else payment.user_id):
+        raise _not_found()
+    return order is not None and order.status == OrderStatus.FAILED
+
+
+def _not_found() -> NotFound:
+    return NotFound("You have no such Checkout Session", "CHECKOUT_SESSION_NOT_FOUND")
