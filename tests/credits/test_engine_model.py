@@ -27,7 +27,7 @@ from tests.credits.machine import OWN_KINDS
 
 pytestmark = pytest.mark.xdist_group("credits_engine_model")
 
-EXAMPLES = 12
+EXAMPLES = 8
 STEPS = 12
 LIMITS = (1, 3, 16, 256)
 LANES = (1, 2)

@@ -1,0 +1,84 @@
+"""What the batch engine reads and writes goes through indexes, whatever the plan."""
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.sql import ClauseElement
+
+from src.common.credits.statements import Locking, books_statement
+from src.common.credits.writing import COLUMNS, Part, write_statement
+from src.local_postgres import ConnectionParameters
+from tests.engines.drivers import open_connection
+
+pytestmark = pytest.mark.xdist_group("credits_engine")
+
+FILL = """
+SET session_replication_role = replica;
+INSERT INTO users (email, password_hash, credits_balance, credits_version)
+    SELECT n || '@example.com', 'x', 5, 5 FROM generate_series(1, 10000) AS n;
+INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
+                            idempotency_key, request_digest, actor, effective_at)
+    SELECT user_id, n, 'grant', 1, n, n, n, sha256('x'), 'system:x', now()
+    FROM users, generate_series(1, 5) AS n;
+INSERT INTO credit_lots (user_id, seq, source, priority, granted, remaining, last_seq, is_open)
+    SELECT user_id, seq, 'promo', 10, 1, (seq > 2)::int, seq, seq > 2
+    FROM credit_entries;
+INSERT INTO credit_postings SELECT user_id, seq, seq, 1, 1 FROM credit_entries;
+INSERT INTO credit_holds (user_id, seq, amount, captured, status, expires_at)
+    SELECT user_id, 1, 1, 0, 'released', now() FROM users;
+INSERT INTO credit_holds (user_id, seq, amount, captured, status, expires_at)
+    SELECT user_id, n, 1, 0, CASE n WHEN 2 THEN 'open' ELSE 'released' END, now()
+    FROM (SELECT user_id FROM users LIMIT 1), generate_series(2, 5000) AS n;
+INSERT INTO credit_debts (user_id, seq, outstanding) SELECT user_id, 1, 0 FROM users;
+SET session_replication_role = origin;
+ANALYZE
+"""
+
+
+@pytest.fixture
+def filled(fresh_database: ConnectionParameters) -> Generator[psycopg.Connection]:
+    """Ten thousand users: 25 of them are what 256 are of a hundred thousand."""
+    with open_connection(fresh_database) as connection:
+        connection.execute(FILL.encode())
+        yield connection
+
+
+def scans(connection: psycopg.Connection, statement: ClauseElement, mode: str) -> dict[str, Any]:
+    """The nodes of the plan that read tables, by table and index."""
+    compiled: Any = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    users = connection.execute(
+        "SELECT array_agg(user_id) FROM (SELECT user_id FROM users LIMIT 25)"
+    )
+    [user_ids] = users.fetchone() or [None]
+    given = {"user_ids": "{" + ",".join(map(str, user_ids or [])) + "}", "now": None}
+    arguments = [given.get(name, "{}") for name in compiled.positiontup]
+    literals = ", ".join("NULL" if each is None else f"'{each}'" for each in arguments)
+    connection.execute(f"SET plan_cache_mode = force_{mode}_plan".encode())
+    connection.execute(f"PREPARE asked AS {compiled}".encode())
+    row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE asked({literals})".encode()).fetchone()
+    connection.execute("DEALLOCATE asked")
+    assert row is not None
+    nodes = list(_nodes(row[0][0]["Plan"]))
+    assert nodes, json.dumps(row[0])
+    return {f"{node['Relation Name']} {node['Node Type']}": node for node in nodes}
+
+
+def _nodes(plan: dict[str, Any]) -> Generator[dict[str, Any]]:
+    if "Relation Name" in plan and plan["Node Type"] != "ModifyTable":
+        yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None:
+    """Books are read and written through indexes: however rows are locked, generic plans too."""
+    whole_write = write_statement(frozenset((part, COLUMNS[part], ()) for part in Part))
+    for mode in ("custom", "generic"):
+        for statement in (*map(books_statement, Locking), whole_write):
+            found = scans(filled, statement, mode)
+            assert [name for name in found if name.endswith("Seq Scan")] == []
+            assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}
