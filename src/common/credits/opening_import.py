@@ -119,11 +119,13 @@ def forbid_negative_balances(sessions: sessionmaker[Session]) -> None:
     Before, it would have refused every change of a row with a negative balance.
     """
     with sessions.begin() as session:
-        found = session.scalar(
-            text("SELECT convalidated FROM pg_constraint WHERE conname = :name"),
-            {"name": CK_USERS_CREDITS_BALANCE},
-        )
-        if found is None:
+        if _is_validated(session):
+            return
+        # One import at a time, however long the others take; nobody else waits for this lock.
+        lift_time_limits(session)
+        session.execute(text("SET LOCAL lock_timeout = 0"))
+        session.execute(text("LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE"))
+        if _is_validated(session) is None:
             session.execute(text("SET LOCAL lock_timeout = '3s'"))
             session.execute(
                 text(
@@ -131,12 +133,19 @@ def forbid_negative_balances(sessions: sessionmaker[Session]) -> None:
                     " CHECK (credits_balance >= 0) NOT VALID"
                 )
             )
-    if not found:
-        with sessions.begin() as session:
-            lift_time_limits(session)
-            session.execute(
-                text(f"ALTER TABLE users VALIDATE CONSTRAINT {CK_USERS_CREDITS_BALANCE}")
-            )
+    with sessions.begin() as session:
+        lift_time_limits(session)
+        session.execute(text("SET LOCAL lock_timeout = 0"))
+        session.execute(text(f"ALTER TABLE users VALIDATE CONSTRAINT {CK_USERS_CREDITS_BALANCE}"))
+
+
+def _is_validated(session: Session) -> bool | None:
+    """Whether the CHECK has looked at every row; None where there is none."""
+    found: bool | None = session.scalar(
+        text("SELECT convalidated FROM pg_constraint WHERE conname = :name"),
+        {"name": CK_USERS_CREDITS_BALANCE},
+    )
+    return found
 
 
 def _lacks_opening() -> ColumnElement[bool]:
