@@ -1,5 +1,7 @@
 # Every check of the project, one by one; `just` alone runs them all, as CI does.
 
+cosmic_ray := "cosmic-ray==8.7.0"
+
 # All checks, the tests last
 check: lint types contracts migrations test
 
@@ -56,6 +58,22 @@ marathon examples="1900" seed=`python -c "import secrets; print(secrets.randbelo
 storm rounds="100" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
     @echo "just storm {{rounds}} {{seed}}" >&2
     STORM_ROUNDS={{rounds}} STORM_SEED={{seed}} pytest -n0 -v --timeout=0 tests/stripe/test_simulation.py
+
+# Do the tests of the pure rules notice when a rule is wrong? On a copy, a mutant at a time
+mutation:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    here=$PWD copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    cp -r src tests pyproject.toml cosmic-ray.toml "$copy"
+    cd "$copy"
+    export PYTHONPATH=$copy PYTHONDONTWRITEBYTECODE=1
+    run="uv run --quiet --project $here --with {{cosmic_ray}}"
+    $run cosmic-ray baseline cosmic-ray.toml
+    $run cosmic-ray init cosmic-ray.toml mutants.sqlite
+    $run cr-filter-operators mutants.sqlite cosmic-ray.toml
+    nice -n 15 $run cosmic-ray exec cosmic-ray.toml mutants.sqlite
+    $run cr-report --show-diff --surviving-only mutants.sqlite
 
 # Write the generated pages of docs/reference
 reference:

@@ -244,3 +244,32 @@ def test_the_opening_is_bound_like_any_lot_where_it_can_be() -> None:
             ledger.reverse({1: target})
     reversals.reallocate(ledger.book, {}, {1: 2**31 - 11}, key="~r", actor="system:test")
     assert ledger.debts == {1: 2**31 - 1}
+
+
+@pytest.mark.parametrize(("balance", "version"), [(0, 0), (5, 3)])
+def test_an_opening_of_nothing_owes_nothing(balance: int, version: int) -> None:
+    """It stands for purchases all spent by then; what the ledger has booked since stays."""
+    book = Book(uuid.uuid4(), balance, version, True, START)
+    rules.write_opening(book)
+    assert [(entry.amount, entry.balance_after) for entry in book.entries] == [(0, balance)]
+    assert (book.balance, book.lots, book.debts, book.changed_debts) == (balance, {}, {}, set())
+
+
+def test_what_was_owed_at_the_beginning_needs_no_naming() -> None:
+    """It is to be back for ever, exactly, whatever else is."""
+    ledger = Ledger(opening=-30)
+    assert ledger.reverse({}) == []
+    assert ledger.debts == {1: 30}
+
+
+@pytest.mark.parametrize("amount", [1, 100])
+def test_a_payment_no_longer_named_owes_nothing(amount: int) -> None:
+    """One entry says so, and only once."""
+    ledger = Ledger()
+    payment = ledger.buy(amount)
+    ledger.spend(amount)
+    ledger.reverse({payment: amount})
+    assert ledger.debts == {payment: amount}
+    assert len(ledger.reverse({})) == 1
+    assert ledger.debts == {}
+    assert ledger.reverse({}) == []
