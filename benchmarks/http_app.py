@@ -1,4 +1,4 @@
-"""Our application with two routes beside its own, for the same server and the same middleware.
+"""Our application with a few routes beside its own, for the same server and the same middleware.
 
 uvicorn benchmarks.http_app:app      (started by benchmarks/contestants/http.py)
 """
@@ -7,13 +7,15 @@ import datetime as dt
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 
 from benchmarks.calls.document_orm import update_credits
 from src.api.src.main import create_app
 from src.api.src.schemas.credits import GrantIn, ResultOut, SpendIn
+from src.api.src.schemas.webhooks import WebhookOut
+from src.common.stripe.inbox import EventAnswer
 
-router = APIRouter(prefix="/benchmark/user/{user_id}")
+router = APIRouter(prefix="/benchmark")
 _NOW = dt.datetime.now(dt.UTC)
 
 
@@ -23,7 +25,7 @@ def _result(kind: str, amount: int) -> ResultOut:
     )
 
 
-@router.post("/echo")
+@router.post("/user/{user_id}/echo")
 async def echo(
     user_id: uuid.UUID, body: SpendIn, idempotency_key: Annotated[str, Header()]
 ) -> ResultOut:
@@ -32,18 +34,25 @@ async def echo(
     return _result("spend", -body.amount)
 
 
-@router.post("/document/spend")
+@router.post("/user/{user_id}/document/spend")
 async def document_spend(user_id: uuid.UUID, body: SpendIn) -> ResultOut:
     """Take credits as the document updates them: no key, no authentication."""
     await update_credits(user_id, -body.amount)
     return _result("spend", -body.amount)
 
 
-@router.post("/document/grant")
+@router.post("/user/{user_id}/document/grant")
 async def document_grant(user_id: uuid.UUID, body: GrantIn) -> ResultOut:
     """Give credits the same way."""
     await update_credits(user_id, body.amount)
     return _result("grant", body.amount)
+
+
+@router.post("/webhook")
+async def webhook_echo(request: Request) -> WebhookOut:
+    """Read what Stripe sends, check nothing, answer what the webhook answers."""
+    await request.body()
+    return WebhookOut(status=EventAnswer.PROCESSED)
 
 
 app = create_app()

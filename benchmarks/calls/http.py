@@ -74,7 +74,36 @@ class _Connection(asyncio.Protocol):
         self._replayed = False
 
 
-class _HttpCalls(AsyncCalls):
+class HttpCalls(AsyncCalls):
+    """POST requests; subclasses say of what."""
+
+    async def open(self, callers: int) -> None:
+        """Connect once for every caller."""
+        loop = asyncio.get_running_loop()
+        port = int(os.environ[PORT])
+        self._head = f"Host: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        self._connections = [
+            (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
+            for _ in range(callers)
+        ]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for connection in self._connections:
+            connection.close()
+
+    async def post(
+        self, caller: int, path: str, headers: str, content: str
+    ) -> tuple[int, bytes, bool]:
+        """Send ASCII `content`; the answer's status, body and whether it says it is a replay."""
+        request = (
+            f"POST {path} HTTP/1.1\r\n{self._head}{headers}\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n{content}"
+        )
+        return await self._connections[caller].ask(request.encode())
+
+
+class _CreditCalls(HttpCalls):
     """Spends over HTTP; subclasses say which routes."""
 
     def spend_path(self, user_id: str) -> str:
@@ -87,21 +116,8 @@ class _HttpCalls(AsyncCalls):
 
     async def open(self, callers: int) -> None:
         """Connect once for every caller."""
-        loop = asyncio.get_running_loop()
-        port = int(os.environ[PORT])
-        self._head = (
-            f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {os.environ[API_KEY]}\r\n"
-            "Content-Type: application/json\r\n"
-        )
-        self._connections = [
-            (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
-            for _ in range(callers)
-        ]
-
-    async def close(self) -> None:
-        """Close all connections."""
-        for connection in self._connections:
-            connection.close()
+        self._authorization = f"Authorization: Bearer {os.environ[API_KEY]}"
+        await super().open(callers)
 
     async def call(self, caller: int, operation: Operation) -> bool:
         """Send the request and read whether it was answered as a replay."""
@@ -110,18 +126,14 @@ class _HttpCalls(AsyncCalls):
             path, body = self.grant_path(str(user_id)), {"amount": -amount, "source": "promo"}
         else:
             path, body = self.spend_path(str(user_id)), {"amount": amount}
-        content = json.dumps(body)
-        request = (
-            f"POST {path} HTTP/1.1\r\n{self._head}Idempotency-Key: {key}\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n{content}"
-        )
-        status, answer, replayed = await self._connections[caller].ask(request.encode())
+        headers = f"{self._authorization}\r\nIdempotency-Key: {key}"
+        status, answer, replayed = await self.post(caller, path, headers, json.dumps(body))
         if status != OK:
             raise Refused(f"HTTP {status} {answer[:200].decode(errors='replace')}")
         return replayed
 
 
-class HttpSpend(_HttpCalls):
+class HttpSpend(_CreditCalls):
     """The API's own endpoints, with an API key."""
 
     def spend_path(self, user_id: str) -> str:
@@ -133,7 +145,7 @@ class HttpSpend(_HttpCalls):
         return f"/api/v1/user/{user_id}/credits/grant"
 
 
-class HttpEcho(_HttpCalls):
+class HttpEcho(_CreditCalls):
     """The route that parses the same body and answers."""
 
     tops_up = False
@@ -144,7 +156,7 @@ class HttpEcho(_HttpCalls):
         return f"/benchmark/user/{user_id}/echo"
 
 
-class HttpDocument(_HttpCalls):
+class HttpDocument(_CreditCalls):
     """The route that runs the document's update."""
 
     replays = False

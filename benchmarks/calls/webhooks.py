@@ -1,0 +1,80 @@
+"""Stripe's events over HTTP: a paid Checkout Session each, signed as Stripe signs."""
+
+import json
+from typing import Any
+
+from benchmarks.calls.base import Refused
+from benchmarks.calls.http import OK, HttpCalls
+from benchmarks.workload import Operation
+from src.common.purchases.packages import PACKAGES
+from src.common.stripe.offline.account import API_VERSION
+from src.common.stripe.offline.shapes import SESSION
+from src.common.stripe.signatures import sign
+
+WEBHOOK_SECRET = "whsec_of_the_benchmark"  # noqa: S105  of a server that lives for this run
+_USER, _NAME = "<user>", "<name>"
+
+
+def _template() -> str:
+    """An event as Stripe writes it, with places for the user and for what makes it unique."""
+    package = PACKAGES[0]
+    session: dict[str, Any] = {
+        **SESSION,
+        "id": f"cs_test_{_NAME}",
+        "object": "checkout.session",
+        "amount_subtotal": package.price_cents,
+        "amount_total": package.price_cents,
+        "client_reference_id": None,
+        "currency": package.currency,
+        "metadata": {
+            "user_id": _USER,
+            "credits": str(package.credits),
+            "package_id": package.package_id,
+            "env": "local",
+        },
+        "payment_intent": f"pi_{_NAME}",
+        "payment_status": "paid",
+        "status": "complete",
+    }
+    event = {
+        "id": f"evt_{_NAME}",
+        "object": "event",
+        "api_version": API_VERSION,
+        "created": 1_800_000_000,
+        "data": {"object": session},
+        "livemode": False,
+        "pending_webhooks": 1,
+        "request": {"id": None, "idempotency_key": None},
+        "type": "checkout.session.completed",
+    }
+    return json.dumps(event, indent=2)
+
+
+class HttpWebhook(HttpCalls):
+    """`POST /api/v1/webhook`: a payment of a user who was not credited for it before."""
+
+    tops_up = False
+    path = "/api/v1/webhook"
+
+    async def open(self, callers: int) -> None:
+        """Connect once for every caller."""
+        self._event = _template()
+        await super().open(callers)
+
+    async def call(self, caller: int, operation: Operation) -> bool:
+        """Send the operation's event; whether it had been processed before."""
+        name = operation.key.replace(":", "")
+        body = self._event.replace(_USER, str(operation.user_id)).replace(_NAME, name)
+        header = f"Stripe-Signature: {sign(body, WEBHOOK_SECRET)}"
+        status, answer, _ = await self.post(caller, self.path, header, body)
+        became = json.loads(answer)["status"] if status == OK else None
+        if became not in ("processed", "already_processed"):
+            raise Refused(f"HTTP {status} {answer[:200].decode(errors='replace')}")
+        return bool(became == "already_processed")
+
+
+class HttpWebhookEcho(HttpWebhook):
+    """The route that reads the same body and answers."""
+
+    replays = False
+    path = "/benchmark/webhook"

@@ -1,0 +1,28 @@
+"""`python -m benchmarks.webhooks`, run as a program against the server it starts itself."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_quick_run_prints_rates_and_ratios_whose_books_agree() -> None:
+    """One process and two, events and the echo; every user verified, and nothing was refused."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.webhooks", "--quick"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "verified: 1000 users" in done.stdout
+    rates = re.findall(r"  (webhook|webhook-echo): ([\d,]+) \(", done.stdout)
+    assert [name for name, _ in rates] == ["webhook", "webhook-echo"] * 2
+    assert all(int(rate.replace(",", "")) > 0 for _, rate in rates)
+    assert len(re.findall(r"  webhook / webhook-echo: 0\.\d{3} \(", done.stdout)) == 2
+    assert "refused" not in done.stdout
