@@ -37,7 +37,7 @@ ATTEMPTS_MAX = 3
 
 
 class EngineBusy(Unavailable):
-    """Too many operations wait already, or the engine is shutting down; nothing was done."""
+    """Too many operations wait already, or the engine does not run; nothing was done."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "ENGINE_BUSY")
@@ -89,7 +89,7 @@ class Engine:
         self._side_lanes = asyncio.Semaphore(settings.credits_engine_side_lanes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
-        self._is_closing = False
+        self._is_closing = True
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -97,6 +97,7 @@ class Engine:
         return cls(build_lanes_engine(settings), settings)
 
     async def __aenter__(self) -> Self:
+        self._is_closing = False
         for queue, arrival in zip(self._queues, self._arrivals, strict=True):
             self._start(self._run_lane(queue, arrival))
         return self
@@ -120,7 +121,7 @@ class Engine:
 
         Raises:
             ExceptionWithErrorType: the refusals of `errors.py`.
-            EngineBusy: ENGINE_BUSY, the queue is full or the engine shuts down; nothing was done.
+            EngineBusy: ENGINE_BUSY, the queue is full or the engine does not run; nothing was done.
             RetryableDatabaseError: a passing condition. Where the connection was lost the operation
                 may have been committed: ask again with the same key.
         """
@@ -133,7 +134,7 @@ class Engine:
             EngineBusy: ENGINE_BUSY.
         """
         if self._is_closing:
-            raise EngineBusy("The service is shutting down; try again shortly.")
+            raise EngineBusy("The engine is not running; try again shortly.")
         if self._under_way >= self._queue_max:
             raise EngineBusy("Too many operations wait already; try again shortly.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
