@@ -41,6 +41,26 @@ def interrupted(engine: Engine, number: int, act: Callable[[Connection], None]) 
 
 
 @contextmanager
+def dying(engine: Engine, number: int, death: type[BaseException]) -> Generator[None]:
+    """Raise `death` before the statement of that number and before every later one."""
+    seen = 0
+
+    def count(*_others: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen >= number:
+            raise death
+
+    event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "commit", count)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+        event.remove(engine, "commit", count)
+
+
+@contextmanager
 def counting(engine: Engine) -> Generator[Callable[[], int]]:
     """How many statements were sent meanwhile, COMMIT included."""
     seen: list[object] = []

@@ -4,16 +4,11 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from src.common.credits.reversals import TAKING_KINDS
-from src.common.models.credit_entry import CreditEntry, CreditPosting
-from src.common.models.credit_hold import CreditDebt
-from src.common.models.credit_lot import CreditLot
-from src.common.models.stripe_reversal import ReversalKind, StripeReversal
-from src.common.models.transaction import Transaction
-from src.common.models.user import User
+from src.common.models.stripe_reversal import ReversalKind
 from src.common.purchases.packages import PACKAGES, Package
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment, Terms
@@ -68,67 +63,41 @@ def settle(session: Session, facts: Facts, cause: str = "evt") -> None:
     inbox.apply(session, facts, TERMS, cause=cause)
 
 
+_STATE = text("""
+WITH mine AS (
+    SELECT * FROM transactions WHERE user_id = :user_id
+), lots AS (
+    SELECT l.seq, l.source, t.stripe_session_id AS name, l.granted, l.remaining
+    FROM credit_lots l LEFT JOIN mine t USING (transaction_id) WHERE l.user_id = :user_id
+), taken AS (
+    -- What clawbacks and repayments took and gave back: what money back may still reach.
+    SELECT l.source, l.name, sum(p.amount) AS amount
+    FROM lots l
+    JOIN credit_postings p ON p.user_id = :user_id AND p.lot_seq = l.seq
+    JOIN credit_entries e ON e.user_id = :user_id AND e.seq = p.seq AND e.kind = ANY (:taking)
+    GROUP BY l.seq, l.source, l.name HAVING sum(p.amount) <> 0
+)
+SELECT part, values FROM (
+    SELECT 0 AS part, jsonb_build_array(credits_balance) AS values
+    FROM users WHERE user_id = :user_id
+    UNION ALL SELECT 1, jsonb_build_array(source, name, granted, remaining) FROM lots
+    UNION ALL SELECT 2, jsonb_build_array(source, name, amount) FROM taken
+    UNION ALL SELECT 3, jsonb_build_array(name, outstanding)
+    FROM credit_debts d JOIN lots USING (seq) WHERE d.user_id = :user_id AND outstanding > 0
+    UNION ALL SELECT 4, jsonb_build_array(stripe_session_id, refunded_cents, disputed_cents)
+    FROM mine
+    UNION ALL SELECT 5, jsonb_build_array(reversal_id, status, amount_cents, stripe_session_id)
+    FROM stripe_reversals JOIN mine USING (transaction_id)
+) rows ORDER BY part, values
+""")
+
+
 def state_of(session: Session, user_id: uuid.UUID) -> State:
     """What rule 5 promises to be the same in any order, lots and debts named by their payment."""
     session.expire_all()
-    of_user = Transaction.user_id == user_id
-    name_of = (
-        select(Transaction.stripe_session_id)
-        .where(Transaction.transaction_id == CreditLot.transaction_id)
-        .scalar_subquery()
-    )
-    statements: list[Any] = [
-        select(User.credits_balance).where(User.user_id == user_id),
-        (
-            select(CreditLot.source, name_of, CreditLot.granted, CreditLot.remaining).where(
-                CreditLot.user_id == user_id
-            )
-        ),
-        (
-            # What clawbacks and repayments took and gave back: what money back may still reach.
-            select(CreditLot.source, name_of, func.sum(CreditPosting.amount))
-            .join(
-                CreditPosting,
-                (CreditPosting.user_id == CreditLot.user_id)
-                & (CreditPosting.lot_seq == CreditLot.seq),
-            )
-            .join(
-                CreditEntry,
-                (CreditEntry.user_id == CreditPosting.user_id)
-                & (CreditEntry.seq == CreditPosting.seq),
-            )
-            .where(CreditLot.user_id == user_id, CreditEntry.kind.in_(TAKING_KINDS))
-            .group_by(CreditLot.seq, CreditLot.source, CreditLot.transaction_id)
-            .having(func.sum(CreditPosting.amount) != 0)
-        ),
-        (
-            select(name_of, CreditDebt.outstanding)
-            .join(
-                CreditLot,
-                (CreditLot.user_id == CreditDebt.user_id) & (CreditLot.seq == CreditDebt.seq),
-            )
-            .where(CreditDebt.user_id == user_id, CreditDebt.outstanding > 0)
-        ),
-        (
-            select(
-                Transaction.stripe_session_id,
-                Transaction.refunded_cents,
-                Transaction.disputed_cents,
-            ).where(of_user)
-        ),
-        (
-            select(
-                StripeReversal.reversal_id,
-                StripeReversal.status,
-                StripeReversal.amount_cents,
-                Transaction.stripe_session_id,
-            )
-            .join(Transaction, Transaction.transaction_id == StripeReversal.transaction_id)
-            .where(of_user)
-        ),
-    ]
-    states: list[tuple[tuple[Any, ...], ...]] = []
-    for statement in statements:
-        found: list[tuple[Any, ...]] = [tuple(row) for row in session.execute(statement)]
-        states.append(tuple(sorted(found, key=repr)))
-    return tuple(states)
+    parts: list[list[tuple[Any, ...]]] = [[] for _ in range(6)]
+    for part, values in session.execute(
+        _STATE, {"user_id": user_id, "taking": list(map(str, TAKING_KINDS))}
+    ):
+        parts[part].append(tuple(values))
+    return tuple(tuple(part) for part in parts)
