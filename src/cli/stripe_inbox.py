@@ -96,7 +96,10 @@ def replay_events(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Settle stored events again, dead and ignored ones too; the oldest first."""
+    """Settle stored events again, dead and ignored ones too; the oldest first.
+
+    One that fails once more says so, with its new error.
+    """
     if event_id is None and event_type is None and status is None and since is None:
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
     _check_status(status)
@@ -124,7 +127,16 @@ def replay_events(
         for body in await in_database(chosen):
             event = parse_event(body)
             answer = await processor.receive(event, body)
-            rows.append({"event_id": event.id, "type": event.type, "answer": str(answer)})
+            stored = await _stored(in_database, event.id)
+            rows.append(
+                {
+                    "event_id": event.id,
+                    "type": event.type,
+                    "answer": str(answer),
+                    "status": stored.status,
+                    "error": stored.error,
+                }
+            )
         return rows
 
     rows = run_with_stripe(settings, work)
@@ -243,6 +255,10 @@ def reconcile(
         print_rows(run.findings, as_json=False, empty="Stripe and the books agree.")
     if run.drift:
         raise typer.Exit(1)
+
+
+async def _stored(in_database: InDatabase, event_id: str) -> StripeEvent:
+    return await in_database(lambda session: inbox.get_event(session, event_id))
 
 
 def _summary(event: StripeEvent) -> dict[str, Any]:

@@ -4,10 +4,13 @@ import asyncio
 import json
 import uuid
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
+from src.common.models.stripe_event import StripeEvent
 from src.common.settings import get_settings
+from src.common.stripe import inbox
 from src.common.stripe.processing import Processor
 from src.common.stripe.wire import parse_event
 from tests.cli.conftest import RunCommand
@@ -64,6 +67,18 @@ def test_an_event_is_shown_ignored_and_replayed(flashslides: RunCommand, db: Ses
     assert flashslides("stripe", "events", "ignore", "evt_1").exit_code == 4
     assert flashslides("stripe", "events", "show", "evt_2").exit_code == 3
     assert flashslides("stripe", "events", "replay").exit_code == 2
+
+
+def test_a_dead_event_whose_replay_fails_says_so(flashslides: RunCommand, db: Session) -> None:
+    """Nobody to ask about the payment: it stays dead, and the row names today's error."""
+    payment = {"id": "pi_1", "livemode": False, "status": "succeeded"}
+    body = json.dumps(make_event(payment, "payment_intent.succeeded", id="evt_1")).encode()
+    inbox.store_event(db, parse_event(body), body)
+    db.execute(update(StripeEvent).values(status="dead", attempts=16, error="of long ago"))
+    db.commit()
+    [row] = flashslides("stripe", "events", "replay", "evt_1", "--json").json
+    assert (row["answer"], row["status"]) == ("accepted", "dead")
+    assert row["error"].startswith("STRIPE_NOT_CONFIGURED")
 
 
 def test_events_are_selected_by_type_status_and_time(flashslides: RunCommand, db: Session) -> None:

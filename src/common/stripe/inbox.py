@@ -146,14 +146,15 @@ def record_failure(
 ) -> None:
     """Note why processing failed, and when it may be tried again, or that it is dead.
 
-    Only on a row that is still unsettled: a copy of the event may have settled it meanwhile.
+    Only on a row that is not settled: a copy of the event may have settled it meanwhile. A dead one
+    that somebody replayed stays dead, with the new error.
     """
     row = session.scalars(
         select(StripeEvent)
         .where(
             StripeEvent.livemode == livemode,
             StripeEvent.event_id == event_id,
-            StripeEvent.status.in_(UNSETTLED_STATUSES),
+            StripeEvent.status.in_((*UNSETTLED_STATUSES, "dead")),
         )
         .with_for_update()
         .execution_options(populate_existing=True)
