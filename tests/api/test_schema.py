@@ -21,6 +21,7 @@ from src.api.src.main import create_app
 from src.common.settings import get_settings
 from src.common.stripe.signatures import sign
 from src.local_postgres import ConnectionParameters
+from tests.api.stripe_side import offline_stripe
 from tests.api.tokens import ISSUER, jwk_set, make_token
 from tests.fixtures.api import (
     WEBHOOK_SECRET,
@@ -94,6 +95,7 @@ def harness(
             app = create_app()
             await stack.enter_async_context(app.router.lifespan_context(app))
             api = await stack.enter_async_context(client_of(app))
+            offline_stripe(api)
             user = await make_user()
             bearers = {
                 "a user": make_token(user.user_id, email=user.email),

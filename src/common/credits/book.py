@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from src.common.credits.digest import digest_of
 from src.common.models.credit_entry import EntryKind
@@ -62,7 +62,8 @@ class Hold:
         return self.amount - self.captured
 
 
-class Posting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Posting:
     """A line of an entry."""
 
     lot_seq: int
