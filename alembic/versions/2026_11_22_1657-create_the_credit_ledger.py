@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import refuse_data_loss
+from src.common.migrations import found, refuse_data_loss
 
 revision = "3f4e5d6c7b8a"
 down_revision = "8b7c2d60e9f1"
@@ -245,10 +245,7 @@ def downgrade() -> None:
         WHERE credits_version > 0
         """
     )
-    negative = op.get_bind().exec_driver_sql(
-        "SELECT EXISTS (SELECT FROM users WHERE credits_balance < 0)"
-    )
-    if not negative.scalar_one():
+    if not found("SELECT FROM users WHERE credits_balance < 0"):
         op.create_check_constraint(
             op.f("ck_users_credits_balance_not_negative"), "users", "credits_balance >= 0"
         )

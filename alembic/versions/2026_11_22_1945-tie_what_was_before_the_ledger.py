@@ -9,6 +9,8 @@ Create Date: 2026-11-22 19:45:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import found
+
 revision = "4c1d2e3f5a60"
 down_revision = "7e1d4c2b9a58"
 branch_labels = None
@@ -90,10 +92,7 @@ def downgrade() -> None:
         ["user_id", "seq"],
         postgresql_not_valid=True,
     )
-    has_empty_opening = op.get_bind().exec_driver_sql(
-        "SELECT EXISTS (SELECT FROM credit_entries WHERE kind = 'opening' AND amount = 0)"
-    )
-    if not has_empty_opening.scalar_one():
+    if not found("SELECT FROM credit_entries WHERE kind = 'opening' AND amount = 0"):
         op.execute(f"ALTER TABLE credit_entries VALIDATE CONSTRAINT {_CHECK}")
         op.execute(f"ALTER TABLE credit_debts VALIDATE CONSTRAINT {_TO_LOT}")
     op.drop_column("credit_debts", "opening_debt")

@@ -32,8 +32,15 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     for name, table in _CONSTRAINTS.items():
-        definition = op.get_bind().exec_driver_sql(
-            f"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = '{name}'"  # noqa: S608  our own names
+        op.execute(
+            f"""
+            DO $$
+            DECLARE
+              definition text := (SELECT pg_get_constraintdef(oid) FROM pg_constraint
+                                  WHERE conname = '{name}');
+            BEGIN
+              ALTER TABLE {table} DROP CONSTRAINT {name};
+              EXECUTE 'ALTER TABLE {table} ADD CONSTRAINT {name} ' || definition || ' NOT VALID';
+            END $$
+            """  # noqa: S608  our own names
         )
-        op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-        op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition.scalar_one()} NOT VALID")

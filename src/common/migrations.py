@@ -135,6 +135,13 @@ def release_migration_lock(connection: Connection) -> None:
         )
 
 
+def found(query: str) -> bool:
+    """Whether a migration's query finds a row; none where SQL is only printed (`--sql`)."""
+    if context.is_offline_mode():
+        return False
+    return bool(op.get_bind().execute(text(f"SELECT EXISTS ({query})")).scalar_one())
+
+
 def refuse_data_loss(*tables: str) -> None:
     """Stop a downgrade that would drop rows of `tables`, unless `-x allow-data-loss=true` says so.
 
@@ -147,8 +154,7 @@ def refuse_data_loss(*tables: str) -> None:
     for table in tables:
         # Who is about to add a row waits until it is too late, or is done before we look.
         op.execute(f"LOCK TABLE {table} IN SHARE MODE")
-        found = op.get_bind().execute(text(f"SELECT EXISTS (SELECT FROM {table})")).scalar_one()  # noqa: S608  our own table names
-        if found:
+        if found(f"SELECT FROM {table}"):
             raise CommandError(
                 f"This downgrade would drop the rows of {table}. Back them up, then repeat it "
                 "with: alembic -x allow-data-loss=true downgrade …"

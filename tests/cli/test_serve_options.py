@@ -30,7 +30,10 @@ class Serve:
 @pytest.fixture
 def serve(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Serve:
     """The command; what it writes into the environment is gone after the test."""
-    for name in ("WEB_CONCURRENCY", "AUTH_JWT_SECRET", "STRIPE_WEBHOOK_SECRET"):
+    for name in (
+        *("WEB_CONCURRENCY", "AUTH_JWT_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        *("STRIPE_SECRET_KEY", "STRIPE_API_BASE_URL"),
+    ):
         monkeypatch.setenv(name, "")
     serve = Serve(run_command)
     monkeypatch.setattr("uvicorn.run", serve.run)
