@@ -1,5 +1,7 @@
 """What `flashslides serve` decides before the server runs; the server itself is left out."""
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from src.common.database import dispose_db, get_engine
+from src.common.settings import get_settings
 from src.local_postgres import free_port
 from tests.cli.conftest import Result, RunCommand
 
@@ -28,16 +31,15 @@ class Serve:
 
 
 @pytest.fixture
-def serve(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Serve:
+def serve(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Generator[Serve]:
     """The command; what it writes into the environment is gone after the test."""
-    for name in (
-        *("WEB_CONCURRENCY", "AUTH_JWT_SECRET", "STRIPE_WEBHOOK_SECRET"),
-        *("STRIPE_SECRET_KEY", "STRIPE_API_BASE_URL"),
-    ):
-        monkeypatch.setenv(name, "")
+    before = dict(os.environ)
     serve = Serve(run_command)
     monkeypatch.setattr("uvicorn.run", serve.run)
-    return serve
+    yield serve
+    os.environ.clear()
+    os.environ.update(before)
+    get_settings.cache_clear()
 
 
 def set_revision(revision: str) -> None:
