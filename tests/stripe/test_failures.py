@@ -144,7 +144,7 @@ async def test_a_session_that_stripe_never_sends_fails_loudly(api: Api) -> None:
     assert "ada@example.com" not in (row.error or "")
 
 
-@pytest.mark.parametrize("status", ["processed", "ignored", "unmatched", "dead"])
+@pytest.mark.parametrize("status", ["processed", "ignored", "unmatched"])
 async def test_a_late_failure_leaves_a_settled_event_alone(api: Api, status: str) -> None:
     """A copy settled the event between our failure and its note: the row stays as it is."""
     await api.deliver(make_event(make_session(await make_user())))
@@ -157,6 +157,20 @@ async def test_a_late_failure_leaves_a_settled_event_alone(api: Api, status: str
     )
     after = await fetch(select(StripeEvent))
     assert (after.status, after.attempts, after.error) == (status, before.attempts, None)
+
+
+async def test_a_dead_event_that_fails_again_stays_dead(api: Api) -> None:
+    """Whoever replays it reads the new error; the worker does not take it up."""
+    await api.deliver(make_event(make_session(await make_user())))
+    await execute("UPDATE stripe_events SET status = 'dead', error = 'ValueError: early'")
+    before = await fetch(select(StripeEvent))
+    await run_in_async_database_transaction(
+        lambda session: record_failure(
+            session, livemode=before.livemode, event_id=before.event_id, error=ValueError("late")
+        )
+    )
+    after = await fetch(select(StripeEvent))
+    assert (after.status, after.error) == ("dead", "ValueError: late")
 
 
 async def test_waits_between_attempts_grow_and_end_at_an_hour(start_api: StartApi) -> None:

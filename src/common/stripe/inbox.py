@@ -162,7 +162,10 @@ def record_failure(
     if row is None:
         return
     row.attempts += 1
-    row.status = "failed" if row.attempts < ATTEMPTS_MAX else "dead"
+    if row.attempts >= ATTEMPTS_MAX or row.status == "dead":
+        row.status = "dead"
+    else:
+        row.status = "failed"
     row.error = _describe(error)
     row.lease_expires_at = None
     delay = min(2 ** (row.attempts - 1), RETRY_DELAY_MAX_SECONDS)
