@@ -1,4 +1,7 @@
-"""What endpoints ask for by type: the caller, the settings, the ledger, the token's claims."""
+"""What endpoints ask for by type: the caller, the settings, the ledger, the token's claims.
+
+All are coroutines, those that wait for nothing too: FastAPI runs a plain function in a thread.
+"""
 
 import hashlib
 from collections.abc import MutableMapping
@@ -41,22 +44,22 @@ _bearer = HTTPBearer(
 )
 
 
-def _verifier(request: Request) -> TokenVerifier:
+async def _verifier(request: Request) -> TokenVerifier:
     verifier: TokenVerifier = request.app.state.verifier
     return verifier
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _gateway(request: Request) -> Gateway | None:
+async def _gateway(request: Request) -> Gateway | None:
     gateway: Gateway | None = getattr(request.app.state, "gateway", None)
     return gateway
 
 
-def _token(
+async def _token(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
     if credentials is None:
@@ -87,7 +90,7 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
     return principal
 
 
-def _ledger(request: Request) -> Ledger:
+async def _ledger(request: Request) -> Ledger:
     ledger: Ledger = request.app.state.ledger
     return ledger
 
@@ -98,7 +101,7 @@ async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) 
     return principal
 
 
-def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
+async def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
     if token.startswith(PREFIX):
         raise Forbidden("This needs a user's own token", "FORBIDDEN")
     return verifier.verify(token)

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -59,7 +59,7 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)]
 
 
-def _reader(user_id: uuid.UUID, caller: Caller) -> uuid.UUID:
+async def _reader(user_id: uuid.UUID, caller: Caller) -> uuid.UUID:
     """The user whose credits the caller may read."""
     caller.require_own_or(Scope.CREDITS_READ, user_id)
     return user_id
@@ -98,10 +98,10 @@ def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
     return Response(body.model_dump_json(), media_type="application/json", headers=headers)
 
 
-def _write_with(scope: Scope) -> Callable[..., Write]:
+def _write_with(scope: Scope) -> Callable[..., Awaitable[Write]]:
     """A dependency: the caller has `scope` and sends a key, or asks for a dry run."""
 
-    def write(
+    async def write(
         user_id: uuid.UUID,
         caller: Caller,
         ledger: LedgerOf,
