@@ -49,8 +49,8 @@ squawk:
 test *arguments:
     pytest {{arguments}}
 
-# The ledger against its model, a million operations; the seed it prints replays it: just marathon 1900 SEED
-marathon examples="1900" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
+# The ledger against its model, a million operations; the seed it prints replays it: just marathon 3900 SEED
+marathon examples="3900" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
     @echo "just marathon {{examples}} {{seed}}" >&2
     LEDGER_MODEL_EXAMPLES={{examples}} pytest -n0 -s --timeout=0 --hypothesis-seed={{seed}} tests/credits/test_model.py
 
