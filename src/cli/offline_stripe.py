@@ -83,23 +83,20 @@ def create_app(offline: OfflineStripe, state_file: Path | None = None) -> Starle
 
 
 def listen(port: int | None) -> socket.socket:
-    """A socket on loopback: at this port, or, without one, at the usual port if that is free.
+    """A listening socket on loopback: at this port, or without one at the usual port if it is free.
 
     Raises:
         SettingsError: the port that was asked for is taken.
     """
-    made = socket.socket(socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((HOST, DEFAULT_PORT if port is None else port))
+        # It listens at once: a port that is only bound can be bound by the next process as well.
+        return socket.create_server((HOST, DEFAULT_PORT if port is None else port))
     except OSError as error:
         if port is not None:
-            made.close()
             raise SettingsError(
                 f"--port: cannot listen on {HOST}:{port} ({error.strerror}); choose another"
             ) from None
-        made.bind((HOST, 0))
-    return made
+        return socket.create_server((HOST, 0))
 
 
 def server_of(offline: OfflineStripe, state_file: Path | None) -> uvicorn.Server:
@@ -119,7 +116,11 @@ def server_of(offline: OfflineStripe, state_file: Path | None) -> uvicorn.Server
 def running(
     offline: OfflineStripe, listening: socket.socket, state_file: Path | None
 ) -> Generator[None]:
-    """Serve in a thread of this process until the block is left."""
+    """Serve in a thread of this process until the block is left.
+
+    Raises:
+        SettingsError: it did not start; its log says why.
+    """
     server = server_of(offline, state_file)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listening]}, name="offline-stripe", daemon=True
@@ -129,6 +130,8 @@ def running(
     while not server.started and thread.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     try:
+        if not server.started:
+            raise SettingsError("The offline Stripe did not start")
         yield
     finally:
         server.should_exit = True

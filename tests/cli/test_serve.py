@@ -56,6 +56,7 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
             json={"credit_option": "1000"},
             trust_env=False,
         )
+        assert offer.status_code == 200, offer.text
         page = offer.json()["url"]
         assert httpx.post(page, data={"method": "visa"}, trust_env=False).status_code == 303
         Retrying(

@@ -16,7 +16,9 @@ import stripe
 from platformdirs import user_cache_path
 
 from src.cli import offline_stripe
+from src.common.exceptions import SettingsError
 from src.common.stripe.offline import OfflineStripe
+from src.local_postgres import free_port
 from tests.fixtures.api import until
 from tests.stripe.offline.shop import Shop
 
@@ -163,3 +165,23 @@ def test_stripe_s_command_line_drives_it(served: Served, stripe_cli: Path, tmp_p
     assert listed["data"][0]["type"] == "checkout.session.async_payment_succeeded"
     made = json.loads(run("customers", "create", "--email=ada@example.com"))
     assert served.offline.get(made["id"])["email"] == "ada@example.com"
+
+
+def test_two_that_start_at_once_have_a_port_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither takes a port that the other has but does not serve yet: its calls would go there."""
+    monkeypatch.setattr(offline_stripe, "DEFAULT_PORT", free_port())
+    with offline_stripe.listen(None) as first, offline_stripe.listen(None) as second:
+        assert first.getsockname() != second.getsockname()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # on purpose
+def test_an_offline_stripe_that_does_not_start_says_so() -> None:
+    """Nobody is left to find out by asking a server that is not there."""
+    closed = offline_stripe.listen(0)
+    offline = offline_stripe.open_account(1, None)
+    closed.close()
+    with (
+        pytest.raises(SettingsError, match="did not start"),
+        offline_stripe.running(offline, closed, None),
+    ):
+        pass
