@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from src.cli import stripe_inbox
+from src.cli import reconcile, stripe_inbox
 from src.cli.development import development_keys
 from src.common.settings import get_settings
 from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(stripe_inbox.events, name="events")
 app.add_typer(stripe_inbox.unmatched, name="unmatched")
-app.command("reconcile")(stripe_inbox.reconcile)
+app.command("reconcile")(reconcile.reconcile)
 
 
 @app.command("serve")

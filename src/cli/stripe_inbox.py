@@ -1,4 +1,4 @@
-"""`flashslides stripe events | unmatched | reconcile`: what Stripe sent, what came of it."""
+"""`flashslides stripe events | unmatched`: what Stripe sent, what came of it."""
 
 import datetime as dt
 import json
@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from src.cli.output import AsJson, operator, print_record, print_rows
+from src.cli.output import AsJson, operator, print_record, print_rows, utc
 from src.cli.reach import run_operation, run_with_stripe
 from src.common.exceptions import Conflict, Invalid
-from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import STRIPE_EVENT_STATUSES, StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
@@ -20,7 +19,6 @@ from src.common.settings import get_settings
 from src.common.stripe import inbox
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.processing import InDatabase, Processor
-from src.common.stripe.reconcile import reconcile as compare
 from src.common.stripe.wire import parse_event
 
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
@@ -56,8 +54,8 @@ def list_events(
             limit=limit,
             event_type=event_type,
             status=status,
-            since=_utc(since),
-            until=_utc(until),
+            since=utc(since),
+            until=utc(until),
         ),
     )
     rows = [_summary(event) for event in stored]
@@ -116,8 +114,8 @@ def replay_events(
                         limit=limit,
                         event_type=event_type,
                         status=status,
-                        since=_utc(since),
-                        until=_utc(until),
+                        since=utc(since),
+                        until=utc(until),
                     )
                 )
             return [event.body for event in reversed(found) if event.body is not None]
@@ -212,51 +210,6 @@ def resolve_unmatched(
     )
 
 
-def reconcile(
-    *,
-    since: Annotated[
-        dt.datetime, typer.Option(help="Compare what Stripe made from here on; UTC by default.")
-    ],
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare Stripe's objects with ours: exit code 1 where a difference is left.
-
-    A run that was cut off is taken up where it stood when it is asked for again.
-    """
-    settings = get_settings()
-    total = 0
-
-    def progress(stage: str, compared: int) -> None:
-        nonlocal total
-        total += compared
-        typer.echo(f"{stage}: {compared} compared, {total} in all", err=True)
-
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> Reconciliation:
-        return await compare(
-            Processor(in_database, gateway, settings),
-            since=_utc(since) or since,
-            repairs=repair,
-            progress=progress,
-        )
-
-    run = run_with_stripe(settings, work)
-    result: dict[str, Any] = {
-        "since": run.since_at,
-        "until": run.until_at,
-        "compared": run.compared,
-        "differences": len(run.findings),
-        "left": run.drift,
-    }
-    if as_json:
-        print_record({**result, "findings": run.findings}, as_json=True)
-    else:
-        print_record(result, as_json=False)
-        print_rows(run.findings, as_json=False, empty="Stripe and the books agree.")
-    if run.drift:
-        raise typer.Exit(1)
-
-
 async def _stored(in_database: InDatabase, event_id: str) -> StripeEvent:
     return await in_database(lambda session: inbox.get_event(session, event_id))
 
@@ -271,11 +224,6 @@ def _summary(event: StripeEvent) -> dict[str, Any]:
         "error": event.error,
         "remark": event.remark,
     }
-
-
-def _utc(instant: dt.datetime | None) -> dt.datetime | None:
-    """The instant; without a zone it is UTC."""
-    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=dt.UTC)
 
 
 def _check_status(status: str | None) -> None:

@@ -127,5 +127,5 @@ async def _stripe_round(settings: Settings) -> bool:
 async def _reconcile(processor: Processor) -> None:
     """The last days, from a midnight on, so that a run that was cut off is found again."""
     today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    run = await reconcile(processor, since=today - RECONCILED, repairs=True)
+    run = await reconcile(processor, since=today - RECONCILED, repairs=True, resumes=True)
     logger.info("Compared with Stripe", compared=run.compared, left=run.drift)

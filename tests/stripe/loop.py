@@ -86,10 +86,17 @@ class Loop:
         return asyncio.run(all_of_them())
 
     def reconcile(
-        self, since: dt.datetime, *, repairs: bool, until: dt.datetime | None = None
+        self,
+        since: dt.datetime,
+        *,
+        repairs: bool,
+        until: dt.datetime | None = None,
+        resumes: bool = False,
     ) -> Reconciliation:
         """Compare with Stripe."""
-        return asyncio.run(reconcile(self.processor, since=since, until=until, repairs=repairs))
+        return asyncio.run(
+            reconcile(self.processor, since=since, until=until, repairs=repairs, resumes=resumes)
+        )
 
 
 def start_loop(seed: str = "loop", clock: Callable[[], float] = time.time) -> Loop:

@@ -272,7 +272,9 @@ class Storm:
     def reconcile(self) -> None:
         """Compare in the middle of it; one that died is taken up by the next."""
         repairs = self.chance.random() < 0.5
-        self._ours(lambda: self.loop.reconcile(LONG_AGO, until=LATER, repairs=repairs))
+        self._ours(
+            lambda: self.loop.reconcile(LONG_AGO, until=LATER, repairs=repairs, resumes=True)
+        )
 
     def _let_leases_end(self) -> None:
         with SessionLocal.begin() as session:

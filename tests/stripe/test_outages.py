@@ -17,7 +17,7 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.stripe import gateway
-from src.common.stripe.reconcile import reconcile
+from src.common.stripe.reconcile import Page, reconcile
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, make_user, spend
 from tests.credits.crashes import counting, dying
@@ -141,13 +141,15 @@ def walk(loop: Loop, since: dt.datetime, pages_max: int | None = None) -> list[s
     """Compare and mend, killed once so many pages are noted; the stage of each page."""
     pages: list[str] = []
 
-    def progress(stage: str, _compared: int) -> None:
+    def progress(stage: str, _page: Page) -> None:
         pages.append(stage)
         if len(pages) == pages_max:
             raise _Killed
 
     with nullcontext() if pages_max is None else pytest.raises(_Killed):
-        asyncio.run(reconcile(loop.processor, since=since, repairs=True, progress=progress))
+        asyncio.run(
+            reconcile(loop.processor, since=since, repairs=True, resumes=True, progress=progress)
+        )
     return pages
 
 
@@ -185,7 +187,7 @@ def test_a_comparison_killed_at_a_statement_is_taken_up(lost: Loop, share: float
             .values(lease_expires_at=past)
         )
         session.execute(update(StripeEvent).values(lease_expires_at=past))
-    run = lost.reconcile(since, repairs=True)
+    run = lost.reconcile(since, repairs=True, resumes=True)
     assert (run.status, run.drift) == ("finished", 0)
     assert set(statuses()) == {"finished"}
     check_restored(people)

@@ -37,7 +37,7 @@ def test_after_a_storm_one_reconciliation_restores_everything(
     storm = Storm(seed)
     storm.rage()
     storm.clear_up()
-    run = storm.loop.reconcile(LONG_AGO, until=LATER, repairs=True)
+    run = storm.loop.reconcile(LONG_AGO, until=LATER, repairs=True, resumes=True)
     assert (run.status, run.drift) == ("finished", 0), run.findings
     storm.happened["drift found"] = len(run.findings)
     assert_nothing_is_missing(storm)

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, cast, exists, func, or_, select
@@ -26,25 +28,17 @@ def begin(
     since: dt.datetime,
     until: dt.datetime,
     repairs: bool,
+    resumes: bool,
     first_stage: str,
 ) -> Reconciliation:
-    """A run over this window; one that was begun before and left by its process is taken up."""
+    """A run over this window; or, where it `resumes`, one from the same instant that was cut off.
+
+    One that is taken up keeps its own end: what it walks is listed from there on.
+    """
     lock_payment(session, "reconciliation")
-    run = session.scalars(
-        select(Reconciliation)
-        .where(
-            Reconciliation.status == "running",
-            Reconciliation.livemode == livemode,
-            Reconciliation.since_at == since,
-            Reconciliation.repairs == repairs,
-            or_(
-                Reconciliation.lease_expires_at.is_(None),
-                Reconciliation.lease_expires_at <= func.clock_timestamp(),
-            ),
-        )
-        .order_by(Reconciliation.started_at.desc())
-        .limit(1)
-    ).one_or_none()
+    run = (
+        find_cut_off(session, livemode=livemode, since=since, repairs=repairs) if resumes else None
+    )
     if run is None:
         run = Reconciliation(
             livemode=livemode,
@@ -61,6 +55,34 @@ def begin(
     return run
 
 
+def find_cut_off(
+    session: Session,
+    *,
+    livemode: bool,
+    since: dt.datetime | None = None,
+    repairs: bool | None = None,
+) -> Reconciliation | None:
+    """The newest run that its process left unfinished, of this beginning where one is given."""
+    statement = (
+        select(Reconciliation)
+        .where(
+            Reconciliation.status == "running",
+            Reconciliation.livemode == livemode,
+            or_(
+                Reconciliation.lease_expires_at.is_(None),
+                Reconciliation.lease_expires_at <= func.clock_timestamp(),
+            ),
+        )
+        .order_by(Reconciliation.started_at.desc())
+        .limit(1)
+    )
+    if since is not None:
+        statement = statement.where(Reconciliation.since_at == since)
+    if repairs is not None:
+        statement = statement.where(Reconciliation.repairs == repairs)
+    return session.scalars(statement).one_or_none()
+
+
 def advance(
     session: Session,
     run_id: uuid.UUID,
@@ -70,12 +92,19 @@ def advance(
     compared: int,
     findings: list[dict[str, Any]],
 ) -> None:
-    """Note how far a run has come, and what it found on the way."""
+    """Note how far a run has come, and what it found on the way.
+
+    A run that was taken up may come upon an object again: then the newest finding holds.
+    """
     run = session.get_one(Reconciliation, run_id, with_for_update=True)
     run.stage, run.cursor = stage, cursor
     run.compared += compared
-    run.drift += sum(not each["mended"] for each in findings)
-    run.findings = [*run.findings, *findings][:FINDINGS_MAX]
+    known = {each["object"]: each for each in run.findings}
+    for each in findings:
+        before = known.get(each["object"])
+        run.drift += (not each["mended"]) - (before is not None and not before["mended"])
+        known[each["object"]] = each
+    run.findings = list(known.values())[:FINDINGS_MAX]
     run.lease_expires_at = _lease()
     session.flush()
 
@@ -111,11 +140,19 @@ def newest_drift(session: Session) -> int | None:
     ).one_or_none()
 
 
-def purchases_between(
+@dataclass(frozen=True)
+class Ours:
+    """What we have of Stripe's objects, by their ids."""
+
+    purchases: Sequence[str]
+    reversals: Sequence[str]
+
+
+def ours_between(
     session: Session, *, livemode: bool, since: dt.datetime, until: dt.datetime
-) -> list[str]:
-    """The Stripe objects of our purchases of a window, those from before the ledger left out."""
-    found = session.scalars(
+) -> Ours:
+    """What we noted in a window; purchases from before the ledger are left out."""
+    purchases = session.scalars(
         select(Transaction.stripe_session_id)
         .where(
             Transaction.created_at >= since,
@@ -125,7 +162,16 @@ def purchases_between(
         )
         .order_by(Transaction.stripe_session_id)
     )
-    return list(found)
+    reversals = session.scalars(
+        select(StripeReversal.reversal_id)
+        .where(
+            StripeReversal.created_at >= since,
+            StripeReversal.created_at < until,
+            StripeReversal.livemode == livemode,
+        )
+        .order_by(StripeReversal.reversal_id)
+    )
+    return Ours(purchases.all(), reversals.all())
 
 
 def unfinished(session: Session, *, livemode: bool) -> list[str]:

@@ -26,8 +26,10 @@ from src.common.settings import Settings
 from src.common.stripe.wire import (
     Charge,
     CheckoutSession,
+    CreditNote,
     Dispute,
     Event,
+    Invoice,
     PaymentIntent,
     Refund,
 )
@@ -205,6 +207,14 @@ class Gateway:
         """A dispute, or None where Stripe has none of this id."""
         return await self._retrieve(Dispute, self._stripe.disputes.retrieve_async, dispute_id)
 
+    async def retrieve_invoice(self, invoice_id: str) -> Invoice | None:
+        """An invoice, or None where Stripe has none of this id."""
+        return await self._retrieve(Invoice, self._stripe.invoices.retrieve_async, invoice_id)
+
+    async def retrieve_credit_note(self, note_id: str) -> CreditNote | None:
+        """A credit note, or None where Stripe has none of this id."""
+        return await self._retrieve(CreditNote, self._stripe.credit_notes.retrieve_async, note_id)
+
     async def sessions(self, window: Window, after: str | None) -> list[CheckoutSession]:
         """A page of the Checkout Sessions of a window, newest first."""
         found = await self._walk(self._stripe.checkout.sessions.list_async, window, after)
@@ -224,6 +234,11 @@ class Gateway:
         """A page of the disputes of a window, newest first."""
         found = await self._walk(self._stripe.disputes.list_async, window, after)
         return [_read(Dispute, each) for each in found]
+
+    async def credit_notes(self, window: Window, after: str | None) -> list[CreditNote]:
+        """A page of the credit notes of a window, newest first."""
+        found = await self._walk(self._stripe.credit_notes.list_async, window, after)
+        return [_read(CreditNote, each) for each in found]
 
     async def events(self, window: Window, after: str | None) -> list[dict[str, Any]]:
         """A page of the events of a window, newest first, as Stripe would send them.

@@ -104,6 +104,16 @@ def is_settled(session: Session, *, livemode: bool, event_id: str) -> bool:
     return row is not None and (row[0] == "processed" or row[1])
 
 
+def statuses_of(session: Session, *, livemode: bool, event_ids: Sequence[str]) -> dict[str, str]:
+    """The status of each of these events that is stored."""
+    rows = session.execute(
+        select(StripeEvent.event_id, StripeEvent.status).where(
+            StripeEvent.livemode == livemode, StripeEvent.event_id.in_(event_ids)
+        )
+    )
+    return {event_id: status for event_id, status in rows}  # noqa: C416  the types of both
+
+
 def finish_event(session: Session, event: Event, facts: Facts | None, terms: Terms) -> EventAnswer:
     """Do what a stored event says, unless that was done; copies wait for each other.
 

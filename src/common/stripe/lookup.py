@@ -147,8 +147,11 @@ class Lookup:
         return await self.dispute_facts(Dispute.model_validate(event.data.object), event.type)
 
     async def on_credit_note(self, event: Event) -> Facts:
-        """`credit_note.…`: it takes from the payment of its invoice."""
-        note = CreditNote.model_validate(event.data.object)
+        """`credit_note.…`"""
+        return await self.credit_note_facts(CreditNote.model_validate(event.data.object))
+
+    async def credit_note_facts(self, note: CreditNote) -> Facts:
+        """What a credit note says: it takes from the payment of its invoice."""
         found = (
             await configured(self.gateway).payments_of_invoice(note.invoice) if note.invoice else []
         )

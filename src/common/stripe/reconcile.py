@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import ExceptionWithErrorType
+from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
@@ -23,12 +22,14 @@ from src.common.stripe import inbox
 from src.common.stripe.gateway import Gateway, Window, configured
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
-from src.common.stripe.processing import InDatabase, Processor, terms_of
-from src.common.stripe.wire import Dispute, Refund, parse_event
+from src.common.stripe.processing import Processor, terms_of
+from src.common.stripe.wire import Refund, parse_event
 
-STAGES = ("sessions", "payments", "refunds", "disputes", "unfinished", "ours", "events")
-Progress = Callable[[str, int], None]
-"""Called after each page: the stage, and how many objects it was."""
+STAGES = (
+    *("sessions", "payments", "refunds", "disputes", "credit_notes"),
+    *("unfinished", "ours", "events"),
+)
+UNSETTLED_EVENTS = ("missing", "received", "failed", "dead")
 
 
 class _Undo(Exception):
@@ -43,6 +44,10 @@ class Page:
     """Where the next page begins; None after the last."""
     compared: int
     findings: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+Progress = Callable[[str, Page], None]
+"""Called after each page: the stage, and what it came to."""
 
 
 @dataclass
@@ -77,7 +82,7 @@ class Reconciler:
                             findings=page.findings,
                         )
                     )
-                    progress(stage, page.compared)
+                    progress(stage, page)
                     if cursor is None:
                         break
         except BaseException:
@@ -93,7 +98,7 @@ class Reconciler:
         elif stage == "ours":
             await self._look_for_extra(page)
         elif stage == "events":
-            names = await self._fetch_events(page, cursor)
+            names = await self._compare_events(page, cursor)
         else:
             for name, facts in await self._walk(stage, cursor):
                 names.append(name)
@@ -119,9 +124,12 @@ class Reconciler:
             case "refunds":
                 refunds = await self.gateway.refunds(window, cursor)
                 return [(each.id, await self._refund(each)) for each in refunds]
-            case _:
+            case "disputes":
                 disputes = await self.gateway.disputes(window, cursor)
                 return [(each.id, await lookup.dispute_facts(each)) for each in disputes]
+            case _:
+                notes = await self.gateway.credit_notes(window, cursor)
+                return [(each.id, await lookup.credit_note_facts(each)) for each in notes]
 
     async def _compare(self, page: Page, object_id: str, facts: Facts) -> None:
         """Note what settling these facts would change; change it where we repair."""
@@ -177,71 +185,92 @@ class Reconciler:
         names = await self.processor.in_database(
             lambda session: runs.unfinished(session, livemode=self.livemode)
         )
-        lookup = self.processor.lookup
         for name in names:
-            if name in self.seen:
-                continue
-            page.compared += 1
-            if name.startswith("cs_"):
-                found = await self.gateway.retrieve_session(name)
-                facts = await lookup.session_facts(found) if found else None
-            else:
-                facts = await self._reversal(name)
-            if facts is not None:
-                await self._compare(page, name, facts)
-            else:
-                page.findings.append({"object": name, "what": "extra", "mended": False})
+            if name not in self.seen:
+                await self._ask_after(page, name)
 
-    async def _reversal(self, name: str) -> Facts | None:
-        found: Refund | Dispute | None
+    async def _ask_after(self, page: Page, name: str) -> None:
+        """Compare what Stripe says of one session or reversal that we know."""
+        page.compared += 1
+        facts = await self._found(name)
+        if facts is not None:
+            await self._compare(page, name, facts)
+        else:
+            page.findings.append(_extra(name))
+
+    async def _found(self, name: str) -> Facts | None:
+        """What Stripe says of the object of this id; None where it has none."""
+        gateway, lookup = self.gateway, self.processor.lookup
+        if name.startswith("cs_"):
+            session = await gateway.retrieve_session(name)
+            return await lookup.session_facts(session) if session else None
         if name.startswith(("dp_", "du_")):
-            found = await self.gateway.retrieve_dispute(name)
-            return await self.processor.lookup.dispute_facts(found) if found else None
-        found = await self.gateway.retrieve_refund(name)
-        return await self._refund(found) if found else None
+            dispute = await gateway.retrieve_dispute(name)
+            return await lookup.dispute_facts(dispute) if dispute else None
+        if name.startswith("cn_"):
+            note = await gateway.retrieve_credit_note(name)
+            return await lookup.credit_note_facts(note) if note else None
+        refund = await gateway.retrieve_refund(name)
+        return await self._refund(refund) if refund else None
 
     async def _look_for_extra(self, page: Page) -> None:
-        """Purchases of ours that Stripe knows nothing of, or does not call paid."""
-        names = await self.processor.in_database(
-            lambda session: runs.purchases_between(
+        """Purchases of ours that Stripe does not call paid, reversals that it knows nothing of."""
+        ours = await self.processor.in_database(
+            lambda session: runs.ours_between(
                 session,
                 livemode=self.livemode,
                 since=self.window.since,
                 until=self.window.until,
             )
         )
-        for name in names:
+        for name in ours.purchases:
             page.compared += 1
             if name not in self.seen and not await self._is_paid(name):
-                page.findings.append({"object": name, "what": "extra", "mended": False})
+                page.findings.append(_extra(name))
+        for name in ours.reversals:
+            if name not in self.seen:
+                await self._ask_after(page, name)
 
     async def _is_paid(self, name: str) -> bool:
         if name.startswith("pi_"):
             payment = await self.gateway.retrieve_payment(name)
             return payment is not None and payment.has_succeeded
-        if not name.startswith("cs_"):
-            return True  # an invoice; its PaymentIntents were compared
+        if name.startswith("in_"):
+            invoice = await self.gateway.retrieve_invoice(name)
+            return invoice is not None and invoice.status == "paid"
         found = await self.gateway.retrieve_session(name)
         return found is not None and found.payment_status in {"paid", "no_payment_required"}
 
-    async def _fetch_events(self, page: Page, cursor: str | None) -> list[str]:
-        """Take in the events that never reached us; the objects have been mended before."""
-        if not self.repairs:
-            return []
+    async def _compare_events(self, page: Page, cursor: str | None) -> list[str]:
+        """The inbox beside Stripe's events; where we repair, what it lacks is taken in.
+
+        The objects have been compared before: an event that is missing rarely means that something
+        else is.
+        """
         found = await self.gateway.events(self.window, cursor)
-        for each in found:
-            body = json.dumps(each, default=str).encode()  # the library reads decimals
-            try:
-                event = parse_event(body)
-            except (ExceptionWithErrorType, ValidationError):
+        names = [str(each["id"]) for each in found]
+        stored = await self.processor.in_database(
+            lambda session: inbox.statuses_of(session, livemode=self.livemode, event_ids=names)
+        )
+        for each, name in zip(found, names, strict=True):
+            status = stored.get(name, "missing")
+            if each["type"] not in HANDLED_TYPES or status == "processed":
                 continue
-            if event.type not in HANDLED_TYPES:
-                continue
-            if await self.processor.receive(event, body) is EventAnswer.ACCEPTED:
-                page.findings.append(
-                    {"object": event.id, "what": "an event that fails", "mended": False}
-                )
-        return [str(each["id"]) for each in found]
+            what = f"{status}: {each['type']}"
+            mended = self.repairs and await self._is_taken_in(each)
+            if status in UNSETTLED_EVENTS or (self.repairs and not mended):
+                page.findings.append({"object": name, "what": what, "mended": mended})
+        return names
+
+    async def _is_taken_in(self, found: dict[str, Any]) -> bool:
+        """Receive an event as if it had been delivered; whether it could be settled."""
+        body = json.dumps(found, default=str).encode()  # the library reads decimals
+        event = parse_event(body)
+        return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
+
+
+def _extra(name: str) -> dict[str, Any]:
+    return {"object": name, "what": "extra", "mended": False}
 
 
 async def reconcile(
@@ -250,39 +279,36 @@ async def reconcile(
     since: dt.datetime,
     until: dt.datetime | None = None,
     repairs: bool,
-    progress: Progress = lambda _stage, _compared: None,
+    resumes: bool = False,
+    progress: Progress = lambda _stage, _page: None,
 ) -> Reconciliation:
     """Compare everything Stripe made since then with ours; with `repairs` mend what differs.
 
-    A run that was cut off is taken up where it stood.
+    With `resumes`, a run from the same instant on that was cut off is taken up where it stood, and
+    keeps its own end; without, or where there is none, all of the window is compared.
 
     Raises:
+        Invalid: VALIDATION_ERROR, the window is empty.
         StripeGatewayError: STRIPE_GATEWAY_ERROR; the run can be taken up again.
         Unavailable: STRIPE_NOT_CONFIGURED.
     """
     gateway = configured(processor.gateway)
     livemode = bool(processor.settings.stripe_livemode)
     end = until or dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
-    run = await _begin(processor.in_database, livemode, since, end, repairs=repairs)
-    window = Window(run.since_at, run.until_at)
-    return await Reconciler(processor, gateway, window, livemode, repairs).run(run, progress)
+    if end <= since:
+        raise Invalid("until: must be later than since", "VALIDATION_ERROR", field="until")
 
-
-async def _begin(
-    in_database: InDatabase,
-    livemode: bool,  # noqa: FBT001  as Stripe's objects have it
-    since: dt.datetime,
-    until: dt.datetime,
-    *,
-    repairs: bool,
-) -> Reconciliation:
-    return await in_database(
-        lambda session: runs.begin(
+    def begin(session: Session) -> Reconciliation:
+        return runs.begin(
             session,
             livemode=livemode,
             since=since,
-            until=until,
+            until=end,
             repairs=repairs,
+            resumes=resumes,
             first_stage=STAGES[0],
         )
-    )
+
+    run = await processor.in_database(begin)
+    window = Window(run.since_at, run.until_at)
+    return await Reconciler(processor, gateway, window, livemode, repairs).run(run, progress)

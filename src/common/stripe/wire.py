@@ -152,6 +152,7 @@ class Invoice(_Wire):
 
     id: Id
     livemode: bool
+    status: Text | None = None
     currency: Text | None = None
     amount_paid: Cents | None = None
     metadata: dict[str, Text] | None = None

@@ -1,0 +1,192 @@
+"""`flashslides stripe reconcile`: everything that differs is printed, and the exit code says so."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from src.cli import reach
+from src.common.models.reconciliation import Reconciliation
+from src.common.models.stripe_event import StripeEvent
+from src.common.models.user import User
+from src.common.purchases import reconciliations
+from src.common.settings import Settings
+from src.common.stripe import gateway
+from src.common.stripe.gateway import Gateway
+from src.common.stripe.lookup import HANDLED_TYPES
+from tests.cli.conftest import Result, RunCommand
+from tests.credits.books import booked_balance
+from tests.models.examples import a_user
+from tests.stripe.loop import Loop, start_loop
+
+SINCE = "2020-01-01"
+
+
+@pytest.fixture
+def user(db: Session) -> User:
+    """A user without credits."""
+    person = a_user()
+    db.add(person)
+    db.commit()
+    return person
+
+
+@pytest.fixture
+def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """An offline Stripe, which the commands ask too."""
+    assert db
+    loop = start_loop()
+
+    @asynccontextmanager
+    async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
+        yield loop.processor.gateway
+
+    monkeypatch.setattr(reach, "open_gateway", opened)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_1")
+    return loop
+
+
+@pytest.fixture
+def compare(flashslides: RunCommand, loop: Loop) -> RunCommand:
+    """Run the command, with `--json`."""
+    assert loop
+
+    def run(*options: str) -> Result:
+        return flashslides("stripe", "reconcile", *options, "--json")
+
+    return run
+
+
+def found(result: Result) -> dict[str, tuple[str, bool]]:
+    """What differs, by object."""
+    findings: list[dict[str, Any]] = result.json["findings"]
+    return {each["object"]: (each["what"], each["mended"]) for each in findings}
+
+
+def test_lost_events_are_missing_though_their_objects_are_not(
+    db: Session, loop: Loop, user: User, compare: RunCommand
+) -> None:
+    """One event credited the payment; each of the others is listed, then taken in, then no more."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    [told] = [each for each in loop.webhooks() if each.event_type == "checkout.session.completed"]
+    loop.deliver([told])
+    lost = {
+        each["id"]: f"missing: {each['type']}"
+        for each in loop.offline.account.all("event")
+        if each["id"] != told.event_id and each["type"] in HANDLED_TYPES
+    }
+    assert lost
+    listed = compare("--since", SINCE)
+    assert listed.exit_code == 1
+    assert found(listed) == {name: (what, False) for name, what in lost.items()}
+    assert (listed.json["differences"], listed.json["left"]) == (len(lost), len(lost))
+    mended = compare("--since", SINCE, "--repair")
+    assert mended.exit_code == 0
+    assert found(mended) == {name: (what, True) for name, what in lost.items()}
+    after = compare("--since", SINCE)
+    assert (after.exit_code, found(after)) == (0, {})
+    assert booked_balance(db, user.user_id) == 500
+
+
+def test_an_event_that_nobody_could_settle_is_listed(
+    db: Session, loop: Loop, user: User, compare: RunCommand
+) -> None:
+    """It is stored and dead: without repair it is left, with repair it is settled."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    loop.deliver(loop.webhooks())
+    kind = "payment_intent.succeeded"
+    [event_id] = db.scalars(select(StripeEvent.event_id).where(StripeEvent.type == kind))
+    dead = update(StripeEvent).where(StripeEvent.event_id == event_id).values(status="dead")
+    db.execute(dead)
+    db.commit()
+    listed = compare("--since", SINCE)
+    assert (listed.exit_code, found(listed)) == (1, {event_id: (f"dead: {kind}", False)})
+    mended = compare("--since", SINCE, "--repair")
+    assert (mended.exit_code, found(mended)) == (0, {event_id: (f"dead: {kind}", True)})
+
+
+def test_all_is_printed_however_much_is_kept(
+    db: Session, loop: Loop, user: User, compare: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of the run keeps the first differences; the command prints every one."""
+    monkeypatch.setattr(reconciliations, "FINDINGS_MAX", 2)
+    for key in ("a", "b"):
+        loop.offline.pay(loop.session_of(loop.buy(user.user_id, key=key)))
+    listed = compare("--since", SINCE)
+    assert len(found(listed)) == listed.json["differences"] == listed.json["left"] > 4
+    assert len(db.scalars(select(Reconciliation)).one().findings) == 2
+
+
+def test_a_reversal_that_stripe_does_not_know_is_extra(
+    loop: Loop, user: User, compare: RunCommand
+) -> None:
+    """A refund that had ended: nothing asks after it but this."""
+    session_id = loop.session_of(loop.buy(user.user_id))
+    loop.offline.pay(session_id)
+    loop.deliver(loop.webhooks())
+    refund_id = loop.refund_at_stripe(session_id, 100)
+    loop.deliver(loop.webhooks())
+    assert compare("--since", SINCE).exit_code == 0
+    del loop.offline.account.state.objects["refund"][refund_id]
+    for repair in ((), ("--repair",)):
+        listed = compare("--since", SINCE, *repair)
+        assert (listed.exit_code, found(listed)) == (1, {refund_id: ("extra", False)})
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_is_asked_to(
+    db: Session, loop: Loop, user: User, compare: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for its window again all of it is compared; with `--resume` only what is left of it."""
+    monkeypatch.setattr(gateway, "PAGE_SIZE", 1)
+    for key in ("a", "b"):
+        loop.offline.pay(loop.session_of(loop.buy(user.user_id, key=key)))
+    total = compare("--since", SINCE).json["compared"]
+    run = db.scalars(select(Reconciliation)).one()
+    cut_off: dict[str, Any] = {
+        "status": "running",
+        "finished_at": None,
+        "stage": "refunds",
+        "compared": 4,
+        "drift": 0,
+        "findings": [],
+    }
+    db.execute(update(Reconciliation).values(cut_off))
+    db.commit()
+
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id, key="c")))
+    whole = compare("--since", SINCE)
+    assert whole.json["compared"] > total
+    assert whole.json["until"] > run.until_at.isoformat()
+    assert "--resume" in whole.err
+
+    rest = compare("--resume")
+    assert (rest.json["since"], rest.json["until"]) == (
+        run.since_at.isoformat(),
+        run.until_at.isoformat(),
+    )
+    assert "refunds" in rest.err
+    assert not any(name.startswith("pi_") for name in found(rest)), "those had been compared"
+    assert compare("--resume").exit_code == 3, "nothing is left to take up"
+
+
+@pytest.mark.parametrize("options", [(), ("--since", SINCE, "--resume"), ("--resume", "--repair")])
+def test_a_window_is_named_or_taken_up(compare: RunCommand, options: tuple[str, ...]) -> None:
+    """Exit code 2: nothing to go by, or a run that has its own window and its own way."""
+    refused = compare(*options)
+    assert refused.exit_code == 2
+    assert "--resume" in refused.err
+
+
+def test_a_window_ends_where_it_is_asked_to(loop: Loop, user: User, compare: RunCommand) -> None:
+    """What Stripe made later is none of its business; an end before the beginning is refused."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    loop.deliver(loop.webhooks()[-1:])
+    early = compare("--since", SINCE, "--until", "2020-02-01")
+    assert (early.exit_code, early.json["compared"]) == (0, 0)
+    assert compare("--since", SINCE).json["compared"] > 3
+    refused = compare("--since", SINCE, "--until", "2019-01-01")
+    assert refused.exit_code == 2
+    assert "until" in refused.err
