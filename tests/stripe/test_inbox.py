@@ -107,3 +107,26 @@ def test_a_dead_event_that_fails_again_says_why_now(db: Session, loop: Loop, use
     loop.offline.troubles.clear()
     assert loop.deliver([intent]) == [EventAnswer.PROCESSED]
     assert booked_balance(db, user.user_id) == 500
+
+
+@pytest.mark.parametrize("status", ["ignored", "unmatched"])
+def test_an_event_that_was_put_aside_and_fails_again_keeps_why(
+    db: Session, loop: Loop, user: User, status: str
+) -> None:
+    """Replayed while Stripe is down: it stays what it was, says why, and is not tried by itself."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    [intent] = [each for each in loop.webhooks() if each.event_type == "payment_intent.succeeded"]
+    assert inbox.store_event(db, parse_event(intent.body), intent.body)
+    db.execute(update(StripeEvent).values(status=status, attempts=1, lease_expires_at=None))
+    db.commit()
+    loop.offline.troubles.add(Trouble(TroubleKind.ERROR, times=500))
+    assert loop.deliver([intent]) == [EventAnswer.ACCEPTED]
+    db.expire_all()
+    row = db.scalars(select(StripeEvent)).one()
+    assert (row.status, row.attempts, row.next_attempt_at) == (status, 3, None)
+    assert str(row.error).startswith("STRIPE_GATEWAY_ERROR")
+    loop.offline.troubles.clear()
+    assert asyncio.run(loop.processor.settle_due()) == 0
+    assert loop.deliver([intent]) == [EventAnswer.PROCESSED]
+    db.expire_all()
+    assert (row.status, row.attempts, row.error) == ("processed", 4, None)

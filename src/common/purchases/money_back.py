@@ -18,7 +18,9 @@ from src.common.credits.reversals import credits_to_be_back
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.purchases import reversals as rules
+from src.common.purchases import unmatched
 from src.common.purchases.locks import lock_payment
+from src.common.purchases.refunds import accept_request
 from src.common.purchases.reversals import MoneyBack, Reversal
 
 ACTOR = "system:stripe"
@@ -37,11 +39,15 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
     transaction = _find_transaction(session, reversal)
     if transaction is not None:
         lock_user(session, transaction.user_id)
-    if not _write(session, reversal, transaction):
-        return False
-    if transaction is not None:
+    changed = _write(session, reversal, transaction)
+    if transaction is None:
+        return changed
+    if changed:
         settle_user(session, transaction.user_id, cause=reversal.reversal_id, about=transaction)
-    return True
+    if reversal.request is None:
+        return changed
+    # In one database transaction with the sums: it is either still asked for, or paid back.
+    return accept_request(session, transaction, reversal.request, reversal.reversal_id) or changed
 
 
 def adopt_reversals(session: Session, transaction: Transaction) -> None:
@@ -71,19 +77,23 @@ def settle_user(
 
     The user is locked. `cause` names what changed; `about` is the payment it is about.
     """
-    by_payment: defaultdict[uuid.UUID, list[StripeReversal]] = defaultdict(list)
-    found = session.scalars(
-        select(StripeReversal)
+    by_payment: defaultdict[tuple[uuid.UUID, str], list[StripeReversal]] = defaultdict(list)
+    found = session.execute(
+        select(StripeReversal, Transaction.transaction_id, Transaction.currency)
         .join(Transaction, Transaction.transaction_id == StripeReversal.transaction_id)
         .where(Transaction.user_id == user_id)
         .execution_options(populate_existing=True)
-    )
-    for reversal in found:
-        assert reversal.transaction_id is not None  # noqa: S101  the join says so
-        by_payment[reversal.transaction_id].append(reversal)
-    if not by_payment:
+    ).all()
+    if not found:
         return
-    sums = {key: rules.money_back(rows) for key, rows in by_payment.items()}
+    for reversal, transaction_id, currency in found:
+        by_payment[transaction_id, currency].append(reversal)
+        if rules.is_stray(reversal, currency):
+            unmatched.note_stray(session, reversal, currency, cause)
+    sums = {
+        transaction_id: rules.money_back(rows, currency)
+        for (transaction_id, currency), rows in by_payment.items()
+    }
     _write_sums(session, sums)
     lots, to_be_back = _credits_to_be_back(session, user_id, sums)
     settle_reversals(

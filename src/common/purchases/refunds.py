@@ -4,6 +4,7 @@ On the caller's open session, never committing. Stripe is asked in between, by
 `src.common.stripe.refunds`; what it says takes the same road as any refund of Stripe's.
 """
 
+import hashlib
 import uuid
 from dataclasses import dataclass
 
@@ -34,6 +35,11 @@ class RefundWish:
     def digest(self) -> bytes:
         """What decides whether the same key came with the same request."""
         return digest_of(self.actor, "refund", "", self.amount_cents, self.reason)
+
+
+def request_name(transaction_id: uuid.UUID, key: str) -> str:
+    """What a request is called at Stripe: in its idempotency key, and in its refund's metadata."""
+    return hashlib.sha256(f"{transaction_id}:{key}".encode()).hexdigest()
 
 
 def get_transaction(session: Session, transaction_id: uuid.UUID) -> Transaction:
@@ -90,19 +96,46 @@ def request_refund(session: Session, wish: RefundWish) -> RefundRequest:
     ).one()
 
 
-def answer_request(
-    session: Session, wish: RefundWish, *, refund_id: str | None = None, error: str | None = None
-) -> None:
-    """Note what Stripe said: the refund it made, or why it refused."""
-    request = session.get_one(RefundRequest, (wish.transaction_id, wish.key), with_for_update=True)
+def accept_request(session: Session, transaction: Transaction, name: str, refund_id: str) -> bool:
+    """Note that a refund of Stripe's is the one we asked for by this name; whether that was news.
+
+    Whoever sees the refund first calls it: the request's own answer, an event, reconciliation. From
+    then on the request is counted by its refund alone.
+    """
+    waiting = session.scalars(
+        select(RefundRequest)
+        .where(
+            RefundRequest.transaction_id == transaction.transaction_id,
+            RefundRequest.status != "accepted",
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    for request in waiting:
+        if request_name(transaction.transaction_id, request.idempotency_key) == name:
+            request.status, request.refund_id, request.error = "accepted", refund_id, None
+            session.flush()
+            return True
+    return False
+
+
+def refuse_request(session: Session, wish: RefundWish, error: str) -> None:
+    """Note why Stripe refused; the request no longer counts."""
+    request = session.get_one(
+        RefundRequest,
+        (wish.transaction_id, wish.key),
+        with_for_update=True,
+        populate_existing=True,
+    )
     if request.status == "requested":
-        request.status = "accepted" if refund_id else "refused"
-        request.refund_id, request.error = refund_id, error
+        request.status, request.error = "refused", error
         session.flush()
 
 
-def refund_exceeds_payment(left: int) -> Invalid:
-    """More was asked for than is left of the payment."""
+def refund_exceeds_payment(left: int | None) -> Invalid:
+    """More was asked for than is left of the payment, which is None where nobody could say it."""
+    if left is None:
+        return Invalid("More was asked for than is left of the payment", "REFUND_EXCEEDS_PAYMENT")
     return Invalid(
         f"{left} cents of the payment are left to refund",
         "REFUND_EXCEEDS_PAYMENT",

@@ -40,6 +40,8 @@ class Reversal:
     stripe_session_id: str | None = None
     """The payment's Checkout Session where somebody looked it up: application code's own purchases
     know no PaymentIntent."""
+    request: str | None = None
+    """The name of the request of ours that made it (`refunds.request_name`), of a refund."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,23 @@ def supersedes(snapshot: Reversal, known: StripeReversal) -> bool:
     return _order(snapshot) > _order(known)
 
 
-def money_back(reversals: Iterable[StripeReversal]) -> MoneyBack:
-    """What the reversals of one payment take back."""
-    counting = [each for each in reversals if each.status in COUNTING]
+def is_stray(reversal: StripeReversal, currency: str) -> bool:
+    """Whether a reversal is in another currency than its payment.
+
+    Stripe gives a refund in its charge's currency, but a bank may dispute in another one. Rule 5
+    takes r = min(reversed, paid), in one unit; at which rate another currency was exchanged is the
+    bank's to say, and not always Stripe's to know. So nothing is converted: a stray reversal takes
+    no credits, and while it counts it is an unmatched payment (CURRENCY_MISMATCH) that somebody
+    resolves by hand.
+    """
+    return reversal.currency != currency
+
+
+def money_back(reversals: Iterable[StripeReversal], currency: str) -> MoneyBack:
+    """What the reversals of one payment take back, in its currency; strays do not count."""
+    counting = [
+        each for each in reversals if each.status in COUNTING and not is_stray(each, currency)
+    ]
     disputed = sum(each.amount_cents for each in counting if each.kind == ReversalKind.DISPUTE)
     return MoneyBack(sum(each.amount_cents for each in counting) - disputed, disputed)
 

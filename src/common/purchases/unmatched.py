@@ -1,14 +1,20 @@
-"""Payments nobody was credited for: noted with a reason, listed, resolved; never commits."""
+"""Payments nobody was credited for: noted with a reason, listed, resolved; never commits.
+
+And money back whose credits nobody could take.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import Conflict, Invalid, NotFound
+from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.purchases.rules import Mismatch, Payment
+from src.common.purchases.reversals import COUNTING
+from src.common.purchases.rules import Mismatch, Payment, Reason
 
 RESOLUTION_LENGTH_MAX = 1_000
 
@@ -64,11 +70,55 @@ def resolve(
 
 def close(session: Session, payment: Payment, resolution: str) -> None:
     """Close what an earlier event about this payment left open."""
-    names = {payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id} - {None}
+    names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
+    _close(session, payment.livemode, [each for each in names if each is not None], resolution)
+
+
+def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> None:
+    """Write or renew the payment's row; one that somebody resolved stays as it is."""
+    details = {
+        "user_id": str(payment.user_id) if payment.user_id else None,
+        "order_id": str(payment.order_id) if payment.order_id else None,
+        "package_id": payment.package_id,
+        "credits": payment.credits,
+        "env": payment.env,
+        "mode": payment.mode,
+        "payment_status": payment.payment_status,
+        "payment_intent_id": payment.payment_intent_id,
+        "amount_subtotal_cents": payment.amount_subtotal_cents,
+        "amount_total_cents": payment.amount_total_cents,
+        "currency": payment.currency,
+    }
+    _write(session, payment.livemode, payment.stripe_session_id, mismatch, cause, details)
+
+
+def note_stray(session: Session, reversal: StripeReversal, currency: str, cause: str) -> None:
+    """Note a reversal in another currency than its payment, as long as it counts."""
+    if reversal.status not in COUNTING:
+        ended = f"the {reversal.kind} is {reversal.status}"
+        _close(session, reversal.livemode, [reversal.reversal_id], ended)
+        return
+    explanation = (
+        f"A {reversal.kind} of {reversal.amount_cents} cents in {reversal.currency} of a payment "
+        f"in {currency}: no credits were taken back"
+    )
+    details = {
+        "transaction_id": str(reversal.transaction_id),
+        "payment_intent_id": reversal.payment_intent_id,
+        "kind": reversal.kind,
+        "status": reversal.status,
+        "amount_cents": reversal.amount_cents,
+        "currency": reversal.currency,
+    }
+    mismatch = Mismatch(Reason.CURRENCY_MISMATCH, explanation)
+    _write(session, reversal.livemode, reversal.reversal_id, mismatch, cause, details)
+
+
+def _close(session: Session, livemode: bool, names: Sequence[str], resolution: str) -> None:  # noqa: FBT001  as Stripe's objects have it
     session.execute(
         update(UnmatchedPayment)
         .where(
-            UnmatchedPayment.livemode == payment.livemode,
+            UnmatchedPayment.livemode == livemode,
             UnmatchedPayment.stripe_object_id.in_(names),
             UnmatchedPayment.status == "open",
         )
@@ -82,27 +132,21 @@ def close(session: Session, payment: Payment, resolution: str) -> None:
     session.flush()
 
 
-def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> None:
-    """Write or renew the payment's row; one that somebody resolved stays as it is."""
+def _write(
+    session: Session,
+    livemode: bool,  # noqa: FBT001  as Stripe's objects have it
+    stripe_object_id: str,
+    mismatch: Mismatch,
+    cause: str,
+    details: dict[str, Any],
+) -> None:
     values = {
         "event_id": cause,
         "reason": str(mismatch.reason),
         "explanation": mismatch.explanation,
-        "details": {
-            "user_id": str(payment.user_id) if payment.user_id else None,
-            "order_id": str(payment.order_id) if payment.order_id else None,
-            "package_id": payment.package_id,
-            "credits": payment.credits,
-            "env": payment.env,
-            "mode": payment.mode,
-            "payment_status": payment.payment_status,
-            "payment_intent_id": payment.payment_intent_id,
-            "amount_subtotal_cents": payment.amount_subtotal_cents,
-            "amount_total_cents": payment.amount_total_cents,
-            "currency": payment.currency,
-        },
+        "details": details,
     }
-    key = {"livemode": payment.livemode, "stripe_object_id": payment.stripe_session_id}
+    key = {"livemode": livemode, "stripe_object_id": stripe_object_id}
     session.execute(
         insert(UnmatchedPayment)
         .values(**key, **values)

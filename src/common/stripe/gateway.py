@@ -144,6 +144,8 @@ class Gateway:
     ) -> Refund:
         """Pay money back; asked for twice with one key it is one refund.
 
+        Stripe forgets the key after a day; the refund's metadata keeps it (`Refund.request`).
+
         Raises:
             StripeGatewayError: with `code` where Stripe refuses.
         """
@@ -177,6 +179,13 @@ class Gateway:
         )
         payments = [cast("dict[str, Any]", each["payment"]) for each in found]
         return [str(each["payment_intent"]) for each in payments if each.get("payment_intent")]
+
+    async def refunds_of_payment(self, payment_intent_id: str) -> list[Refund]:
+        """All refunds of a PaymentIntent, at most a hundred."""
+        found = await self._page(
+            self._stripe.refunds.list_async, {"payment_intent": payment_intent_id}
+        )
+        return [_read(Refund, each) for each in found]
 
     async def refunds_of_charge(self, charge_id: str) -> list[Refund]:
         """All refunds of a charge, at most a hundred."""

@@ -156,15 +156,16 @@ def record_failure(
 ) -> None:
     """Note why processing failed, and when it may be tried again, or that it is dead.
 
-    Only on a row that is not settled: a copy of the event may have settled it meanwhile. A dead one
-    that somebody replayed stays dead, with the new error.
+    Not on a row that was processed: a copy of the event may have settled it meanwhile. One that
+    nobody tries any more, dead, ignored or unmatched, and somebody replayed, stays what it is, with
+    the new error.
     """
     row = session.scalars(
         select(StripeEvent)
         .where(
             StripeEvent.livemode == livemode,
             StripeEvent.event_id == event_id,
-            StripeEvent.status.in_((*UNSETTLED_STATUSES, "dead")),
+            StripeEvent.status != "processed",
         )
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -172,14 +173,12 @@ def record_failure(
     if row is None:
         return
     row.attempts += 1
-    if row.attempts >= ATTEMPTS_MAX or row.status == "dead":
-        row.status = "dead"
-    else:
-        row.status = "failed"
     row.error = _describe(error)
     row.lease_expires_at = None
-    delay = min(2 ** (row.attempts - 1), RETRY_DELAY_MAX_SECONDS)
-    row.next_attempt_at = func.clock_timestamp() + dt.timedelta(seconds=delay)
+    if row.status in UNSETTLED_STATUSES:
+        row.status = "dead" if row.attempts >= ATTEMPTS_MAX else "failed"
+        delay = min(2 ** (row.attempts - 1), RETRY_DELAY_MAX_SECONDS)
+        row.next_attempt_at = func.clock_timestamp() + dt.timedelta(seconds=delay)
     session.flush()
 
 

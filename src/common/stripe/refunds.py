@@ -1,7 +1,6 @@
 """Paying money back: our request is committed, Stripe is asked, its refund takes its usual road."""
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -9,17 +8,22 @@ from src.common.exceptions import Conflict
 from src.common.models.refund_request import RefundRequest
 from src.common.purchases.refunds import (
     RefundWish,
-    answer_request,
     get_transaction,
     refund_exceeds_payment,
+    refuse_request,
+    request_name,
     request_refund,
 )
+from src.common.purchases.reversals import COUNTING
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway, StripeGatewayError, configured
 from src.common.stripe.lookup import Facts
 from src.common.stripe.processing import InDatabase, Processor
+from src.common.stripe.wire import Refund
 
-_TOO_MUCH = frozenset({"charge_already_refunded", "amount_too_large", "parameter_invalid_integer"})
+TOO_MUCH = "amount_too_large"
+NOTHING_CHARGED = "nothing_was_charged"
+_TOO_MUCH = frozenset({"charge_already_refunded", TOO_MUCH, "parameter_invalid_integer"})
 REFUSED_FOR_GOOD = _TOO_MUCH | {"charge_disputed", "resource_missing"}
 
 
@@ -30,6 +34,15 @@ class Refunded:
     refund_id: str
     amount_cents: int
     replayed: bool
+
+
+@dataclass(frozen=True)
+class _Bought:
+    """What is paid back."""
+
+    stripe_session_id: str
+    payment_intent_id: str | None
+    paid_cents: int
 
 
 async def refund_payment(
@@ -45,42 +58,90 @@ async def refund_payment(
         Unavailable: STRIPE_NOT_CONFIGURED.
     """
     client = configured(gateway)
+    was_asked = False
 
-    def begin(session: Session) -> tuple[RefundRequest, str, str | None]:
+    def begin(session: Session) -> tuple[RefundRequest, _Bought]:
+        nonlocal was_asked
+        was_asked = session.get(RefundRequest, (wish.transaction_id, wish.key)) is not None
         request = request_refund(session, wish)
         paid = get_transaction(session, wish.transaction_id)
-        return request, paid.stripe_session_id, paid.payment_intent_id
+        return request, _Bought(
+            paid.stripe_session_id, paid.payment_intent_id, paid.amount_paid_cents
+        )
 
-    request, session_id, payment_intent_id = await in_database(begin)
+    request, bought = await in_database(begin)
     if request.refund_id is not None:
         return Refunded(request.refund_id, request.amount_cents, replayed=True)
-    if request.status == "refused":
-        raise _refused(request.error)
-    payment_intent_id = payment_intent_id or await _payment_of(client, session_id)
-    if payment_intent_id is None:
-        await in_database(
-            lambda session: answer_request(session, wish, error="nothing_was_charged")
-        )
-        raise _refused("nothing_was_charged")
-    name = hashlib.sha256(f"{wish.transaction_id}:{wish.key}".encode()).hexdigest()
-    try:
-        refund = await client.create_refund(
-            payment_intent_id, request.amount_cents, key=name, reason=wish.reason
-        )
-    except StripeGatewayError as error:
-        code = error.code
-        if code not in REFUSED_FOR_GOOD:
-            raise
-        await in_database(lambda session: answer_request(session, wish, error=code))
-        raise _refused(code) from None
-    processor = Processor(in_database, gateway, settings)
-    reversal = refund.as_reversal(
-        livemode=bool(settings.stripe_livemode), payment_intent_id=payment_intent_id
-    )
-    made = refund.id
-    await processor.apply(Facts(reversals=(reversal,)), cause=made)
-    await in_database(lambda session: answer_request(session, wish, refund_id=made))
-    return Refunded(made, request.amount_cents, replayed=False)
+    if bought.payment_intent_id is None:
+        found = await _payment_of(client, bought.stripe_session_id)
+        bought = replace(bought, payment_intent_id=found)
+    till = _Till(Processor(in_database, client, settings), client, bought)
+    if request.error is not None:
+        raise await till.refusal(request.error)
+    if bought.payment_intent_id is None:
+        await in_database(lambda session: refuse_request(session, wish, NOTHING_CHARGED))
+        raise await till.refusal(NOTHING_CHARGED)
+    name = request_name(wish.transaction_id, wish.key)
+    made = await till.find(name) if was_asked else None
+    if made is None:
+        try:
+            made = await client.create_refund(
+                bought.payment_intent_id, request.amount_cents, key=name, reason=wish.reason
+            )
+        except StripeGatewayError as error:
+            code = TOO_MUCH if error.parameter == "amount" else error.code
+            if code not in REFUSED_FOR_GOOD:
+                raise
+            await in_database(lambda session: refuse_request(session, wish, code))
+            raise await till.refusal(code) from None
+    await till.take_in([made])
+    return Refunded(made.id, request.amount_cents, replayed=False)
+
+
+@dataclass(frozen=True)
+class _Till:
+    """Stripe's refunds of one payment, and their way into the books."""
+
+    processor: Processor
+    client: Gateway
+    bought: _Bought
+
+    async def find(self, name: str) -> Refund | None:
+        """The refund that an earlier try of this request made, though we never heard of it.
+
+        Stripe's idempotency key would tell too, but only for a day.
+        """
+        return next((each for each in await self._refunds() if each.request == name), None)
+
+    async def take_in(self, refunds: list[Refund]) -> int:
+        """Settle refunds as their events will, or have; what they take of the payment, in cents."""
+        livemode = bool(self.processor.settings.stripe_livemode)
+        reversals = [
+            replace(
+                each.as_reversal(
+                    livemode=livemode, payment_intent_id=self.bought.payment_intent_id
+                ),
+                stripe_session_id=self.bought.stripe_session_id,
+            )
+            for each in refunds
+        ]
+        for each in reversals:
+            await self.processor.apply(Facts(reversals=(each,)), cause=each.reversal_id)
+        return sum(each.amount_cents for each in reversals if each.status in COUNTING)
+
+    async def refusal(self, code: str) -> Exception:
+        """Why Stripe refused; what is left to refund is asked, for our rows did not know."""
+        if code not in _TOO_MUCH:
+            return Conflict(f"Stripe refuses this refund ({code})", "REFUND_REFUSED", code=code)
+        try:
+            taken = await self.take_in(await self._refunds())
+        except StripeGatewayError:
+            return refund_exceeds_payment(None)
+        return refund_exceeds_payment(max(self.bought.paid_cents - taken, 0))
+
+    async def _refunds(self) -> list[Refund]:
+        payment = self.bought.payment_intent_id
+        return [] if payment is None else await self.client.refunds_of_payment(payment)
 
 
 async def _payment_of(gateway: Gateway, stripe_object_id: str) -> str | None:
@@ -89,9 +150,3 @@ async def _payment_of(gateway: Gateway, stripe_object_id: str) -> str | None:
         return stripe_object_id
     session = await gateway.retrieve_session(stripe_object_id)
     return session.payment_intent if session else None
-
-
-def _refused(code: str | None) -> Exception:
-    if code in _TOO_MUCH:
-        return refund_exceeds_payment(0)
-    return Conflict(f"Stripe refuses this refund ({code})", "REFUND_REFUSED", code=code)

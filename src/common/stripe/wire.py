@@ -190,7 +190,13 @@ class Refund(_Wire):
     status: Text | None = None
     payment_intent: ExpandableId = None
     charge: ExpandableId = None
+    metadata: dict[str, Text] | None = None
     created: UnixTime | None = None
+
+    @property
+    def request(self) -> str | None:
+        """The name of the request of ours that made it, as `Gateway.create_refund` wrote it."""
+        return (self.metadata or {}).get("request")
 
     def as_reversal(self, *, livemode: bool, payment_intent_id: str | None = None) -> Reversal:
         """The refund in our own terms; what is no end of it is on its way."""
@@ -203,6 +209,7 @@ class Refund(_Wire):
             amount_cents=self.amount,
             currency=self.currency,
             payment_intent_id=self.payment_intent or payment_intent_id,
+            request=self.request,
         )
 
 
