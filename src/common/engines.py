@@ -4,7 +4,7 @@ The document's values are the defaults (pool 20 + 10, pre-ping on the sync pool)
 decides what a transaction pooler forbids: prepared statements and start-up options.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
@@ -19,6 +19,8 @@ from src.local_postgres import ConnectionParameters, LocalPostgresError, read_co
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
+
+PlanCacheMode = Literal["auto", "force_generic_plan"]
 
 logger = structlog.get_logger(__name__)
 
@@ -86,12 +88,19 @@ def build_engine(settings: Settings) -> Engine:
     return engine
 
 
-def build_async_engine(settings: Settings) -> AsyncEngine:
-    """The async engine (asyncpg), with the document's pool. Nothing is connected yet."""
+def build_async_engine(
+    settings: Settings, *, plan_cache_mode: PlanCacheMode = "auto"
+) -> AsyncEngine:
+    """The async engine (asyncpg), with the document's pool. Nothing is connected yet.
+
+    `plan_cache_mode` is PostgreSQL's; behind a transaction pooler nothing is prepared that it
+    could concern.
+    """
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
     if pooler is DatabasePooler.NONE:
         server_settings |= {name: str(value) for name, value in _timeouts(settings).items()}
+        server_settings["plan_cache_mode"] = plan_cache_mode
     connect_args: dict[str, Any] = {
         "server_settings": server_settings,
         "timeout": settings.database_connect_timeout_seconds,
@@ -116,8 +125,13 @@ def build_async_engine(settings: Settings) -> AsyncEngine:
 
 
 def build_lanes_engine(settings: Settings) -> AsyncEngine:
-    """The batch engine's own few connections: as the async engine's, none beyond the pool."""
-    return build_async_engine(_lanes_settings(settings))
+    """The batch engine's own few connections: as the async engine's, none beyond the pool.
+
+    Its statements over arrays are planned once. Left to itself, PostgreSQL plans them again each
+    time, since a plan for an array of known length looks cheaper; planning costs as much as a small
+    batch does, and finds a scan of all users where the index is better.
+    """
+    return build_async_engine(_lanes_settings(settings), plan_cache_mode="force_generic_plan")
 
 
 def begin_statement(settings: Settings) -> str:
