@@ -56,7 +56,6 @@ from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, LocalPostgresError, RunningServer
 
 QUICK = Sizes(seconds=1, repeats=1, users=1_000, quick=True)
-_RESULTS = Path(__file__).resolve().parent / "results"
 _EXPECTED = (books.BooksDisagree, ContestantFailed, LocalPostgresError, UnusableFolder)
 _GROWTH_ROWS = {
     "none": (),
@@ -106,12 +105,13 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
     ) -> None:
         """Compare ways to spend credits on a durable PostgreSQL of its own.
 
-        About a quarter of an hour; progress on stderr, figures on stdout.
+        About a quarter of an hour; progress on stderr, figures on stdout. Stripe's events have a
+        benchmark of their own: python -m benchmarks.webhooks
         """
         sizes = QUICK if quick else Sizes(seconds, repeats, users)
         names = _names(only)
         rows = _rows(growth, quick=quick)
-        path = json_file or _RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}.json"
+        path = json_file or report.RESULTS / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}.json"
         if svg is not None and find_spec("matplotlib") is None:
             raise typer.BadParameter(
                 "the curves need matplotlib: uv sync --group bench", param_hint="--svg"

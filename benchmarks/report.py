@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,8 @@ from benchmarks.required import Checked, checked
 from benchmarks.results import Case, Measured, case_of
 from benchmarks.runner import Measurement
 
+RESULTS = Path(__file__).resolve().parent / "results"
+"""Where results go that nobody named a place for."""
 _WIDTH_MIN = 146
 _HTTP = "http-"
 
@@ -73,21 +76,31 @@ def write_json(result: Result, path: Path) -> None:
         "loop_cpu_us": result.loop_cpu_us,
         "books": asdict(result.books),
         "scripts": {"document-sql": DOCUMENT_SQL, "same-rows": SAME_ROWS},
-        "measurements": [
-            {
-                **asdict(case_of(each.contestant, each.load)),
-                "users": each.load.user_count,
-                "repetition": each.repetition,
-                "acknowledged": each.acknowledged,
-                "unwritten": each.unwritten,
-                "failures": dict(each.failures),
-                **asdict(each.figures),
-            }
-            for each in result.measurements
-        ],
+        "measurements": plain(result.measurements),
         "growth": asdict(result.growth),
         "required": [asdict(each) for each in result.checked],
     }
+    write_body(body, path)
+
+
+def plain(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Return the measurements as JSON takes them."""
+    return [
+        {
+            **asdict(case_of(each.contestant, each.load)),
+            "users": each.load.user_count,
+            "repetition": each.repetition,
+            "acknowledged": each.acknowledged,
+            "unwritten": each.unwritten,
+            "failures": dict(each.failures),
+            **asdict(each.figures),
+        }
+        for each in measurements
+    ]
+
+
+def write_body(body: Mapping[str, Any], path: Path) -> None:
+    """Write a result's JSON document, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

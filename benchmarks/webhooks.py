@@ -5,10 +5,13 @@
 docs/benchmarks.md says how to read the figures.
 """
 
+import datetime as dt
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +22,8 @@ from benchmarks.books import BooksDisagree, verify_everybody
 from benchmarks.calls.webhooks import WEBHOOK_SECRET
 from benchmarks.contestants.base import ContestantFailed, Database, Load, Spread
 from benchmarks.contestants.http import HttpContestant
-from benchmarks.figures import median_of, ratios, summarise
+from benchmarks.figures import MedianOf, PerRepetition, median_of, ratios, summarise
+from benchmarks.report import RESULTS, plain, write_body
 from benchmarks.runner import Measurement, Runner, Turn
 from benchmarks.seed import build_ledger
 from benchmarks.server import (
@@ -47,6 +51,9 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke test; sizes are ignored.")
     ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the result goes as JSON.")
+    ] = None,
     folder: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Where the data lies meanwhile.")
     ] = Path(tempfile.gettempdir()),  # noqa: B008  read once is right
@@ -54,6 +61,8 @@ def command(
     """Events per second through the webhook endpoint, on a durable PostgreSQL of its own."""
     if quick:
         seconds, repeats, users = 1, 1, 1_000
+    started_at = dt.datetime.now(dt.UTC)
+    path = json_file or RESULTS / f"webhooks-{started_at:%Y%m%dT%H%M%SZ}.json"
     try:
         described, measured = measure(seconds, repeats, users, folder, quick=quick)
     except _EXPECTED as error:
@@ -64,6 +73,16 @@ def command(
     for processes in PROCESSES:
         print()
         print("\n".join(_lines(measured, processes)))
+    body = {
+        "command": shlex.join(["python", "-m", "benchmarks.webhooks", *sys.argv[1:]]),
+        "started_at": started_at.isoformat(timespec="seconds"),
+        "machine": described,
+        "sizes": {"seconds": seconds, "repeats": repeats, "users": users, "quick": quick},
+        "measurements": plain(measured),
+        "ratios": {str(each): asdict(_ratio(measured, each)) for each in PROCESSES},
+    }
+    write_body(body, path)
+    _say(f"Saved as {path}")
 
 
 def measure(
@@ -108,14 +127,7 @@ def _group(users: int, seconds: float, processes: int) -> list[Turn]:
 
 def _lines(measured: Sequence[Measurement], processes: int) -> list[str]:
     """What one number of server processes came to."""
-    figures = {
-        name: [
-            each.figures
-            for each in measured
-            if (each.contestant, each.load.processes) == (name, processes)
-        ]
-        for name in _NAMES
-    }
+    figures = _figures(measured, processes)
     lines = [
         f"{processes} server {'process' if processes == 1 else 'processes'}, {CALLERS} callers"
     ]
@@ -128,13 +140,33 @@ def _lines(measured: Sequence[Measurement], processes: int) -> list[str]:
             f"{summary.application_cpu_us:,.0f}, PostgreSQL {summary.server_cpu_us:,.0f}, client "
             f"{summary.client_cpu_us:,.0f}; others {summary.other_cores:.1f} cores"
         )
-    rates = {name: [each.operations_per_second for each in ours] for name, ours in figures.items()}
-    ratio = median_of(ratios(rates["webhook"], rates["webhook-echo"]))
+    ratio = _ratio(measured, processes)
     lines.append(
         f"  webhook / webhook-echo: {ratio.median:.3f} ({ratio.least:.3f} to {ratio.greatest:.3f})"
     )
     failures = [dict(each.failures) for each in measured if each.failures]
     return [*lines, *(f"  refused: {each}" for each in failures)]
+
+
+def _figures(measured: Sequence[Measurement], processes: int) -> dict[str, list[PerRepetition]]:
+    """By contestant, one a repetition."""
+    return {
+        name: [
+            each.figures
+            for each in measured
+            if (each.contestant, each.load.processes) == (name, processes)
+        ]
+        for name in _NAMES
+    }
+
+
+def _ratio(measured: Sequence[Measurement], processes: int) -> MedianOf:
+    """What of the framework's own limit is left, within each repetition."""
+    ours, echo = (
+        [each.operations_per_second for each in found]
+        for found in _figures(measured, processes).values()
+    )
+    return median_of(ratios(ours, echo))
 
 
 def _say(message: str) -> None:

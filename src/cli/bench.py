@@ -16,6 +16,7 @@ def bench(context: typer.Context) -> None:
     """Measure spending credits, side by side, on a durable server of its own; `--help` for more.
 
     The same as `python -m benchmarks` in the checkout: the wheel does not hold the benchmarks.
+    Stripe's events have one of their own there: `python -m benchmarks.webhooks`.
     """
     if not (ROOT / "benchmarks" / "__main__.py").is_file():
         raise SettingsError(

@@ -13,6 +13,7 @@ import typer
 
 from src.cli.development import development_keys
 from src.cli.reach import database_in_reach
+from src.cli.worker import working
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.engines import database_url
 from src.common.exceptions import SettingsError
@@ -42,7 +43,8 @@ def serve(
 ) -> None:
     """Run the service, on an embedded PostgreSQL where DATABASE_HOST is not set.
 
-    Ctrl-C stops it, and the embedded server with it unless somebody else uses that.
+    Ctrl-C stops it, and the embedded server with it unless somebody else uses that. With
+    ENV=local and one process it does the work of `flashslides worker` too.
     """
     _refuse_busy_port(host, port)
     signal.signal(signal.SIGTERM, _leave)
@@ -58,8 +60,16 @@ def serve(
         if workers > 1:  # the processes' metrics are added up from files
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-"))
             os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
-        _greet(settings, host, port)
+        works = does_the_workers_work(settings, workers)
+        if works:
+            stack.enter_context(working())
+        _greet(settings, host, port, works=works)
         _run(host, port, workers)
+
+
+def does_the_workers_work(settings: Settings, workers: int) -> bool:
+    """Whether nobody need run `flashslides worker`: on a developer's machine, by one process."""
+    return settings.is_local and workers == 1
 
 
 def _run(host: str, port: int, workers: int) -> None:
@@ -142,7 +152,7 @@ def put_offline_stripe_in_place(
     return get_settings()
 
 
-def _greet(settings: Settings, host: str, port: int) -> None:
+def _greet(settings: Settings, host: str, port: int, *, works: bool) -> None:
     url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104  only compared
     lines = [
         f"FlashSlides ({settings.env})",
@@ -150,6 +160,11 @@ def _greet(settings: Settings, host: str, port: int) -> None:
         f"  Docs       {url}/docs",
         f"  Database   {database_url(settings)}",
     ]
+    lines.append(
+        "  Worker     in this process"
+        if works
+        else "  Worker     none here: run `flashslides worker` beside it"
+    )
     if settings.is_local:
         lines += [
             "  A user     flashslides user create ada@example.com",

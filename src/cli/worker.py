@@ -4,6 +4,8 @@ import asyncio
 import datetime as dt
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
@@ -25,6 +27,9 @@ from src.common.stripe.reconcile import reconcile
 
 logger = structlog.get_logger(__name__)
 
+INTERVAL_SECONDS = 5.0
+STOP_TIMEOUT_SECONDS = 10
+"""How long a round is waited for; one that is cut off is taken up by the next."""
 RECONCILED = dt.timedelta(days=3)
 """How far back the worker compares, each time."""
 
@@ -33,7 +38,7 @@ def worker(
     *,
     interval_seconds: Annotated[
         float, typer.Option(min=0.1, max=3_600, help="How long to rest when nothing is due.")
-    ] = 5.0,
+    ] = INTERVAL_SECONDS,
     once: Annotated[bool, typer.Option("--once", help="Book what is due now, then end.")] = False,
 ) -> None:
     """Book what has expired, verify books, settle Stripe's failed events, compare with Stripe.
@@ -51,14 +56,45 @@ def worker(
     signal.signal(signal.SIGINT, stop)
     with database_in_reach(get_settings()):
         try:
-            while not stopping.is_set():
-                busy = _book_batch()
-                _verify_slice()
-                busy = _serve_stripe() or busy
-                if not busy and (once or stopping.wait(interval_seconds)):
-                    break
+            _work(stopping, interval_seconds, once=once)
         finally:
             dispose_db()
+
+
+@contextmanager
+def working() -> Generator[None]:
+    """Do the worker's work in a thread of this process until the block is left.
+
+    What would end the command, for its supervisor to start it again, is logged and tried again.
+    """
+    stopping = threading.Event()
+
+    def keep_working() -> None:
+        while not stopping.is_set():
+            try:
+                _work(stopping, INTERVAL_SECONDS)
+            except Exception:  # an edge: the thread's
+                logger.exception("The worker failed; the next round tries again")
+                stopping.wait(INTERVAL_SECONDS)
+        dispose_db()
+
+    thread = threading.Thread(target=keep_working, name="worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(STOP_TIMEOUT_SECONDS)
+
+
+def _work(stopping: threading.Event, interval_seconds: float, *, once: bool = False) -> None:
+    """Round after round until somebody stops it, or `once` until nothing is due."""
+    while not stopping.is_set():
+        busy = _book_batch()
+        _verify_slice()
+        busy = _serve_stripe() or busy
+        if not busy and (once or stopping.wait(interval_seconds)):
+            break
 
 
 def _book_batch() -> bool:

@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
+import uuid
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +14,20 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from src.cli import serve, worker
 from src.cli.serve import put_offline_stripe_in_place
+from src.common.database import SessionLocal
+from src.common.models.stripe_event import StripeEvent
 from src.common.settings import load_settings
+from src.common.stripe.inbox import get_event, store_event
+from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters, free_port, status
 from tests.cli.processes import Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
+from tests.stripe.payments import make_event, make_session
 
 # Two embedded servers that look for their first port at the same moment could find the same one.
 one_after_the_other = pytest.mark.xdist_group("embedded servers")
@@ -147,3 +156,66 @@ def test_several_processes_end_with_one_signal(
         wait_until_gone(int(child))
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False)
+
+
+def stored_event() -> str:
+    """An event that somebody stored and died over."""
+    event = make_event(make_session(uuid.UUID(int=9)))
+    body = json.dumps(event).encode()
+    with SessionLocal.begin() as session:
+        store_event(session, parse_event(body), body)
+        session.execute(update(StripeEvent).values(lease_expires_at=None))
+    return str(event["id"])
+
+
+def status_of(event_id: str) -> str:
+    """What has become of an event."""
+    with SessionLocal() as session:
+        return get_event(session, event_id).status
+
+
+def test_one_local_process_does_the_workers_work(
+    tmp_path: Path, fresh_database: ConnectionParameters
+) -> None:
+    """What waits in the inbox is settled without another command; with two processes it is not."""
+    environment = environment_of(fresh_database) | {"FLASHSLIDES_DATA_DIR": str(tmp_path / "data")}
+    program = Program(tmp_path, environment)
+    event_id = stored_event()
+    with program.serve(free_port(), "--workers", "2") as process:
+        assert stop(process, signal.SIGTERM) == 0
+    assert "`flashslides worker`" in program.said()
+    assert status_of(event_id) == "received"
+    with program.serve(free_port()) as process:
+        assert "in this process" in program.said()
+        Retrying(
+            retry=retry_if_result(lambda status: status == "received"),
+            wait=wait_fixed(0.05),
+            stop=stop_after_delay(60),
+        )(lambda: status_of(event_id))
+        assert stop(process, signal.SIGTERM) == 0
+    assert status_of(event_id) == "unmatched"
+
+
+def test_a_worker_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a round raises is logged, and the next one works; leaving the block ends it."""
+    rounds = threading.Semaphore(0)
+
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        rounds.release()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(worker, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "_work", fail)
+    with worker.working():
+        assert all(rounds.acquire(timeout=60) for _ in range(3))
+    assert "worker" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(("env", "processes"), [("local", 2), ("dev", 1)])
+def test_more_processes_or_another_env_leave_the_work_to_the_worker(
+    env: str, processes: int
+) -> None:
+    """There it is a deployment's own process, which is watched."""
+    assert not serve.does_the_workers_work(
+        load_settings().model_copy(update={"env": env}), processes
+    )

@@ -137,6 +137,7 @@ def test_a_balance_at_its_limit_takes_no_more(db: Session, user: User) -> None:
     assert settle(db, make_session(user)) is Reason.BALANCE_LIMIT_EXCEEDED
     db.refresh(user)
     assert user.credits_balance == AMOUNT_MAX - STARTER.credits + 1
+    assert db.scalars(select(Transaction)).all() == []
 
 
 def test_a_balance_may_reach_its_limit(db: Session, user: User) -> None:

@@ -144,9 +144,17 @@ async def test_a_session_that_stripe_never_sends_fails_loudly(api: Api) -> None:
     assert "ada@example.com" not in (row.error or "")
 
 
-@pytest.mark.parametrize("status", ["processed", "ignored", "unmatched"])
-async def test_a_late_failure_leaves_a_settled_event_alone(api: Api, status: str) -> None:
-    """A copy settled the event between our failure and its note: the row stays as it is."""
+@pytest.mark.parametrize(
+    ("status", "attempts", "error"),
+    [("processed", 0, None), ("ignored", 1, "late"), ("unmatched", 1, "late")],
+)
+async def test_a_late_failure_leaves_a_settled_event_settled(
+    api: Api, status: str, attempts: int, error: str | None
+) -> None:
+    """A copy settled it between our failure and its note: nobody tries it, processed or not.
+
+    One that is processed stays as it is; of the others the newest failure is worth knowing.
+    """
     await api.deliver(make_event(make_session(await make_user())))
     await execute(f"UPDATE stripe_events SET status = '{status}'")  # noqa: S608
     before = await fetch(select(StripeEvent))
@@ -156,7 +164,8 @@ async def test_a_late_failure_leaves_a_settled_event_alone(api: Api, status: str
         )
     )
     after = await fetch(select(StripeEvent))
-    assert (after.status, after.attempts, after.error) == (status, before.attempts, None)
+    assert (after.status, after.attempts) == (status, before.attempts + attempts)
+    assert (after.error, after.next_attempt_at) == (error and f"ValueError: {error}", None)
 
 
 async def test_a_dead_event_that_fails_again_stays_dead(api: Api) -> None:

@@ -8,7 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,23 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
         return changed
     # In one database transaction with the sums: it is either still asked for, or paid back.
     return accept_request(session, transaction, reversal.request, reversal.reversal_id) or changed
+
+
+def has_reversals(transaction: Transaction) -> ColumnElement[bool]:
+    """Whether anything went back of this payment or of its user's others; part of a statement."""
+    of_user = exists().where(
+        StripeReversal.transaction_id == Transaction.transaction_id,
+        Transaction.user_id == transaction.user_id,
+    )
+    if transaction.payment_intent_id is None:
+        return of_user
+    return or_(
+        of_user,
+        exists().where(
+            StripeReversal.payment_intent_id == transaction.payment_intent_id,
+            StripeReversal.transaction_id.is_(None),
+        ),
+    )
 
 
 def adopt_reversals(session: Session, transaction: Transaction) -> None:

@@ -19,7 +19,7 @@ from src.common.models.user import User
 from src.common.pagination import Page, decode_cursor, encode_cursor
 from src.common.purchases import rules, unmatched
 from src.common.purchases.locks import lock_payment
-from src.common.purchases.money_back import adopt_reversals
+from src.common.purchases.money_back import adopt_reversals, has_reversals
 from src.common.purchases.orders import find_order, note_status
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
 
@@ -70,7 +70,6 @@ def settle_payment(
             note_status(session, order, OrderStatus.PROCESSING)
         unmatched.note(session, payment, verdict, cause)
         return PurchaseOutcome(PurchaseStatus.UNMATCHED, verdict.reason)
-    unmatched.close(session, payment, "credited when a later event matched")
     if order is not None:
         note_status(session, order, OrderStatus.PAID, payment.stripe_session_id)
     return PurchaseOutcome(PurchaseStatus.CREDITED)
@@ -211,16 +210,31 @@ def _credit(session: Session, user: User | None, payment: Payment, offer: Offer)
     """Write the purchase and its grant; or say why that cannot be, and leave nothing behind."""
     if user is None:
         return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
+    transaction = _write_purchase(session, payment, offer)
     try:
-        with session.begin_nested():
-            transaction = _write_purchase(session, payment, offer)
-            _grant(session, user.user_id, transaction, "system:stripe")
+        _grant(session, user.user_id, transaction, "system:stripe")
     except Invalid as refusal:
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
+        # A refused grant has written nothing; the purchase goes without a savepoint for everybody.
+        session.delete(transaction)
+        session.flush()
         return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
-    adopt_reversals(session, transaction)
+    _take_up_what_waited(session, payment, transaction)
     return None
+
+
+def _take_up_what_waited(session: Session, payment: Payment, transaction: Transaction) -> None:
+    """Close what an earlier event left open; count what went back, of this payment or others.
+
+    Most payments have neither, which one look tells.
+    """
+    look = select(unmatched.is_open(payment), has_reversals(transaction))
+    is_open, is_reversed = session.execute(look).one()
+    if is_open:
+        unmatched.close(session, payment, "credited when a later event matched")
+    if is_reversed:
+        adopt_reversals(session, transaction)
 
 
 def _write_purchase(session: Session, payment: Payment, offer: Offer) -> Transaction:

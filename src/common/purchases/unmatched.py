@@ -6,7 +6,7 @@ And money back whose credits nobody could take.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -70,8 +70,21 @@ def resolve(
 
 def close(session: Session, payment: Payment, resolution: str) -> None:
     """Close what an earlier event about this payment left open."""
+    _close(session, payment.livemode, _names_of(payment), resolution)
+
+
+def is_open(payment: Payment) -> ColumnElement[bool]:
+    """Whether an earlier event about this payment left something open; part of a statement."""
+    return exists().where(
+        UnmatchedPayment.livemode == payment.livemode,
+        UnmatchedPayment.stripe_object_id.in_(_names_of(payment)),
+        UnmatchedPayment.status == "open",
+    )
+
+
+def _names_of(payment: Payment) -> list[str]:
     names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
-    _close(session, payment.livemode, [each for each in names if each is not None], resolution)
+    return [each for each in names if each is not None]
 
 
 def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> None:

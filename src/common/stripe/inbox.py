@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import stripe
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Update, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -119,22 +119,41 @@ def finish_event(session: Session, event: Event, facts: Facts | None, terms: Ter
 
     An event that was ignored, unmatched or failed is judged anew: what it lacked may be there now.
     """
-    row = session.scalars(
-        select(StripeEvent)
-        .where(StripeEvent.livemode == event.livemode, StripeEvent.event_id == event.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
-    if row.status == "processed" or row.body is None:
+    # Marked first, as what it usually becomes: this locks the row, and is undone with the rest.
+    if session.execute(_mark(event).returning(StripeEvent.event_id)).one_or_none() is None:
         return EventAnswer.ALREADY_PROCESSED
     answer = EventAnswer.IGNORED if facts is None else apply(session, facts, terms, cause=event.id)
-    row.status = _STATUS_BY_ANSWER[answer]
-    row.attempts += 1
-    row.error = None
-    row.processed_at = func.clock_timestamp()
-    row.next_attempt_at = row.lease_expires_at = None
-    session.flush()
+    status = _STATUS_BY_ANSWER[answer]
+    if status != "processed":
+        session.execute(
+            update(StripeEvent)
+            .where(StripeEvent.livemode == event.livemode, StripeEvent.event_id == event.id)
+            .values(status=status)
+            .execution_options(synchronize_session=False)
+        )
     return answer
+
+
+def _mark(event: Event) -> Update:
+    """Note that an event is processed, unless it is, or its body is dropped."""
+    return (
+        update(StripeEvent)
+        .where(
+            StripeEvent.livemode == event.livemode,
+            StripeEvent.event_id == event.id,
+            StripeEvent.status != "processed",
+            StripeEvent.body.is_not(None),
+        )
+        .values(
+            status="processed",
+            error=None,
+            processed_at=func.clock_timestamp(),
+            next_attempt_at=None,
+            lease_expires_at=None,
+            attempts=StripeEvent.attempts + 1,
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def apply(session: Session, facts: Facts, terms: Terms, *, cause: str) -> EventAnswer:
