@@ -10,6 +10,7 @@ from typing import Annotated, Any, Protocol
 from cachetools import TTLCache
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from src.api.src.authentication import TokenVerifier
 from src.api.src.principals import Principal, authenticate
@@ -76,17 +77,30 @@ GatewayOf = Annotated[Gateway | None, Depends(_gateway)]
 BearerToken = Annotated[str, Depends(_token)]
 
 
-async def _principal(request: Request, token: BearerToken, verifier: Verifier) -> Principal:
+def known_service(request: Request) -> Principal | None:
+    """The service that asks, where its key was valid a moment ago."""
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    return _services(request).get(_fingerprint(token)) if scheme.lower() == "bearer" else None
+
+
+def _services(request: Request) -> ServiceCache:
     services: ServiceCache = request.app.state.services
-    fingerprint = hashlib.sha256(token.encode()).digest()
-    known = services.get(fingerprint)
+    return services
+
+
+def _fingerprint(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def _principal(request: Request, token: BearerToken, verifier: Verifier) -> Principal:
+    known = known_service(request)
     if known is not None:
         return known
     principal = await run_in_async_database_transaction(
         lambda session: authenticate(session, verifier, token)
     )
     if principal.user_id is None:
-        services[fingerprint] = principal
+        _services(request)[_fingerprint(token)] = principal
     return principal
 
 

@@ -12,7 +12,8 @@ from src.api.src.charging import ChargingMiddleware
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.request_context import RequestContextMiddleware
-from src.api.src.routes import credit_batches, health, payments, users, webhooks
+from src.api.src.routes import API_PREFIX, credit_batches, health, payments, users, webhooks
+from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.credits.engine import Engine
@@ -21,8 +22,6 @@ from src.common.migrations import head_revision
 from src.common.observability import configure_logging
 from src.common.settings import get_settings
 from src.common.stripe.gateway import open_gateway
-
-API_PREFIX = "/api/v1"
 
 
 @asynccontextmanager
@@ -61,6 +60,7 @@ def create_app() -> FastAPI:
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
         lifespan=lifespan,
+        routes=credit_writes_router.routes,  # the application's own, and the first to be matched
     )
     # The middleware added last is the outermost.
     app.add_middleware(ChargingMiddleware)

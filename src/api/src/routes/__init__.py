@@ -1,1 +1,3 @@
 """The endpoints, one file a subject."""
+
+API_PREFIX = "/api/v1"

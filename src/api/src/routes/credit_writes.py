@@ -1,0 +1,220 @@
+"""Every way to move credits over HTTP (DESIGN §6), by routes with a fast path (decision 0018)."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, TypeAdapter
+
+from src.api.src.dependencies import Caller, Ledger, LedgerOf, known_service
+from src.api.src.errors import error_responses
+from src.api.src.fast_path import FastPathRoute
+from src.api.src.principals import Principal
+from src.api.src.routes import API_PREFIX
+from src.api.src.routes.credits import READS, HoldSeq
+from src.api.src.schemas.credits import (
+    AdjustIn,
+    CaptureIn,
+    GrantIn,
+    HoldIn,
+    PreviewOut,
+    ReleaseIn,
+    RenewIn,
+    ResultOut,
+    SpendIn,
+)
+from src.common.accounts.api_keys import Scope
+from src.common.async_database import run_in_async_database_transaction
+from src.common.credits import queries
+from src.common.credits.commands import (
+    Adjust,
+    Capture,
+    Command,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Spend,
+)
+from src.common.exceptions import BadRequest, Invalid
+from src.common.models.credit_lot import LotSource
+
+router = APIRouter(
+    prefix=f"{API_PREFIX}/user/{{user_id}}/credits", tags=["credits"], route_class=FastPathRoute
+)
+"""Its routes are the application's own, see `FastPathRoute`."""
+
+WRITES = (*READS, "IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "ENGINE_BUSY")
+HOLD_WRITES = (*WRITES, "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED")
+_KEY_HEADER = "Idempotency-Key"
+_DRY_RUN_KEY = "dry-run"
+"""Commands have a key; a preview does not look at it."""
+_USER_ID = TypeAdapter(uuid.UUID)
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request to move credits by somebody who may; it has a key unless it is a dry run."""
+
+    user_id: uuid.UUID
+    caller: Principal
+    key: str
+    is_dry_run: bool
+    ledger: Ledger
+
+    async def do(self, kind: Callable[..., Command], **arguments: Any) -> Response:
+        """Do it and say whether this was a replay; in a dry run say only what it would do.
+
+        Written out here: the answer is not validated again.
+        """
+        command = self._command(kind, arguments)
+        if self.is_dry_run:
+            preview = await run_in_async_database_transaction(
+                lambda session: queries.preview(session, command)
+            )
+            return _json(PreviewOut.model_validate(preview))
+        result = await self.ledger.execute(command)
+        headers = {"Idempotent-Replayed": "true"} if result.replayed else None
+        return _json(ResultOut.model_validate(result), headers)
+
+    def _command(self, kind: Callable[..., Command], arguments: dict[str, Any]) -> Command:
+        try:
+            return kind(user_id=self.user_id, key=self.key, actor=self.caller.actor, **arguments)
+        except Invalid as error:
+            raise _in_words_of_http(error) from None
+
+
+def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json", headers=headers)
+
+
+def _in_words_of_http(error: Invalid) -> Invalid:
+    """A command's `key` came as a header: its error names that."""
+    if error.details.get("field") != "key":
+        return error
+    problem = error.message.removeprefix("key: ")
+    return Invalid(f"{_KEY_HEADER}: {problem}", error.error_type, field=_KEY_HEADER)
+
+
+class _WriteWith:
+    """A dependency: the caller has `scope` and sends a key, or asks for a dry run."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def __call__(
+        self,
+        user_id: uuid.UUID,
+        caller: Caller,
+        ledger: LedgerOf,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="Yours, unique per user, 1 to 255 characters: the same request sent "
+                "again with it is done once. Required unless `dry_run`."
+            ),
+        ] = None,
+        *,
+        dry_run: Annotated[
+            bool, Query(description="Only say what would be done; takes no key.")
+        ] = False,
+    ) -> Write:
+        caller.require(self._scope)
+        key = _DRY_RUN_KEY if dry_run else idempotency_key
+        if not key:
+            raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
+        return Write(user_id, caller, key, dry_run, ledger)
+
+    def at_hand(self, request: Request) -> Write | None:
+        """The same for a service that asked a moment ago, may write and sends a key."""
+        caller = known_service(request)
+        key = request.headers.get(_KEY_HEADER)
+        if caller is None or self._scope not in caller.scopes or not key:
+            return None
+        if request.scope["query_string"]:  # perhaps a dry run
+            return None
+        user_id = _USER_ID.validate_python(request.path_params["user_id"])
+        return Write(user_id, caller, key, is_dry_run=False, ledger=request.app.state.ledger)
+
+
+SpendWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_SPEND))]
+GrantWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_GRANT))]
+
+
+@router.post(
+    "/spend",
+    summary="Use credits",
+    responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS"),
+    response_model=PreviewOut | ResultOut,
+)
+async def spend(write: SpendWrite, body: SpendIn) -> Response:
+    """Take credits from the user's lots, all or nothing."""
+    return await write.do(Spend, **body.model_dump())
+
+
+@router.post(
+    "/grant",
+    summary="Give credits",
+    responses=error_responses(*WRITES, "BALANCE_LIMIT_EXCEEDED"),
+    response_model=PreviewOut | ResultOut,
+)
+async def grant(write: GrantWrite, body: GrantIn) -> Response:
+    """Make a new lot; what the user owes is paid from it first."""
+    return await write.do(Grant, **body.model_dump() | {"source": LotSource(body.source)})
+
+
+@router.post(
+    "/adjust",
+    summary="Correct a balance",
+    responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
+    response_model=PreviewOut | ResultOut,
+)
+async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
+    """Up or down, never below 0, with the reason in the journal."""
+    return await write.do(Adjust, **body.model_dump())
+
+
+@router.post(
+    "/holds",
+    summary="Set credits aside",
+    responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "TOO_MANY_HOLDS"),
+    response_model=PreviewOut | ResultOut,
+)
+async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
+    """Take credits out of the balance until they are captured, released or expire."""
+    return await write.do(OpenHold, **body.model_dump())
+
+
+@router.post(
+    "/holds/{seq}/capture",
+    summary="Keep credits of a hold",
+    responses=error_responses(*HOLD_WRITES, "CAPTURE_EXCEEDS_HOLD", "INSUFFICIENT_CREDITS"),
+    response_model=PreviewOut | ResultOut,
+)
+async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
+    """Keep what was used; unless `final` is false the rest goes back."""
+    return await write.do(Capture, hold_seq=seq, **body.model_dump())
+
+
+@router.post(
+    "/holds/{seq}/release",
+    summary="Give a hold up",
+    responses=error_responses(*HOLD_WRITES),
+    response_model=PreviewOut | ResultOut,
+)
+async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None) -> Response:
+    """What was not captured goes back to the lots it came from."""
+    return await write.do(Release, hold_seq=seq)
+
+
+@router.post(
+    "/holds/{seq}/renew",
+    summary="Let a hold expire later",
+    responses=error_responses(*HOLD_WRITES),
+    response_model=PreviewOut | ResultOut,
+)
+async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
+    """Counted from now; only while the hold is open."""
+    return await write.do(Renew, hold_seq=seq, **body.model_dump())
