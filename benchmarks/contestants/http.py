@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmarks.calls.http import API_KEY, PORT
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
@@ -19,6 +20,7 @@ from src.local_postgres import free_port
 
 _PATIENCE_SECONDS = 60
 _POLL_SECONDS = 0.05
+_LOG_SHOWN_CHARACTERS = 4_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class HttpContestant:
         environment = os.environ | {
             "DATABASE_NAME": self.database,
             "WEB_CONCURRENCY": str(load.processes),
-            "LOG_LEVEL": "WARNING",
+            "LOG_LEVEL": "INFO",  # as deployed: a line a request, to a file
             PORT: str(port),
             API_KEY: self.api_key,
         }
@@ -76,26 +78,29 @@ def _application(
         several = {"PROMETHEUS_MULTIPROC_DIR": folder} if workers > 1 else {}
         command = [
             *(sys.executable, "-m", "uvicorn", "benchmarks.http_app:app"),
-            *(f"--port={port}", f"--workers={workers}", "--no-access-log", "--no-server-header"),
-            "--log-level=warning",
+            *(f"--port={port}", f"--workers={workers}", "--loop=uvloop", "--http=httptools"),
+            *("--no-access-log", "--no-server-header", "--log-level=warning"),
         ]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment | several)
+        log = Path(folder, "log")
+        with log.open("wb") as written:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment | several, stderr=written)
         try:
-            _wait_until_it_answers(port, process)
+            _wait_until_it_answers(port, process, log)
             yield process
         finally:
             process.terminate()
             process.wait(_PATIENCE_SECONDS)
 
 
-def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5).close()
         except (urllib.error.URLError, OSError) as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise ContestantFailed("The application did not start; see above.") from error
+                logged = log.read_text(errors="replace")[-_LOG_SHOWN_CHARACTERS:]
+                raise ContestantFailed(f"The application did not start:\n{logged}") from error
             time.sleep(_POLL_SECONDS)
         else:
             return

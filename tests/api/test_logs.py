@@ -1,5 +1,7 @@
 """What is logged: JSON in deployments, lines for people at home, never a secret or a person."""
 
+import errno
+import io
 import json
 import logging
 import logging.config
@@ -7,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from uvicorn.config import LOGGING_CONFIG
@@ -169,3 +172,36 @@ def test_uvicorns_own_lines_become_ours(capsys: pytest.CaptureFixture[str]) -> N
     captured = capsys.readouterr()
     assert [line["event"] for line in lines_of(captured.err)] == ["from uvicorn"]
     assert captured.out == ""
+
+
+class FullDisk(io.StringIO):
+    """What stderr is where nothing can be written any more."""
+
+    def write(self, text: str, /) -> int:
+        """Fail as the operating system does."""
+        raise OSError(errno.ENOSPC, "No space left on device", text[:0])
+
+
+async def test_a_log_that_cannot_be_written_fails_no_request(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are answered while the line about them is lost."""
+    with logging_restored():
+        monkeypatch.setattr("sys.stderr", FullDisk())
+        configure_logging(settings_of("staging"))
+        answer = await api.client.get("/livez")
+    assert answer.status_code == 200
+
+
+def test_the_level_is_that_of_all_loggers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours and the standard library's are silent below LOG_LEVEL, and not at it."""
+    with logging_restored():
+        configure_logging(settings_of("staging", log_level="WARNING"))
+        for logger in (structlog.get_logger("ours"), logging.getLogger("theirs")):
+            logger.info("quiet")
+            logger.warning("loud")
+    lines = lines_of(capsys.readouterr().err)
+    assert [(line["logger"], line["level"], line["event"]) for line in lines] == [
+        ("ours", "warning", "loud"),
+        ("theirs", "warning", "loud"),
+    ]

@@ -49,17 +49,18 @@ class RequestContextMiddleware:
                 message["headers"] = [*message.get("headers", []), (HEADER, request_id)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
-            try:
-                await self.app(scope, receive, send_with_id)
-            finally:
-                logger.info(
-                    "Request",
-                    method=scope["method"],
-                    path=_loggable_path(scope),
-                    status=status,
-                    duration_ms=round((time.perf_counter() - started) * 1_000, 1),
-                )
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            logger.info(
+                "Request",
+                method=scope["method"],
+                path=_loggable_path(scope),
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1_000, 1),
+            )
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 def _loggable_path(scope: "Scope") -> str:
