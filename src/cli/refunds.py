@@ -9,7 +9,7 @@ from src.cli.output import AsJson, operator, print_record
 from src.cli.reach import run_with_stripe
 from src.common.purchases.refunds import RefundWish
 from src.common.settings import get_settings
-from src.common.stripe.gateway import Gateway
+from src.common.stripe.gateway import Gateway, StripeGatewayError
 from src.common.stripe.processing import InDatabase
 from src.common.stripe.refunds import Refunded, refund_payment
 
@@ -42,7 +42,11 @@ def refund(
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:
         return await refund_payment(in_database, gateway, settings, wish)
 
-    refunded = run_with_stripe(settings, work)
+    try:
+        refunded = run_with_stripe(settings, work)
+    except StripeGatewayError:
+        typer.echo(f"It may be paid back all the same: ask again with --key {wish.key}", err=True)
+        raise
     print_record(
         {
             "refund_id": refunded.refund_id,

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from src.cli import reach
 from src.cli.main import main
+from src.common.models.user import User
+from src.common.settings import Settings
+from src.common.stripe.gateway import Gateway
 from tests.fixtures.api import logging_restored
+from tests.models.examples import a_user
+from tests.stripe.loop import Loop, start_loop
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,30 @@ def run_command(
 
     with logging_restored():
         yield run
+
+
+@pytest.fixture
+def user(db: Session) -> User:
+    """A user without credits."""
+    person = a_user()
+    db.add(person)
+    db.commit()
+    return person
+
+
+@pytest.fixture
+def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """An offline Stripe, which the commands ask too."""
+    assert db
+    loop = start_loop()
+
+    @asynccontextmanager
+    async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
+        yield loop.processor.gateway
+
+    monkeypatch.setattr(reach, "open_gateway", opened)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_1")
+    return loop
 
 
 @pytest.fixture

@@ -1,52 +1,25 @@
 """`flashslides stripe reconcile`: everything that differs is printed, and the exit code says so."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from src.cli import reach
+from src.common.exceptions import Conflict
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.user import User
 from src.common.purchases import reconciliations
-from src.common.settings import Settings
-from src.common.stripe import gateway
-from src.common.stripe.gateway import Gateway
+from src.common.purchases.operations import PurchaseOutcome, settle_payment
+from src.common.purchases.rules import Payment
+from src.common.stripe import gateway, inbox
 from src.common.stripe.lookup import HANDLED_TYPES
 from tests.cli.conftest import Result, RunCommand
 from tests.credits.books import booked_balance
-from tests.models.examples import a_user
-from tests.stripe.loop import Loop, start_loop
+from tests.stripe.loop import Loop
 
 SINCE = "2020-01-01"
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    person = a_user()
-    db.add(person)
-    db.commit()
-    return person
-
-
-@pytest.fixture
-def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    """An offline Stripe, which the commands ask too."""
-    assert db
-    loop = start_loop()
-
-    @asynccontextmanager
-    async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
-        yield loop.processor.gateway
-
-    monkeypatch.setattr(reach, "open_gateway", opened)
-    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_1")
-    return loop
 
 
 @pytest.fixture
@@ -190,3 +163,25 @@ def test_a_window_ends_where_it_is_asked_to(loop: Loop, user: User, compare: Run
     refused = compare("--since", SINCE, "--until", "2019-01-01")
     assert refused.exit_code == 2
     assert "until" in refused.err
+
+
+def test_an_object_that_cannot_be_settled_holds_up_nothing(
+    db: Session, loop: Loop, user: User, compare: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it failed with is its finding; the others are compared, and mended."""
+    for key in ("a", "b"):
+        loop.offline.pay(loop.session_of(loop.buy(user.user_id, key=key)))
+    [poison, good] = [each["id"] for each in loop.offline.account.all("checkout.session")]
+
+    def settle(session: Session, payment: Payment, *others: Any, **options: Any) -> PurchaseOutcome:
+        if payment.stripe_session_id == poison:
+            raise Conflict("It cannot be", "POISON")
+        return settle_payment(session, payment, *others, **options)
+
+    monkeypatch.setattr(inbox, "settle_payment", settle)
+    mended = compare("--since", SINCE, "--repair")
+    assert mended.exit_code == 1
+    what, was_mended = found(mended)[poison]
+    assert (what.count("POISON: It cannot be"), was_mended) == (1, False)
+    assert found(mended)[good] == ("missing", True)
+    assert booked_balance(db, user.user_id) == 500

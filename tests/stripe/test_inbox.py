@@ -130,3 +130,31 @@ def test_an_event_that_was_put_aside_and_fails_again_keeps_why(
     assert loop.deliver([intent]) == [EventAnswer.PROCESSED]
     db.expire_all()
     assert (row.status, row.attempts, row.error) == ("processed", 4, None)
+
+
+def test_a_charge_that_our_key_cannot_ask_about_is_unmatched(db: Session, loop: Loop) -> None:
+    """Of the other mode, or another account: never passed over as if it had been credited."""
+    charge = {"id": "ch_1", "object": "charge", "livemode": True, "payment_intent": "pi_theirs"}
+    assert loop.deliver([delivery_of(charge, "charge.succeeded")]) == [EventAnswer.UNMATCHED]
+    row = db.scalars(select(UnmatchedPayment)).one()
+    assert (row.stripe_object_id, row.livemode) == ("pi_theirs", True)
+
+
+def test_a_stored_event_that_cannot_be_read_holds_up_nobody(
+    db: Session, loop: Loop, user: User
+) -> None:
+    """A body of another release's: it fails and says why; the one after it is settled."""
+    good = delivery_of(make_session(user), "checkout.session.completed")
+    bad = delivery_of(make_session(user), "checkout.session.completed")
+    for each in (bad, good):
+        assert inbox.store_event(db, parse_event(each.body), each.body)
+    db.execute(update(StripeEvent).values(lease_expires_at=None))
+    unreadable = update(StripeEvent).where(StripeEvent.event_id == bad.event_id)
+    db.execute(unreadable.values(body=b"{}"))
+    db.commit()
+    assert asyncio.run(loop.processor.settle_due()) == 2
+    db.expire_all()
+    row = db.get_one(StripeEvent, (False, bad.event_id))
+    assert (row.status, row.attempts) == ("failed", 1)
+    assert str(row.error).startswith("WEBHOOK_PAYLOAD_INVALID")
+    assert booked_balance(db, user.user_id) == 500

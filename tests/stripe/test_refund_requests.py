@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import Invalid
+from src.common.exceptions import Conflict, Invalid
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
@@ -176,3 +176,22 @@ def test_a_purchase_that_application_code_wrote_is_paid_back_at_once(
     loop.deliver(loop.webhooks())
     assert booked_balance(db, user.user_id) == 300
     check_books(db)
+
+
+def test_whatever_stripe_refuses_reserves_nothing(
+    db: Session, loop: Loop, user: User, purchase: Transaction
+) -> None:
+    """A refusal for a reason we do not know by name: the key keeps it, another may ask for all."""
+    charge = loop.offline.get(loop.charge_of(purchase.stripe_session_id))
+    charge["captured"] = False
+    for _ in range(2):
+        with pytest.raises(Conflict) as caught:
+            loop.refund(purchase, 400)
+        assert (caught.value.error_type, caught.value.details["code"]) == (
+            "REFUND_REFUSED",
+            "invalid_request",
+        )
+    charge["captured"] = True
+    assert loop.refund(purchase, 500, key="all").amount_cents == 500
+    assert booked_balance(db, user.user_id) == 0
+    assert statuses(db) == ["refused", "accepted"]

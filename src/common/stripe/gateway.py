@@ -47,8 +47,17 @@ class StripeGatewayError(ExceptionWithErrorType):
     kind = ErrorKind.BAD_GATEWAY
     status: ClassVar[int] = 502
 
-    def __init__(self, message: str, code: str | None = None, parameter: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        parameter: str | None = None,
+        *,
+        is_refusal: bool = False,
+    ) -> None:
         super().__init__(message, "STRIPE_GATEWAY_ERROR")
+        self.is_refusal = is_refusal
+        """Whether Stripe said no to what was asked, and did none of it."""
         self.code = code
         """Stripe's own code where it refused what was asked, as in `charge_already_refunded`."""
         self.parameter = parameter
@@ -345,4 +354,9 @@ def _gateway_error(error: Exception) -> StripeGatewayError:
         return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
     known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
     parameter: str | None = getattr(error, "param", None)
-    return StripeGatewayError(f"Stripe refused or failed ({known})", error.code, parameter)
+    return StripeGatewayError(
+        f"Stripe refused or failed ({known})",
+        error.code,
+        parameter,
+        is_refusal=isinstance(error, (stripe.InvalidRequestError, stripe.CardError)),
+    )

@@ -113,7 +113,13 @@ class Lookup:
         if await self.is_known(charge.payment_intent):
             return Facts(known=True)
         payment_intent = await configured(self.gateway).retrieve_payment(charge.payment_intent)
-        return Facts() if payment_intent is None else await self.payment_facts(payment_intent)
+        if payment_intent is not None:
+            return await self.payment_facts(payment_intent)
+        # Of the other mode, or of an account that is not our key's: whose it is nobody can say.
+        unknown = PaymentIntent(
+            id=charge.payment_intent, livemode=charge.livemode, status="succeeded"
+        )
+        return Facts(payments=(unknown.as_payment(),))
 
     async def on_invoice(self, event: Event) -> Facts:
         """`invoice.paid`: its PaymentIntents were paid; where there are none, nothing was."""

@@ -71,7 +71,7 @@ class Processor:
             try:
                 return await self.settle(event, is_new=is_new)
             except Exception as error:  # noqa: BLE001  an edge: the row says why
-                await self._note_failure(event, error)
+                await self._note_failure(event.livemode, event.id, error)
                 if attempt == ATTEMPTS or isinstance(error, DatabaseBusy):
                     break
         return EventAnswer.ACCEPTED
@@ -102,26 +102,28 @@ class Processor:
                 (row.livemode, row.event_id, row.body) for row in inbox.claim_due(session, limit)
             ]
         )
-        for _, _, body in due:
+        for livemode, event_id, body in due:
             assert body is not None  # noqa: S101  only settled events lose theirs
-            event = parse_event(body)
             try:
-                answer = await self.settle(event)
+                answer = await self.settle(parse_event(body))
             except Exception as error:  # noqa: BLE001  an edge: the row says why
-                await self._note_failure(event, error)
+                await self._note_failure(livemode, event_id, error)
             else:
-                logger.info("Stripe event", event_id=event.id, type=event.type, answer=answer)
+                logger.info("Stripe event", event_id=event_id, answer=answer)
         return len(due)
 
-    async def _note_failure(self, event: Event, error: Exception) -> None:
+    async def _note_failure(
+        self,
+        livemode: bool,  # noqa: FBT001  as Stripe's objects have it
+        event_id: str,
+        error: Exception,
+    ) -> None:
         """Have the row say why; where not even that works, the lease ends and a worker takes it."""
-        logger.warning(
-            "Stripe event failed", event_id=event.id, type=event.type, error=type(error).__name__
-        )
+        logger.warning("Stripe event failed", event_id=event_id, error=type(error).__name__)
         try:
             await self.in_database(
                 lambda session: inbox.record_failure(
-                    session, livemode=event.livemode, event_id=event.id, error=error
+                    session, livemode=livemode, event_id=event_id, error=error
                 )
             )
         except Exception as second:  # noqa: BLE001  it is stored; nothing is lost

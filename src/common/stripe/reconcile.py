@@ -143,7 +143,8 @@ class Reconciler:
             try:
                 await self.processor.apply(facts, cause=f"reconcile:{object_id}"[:255])
             except ExceptionWithErrorType as error:
-                difference = f"{difference}; {error.error_type}: {error.message}"
+                failure = f"{error.error_type}: {error.message}"
+                difference = difference if failure in difference else f"{difference}; {failure}"
             else:
                 mended = await self._difference(facts) is None
         page.findings.append({"object": object_id, "what": difference, "mended": mended})
@@ -169,6 +170,9 @@ class Reconciler:
                     raise _Undo  # noqa: TRY301  nothing of it stays
             except _Undo:
                 session.expire_all()
+            except ExceptionWithErrorType as error:
+                session.expire_all()
+                return f"{error.error_type}: {error.message}"
             if answer is EventAnswer.PROCESSED:
                 return "missing"
             if answer is EventAnswer.UNMATCHED and None in noted:

@@ -24,7 +24,6 @@ from src.common.stripe.wire import Refund
 TOO_MUCH = "amount_too_large"
 NOTHING_CHARGED = "nothing_was_charged"
 _TOO_MUCH = frozenset({"charge_already_refunded", TOO_MUCH, "parameter_invalid_integer"})
-REFUSED_FOR_GOOD = _TOO_MUCH | {"charge_disputed", "resource_missing"}
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ async def refund_payment(
                 bought.payment_intent_id, request.amount_cents, key=name, reason=wish.reason
             )
         except StripeGatewayError as error:
-            code = TOO_MUCH if error.parameter == "amount" else error.code
-            if code not in REFUSED_FOR_GOOD:
+            if not error.is_refusal:
                 raise
+            code = TOO_MUCH if error.parameter == "amount" else error.code or "invalid_request"
             await in_database(lambda session: refuse_request(session, wish, code))
             raise await till.refusal(code) from None
     await till.take_in([made])
