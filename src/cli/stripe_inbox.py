@@ -186,8 +186,9 @@ def resolve_unmatched(
     def work(session: Session) -> UnmatchedPayment:
         row = payments.resolve(session, stripe_object_id, resolution=note, actor=operator())
         if credit:
+            names = (stripe_object_id, row.details.get("payment_intent_id"))
             purchase = (
-                session.query(Transaction).filter_by(stripe_session_id=stripe_object_id).first()
+                session.query(Transaction).filter(Transaction.stripe_session_id.in_(names)).first()
             )
             if purchase is None or row.reason != "TRANSACTION_WITHOUT_CREDIT":
                 raise Conflict(

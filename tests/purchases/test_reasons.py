@@ -15,8 +15,11 @@ from src.common.purchases.operations import PurchaseStatus, settle_payment
 from src.common.purchases.packages import PACKAGES, Package
 from src.common.purchases.rules import Reason, Terms
 from src.common.purchases.unmatched import count_open_unmatched_payments, open_unmatched_payments
+from src.common.stripe.inbox import apply
+from src.common.stripe.lookup import Facts
 from src.common.stripe.wire import CheckoutSession
 from tests.models.examples import a_user
+from tests.purchases.lives import TERMS, refund
 from tests.stripe.payments import STARTER, make_session
 
 BASIC = PACKAGES[1]
@@ -172,11 +175,11 @@ def test_a_known_session_with_other_figures_is_a_conflict(
     assert settle(db, session) is PurchaseStatus.ALREADY_CREDITED
 
 
-def purchase_of(session: dict[str, Any], user: User) -> Transaction:
+def purchase_of(session: dict[str, Any], user: User, name: str = "id") -> Transaction:
     """The row an application writes for the session by the document's own pattern."""
     return Transaction(
         user_id=user.user_id,
-        stripe_session_id=session["id"],
+        stripe_session_id=session[name],
         amount_paid_cents=session["amount_total"],
         credits_added=STARTER.credits,
     )
@@ -191,14 +194,31 @@ def test_a_purchase_without_its_credits_is_no_credit(db: Session, user: User) ->
     assert user.credits_balance == 0
 
 
-def test_a_purchase_by_the_documents_pattern_counts_as_credited(db: Session, user: User) -> None:
-    """Balance and row in one database transaction are that purchase; the webhook adds nothing."""
+@pytest.mark.parametrize("name", ["id", "payment_intent"])
+def test_a_purchase_by_the_documents_pattern_counts_as_credited(
+    db: Session, user: User, name: str
+) -> None:
+    """Balance and row in one database transaction are that purchase; the webhook adds nothing.
+
+    Whichever of its Stripe objects application code called it by.
+    """
     session = make_session(user)
     user.credits_balance += STARTER.credits
-    db.add(purchase_of(session, user))
+    db.add(purchase_of(session, user, name))
     db.commit()
     assert settle(db, session) is PurchaseStatus.ALREADY_CREDITED
     assert credited(db) == STARTER.credits
+
+
+def test_a_refund_finds_a_purchase_that_is_called_by_its_payment(db: Session, user: User) -> None:
+    """Application code noted the PaymentIntent where our session's id would be."""
+    session = make_session(user, payment_intent="pi_x")
+    user.credits_balance += STARTER.credits
+    db.add(purchase_of(session, user, "payment_intent"))
+    db.commit()
+    apply(db, Facts(reversals=(refund("x", "succeeded", 200),)), TERMS, cause="evt_2")
+    db.refresh(user)
+    assert user.credits_balance == STARTER.credits - 200
 
 
 def test_the_newest_event_renews_the_reason(db: Session, user: User) -> None:

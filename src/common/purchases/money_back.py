@@ -124,17 +124,21 @@ def settle_user(
 
 
 def _find_transaction(session: Session, reversal: Reversal) -> Transaction | None:
-    """The purchase it takes from: by its PaymentIntent, else by the session somebody looked up."""
+    """The purchase it takes from: by its PaymentIntent, else by what application code called it.
+
+    That is the session somebody looked up, or the PaymentIntent again.
+    """
     if reversal.payment_intent_id is not None:
         found = session.scalars(
             select(Transaction).where(Transaction.payment_intent_id == reversal.payment_intent_id)
         ).one_or_none()
         if found is not None:
             return found
-    if reversal.stripe_session_id is None:
-        return None
+    names = (reversal.stripe_session_id, reversal.payment_intent_id)
     return session.scalars(
-        select(Transaction).where(Transaction.stripe_session_id == reversal.stripe_session_id)
+        select(Transaction)
+        .where(Transaction.stripe_session_id.in_([each for each in names if each is not None]))
+        .limit(1)
     ).one_or_none()
 
 

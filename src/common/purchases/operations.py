@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, exists, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -159,8 +159,14 @@ def credit_transaction(session: Session, transaction: Transaction, *, actor: str
 
 
 def _find_purchase(session: Session, payment: Payment) -> Transaction | None:
-    """The row that has this payment's session, its PaymentIntent or its invoice."""
-    same = [Transaction.stripe_session_id == payment.stripe_session_id]
+    """The row that has this payment's session, its PaymentIntent or its invoice.
+
+    Application code may have called it by any of them.
+    """
+    names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
+    same: list[ColumnElement[bool]] = [
+        Transaction.stripe_session_id.in_([each for each in names if each is not None])
+    ]
     if payment.payment_intent_id is not None:
         same.append(Transaction.payment_intent_id == payment.payment_intent_id)
     if payment.invoice_id is not None:
