@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry
 
+PLAIN_BEGIN = "BEGIN"
 PlanCacheMode = Literal["auto", "force_generic_plan"]
 
 logger = structlog.get_logger(__name__)
@@ -137,7 +138,7 @@ def build_lanes_engine(settings: Settings) -> AsyncEngine:
 def begin_statement(settings: Settings) -> str:
     """What begins the batch engine's database transactions, which SQLAlchemy does not manage."""
     if settings.database_pooler is DatabasePooler.NONE:
-        return "BEGIN"  # the connection has its time-outs since it was opened
+        return PLAIN_BEGIN  # the connection has its time-outs since it was opened
     return f"BEGIN; {_timeouts_statement(_lanes_settings(settings))}"
 
 

@@ -1,7 +1,9 @@
-"""One batch of commands in one database transaction, on an asyncpg connection.
+"""One batch of commands on an asyncpg connection: read, decided, written.
 
 What `operations.execute_each` does on a session, without SQLAlchemy in between: the same
-statements, compiled once, the same rules. Two round trips besides BEGIN and COMMIT.
+statements, compiled once, the same rules. A batch is tried without locks first: two round trips,
+the write checking for itself that nobody came between. Otherwise it is one database transaction
+that locks the users before it reads them.
 """
 
 import uuid
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _BY_INT = attrgetter("int")
 """The order in which the database sorts users, by a comparison that costs nothing."""
+_NOTHING_WRITTEN = "UPDATE 0"
 _EXISTING_USERS = "SELECT user_id FROM users WHERE user_id = ANY($1::uuid[])"
 
 
@@ -44,6 +47,35 @@ class Skipped(Enum):
     """What becomes of a command whose user's row somebody else has locked: nothing yet."""
 
     SKIPPED = "skipped"
+
+
+async def read_unlocked(
+    connection: "asyncpg.Connection", commands: Sequence[Command]
+) -> tuple[dict[uuid.UUID, Book], Replays]:
+    """What `write_guarded` decides from: users' books as somebody may change them any moment."""
+    rows = await _fetch(connection, Locking.NONE, _parameters(commands))
+    books, replays, _ = read_rows(rows)
+    return books, replays
+
+
+async def write_guarded(
+    connection: "asyncpg.Connection",
+    commands: Sequence[Command],
+    books: dict[uuid.UUID, Book],
+    replays: Replays,
+) -> list[Outcome] | None:
+    """Do each of `commands`, as `run_batch`, by one statement that is its own database transaction.
+
+    None where it finds a user locked, or written to since the read: then nothing was done.
+    """
+    outcomes, changed = _decide(books, commands, replays)
+    if changed:
+        shape, arrays = shape_and_arrays(rows_of(changed))
+        sql, names = _write_sql(shape, is_guarded=True)
+        arrays["users_count"] = len(changed)
+        if await connection.execute(sql, *(arrays[name] for name in names)) == _NOTHING_WRITTEN:
+            return None
+    return outcomes
 
 
 async def run_batch(
@@ -63,14 +95,10 @@ async def run_batch(
         unknown = {command.user_id for command in commands} - books.keys()
         locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
         taken = [command for command in commands if command.user_id not in locked]
-        for book in books.values():
-            rules.open_book(book)
-            rules.settle(book)
-        outcomes = decide_each(books, taken, replays)
-        changed = changed_books(books, taken, outcomes)
+        outcomes, changed = _decide(books, taken, replays)
         if changed:
             shape, arrays = shape_and_arrays(rows_of(changed))
-            sql, names = _write_sql(shape)
+            sql, names = _write_sql(shape, is_guarded=False)
             await connection.execute(sql, *(arrays[name] for name in names))
     except BaseException:
         if not connection.is_closed():
@@ -85,14 +113,29 @@ async def run_batch(
     ]
 
 
-async def _read(
-    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
-) -> tuple[dict[uuid.UUID, Book], Replays]:
-    parameters = read_parameters(
+def _decide(
+    books: dict[uuid.UUID, Book], commands: Sequence[Command], replays: Replays
+) -> tuple[list[Outcome], list[Book]]:
+    """The outcomes, and the books to write."""
+    for book in books.values():
+        rules.open_book(book)
+        rules.settle(book)
+    outcomes = decide_each(books, commands, replays)
+    return outcomes, changed_books(books, commands, outcomes)
+
+
+def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
+    return read_parameters(
         sorted({command.user_id for command in commands}, key=_BY_INT),
         keys=[(command.user_id, command.key) for command in commands],
         hold_seqs=holds_named(commands),
     )
+
+
+async def _read(
+    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
+) -> tuple[dict[uuid.UUID, Book], Replays]:
+    parameters = _parameters(commands)
     books, replays, stale = read_rows(await _fetch(connection, locking, parameters))
     if stale:
         parameters["user_ids"] = stale
@@ -121,8 +164,8 @@ def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def _write_sql(shape: Shape) -> tuple[str, tuple[str, ...]]:
-    return _compile(write_statement(shape))
+def _write_sql(shape: Shape, *, is_guarded: bool) -> tuple[str, tuple[str, ...]]:
+    return _compile(write_statement(shape, is_guarded=is_guarded))
 
 
 def _compile(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:

@@ -1,22 +1,27 @@
 """A database connection of the batch engine: kept between batches, replaced when it is lost."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.common.credits.batches import Skipped, run_batch
+from src.common.credits.batches import Skipped, read_unlocked, run_batch, write_guarded
 from src.common.credits.commands import Command
 from src.common.credits.decisions import Outcome
 from src.common.credits.statements import Locking
 from src.common.database_errors import STALE_PLAN, translate_asyncpg_error
+from src.common.engines import PLAIN_BEGIN
 from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy import PoolProxiedConnection
 
+T = TypeVar("T")
+
+LOCKS_FIRST_AFTER_CONFLICT = 16
+"""How many batches lock first after one that somebody came between: more of those will follow."""
 CONNECTIONS_MAX = 32
 """As many as the pool may hold; a server that restarted has broken all of them."""
 
@@ -28,6 +33,8 @@ class EngineConnection:
         self._connections = connections
         self._begin = begin
         self._pooled: PoolProxiedConnection | None = None
+        self._locks_first = 0
+        """How many batches are still to lock before they read."""
         self.was_lost = False
         """Whether the last batch ended with the connection, or never had one.
 
@@ -35,21 +42,46 @@ class EngineConnection:
         """
 
     async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
-        """Run a batch, as `run_batch`.
+        """Run a batch, as `run_batch`; one that waits for nobody is tried without locks first.
+
+        Not behind a pooler: there a database transaction carries the time-outs.
 
         Raises:
             RetryableDatabaseError: a passing condition.
             Exception: whatever else failed.
         """
         self.was_lost = False
+        if locking is Locking.SKIP and self._begin == PLAIN_BEGIN:
+            if self._locks_first:
+                self._locks_first -= 1
+            elif (outcomes := await self._try(commands)) is not None:
+                return list(outcomes)
+            else:
+                self._locks_first = LOCKS_FIRST_AFTER_CONFLICT
         try:
             connection = await self._begun()
         except Exception as error:
             self._drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
+        return await self._finished(connection, run_batch(connection, commands, locking))
+
+    async def _try(self, commands: Sequence[Command]) -> list[Outcome] | None:
+        """None where nothing was done: for a conflict, or because the read failed."""
+        if self._pooled is None:
+            return None  # whoever begins a database transaction opens connections
+        connection = _driver_connection(self._pooled)
         try:
-            return await run_batch(connection, commands, locking)
+            books, replays = await read_unlocked(connection, commands)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self._drop()
+            return None
+        return await self._finished(connection, write_guarded(connection, commands, books, replays))
+
+    async def _finished(self, connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what may write; its errors as ours, and the connection dropped if lost."""
+        try:
+            return await work
         except Exception as error:
             if isinstance(error, TimeoutError):
                 connection.terminate()  # the server does not answer, and would not next time
@@ -77,7 +109,7 @@ class EngineConnection:
         return self._pooled
 
     async def _begin_on(self, pooled: "PoolProxiedConnection") -> asyncpg.Connection:
-        connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+        connection = _driver_connection(pooled)
         await connection.execute(self._begin)
         return connection
 
@@ -91,6 +123,11 @@ class EngineConnection:
         pooled, self._pooled = self._pooled, None
         if pooled is not None:
             pooled.close()
+
+
+def _driver_connection(pooled: "PoolProxiedConnection") -> asyncpg.Connection:
+    connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+    return connection
 
 
 def _translated(error: Exception, *, is_disconnect: bool) -> Exception:

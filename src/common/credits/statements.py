@@ -75,7 +75,9 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
             user.c.credits_balance,
             user.c.credits_version,
             user.c.is_active,
-            _version_seen(user).label("version_seen"),
+            (user.c.credits_version if locking is Locking.NONE else _version_seen(user)).label(
+                "version_seen"
+            ),
             instant.label("now"),
             _lots_json(user).label("lots"),
             _holds_json(user, instant, [last]).label("holds"),

@@ -12,15 +12,18 @@ from typing import Any, cast
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Integer,
     Table,
     Text,
     Update,
+    and_,
     bindparam,
     column,
     func,
     insert,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy import cast as sql_cast
@@ -121,21 +124,51 @@ def shape_and_arrays(
 
 
 @cache
-def write_statement(shape: Shape) -> Update:
-    """Write users' books in this shape, given as arrays, a parameter a column."""
+def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
+    """Write users' books in this shape, given as arrays, a parameter a column.
+
+    A guarded one locks the users itself, waiting for nobody, and writes nothing at all unless all
+    of them, `users_count`, are free and still at the version before their first entry here.
+    """
     given = {part: _given(part, sent) for part, sent, _ in sorted(shape)}
     once = {part: names for part, _, names in shape}
+    may_write = _nobody_came_between(given[Part.ENTRIES]) if is_guarded else true()
     steps: list[CTE] = []
     for part, rows in given.items():
         if part is Part.HOLDS:
-            steps.append(_change_of_holds(rows).cte(part))
+            steps.append(_change_of_holds(rows).where(may_write).cte(part))
         elif part is Part.DEBTS:
-            steps.append(_debts(rows))
+            steps.append(_debts(rows, may_write))
         else:
-            steps.append(_insertion(part, rows, once[part]).cte(part))
+            steps.append(_insertion(part, rows, once[part], may_write).cte(part))
     if Part.POSTINGS in given:
-        steps.append(_change_of_lots(given[Part.POSTINGS]).cte("lots"))
-    return _change_of_users(given[Part.ENTRIES]).add_cte(*steps)
+        steps.append(_change_of_lots(given[Part.POSTINGS]).where(may_write).cte("lots"))
+    return _change_of_users(given[Part.ENTRIES]).where(may_write).add_cte(*steps)
+
+
+def _nobody_came_between(entries: TableValuedAlias) -> ColumnElement[bool]:
+    """Whether the users could all be locked at the versions their books were read at."""
+    users = _table(User)
+    read_at = (
+        select(entries.c.user_id, (func.min(entries.c.seq) - literal_column("1")).label("version"))
+        .group_by(entries.c.user_id)
+        .subquery("read_at")
+    )
+    free = (
+        select(users.c.user_id)
+        .join(
+            read_at,
+            and_(
+                users.c.user_id == read_at.c.user_id,
+                users.c.credits_version == read_at.c.version,
+            ),
+        )
+        .order_by(users.c.user_id)
+        .with_for_update(key_share=True, skip_locked=True, of=users)
+        .cte("free")
+    )
+    count = select(func.count()).select_from(free).scalar_subquery()
+    return count == bindparam("users_count", type_=Integer)
 
 
 def _parameter(part: Part, name: str) -> str:
@@ -161,7 +194,12 @@ def _transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return Text() if isinstance(type_, JSONB) else type_
 
 
-def _insertion(part: Part, given: TableValuedAlias, once: Sequence[str]) -> Any:
+def _insertion(
+    part: Part,
+    given: TableValuedAlias,
+    once: Sequence[str],
+    may_write: ColumnElement[bool],
+) -> Any:
     table = _table(_MODELS[part])
     values: dict[str, ColumnElement[Any]] = {
         name: sql_cast(value, JSONB) if isinstance(table.c[name].type, JSONB) else value
@@ -172,7 +210,7 @@ def _insertion(part: Part, given: TableValuedAlias, once: Sequence[str]) -> Any:
     if part is Part.ENTRIES:
         for name, other in SAME_AS.items():
             values.setdefault(name, values[other])
-    return insert(table).from_select(list(values), select(*values.values()))
+    return insert(table).from_select(list(values), select(*values.values()).where(may_write))
 
 
 def _last(given: TableValuedAlias, *key: str) -> Subquery:
@@ -213,9 +251,10 @@ def _change_of_users(entries: TableValuedAlias) -> Update:
     )
 
 
-def _debts(given: TableValuedAlias) -> CTE:
+def _debts(given: TableValuedAlias, may_write: ColumnElement[bool]) -> CTE:
     table = _table(CreditDebt)
-    statement = upsert(table).from_select(COLUMNS[Part.DEBTS], select(*given.c))
+    # A condition also parts SELECT's FROM from ON CONFLICT, as PostgreSQL's grammar wants.
+    statement = upsert(table).from_select(COLUMNS[Part.DEBTS], select(*given.c).where(may_write))
     return statement.on_conflict_do_update(
         index_elements=["user_id", "seq"], set_={"outstanding": statement.excluded.outstanding}
     ).cte(Part.DEBTS)
