@@ -80,18 +80,18 @@ async def write_guarded(
 
 async def run_batch(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
-) -> list[Outcome | Skipped]:
+) -> tuple[list[Outcome | Skipped], bool]:
     """Do each of `commands` on its own, and commit: a result or a refusal each, in their order.
 
     `connection` is in a database transaction that has just begun. Under `Locking.SKIP` commands of
-    users locked by others come back as skipped.
+    users locked by others come back as skipped. Also: whether others wrote while it waited.
 
     Raises:
         Exception: asyncpg's, or whatever else failed; the database transaction is rolled back,
             unless the connection was lost, when nobody knows.
     """
     try:
-        books, replays = await _read(connection, commands, locking)
+        books, replays, was_contended = await _read(connection, commands, locking)
         unknown = {command.user_id for command in commands} - books.keys()
         locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
         taken = [command for command in commands if command.user_id not in locked]
@@ -106,11 +106,11 @@ async def run_batch(
         raise
     await connection.execute("COMMIT")
     if not locked:
-        return list(outcomes)
+        return list(outcomes), was_contended
     remaining = iter(outcomes)
     return [
         Skipped.SKIPPED if command.user_id in locked else next(remaining) for command in commands
-    ]
+    ], was_contended
 
 
 def _decide(
@@ -134,7 +134,7 @@ def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
 
 async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
-) -> tuple[dict[uuid.UUID, Book], Replays]:
+) -> tuple[dict[uuid.UUID, Book], Replays, bool]:
     parameters = _parameters(commands)
     books, replays, stale = read_rows(await _fetch(connection, locking, parameters))
     if stale:
@@ -143,7 +143,7 @@ async def _read(
         books_again, replays_again, _ = read_rows(rows)
         books |= books_again
         replays |= replays_again
-    return books, replays
+    return books, replays, bool(stale)
 
 
 async def _existing(connection: "asyncpg.Connection", user_ids: set[uuid.UUID]) -> set[uuid.UUID]:

@@ -12,7 +12,6 @@ write side by side (decision 0017).
 
 import asyncio
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Self
@@ -32,6 +31,8 @@ from src.common.settings import Settings
 
 P = ParamSpec("P")
 
+SECOND_LANE_FROM = 64
+"""From how many waiting operations on a further lane works beside one that works already."""
 ATTEMPTS_MAX = 3
 """How often one operation alone is tried against deadlocks and the like."""
 
@@ -47,6 +48,17 @@ class _Waiting(NamedTuple):
     command: Command
     answer: "asyncio.Future[Result]"
     since: float
+
+
+class _Line:
+    """One user's operations in the order of asking; while some are under way, the others wait."""
+
+    __slots__ = ("is_taken", "user", "waiting")
+
+    def __init__(self, user: int) -> None:
+        self.user = user
+        self.waiting: deque[_Waiting] = deque()
+        self.is_taken = False
 
 
 def _operation(
@@ -81,12 +93,16 @@ class Engine:
         self._begin = begin_statement(settings)
         self._batch_max = settings.credits_engine_batch_max
         self._queue_max = settings.credits_engine_queue_max
-        self._queues: list[deque[_Waiting]] = [
-            deque() for _ in range(settings.credits_engine_lanes)
-        ]
-        self._arrivals = [asyncio.Event() for _ in self._queues]
-        self._parked: dict[uuid.UUID, deque[_Waiting]] = {}
+        self._lanes = settings.credits_engine_lanes
         self._side_lanes = asyncio.Semaphore(settings.credits_engine_side_lanes)
+        self._lines: dict[int, _Line] = {}
+        """Everybody who waits or is under way, by the user's id as a number, which hashes fast."""
+        self._ready: deque[_Line] = deque()
+        """Lines that no lane has taken, in the order of their first operation."""
+        self._ready_operations = 0
+        self._idle: deque[asyncio.Future[None]] = deque()
+        """Lanes that sleep."""
+        self._parked_users = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._is_closing = True
@@ -98,8 +114,8 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self._is_closing = False
-        for queue, arrival in zip(self._queues, self._arrivals, strict=True):
-            self._start(self._run_lane(queue, arrival))
+        for _ in range(self._lanes):
+            self._start(self._run_lane())
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -108,8 +124,8 @@ class Engine:
     async def aclose(self) -> None:
         """Refuse new operations, finish those that wait, close the connections."""
         self._is_closing = True
-        for arrival in self._arrivals:
-            arrival.set()
+        while self._idle:
+            self._wake_a_lane()
         while self._tasks:
             await asyncio.wait(self._tasks)  # who gives up waiting does not cancel them
         await self._connections.dispose()
@@ -138,54 +154,113 @@ class Engine:
         if self._under_way >= self._queue_max:
             raise EngineBusy("Too many operations wait already; try again shortly.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(command, answer, time.perf_counter())
         self._under_way += 1
-        # One user's operations all go through one lane, those of a parked user too: in order, and
-        # no lane waits for another.
-        lane = hash(command.user_id) % len(self._queues)
-        self._queues[lane].append(waiting)
-        self._arrivals[lane].set()
+        user = command.user_id.int
+        line = self._lines.get(user)
+        if line is None:
+            line = self._lines[user] = _Line(user)
+            self._ready.append(line)
+        line.waiting.append(_Waiting(command, answer, time.perf_counter()))
+        if not line.is_taken:
+            self._ready_operations += 1
+            self._wake_if_worth_it()
         return answer
 
-    async def _run_lane(self, queue: deque[_Waiting], arrival: asyncio.Event) -> None:
-        """Work a queue off on one connection, batch by batch, until the engine closes."""
+    def _is_worth_a_lane(self, working: int) -> bool:
+        """Whether a lane should take what is ready while `working` others work.
+
+        The only one at once, a further one for many operations only: a good part of what a batch
+        costs does not depend on its size.
+        """
+        return not working or self._ready_operations >= SECOND_LANE_FROM or self._is_closing
+
+    def _wake_if_worth_it(self) -> None:
+        if self._idle and self._is_worth_a_lane(self._lanes - len(self._idle)):
+            self._wake_a_lane()
+
+    def _wake_a_lane(self) -> None:
+        self._idle.popleft().set_result(None)
+
+    async def _run_lane(self) -> None:
+        """Work lines off on one connection, batch by batch, until the engine closes."""
         connection = EngineConnection(self._connections, self._begin)
-        while queue or not self._is_closing:
-            arrival.clear()
-            if batch := self._take(queue):
-                await self._process(connection, batch, Locking.SKIP)
-            elif not queue and not self._is_closing:
+        while self._ready or not self._is_closing:
+            if self._ready and self._is_worth_a_lane(self._lanes - 1 - len(self._idle)):
+                lines, batch = self._take()
+                skipped = await self._process(connection, batch, Locking.SKIP)
+                self._put_back(lines, skipped)
+                await asyncio.sleep(0)  # who was answered may ask again before the next batch
+            else:
                 engine_metrics.QUEUED.set(self._under_way)
-                await arrival.wait()
+                sleep = asyncio.get_running_loop().create_future()
+                self._idle.append(sleep)
+                await sleep
         connection.close()
 
-    async def _run_parked(self, user_id: uuid.UUID) -> None:
-        """Wait for one user's row, and do all that has gathered for it."""
-        queue = self._parked[user_id]
+    async def _run_parked(self, line: _Line) -> None:
+        """Wait for one user's row, and do what has gathered for it, while others use the row."""
         async with self._side_lanes:
             connection = EngineConnection(self._connections, self._begin)
-            while batch := self._take(queue):
+            while batch := self._of(line, self._batch_max):
                 await self._process(connection, batch, Locking.WAIT)
-            del self._parked[user_id]
-            engine_metrics.PARKED.set(len(self._parked))
+                await asyncio.sleep(0)
+                if not (connection.was_contended or self._is_closing):
+                    break
             connection.close()
+        self._parked_users -= 1
+        engine_metrics.PARKED.set(self._parked_users)
+        self._release(line)
 
-    def _take(self, queue: deque[_Waiting]) -> list[_Waiting]:
-        """The next batch: what waits, up to the limit.
-
-        Not those whom nobody awaits any more, and not users who were parked meanwhile.
-        """
+    def _take(self) -> tuple[list[_Line], list[_Waiting]]:
+        """The next batch: whole lines where they fit; of many, sleeping lanes get a share."""
+        share = self._ready_operations
+        if share >= SECOND_LANE_FROM:
+            share = -(-share // (1 + len(self._idle)))
+        share = min(share, self._batch_max)
+        lines: list[_Line] = []
         batch: list[_Waiting] = []
-        while queue and len(batch) < self._batch_max:
-            waiting = queue.popleft()
-            parked = self._parked.get(waiting.command.user_id, queue) if self._parked else queue
+        while self._ready and len(batch) < share:
+            line = self._ready.popleft()
+            line.is_taken = True
+            lines.append(line)
+            self._ready_operations -= len(line.waiting)
+            batch += self._of(line, self._batch_max - len(batch))
+        return lines, batch
+
+    def _of(self, line: _Line, number: int) -> list[_Waiting]:
+        """The first of a line, without those whom nobody awaits any more."""
+        first: list[_Waiting] = []
+        while line.waiting and len(first) < number:
+            waiting = line.waiting.popleft()
             if waiting.answer.done():
                 self._under_way -= 1
-            elif parked is not queue:
-                parked.append(waiting)
             else:
-                batch.append(waiting)
-        return batch
+                first.append(waiting)
+        return first
+
+    def _put_back(self, lines: Iterable[_Line], skipped: Sequence[_Waiting]) -> None:
+        """Let others have these lines; those of the skipped are parked, in the old order."""
+        parked: set[int] = set()
+        for waiting in reversed(skipped):
+            user = waiting.command.user_id.int
+            self._lines[user].waiting.appendleft(waiting)
+            parked.add(user)
+        for line in lines:
+            if line.user in parked:
+                self._parked_users += 1
+                self._start(self._run_parked(line))
+            else:
+                self._release(line)
+        engine_metrics.PARKED.set(self._parked_users)
+
+    def _release(self, line: _Line) -> None:
+        if not line.waiting:
+            del self._lines[line.user]
+            return
+        line.is_taken = False
+        self._ready.append(line)
+        self._ready_operations += len(line.waiting)
+        self._wake_if_worth_it()
 
     async def _process(
         self,
@@ -193,8 +268,13 @@ class Engine:
         batch: Sequence[_Waiting],
         locking: Locking,
         attempt: int = 1,
-    ) -> None:
-        """Run a batch and answer everybody in it; one that fails is run again in halves."""
+    ) -> list[_Waiting]:
+        """Run a batch and answer everybody in it but the skipped, which come back.
+
+        One that fails is run again in halves.
+        """
+        if not batch:
+            return []
         engine_metrics.QUEUED.set(self._under_way)
         engine_metrics.BATCH_SIZE.observe(len(batch))
         try:
@@ -202,20 +282,28 @@ class Engine:
         except Exception as error:  # noqa: BLE001  the callers' edge: each gets its own error
             if connection.was_lost or not _is_run_again(error, len(batch), attempt):
                 self._fail(batch, error)
-                return
+                return []
             engine_metrics.FAILED_BATCHES.inc()
             middle = (len(batch) + 1) // 2
-            for half in (batch[:middle], batch[middle:]):
-                if again := half if locking is Locking.WAIT else self._not_parked(half):
-                    await self._process(connection, again, locking, attempt + (len(batch) == 1))
-            return
-        self._answer(batch, outcomes)
+            attempt += len(batch) == 1
+            skipped = await self._process(connection, batch[:middle], locking, attempt)
+            # Whom the first half skipped would overtake himself in the second.
+            users = {each.command.user_id for each in skipped}
+            others = [each for each in batch[middle:] if each.command.user_id not in users]
+            again = await self._process(connection, others, locking, attempt)
+            skipped += [each for each in batch[middle:] if each.command.user_id in users]
+            return skipped + again
+        skipped = self._answer(batch, outcomes)
         engine_metrics.SECONDS.observe(time.perf_counter() - batch[0].since)
+        return skipped
 
-    def _answer(self, batch: Sequence[_Waiting], outcomes: Iterable[Outcome | Skipped]) -> None:
+    def _answer(
+        self, batch: Sequence[_Waiting], outcomes: Iterable[Outcome | Skipped]
+    ) -> list[_Waiting]:
+        skipped: list[_Waiting] = []
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Skipped):
-                self._park(waiting)
+                skipped.append(waiting)
                 continue
             self._under_way -= 1
             if waiting.answer.done():
@@ -224,28 +312,13 @@ class Engine:
                 waiting.answer.set_result(outcome)
             else:
                 waiting.answer.set_exception(outcome)
+        return skipped
 
     def _fail(self, batch: Sequence[_Waiting], error: Exception) -> None:
         for waiting in batch:
             self._under_way -= 1
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
-
-    def _park(self, waiting: _Waiting) -> None:
-        """Try a user whose row somebody else keeps locked apart, so that nobody waits behind."""
-        user_id = waiting.command.user_id
-        if user_id not in self._parked:
-            self._parked[user_id] = deque()
-            engine_metrics.PARKED.set(len(self._parked))
-            self._start(self._run_parked(user_id))
-        self._parked[user_id].append(waiting)
-
-    def _not_parked(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
-        """Those whose users are not; the others join what was parked before them."""
-        for waiting in batch:
-            if waiting.command.user_id in self._parked:
-                self._park(waiting)
-        return [each for each in batch if each.command.user_id not in self._parked]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -40,6 +40,8 @@ class EngineConnection:
 
         In the first case nobody knows whether it committed.
         """
+        self.was_contended = False
+        """Whether others wrote to a user while the last batch waited for the row."""
 
     async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
         """Run a batch, as `run_batch`; one that waits for nobody is tried without locks first.
@@ -54,8 +56,8 @@ class EngineConnection:
         if locking is Locking.SKIP and self._begin == PLAIN_BEGIN:
             if self._locks_first:
                 self._locks_first -= 1
-            elif (outcomes := await self._try(commands)) is not None:
-                return list(outcomes)
+            elif (done := await self._try(commands)) is not None:
+                return list(done)
             else:
                 self._locks_first = LOCKS_FIRST_AFTER_CONFLICT
         try:
@@ -64,7 +66,10 @@ class EngineConnection:
             self._drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
-        return await self._finished(connection, run_batch(connection, commands, locking))
+        outcomes, self.was_contended = await self._finished(
+            connection, run_batch(connection, commands, locking)
+        )
+        return outcomes
 
     async def _try(self, commands: Sequence[Command]) -> list[Outcome] | None:
         """None where nothing was done: for a conflict, or because the read failed."""
