@@ -95,20 +95,21 @@ def work_until(environment: Mapping[str, str], job: Job, number: int, pipe: Pipe
 
 
 @contextmanager
-def deaf_proxy(database: ConnectionParameters) -> Generator[int]:
+def deaf_proxy(database: ConnectionParameters, deaf_to: bytes = b"COMMIT") -> Generator[int]:
     """A port that leads to the database; the answer to a COMMIT arrives here and goes no further.
 
-    The server has committed by then; the client sees its connection end.
+    Or the answer to what contains other words. The server has committed by then; the client sees
+    its connection end.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads = [threading.Thread(target=_accept_all, args=(listener, database))]
+        threads = [threading.Thread(target=_accept_all, args=(listener, database, deaf_to))]
         threads[0].start()
         yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
         threads[0].join()
 
 
-def _accept_all(listener: socket.socket, database: ConnectionParameters) -> None:
+def _accept_all(listener: socket.socket, database: ConnectionParameters, deaf_to: bytes) -> None:
     pumps: list[threading.Thread] = []
     while True:
         try:
@@ -117,16 +118,21 @@ def _accept_all(listener: socket.socket, database: ConnectionParameters) -> None
             break
         server = socket.create_connection((database.host, database.port))
         committing = threading.Event()
-        for direction in (_to_server, _to_client):
-            pumps.append(threading.Thread(target=direction, args=(client, server, committing)))
-            pumps[-1].start()
+        pumps += [
+            threading.Thread(target=_to_server, args=(client, server, committing, deaf_to)),
+            threading.Thread(target=_to_client, args=(client, server, committing)),
+        ]
+        for pump in pumps[-2:]:
+            pump.start()
     for pump in pumps:
         pump.join()
 
 
-def _to_server(client: socket.socket, server: socket.socket, committing: threading.Event) -> None:
+def _to_server(
+    client: socket.socket, server: socket.socket, committing: threading.Event, deaf_to: bytes
+) -> None:
     while data := _receive(client):
-        if b"COMMIT" in data:
+        if deaf_to in data:
             committing.set()
         server.sendall(data)
     _hang_up(server)

@@ -53,10 +53,10 @@ class EngineConnection:
             Exception: whatever else failed.
         """
         self.was_lost = False
-        if locking is Locking.SKIP and self._begin == PLAIN_BEGIN:
+        if locking is Locking.SKIP and self._pooled and self._begin == PLAIN_BEGIN:
             if self._locks_first:
                 self._locks_first -= 1
-            elif (done := await self._try(commands)) is not None:
+            elif (done := await self._try(self._pooled, commands)) is not None:
                 return list(done)
             else:
                 self._locks_first = LOCKS_FIRST_AFTER_CONFLICT
@@ -71,11 +71,11 @@ class EngineConnection:
         )
         return outcomes
 
-    async def _try(self, commands: Sequence[Command]) -> list[Outcome] | None:
+    async def _try(
+        self, pooled: "PoolProxiedConnection", commands: Sequence[Command]
+    ) -> list[Outcome] | None:
         """None where nothing was done: for a conflict, or because the read failed."""
-        if self._pooled is None:
-            return None  # whoever begins a database transaction opens connections
-        connection = _driver_connection(self._pooled)
+        connection = _driver_connection(pooled)
         try:
             books, replays = await read_unlocked(connection, commands)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
