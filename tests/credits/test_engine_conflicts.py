@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from src.common.credits import engine_connection
+from src.common.credits import batches, engine_connection
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
@@ -34,7 +34,7 @@ def after_the_read(
 
     Gives the sizes of the batches tried without locks meanwhile.
     """
-    read = engine_connection.read_unlocked
+    read = batches.read_unlocked
     sizes: list[int] = []
 
     async def read_and_let_others_in(connection: Any, commands: Sequence[Command]) -> Any:
