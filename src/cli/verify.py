@@ -62,11 +62,11 @@ def _print(report: Report) -> None:
     if report.differences:
         print_rows([asdict(each) for each in report.first], as_json=False, empty="")
         typer.echo(
-            f"\n{report.differences} differences in the books of {report.differing_users} users; "
+            f"\nDifferences: {report.differences}, users: {report.differing_users}; "
             f"the first {len(report.first)} are shown."
         )
     else:
-        typer.echo(f"The books of {report.users} users balance.")
+        typer.echo(f"All books balance. Users verified: {report.users}.")
     if report.without_opening_entry:
         typer.echo(
             f"NO_OPENING_ENTRY: {report.without_opening_entry} users have a balance from before "

@@ -248,7 +248,7 @@ def test_verify_finds_sound_books_sound(flashslides: RunCommand, ada: uuid.UUID)
             "without_opening_entry": 0,
         }
         assert "Users verified" in result.err
-    assert flashslides("verify").out == "The books of 1 users balance.\n"
+    assert flashslides("verify").out == "All books balance. Users verified: 1.\n"
 
 
 def test_verify_names_what_differs_and_exits_1(
@@ -272,7 +272,7 @@ def test_verify_names_what_differs_and_exits_1(
     people = flashslides("verify", "--user", ADA)
     assert people.exit_code == 1
     assert "LAST_SEQ_IS_NOT_THE_NEWEST_POSTING" in people.out
-    assert "1 differences in the books of 1 users" in people.out
+    assert "Differences: 1, users: 1;" in people.out
     assert flashslides("verify", "--user", "eve@example.com").exit_code == 0
 
 

@@ -87,8 +87,6 @@ class LedgerMachine(RuleBasedStateMachine):
     session: ClassVar[Session]
     operations: ClassVar[Counter[str]] = Counter()
     """What happened, over all examples: results, replays and refusals."""
-    after_example: ClassVar[list[Callable[[], None]]] = []
-    """Called after each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,8 +169,6 @@ class LedgerMachine(RuleBasedStateMachine):
             assert [Line(*row) for row in rows] == person.journal
             self.operations.update(OWN_KINDS & {line.kind for line in person.journal})
         self.session.rollback()
-        for report in self.after_example:
-            report()
 
     def _switch(self, user: int) -> None:
         person = self.people[self.ids[user]]
