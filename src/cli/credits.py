@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import typer
+from msgspec import structs
 from sqlalchemy.orm import Session
 
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows
@@ -54,7 +55,7 @@ def show(
         print_json(asdict(found))
         return
     print_record(_balance_record(found), as_json=False)
-    _print_section("Lots, in the order they are spent", [asdict(lot) for lot in found.lots])
+    _print_section("Lots, in the order they are spent", [structs.asdict(lot) for lot in found.lots])
 
 
 @app.command("history")
@@ -209,7 +210,7 @@ def _print_explanation(found: Explanation) -> None:
     _print_section("Due, not booked yet", map(_entry_row, found.due))
     _print_section(
         "Lots, in the order they are spent",
-        [asdict(each.lot) | _origin(each.entry) for each in found.lots],
+        [structs.asdict(each.lot) | _origin(each.entry) for each in found.lots],
     )
     _print_section(
         "Open holds",

@@ -8,6 +8,8 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from src.common.credits.commands import (
     Adjust,
     Capture,
@@ -141,7 +143,7 @@ class Person:
         known = self.answers.get(command.key)
         if known is not None:
             asked, answer = known
-            if asked != command:
+            if structs.replace(asked, metadata=command.metadata) != command:
                 raise Refused("IDEMPOTENCY_KEY_REUSED")
             return replace(answer, replayed=True)
         position = len(self.journal)

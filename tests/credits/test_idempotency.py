@@ -3,10 +3,10 @@
 import datetime as dt
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -335,7 +335,7 @@ def test_a_wrong_field_is_refused_when_the_command_is_made(
 ) -> None:
     """VALIDATION_ERROR that names it, before any database is asked."""
     given: dict[str, Any] = {"user_id": WHO, "key": "k", "actor": "key:tests"}
-    if "amount" in kind.__dataclass_fields__:
+    if "amount" in kind.__struct_fields__:
         given["amount"] = 1
     if kind is Adjust:
         given["reason"] = "why"

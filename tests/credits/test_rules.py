@@ -42,13 +42,9 @@ def lot(seq: int, remaining: int, *, priority: int = 100, dies: float | None = N
 
 def add_hold(book: Book, seq: int, taken: dict[int, int], **others: Any) -> Hold:
     """An open hold that took so much from these lots; without saying so it is due in an hour."""
-    facts: dict[str, Any] = {
-        "captured": 0,
-        "status": HoldStatus.OPEN,
-        "expires_at": after(3600),
-        **others,
-    }
-    book.holds[seq] = Hold(seq=seq, amount=sum(taken.values()), allocations=taken, **facts)
+    facts: dict[str, Any] = {"captured": 0, "status": HoldStatus.OPEN, "expires_at": after(3600)}
+    facts |= {"amount": sum(taken.values()), "allocations": taken}
+    book.holds[seq] = Hold(seq=seq, **(facts | others))
     return book.holds[seq]
 
 
@@ -394,7 +390,7 @@ def test_an_entry_says_who_asked_what_about_which_hold() -> None:
 def test_an_unknown_command_is_a_programming_error() -> None:
     """A command that no rule answers is no refusal."""
 
-    class Unknown(Command):
+    class Unknown(Command, frozen=True):
         kind = EntryKind.CLAWBACK
 
     with pytest.raises(TypeError, match="no rule for Unknown"):

@@ -26,12 +26,7 @@ from src.common.credits.decisions import (
     holds_named,
 )
 from src.common.credits.statements import Locking, books_statement
-from src.common.credits.storage import (
-    Replays,
-    read_parameters,
-    read_rows,
-    rows_of,
-)
+from src.common.credits.storage import read_parameters, read_rows, rows_of
 from src.common.credits.writing import Shape, shape_and_arrays, write_statement
 
 if TYPE_CHECKING:
@@ -51,24 +46,22 @@ class Skipped(Enum):
 
 async def read_unlocked(
     connection: "asyncpg.Connection", commands: Sequence[Command]
-) -> tuple[dict[uuid.UUID, Book], Replays]:
+) -> dict[uuid.UUID, Book]:
     """What `write_guarded` decides from: users' books as somebody may change them any moment."""
     rows = await _fetch(connection, Locking.NONE, _parameters(commands))
-    books, replays, _ = read_rows(rows)
-    return books, replays
+    return read_rows(rows)[0]
 
 
 async def write_guarded(
     connection: "asyncpg.Connection",
     commands: Sequence[Command],
     books: dict[uuid.UUID, Book],
-    replays: Replays,
 ) -> list[Outcome] | None:
     """Do each of `commands`, as `run_batch`, by one statement that is its own database transaction.
 
     None where it finds a user locked, or written to since the read: then nothing was done.
     """
-    outcomes, changed = _decide(books, commands, replays)
+    outcomes, changed = _decide(books, commands)
     if changed:
         shape, arrays = shape_and_arrays(rows_of(changed))
         sql, names = _write_sql(shape, is_guarded=True)
@@ -91,11 +84,11 @@ async def run_batch(
             unless the connection was lost, when nobody knows.
     """
     try:
-        books, replays, was_contended = await _read(connection, commands, locking)
+        books, was_contended = await _read(connection, commands, locking)
         unknown = {command.user_id for command in commands} - books.keys()
         locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
         taken = [command for command in commands if command.user_id not in locked]
-        outcomes, changed = _decide(books, taken, replays)
+        outcomes, changed = _decide(books, taken)
         if changed:
             shape, arrays = shape_and_arrays(rows_of(changed))
             sql, names = _write_sql(shape, is_guarded=False)
@@ -114,14 +107,14 @@ async def run_batch(
 
 
 def _decide(
-    books: dict[uuid.UUID, Book], commands: Sequence[Command], replays: Replays
+    books: dict[uuid.UUID, Book], commands: Sequence[Command]
 ) -> tuple[list[Outcome], list[Book]]:
     """The outcomes, and the books to write."""
     for book in books.values():
         rules.open_book(book)
         rules.settle(book)
-    outcomes = decide_each(books, commands, replays)
-    return outcomes, changed_books(books, commands, outcomes)
+    outcomes = decide_each(books, commands)
+    return outcomes, changed_books(books)
 
 
 def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
@@ -134,16 +127,14 @@ def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
 
 async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
-) -> tuple[dict[uuid.UUID, Book], Replays, bool]:
+) -> tuple[dict[uuid.UUID, Book], bool]:
     parameters = _parameters(commands)
-    books, replays, stale = read_rows(await _fetch(connection, locking, parameters))
+    books, stale = read_rows(await _fetch(connection, locking, parameters))
     if stale:
         parameters["user_ids"] = stale
         rows = await _fetch(connection, Locking.NONE, parameters)
-        books_again, replays_again, _ = read_rows(rows)
-        books |= books_again
-        replays |= replays_again
-    return books, replays, bool(stale)
+        books |= read_rows(rows)[0]
+    return books, bool(stale)
 
 
 async def _existing(connection: "asyncpg.Connection", user_ids: set[uuid.UUID]) -> set[uuid.UUID]:

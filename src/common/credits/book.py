@@ -6,11 +6,13 @@ does no I/O and knows no rule but the arithmetic of an entry.
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
+import msgspec
+
+from src.common.credits.commands import Result
 from src.common.credits.digest import digest_of
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
@@ -20,10 +22,12 @@ _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 _BURN_ORDER = attrgetter("burn_order")
 SYSTEM_ACTOR = "system:ledger"
 
+Answer = tuple[bytes, Result]
+"""The digest of the request that has a key, and what it was answered."""
 
-@dataclass(slots=True)
-class Lot:
-    """Credits that came in together."""
+
+class Lot(msgspec.Struct, array_like=True, gc=False):
+    """Credits that came in together; its fields in the order of `statements.lot_json`."""
 
     seq: int
     source: LotSource
@@ -44,8 +48,7 @@ class Lot:
         return self.expires_at is not None and self.expires_at <= instant
 
 
-@dataclass(slots=True)
-class Hold:
+class Hold(msgspec.Struct):
     """Credits set aside, and which lots they came from."""
 
     seq: int
@@ -62,8 +65,7 @@ class Hold:
         return self.amount - self.captured
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """A line of an entry."""
 
     lot_seq: int
@@ -71,8 +73,7 @@ class Posting:
     remaining_after: int
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """An entry the rules have decided on and nobody has written yet."""
 
     seq: int
@@ -93,16 +94,7 @@ class Entry:
     metadata: Mapping[str, Any] | None = None
 
 
-# Plain factories: one that is subscripted, `dict[int, Lot]`, takes several times as long.
-_NO_LOTS = cast("Callable[[], dict[int, Lot]]", dict)
-_NO_HOLDS = cast("Callable[[], dict[int, Hold]]", dict)
-_NO_DEBTS = cast("Callable[[], dict[int, int]]", dict)
-_NO_ENTRIES = cast("Callable[[], list[Entry]]", list)
-_NO_NUMBERS = cast("Callable[[], set[int]]", set)
-
-
-@dataclass(slots=True)
-class Book:
+class Book(msgspec.Struct):
     """A user's balance, lots, holds and debts as they are now, and the entries that led here."""
 
     user_id: uuid.UUID
@@ -111,19 +103,23 @@ class Book:
     is_active: bool
     now: dt.datetime
     """The instant every decision counts from; never before the last entry's."""
-    lots: dict[int, Lot] = field(default_factory=_NO_LOTS)
-    holds: dict[int, Hold] = field(default_factory=_NO_HOLDS)
-    debts: dict[int, int] = field(default_factory=_NO_DEBTS)
+    lots: dict[int, Lot] = {}
+    holds: dict[int, Hold] = {}
+    debts: dict[int, int] = {}
     """What could not be taken back, by the payment's lot, or by the opening entry."""
     opening_seq: int | None = None
     """The opening entry, where it is being written or was asked for."""
     opening_debt: int = 0
     """What the user owed when the ledger began; with `opening_seq`."""
-    entries: list[Entry] = field(default_factory=_NO_ENTRIES)
-    new_lots: set[int] = field(default_factory=_NO_NUMBERS)
-    new_holds: set[int] = field(default_factory=_NO_NUMBERS)
-    changed_holds: set[int] = field(default_factory=_NO_NUMBERS)
-    changed_debts: set[int] = field(default_factory=_NO_NUMBERS)
+    answers: dict[str, Answer] = {}
+    """By key: what the operations answered that are asked for again, and those just done."""
+    is_changed: bool = False
+    """Whether an operation succeeded: what fell due is booked only with one (rule 8)."""
+    entries: list[Entry] = []
+    new_lots: set[int] = set()
+    new_holds: set[int] = set()
+    changed_holds: set[int] = set()
+    changed_debts: set[int] = set()
 
     @property
     def next_seq(self) -> int:
@@ -147,7 +143,10 @@ class Book:
 
     def live_lots(self) -> list[Lot]:
         """Lots with something left, in burn order."""
-        return sorted([lot for lot in self.lots.values() if lot.remaining], key=_BURN_ORDER)
+        lots = [lot for lot in self.lots.values() if lot.remaining]
+        if len(lots) > 1:
+            lots.sort(key=_BURN_ORDER)
+        return lots
 
     def write(  # noqa: PLR0913  the columns of an entry
         self,

@@ -5,13 +5,12 @@ gives what the same commands one by one would.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from src.common.credits import errors, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Capture, Command, Release, Renew, Result
-from src.common.credits.storage import Replays
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -20,36 +19,17 @@ OPEN_HOLDS_MAX = 100
 Outcome = Result | ExceptionWithErrorType
 
 
-def decide_each(
-    books: Mapping[uuid.UUID, Book], commands: Sequence[Command], replays: Replays
-) -> list[Outcome]:
+def decide_each(books: Mapping[uuid.UUID, Book], commands: Iterable[Command]) -> list[Outcome]:
     """A result or a refusal for each command, in their order; the books change accordingly.
 
-    `books` are opened and settled; a user not among them does not exist. `replays` holds what the
-    commands' keys stand for already, and gains what they come to stand for.
+    `books` are opened and settled; a user not among them does not exist.
     """
-    outcomes: list[Outcome] = []
-    for command in commands:
-        outcome = _outcome(books.get(command.user_id), command, replays)
-        outcomes.append(outcome)
-        if isinstance(outcome, Result) and not outcome.replayed:
-            replays[command.user_id, command.key] = (command.digest, outcome)
-    return outcomes
+    return [_outcome(books.get(command.user_id), command) for command in commands]
 
 
-def changed_books(
-    books: Mapping[uuid.UUID, Book], commands: Iterable[Command], outcomes: Iterable[Outcome]
-) -> list[Book]:
-    """The books to write: those of users for whom something succeeded.
-
-    What fell due is booked only with an operation that succeeds (rule 8).
-    """
-    succeeded = {
-        command.user_id: books[command.user_id]
-        for command, outcome in zip(commands, outcomes, strict=True)
-        if isinstance(outcome, Result) and not outcome.replayed
-    }
-    return list(succeeded.values())
+def changed_books(books: Mapping[uuid.UUID, Book]) -> list[Book]:
+    """The books to write: those of users for whom something succeeded."""
+    return [book for book in books.values() if book.is_changed]
 
 
 def holds_named(commands: Iterable[Command]) -> set[int]:
@@ -57,12 +37,12 @@ def holds_named(commands: Iterable[Command]) -> set[int]:
     return {each.hold_seq for each in commands if isinstance(each, Capture | Release | Renew)}
 
 
-def _outcome(book: Book | None, command: Command, replays: Replays) -> Outcome:
+def _outcome(book: Book | None, command: Command) -> Outcome:
     """The key decides before state, activity and funds (rule 2)."""
     try:
         if book is None:
             raise errors.user_not_found()
-        found = replays.get((command.user_id, command.key))
+        found = book.answers.get(command.key)
         if found is None:
             return rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
         digest, result = found

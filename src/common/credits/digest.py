@@ -9,9 +9,11 @@ VERSION = 1
 
 def digest_of(actor: str, operation: str, kind: str, *values: object) -> bytes:
     """SHA-256 over all of it in order, each value with its length, so that no two lists collide."""
-    return hashlib.sha256(
-        _beginning(actor, operation, kind) + b"".join(map(_with_length, values))
-    ).digest()
+    written = _beginning(actor, operation, kind)
+    for value in values:
+        encoded = _encode(value)
+        written += len(encoded).to_bytes(4, "big") + encoded
+    return hashlib.sha256(written).digest()
 
 
 @lru_cache(maxsize=1_024)

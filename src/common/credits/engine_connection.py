@@ -77,11 +77,11 @@ class EngineConnection:
         """None where nothing was done: for a conflict, or because the read failed."""
         connection = _driver_connection(pooled)
         try:
-            books, replays = await read_unlocked(connection, commands)
+            books = await read_unlocked(connection, commands)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             self._drop()
             return None
-        return await self._finished(connection, write_guarded(connection, commands, books, replays))
+        return await self._finished(connection, write_guarded(connection, commands, books))
 
     async def _finished(self, connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -> T:
         """The result of what may write; its errors as ours, and the connection dropped if lost."""

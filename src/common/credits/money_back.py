@@ -7,7 +7,7 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Integer, and_, cast, func, or_, select
+from sqlalchemy import Integer, Text, and_, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from src.common.credits.operations import execute
 from src.common.credits.pending import has_pending
 from src.common.credits.reversals import TAKING_KINDS, LotHistory
 from src.common.credits.statements import lot_json
-from src.common.credits.storage import add_lot, load_books, lock_users, write_books
+from src.common.credits.storage import add_lot, load_books, lock_users, read_lot, write_books
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
@@ -161,11 +161,11 @@ def _load_histories(session: Session, book: Book, payments: Sequence[int]) -> di
     )
     taken, expired = func.coalesce(history.c.taken, 0), func.coalesce(history.c.expired, 0)
     rows = session.execute(
-        select(lot_json(CreditLot), taken, expired)
+        select(cast(lot_json(CreditLot), Text), taken, expired)
         .outerjoin(history, history.c.lot_seq == CreditLot.seq)
         .where(
             CreditLot.user_id == book.user_id,
             or_(CreditLot.seq == func.any(cast(payments, ARRAY(Integer))), taken > 0),
         )
     )
-    return {add_lot(book, values): LotHistory(*sums) for values, *sums in rows}
+    return {add_lot(book, read_lot(lot)): LotHistory(*sums) for lot, *sums in rows}

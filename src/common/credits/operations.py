@@ -68,19 +68,17 @@ def decide(
     commands = [*due, *commands]
     user_ids = sorted({command.user_id for command in commands})
     keys = [(command.user_id, command.key) for command in commands]
-    books, replays = lock_books(
-        session, user_ids, keys=keys, hold_seqs=holds_named(commands), now=now
-    )
+    books = lock_books(session, user_ids, keys=keys, hold_seqs=holds_named(commands), now=now)
     for book in books.values():
         # The row is ahead of its entries by what is pending: the book begins before that.
         book.balance -= pending.get(book.user_id, Pending()).delta
         rules.open_book(book)
         rules.settle(book)
-    outcomes = decide_each(books, commands, replays)
+    outcomes = decide_each(books, commands)
     for outcome in outcomes[: len(due)]:
         if isinstance(outcome, ExceptionWithErrorType):
             raise outcome  # the row has changed already: the caller's database transaction fails
-    return changed_books(books, commands, outcomes), outcomes[len(due) :]
+    return changed_books(books), outcomes[len(due) :]
 
 
 def _write(session: Session, books: Sequence[Book]) -> None:

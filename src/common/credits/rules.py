@@ -68,16 +68,14 @@ def settle(book: Book) -> None:
 
     In the order of the instants, at the same instant holds before lots (rule 8).
     """
-    due: list[tuple[dt.datetime, int, int]] = [
-        (hold.expires_at, 0, hold.seq)
-        for hold in book.holds.values()
-        if hold.status is HoldStatus.OPEN and hold.expires_at <= book.now
-    ]
-    due += [
-        (lot.expires_at, 1, lot.seq)
-        for lot in book.lots.values()
-        if lot.expires_at is not None and lot.expires_at <= book.now
-    ]
+    now = book.now
+    due: list[tuple[dt.datetime, int, int]] = []
+    for hold in book.holds.values():
+        if hold.status is HoldStatus.OPEN and hold.expires_at <= now:
+            due.append((hold.expires_at, 0, hold.seq))  # noqa: PERF401
+    for lot in book.lots.values():
+        if lot.expires_at is not None and lot.expires_at <= now:
+            due.append((lot.expires_at, 1, lot.seq))  # noqa: PERF401
     for instant, is_lot, seq in sorted(due):
         if is_lot:
             _expire_lot(book, book.lots[seq], instant)
@@ -92,10 +90,10 @@ def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
         ExceptionWithErrorType: the refusals of `errors.py`; the book is as before.
     """
     match command:
-        case Grant():
-            entry = _grant(book, command)
         case Spend():
             entry = _spend(book, command)
+        case Grant():
+            entry = _grant(book, command)
         case Adjust():
             entry = _adjust(book, command)
         case OpenHold():
@@ -109,20 +107,23 @@ def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
     entry.result_balance = book.balance
-    return result_of(book, entry)
+    result = result_of(book, entry)
+    book.answers[entry.key] = (entry.digest, result)
+    book.is_changed = True
+    return result
 
 
 def result_of(book: Book, entry: Entry) -> Result:
     """What the caller is told about the operation's own entry."""
     return Result(
-        user_id=book.user_id,
-        seq=entry.seq,
-        kind=entry.kind.value,
-        amount=entry.amount,
-        captured=entry.captured,
-        balance=entry.result_balance,
-        created_at=entry.created_at,
-        expires_at=entry.hold_expires_at,
+        book.user_id,
+        entry.seq,
+        entry.kind.value,
+        entry.amount,
+        entry.captured,
+        entry.result_balance,
+        entry.created_at,
+        entry.hold_expires_at,
     )
 
 

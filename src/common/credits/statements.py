@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Text,
     Uuid,
     and_,
     bindparam,
@@ -79,10 +80,10 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
                 "version_seen"
             ),
             instant.label("now"),
-            _lots_json(user).label("lots"),
-            _holds_json(user, instant, [last]).label("holds"),
-            _debts_json(user).label("debts"),
-            replays.c.entries.label("replays"),
+            _lots_json(user).cast(Text).label("lots"),
+            _holds_json(user, instant, [last]).cast(Text).label("holds"),
+            _debts_json(user).cast(Text).label("debts"),
+            replays.c.entries.cast(Text).label("replays"),
         )
         .select_from(user)
         .outerjoin(
@@ -202,7 +203,7 @@ def _debts_json(user: FromClause) -> ColumnElement[Any]:
 
 
 def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
-    """A lot's row as one value, for `storage.add_lot`."""
+    """A lot's row as one value, the fields of a `book.Lot`."""
     return func.json_build_array(
         lot.seq,
         lot.source,

@@ -8,8 +8,9 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
@@ -21,12 +22,42 @@ from src.common.credits.commands import Result
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
-from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
 
 Key = tuple[uuid.UUID, str]
-Replays = dict[Key, tuple[bytes, Result]]
-"""By user and key: the digest of the request that has it, and what it was answered."""
+
+
+class _HoldRow(NamedTuple):
+    """A hold as `books_statement` has it."""
+
+    seq: int
+    amount: int
+    captured: int
+    status: HoldStatus
+    expires_at: dt.datetime
+    allocations: list[tuple[int, Lot]] | None
+
+
+class _AnswerRow(NamedTuple):
+    """What an operation answered, as `books_statement` has it."""
+
+    key: str
+    digest: str
+    seq: int
+    kind: str
+    amount: int
+    captured: int | None
+    balance: int
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+
+
+read_lot = msgspec.json.Decoder(Lot).decode
+"""A lot that was read as the text of `lot_json`."""
+_read_lots = msgspec.json.Decoder(list[Lot]).decode
+_read_holds = msgspec.json.Decoder(list[_HoldRow]).decode
+_read_debts = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_read_answers = msgspec.json.Decoder(list[_AnswerRow]).decode
 
 
 def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
@@ -51,19 +82,17 @@ def lock_books(
     keys: Sequence[Key] = (),
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None = None,
-) -> tuple[dict[uuid.UUID, Book], Replays]:
+) -> dict[uuid.UUID, Book]:
     """Lock users' rows in `user_id` order and read their books, and what has `keys` already.
 
     Otherwise as `load_books`.
     """
     parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
-    books, replays, stale = _read(session, Locking.WAIT, parameters)
+    books, stale = _read(session, Locking.WAIT, parameters)
     if stale:
         parameters["user_ids"] = stale
-        books_again, replays_again, _ = _read(session, Locking.NONE, parameters)
-        books |= books_again
-        replays |= replays_again
-    return books, replays
+        books |= _read(session, Locking.NONE, parameters)[0]
+    return books
 
 
 def load_books(
@@ -114,84 +143,63 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
 
 def _read(
     session: Session, locking: Locking, parameters: Mapping[str, Any]
-) -> tuple[dict[uuid.UUID, Book], Replays, list[uuid.UUID]]:
+) -> tuple[dict[uuid.UUID, Book], list[uuid.UUID]]:
     return read_rows(session.execute(books_statement(locking), parameters))
 
 
 def read_rows(
     rows: Iterable[Sequence[Any]],
-) -> tuple[dict[uuid.UUID, Book], Replays, list[uuid.UUID]]:
-    """What `books_statement` found: books, replays, and users to be read again.
+) -> tuple[dict[uuid.UUID, Book], list[uuid.UUID]]:
+    """What `books_statement` found: books, and users to be read again.
 
     Those are the users somebody else wrote to before they were locked.
     """
     books: dict[uuid.UUID, Book] = {}
-    replays: Replays = {}
     stale: list[uuid.UUID] = []
-    for user_id, balance, version, is_active, version_seen, now, lots, holds, debts, found in rows:
+    for user_id, balance, version, is_active, version_seen, now, *texts in rows:
         if version_seen != version:
             stale.append(user_id)
             continue
         book = books[user_id] = Book(user_id, balance, version, is_active, now)
-        for values in lots or ():
-            add_lot(book, values)
-        for values in holds or ():
-            _add_hold(book, values)
+        lots, holds, debts, answers = texts
+        if lots:
+            book.lots = {lot.seq: lot for lot in _read_lots(lots)}
+        if holds:
+            for hold in _read_holds(holds):
+                _add_hold(book, hold)
         if debts:
-            book.debts = dict(debts)
-        if found:
-            _add_replays(user_id, found, replays)
-    return books, replays, stale
+            book.debts = dict(_read_debts(debts))
+        if answers:
+            for answer in _read_answers(answers):
+                _add_answer(book, answer)
+    return books, stale
 
 
-def _add_hold(book: Book, values: Sequence[Any]) -> None:
-    seq, amount, captured, status, expires_at, allocations = values
+def _add_hold(book: Book, row: _HoldRow) -> None:
+    seq, amount, captured, status, expires_at, allocations = row
     taken = {add_lot(book, lot): share for share, lot in allocations or ()}
-    expires = dt.datetime.fromisoformat(expires_at)
-    book.holds[seq] = Hold(seq, amount, captured, HoldStatus(status), expires, taken)
+    book.holds[seq] = Hold(seq, amount, captured, status, expires_at, taken)
 
 
-def _add_replays(user_id: uuid.UUID, entries: Sequence[Any], replays: Replays) -> None:
-    """What the operations that wrote these entries answered."""
-    for values in entries:
-        key, digest, seq, kind, amount, captured, balance, created_at, expires_at = values
-        result = Result(
-            user_id=user_id,
-            seq=seq,
-            kind=kind,
-            amount=amount,
-            captured=captured,
-            balance=balance,
-            created_at=_instant(created_at),
-            expires_at=_instant(expires_at) if expires_at else None,
-            replayed=True,
-        )
-        replays[user_id, key] = (bytes.fromhex(digest), result)
+def _add_answer(book: Book, row: _AnswerRow) -> None:
+    result = Result(
+        user_id=book.user_id,
+        seq=row.seq,
+        kind=row.kind,
+        amount=row.amount,
+        captured=row.captured,
+        balance=row.balance,
+        created_at=row.created_at.astimezone(dt.UTC),
+        expires_at=row.expires_at.astimezone(dt.UTC) if row.expires_at else None,
+        replayed=True,
+    )
+    book.answers[row.key] = (bytes.fromhex(row.digest), result)
 
 
-def _instant(written: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(written).astimezone(dt.UTC)
-
-
-_SOURCES = {str(source): source for source in LotSource}
-
-
-def add_lot(book: Book, values: Sequence[Any]) -> int:
-    """Put a lot that was read as `lot_json` into the book, if it is not there yet; its `seq`."""
-    seq: int = values[0]
-    _, source, priority, granted, expires_at, remaining, last_seq, transaction_id = values
-    if seq not in book.lots:
-        book.lots[seq] = Lot(
-            seq,
-            _SOURCES[source],
-            priority,
-            granted,
-            dt.datetime.fromisoformat(expires_at) if expires_at else None,
-            remaining,
-            last_seq,
-            uuid.UUID(transaction_id) if transaction_id else None,
-        )
-    return seq
+def add_lot(book: Book, lot: Lot) -> int:
+    """Put a lot into the book, if it is not there yet; its `seq`."""
+    book.lots.setdefault(lot.seq, lot)
+    return lot.seq
 
 
 def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:

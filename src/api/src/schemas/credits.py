@@ -5,6 +5,7 @@ import uuid
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
+from msgspec import structs
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -270,4 +271,4 @@ class ExplanationOut(_Out):
 
 def _flat(thing: Hold | Lot, entry: HistoryEntry) -> dict[str, Any]:
     """A hold's or lot's own fields, and its entry beside them."""
-    return {**asdict(thing), "entry": entry}
+    return {**structs.asdict(thing), "entry": entry}
