@@ -25,7 +25,7 @@ from src.common.credits.decisions import (
     decide_each,
     holds_named,
 )
-from src.common.credits.statements import Locking, books_statement
+from src.common.credits.statements import Locking, books_statement, lock_statement
 from src.common.credits.storage import read_parameters, read_rows, rows_of
 from src.common.credits.writing import Shape, shape_and_arrays, write_statement
 
@@ -128,7 +128,12 @@ def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
 async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
 ) -> tuple[dict[uuid.UUID, Book], bool]:
+    """Books of users locked by then, and whether others wrote to them meanwhile."""
     parameters = _parameters(commands)
+    if locking is Locking.WAIT:
+        versions = await connection.fetch(_lock_sql(), parameters["user_ids"])
+        books, _ = read_rows(await _fetch(connection, Locking.NONE, parameters))
+        return books, any(version != seen for version, seen in versions)
     books, stale = read_rows(await _fetch(connection, locking, parameters))
     if stale:
         parameters["user_ids"] = stale
@@ -152,6 +157,11 @@ async def _fetch(
 @cache
 def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
     return _compile(books_statement(locking))
+
+
+@cache
+def _lock_sql() -> str:
+    return _compile(lock_statement())[0]
 
 
 @cache

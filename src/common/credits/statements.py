@@ -94,6 +94,24 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
     )
 
 
+@cache
+def lock_statement() -> Select[*tuple[Any, ...]]:
+    """Lock `user_ids`, one after the other, and read nothing: a read after it misses nothing.
+
+    For those whom others write to all the time: what was read before the lock would be read again.
+    Whether somebody wrote while it waited: `credits_version` differs from `version_seen`.
+    """
+    wanted = func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
+    locked = (
+        select(User.user_id, User.credits_version)
+        .where(User.user_id == wanted)
+        .order_by(User.user_id)
+        .with_for_update(key_share=True)
+        .cte("locked")
+    )
+    return select(locked.c.credits_version, _version_seen(locked).label("version_seen"))
+
+
 def _version_seen(user: FromClause) -> ColumnElement[Any]:
     """The version in the statement's snapshot; a subquery, so that no plan reads all users."""
     seen = User.__table__.alias("seen")
