@@ -31,7 +31,7 @@ from src.common.settings import Settings
 
 P = ParamSpec("P")
 
-SECOND_LANE_FROM = 64
+SECOND_LANE_FROM = 16
 """From how many waiting operations on a further lane works beside one that works already."""
 ATTEMPTS_MAX = 3
 """How often one operation alone is tried against deadlocks and the like."""
