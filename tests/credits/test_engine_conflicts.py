@@ -1,11 +1,13 @@
 """The engine reads without locks: whoever comes between that and the write is noticed."""
 
+import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from src.common.accounts import operations as accounts
 from src.common.credits import batches, engine_connection
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute
@@ -16,6 +18,7 @@ from tests.credits.batching import all_at_once, locked, running, told, until_wai
 from tests.credits.books import open_hold, release, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.crashes import deaf_proxy
+from tests.engines.drivers import open_connection
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
 
@@ -150,3 +153,85 @@ async def test_a_contended_user_goes_back_to_the_lanes(
         assert sizes
         assert set(sizes) == {1}
     assert balances([who]) == [1_000 - 1 - 2 * engine_connection.LOCKS_FIRST_AFTER_CONFLICT]
+
+
+async def test_who_is_deactivated_between_spends_nothing(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes no books, and so no version; nobody spends after it has committed."""
+    assert fresh_database
+    people = make_users(100, 100)
+
+    def deactivate() -> None:
+        with SessionLocal.begin() as session:
+            accounts.set_active(session, people[0], is_active=False)
+
+    async with running(credits_engine_lanes=1) as engine:
+        assert told(await engine.execute(spend(people[0], 1))) == "done"
+        with after_the_read(monkeypatch, deactivate):
+            outcomes = await all_at_once(engine, [spend(who, 1) for who in people])
+    assert [told(each) for each in outcomes] == ["USER_INACTIVE", "done"]
+    assert balances(people) == [99, 99]
+
+
+async def test_an_inactive_users_hold_is_released_without_locks(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an inactive user may still do conflicts with nobody."""
+    assert fresh_database
+    [who] = make_users(100)
+    async with running(credits_engine_lanes=1) as engine:
+        holds = [await engine.execute(open_hold(who, 10)) for _ in range(3)]
+        with SessionLocal.begin() as session:
+            accounts.set_active(session, who, is_active=False)
+        with after_the_read(monkeypatch, lambda: None) as sizes:
+            for hold in holds:
+                assert told(await engine.execute(release(who, hold.seq))) == "done"
+        assert sizes == [1, 1, 1]
+    assert balances([who]) == [100]
+
+
+_GATE = (
+    """CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('application_name') = 'engine-under-test' THEN
+        PERFORM pg_advisory_xact_lock(4711);
+    END IF; RETURN NULL; END $$""",
+    "CREATE TRIGGER a_gate BEFORE UPDATE ON users FOR EACH STATEMENT EXECUTE FUNCTION gate()",
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("UPDATE users SET first_name = 'New'", ["done", "done"]),
+        ("UPDATE users SET is_active = false", ["USER_INACTIVE", "done"]),
+        (None, ["INSUFFICIENT_CREDITS", "done"]),
+    ],
+    ids=["the profile", "is_active", "the books"],
+)
+async def test_a_change_between_the_writes_snapshot_and_its_locks_is_seen(
+    fresh_database: ConnectionParameters, change: str | None, expected: list[str]
+) -> None:
+    """A change of the profile stays and is no conflict, one of the books is."""
+    people = make_users(100, 100)
+    async with running(credits_engine_lanes=1) as engine:
+        assert told(await engine.execute(spend(people[0], 1))) == "done"
+        with open_connection(fresh_database) as other:
+            for statement in _GATE:
+                other.execute(statement.encode())
+            other.execute("SELECT pg_advisory_lock(4711)")
+            asked = [engine.submit(spend(who, 50)) for who in people]
+            await until_waiting(fresh_database)
+            if change is None:
+                in_a_session(spend(people[0], 60))
+            else:
+                other.execute(f"{change} WHERE user_id = %s".encode(), [people[0]])
+            other.execute("SELECT pg_advisory_unlock(4711)")
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            names = other.execute(
+                "SELECT first_name FROM users WHERE user_id = %s", [people[0]]
+            ).fetchall()
+    assert [told(each) for each in outcomes] == expected
+    assert (names == [("New",)]) == (change is not None and "New" in change)
+    first = 49 if expected[0] == "done" else 39 if change is None else 99
+    assert balances(people) == [first, 50]

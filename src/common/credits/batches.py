@@ -59,13 +59,15 @@ async def write_guarded(
 ) -> list[Outcome] | None:
     """Do each of `commands`, as `run_batch`, by one statement that is its own database transaction.
 
-    None where it finds a user locked, or written to since the read: then nothing was done.
+    None where it finds a user locked, written to or deactivated since the read: then nothing was
+    done.
     """
     outcomes, changed = _decide(books, commands)
     if changed:
         shape, arrays = shape_and_arrays(rows_of(changed))
         sql, names = _write_sql(shape, is_guarded=True)
         arrays["users_count"] = len(changed)
+        arrays["inactive_ids"] = [book.user_id for book in changed if not book.is_active]
         if await connection.execute(sql, *(arrays[name] for name in names)) == _NOTHING_WRITTEN:
             return None
     return outcomes

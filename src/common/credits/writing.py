@@ -137,7 +137,8 @@ def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
     """Write users' books in this shape, given as arrays, a parameter a column.
 
     A guarded one locks the users itself, waiting for nobody, and writes nothing at all unless all
-    of them, `users_count`, are free and still at the version before their first entry here.
+    of them, `users_count`, are free and still at the version before their first entry here, and
+    active, but for `inactive_ids`: who is deactivated keeps the version.
     """
     given = {part: _given(part, sent) for part, sent, _ in sorted(shape)}
     once = {part: names for part, _, names in shape}
@@ -156,8 +157,9 @@ def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
 
 
 def _nobody_came_between() -> ColumnElement[bool]:
-    """Whether the users could all be locked at the versions their books were read at."""
+    """Whether the users could all be locked as their books were read."""
     users, entries = _table(User), _given(Part.ENTRIES, ("user_id", "seq"))
+    inactive = bindparam("inactive_ids", type_=ARRAY(users.c.user_id.type))
     read_at = (
         select(entries.c.user_id, (func.min(entries.c.seq) - literal_column("1")).label("version"))
         .group_by(entries.c.user_id)
@@ -172,6 +174,7 @@ def _nobody_came_between() -> ColumnElement[bool]:
                 users.c.credits_version == read_at.c.version,
             ),
         )
+        .where(users.c.is_active | (users.c.user_id == func.any(inactive)))
         .order_by(users.c.user_id)
         .with_for_update(key_share=True, skip_locked=True, of=users)
         .cte("free")
