@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
+READ_ONLY = "25006"
 _TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
 _CONNECTION_FAILURE = "08006"
@@ -43,7 +44,7 @@ _TRANSIENT = {
     "57P02": "server crashed",
     _CANNOT_CONNECT_NOW: "server starting or stopping",
     "57P05": "idle connection closed",
-    "25006": "server read-only",
+    READ_ONLY: "server read-only",
 }
 _CONNECTION_EXCEPTIONS = "08"
 _INSUFFICIENT_RESOURCES = "53"

@@ -243,3 +243,21 @@ async def test_time_outs_hold_behind_every_pooler(
         rows = connection.execute("SELECT DISTINCT * FROM noted").fetchall()
     assert rows == [("1234ms", "5678ms")]
     assert balances(people) == [100, 95]
+
+
+async def test_a_server_that_may_be_a_standby_answers_nobody(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """A refusal read there would be of yesterday. The next batch looks for a new connection."""
+    [who] = make_users(100)
+    name = fresh_database.database
+    change(fresh_database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    async with running(credits_engine_lanes=1) as engine:
+        for amount in (1, 101, 101):
+            [outcome] = await all_at_once(engine, [spend(who, amount)])
+            assert told(outcome) == "DATABASE_BUSY"
+        with open_connection(fresh_database) as other:
+            other.execute("SET default_transaction_read_only = off")
+            other.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())
+        assert told(await engine.execute(spend(who, 1))) == "done"
+    assert balances([who]) == [99]

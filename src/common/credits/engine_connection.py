@@ -11,7 +11,7 @@ from src.common.credits.batches import Skipped, read_unlocked, run_batch, write_
 from src.common.credits.commands import Command
 from src.common.credits.decisions import Outcome
 from src.common.credits.statements import Locking
-from src.common.database_errors import STALE_PLAN, translate_asyncpg_error
+from src.common.database_errors import READ_ONLY, STALE_PLAN, translate_asyncpg_error
 from src.common.engines import PLAIN_BEGIN
 from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 
@@ -92,10 +92,7 @@ class EngineConnection:
                 connection.terminate()  # the server does not answer, and would not next time
             self.was_lost = connection.is_closed()
             translated = _translated(error, is_disconnect=self.was_lost)
-            is_stale = isinstance(translated, RetryableDatabaseError) and (
-                translated.reason == STALE_PLAN
-            )
-            if self.was_lost or is_stale:
+            if self.was_lost or _is_useless_after(translated):
                 self._drop()
             raise translated from error
 
@@ -133,6 +130,17 @@ class EngineConnection:
 def _driver_connection(pooled: "PoolProxiedConnection") -> asyncpg.Connection:
     connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
     return connection
+
+
+def _is_useless_after(error: Exception) -> bool:
+    """Whether the next batch needs another connection.
+
+    Its plans are out of date, or its server only reads: a standby, whose books are of yesterday,
+    and which would go on answering refusals from them.
+    """
+    return isinstance(error, RetryableDatabaseError) and (
+        error.reason == STALE_PLAN or error.sqlstate == READ_ONLY
+    )
 
 
 def _translated(error: Exception, *, is_disconnect: bool) -> Exception:
