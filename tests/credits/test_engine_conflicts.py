@@ -11,6 +11,7 @@ from src.common.accounts import operations as accounts
 from src.common.credits import batches, engine_connection
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute
+from src.common.credits.storage import load_books
 from src.common.database import SessionLocal
 from src.common.exceptions import RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
@@ -235,3 +236,11 @@ async def test_a_change_between_the_writes_snapshot_and_its_locks_is_seen(
     assert (names == [("New",)]) == (change is not None and "New" in change)
     first = 49 if expected[0] == "done" else 39 if change is None else 99
     assert balances(people) == [first, 50]
+
+
+def test_books_read_without_locks_are_of_one_instant(fresh_database: ConnectionParameters) -> None:
+    """The snapshot's: by a later clock a hold may seem expired that was renewed meanwhile."""
+    assert fresh_database
+    people = make_users(*[1] * 20)
+    with SessionLocal() as session:
+        assert len({book.now for book in load_books(session, people).values()}) == 1

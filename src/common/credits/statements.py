@@ -50,8 +50,10 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
 
     The clock is read after the row is locked. The snapshot is older than that: where
     `version_seen` differs from `credits_version`, somebody else wrote in between, and the caller
-    reads again. `hold_seqs` are holds wanted whatever their status; `keys`, of `key_user_ids` pair
-    by pair, are those whose entries come along; `now`, unless NULL, is the clock.
+    reads again. Without a lock all rows have the statement's instant: a later clock would find
+    expired what somebody renewed meanwhile. `hold_seqs` are holds wanted whatever their status;
+    `keys`, of `key_user_ids` pair by pair, are those whose entries come along; `now`, unless NULL,
+    is the clock.
     """
     wanted = func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
     users = select(
@@ -64,9 +66,8 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
     rows = users.cte("locked")
     now = bindparam("now", type_=DateTime(timezone=True))
     # A volatile function keeps the subquery apart: it is evaluated once a row, the row locked.
-    user = select(*rows.c, func.coalesce(now, func.clock_timestamp()).label("reading")).subquery(
-        "book"
-    )
+    clock = func.statement_timestamp() if locking is Locking.NONE else func.clock_timestamp()
+    user = select(*rows.c, func.coalesce(now, clock).label("reading")).subquery("book")
     last = CreditEntry.__table__.alias("last")
     replays = _replays()
     instant = func.greatest(user.c.reading, last.c.effective_at)
