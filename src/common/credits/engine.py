@@ -33,6 +33,8 @@ P = ParamSpec("P")
 
 SECOND_LANE_FROM = 16
 """From how many waiting operations on a further lane works beside one that works already."""
+OVERDUE_AFTER_SECONDS = 0.1
+"""When a batch that is not back yet no longer keeps a further lane from working."""
 ATTEMPTS_MAX = 3
 """How often one operation alone is tried against deadlocks and the like."""
 
@@ -94,7 +96,8 @@ class Engine:
         self._batch_max = settings.credits_engine_batch_max
         self._queue_max = settings.credits_engine_queue_max
         self._lanes = settings.credits_engine_lanes
-        self._side_lanes = asyncio.Semaphore(settings.credits_engine_side_lanes)
+        self._side_lanes_max = settings.credits_engine_side_lanes
+        self._side_lanes = asyncio.Semaphore(self._side_lanes_max)
         self._lines: dict[int, _Line] = {}
         """Everybody who waits or is under way, by the user's id as a number, which hashes fast."""
         self._ready: deque[_Line] = deque()
@@ -102,6 +105,8 @@ class Engine:
         self._ready_operations = 0
         self._idle: deque[asyncio.Future[None]] = deque()
         """Lanes that sleep."""
+        self._overdue: set[EngineConnection] = set()
+        """Those of lanes whose batch hangs: at a row, or at a server that is gone."""
         self._parked_users = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
@@ -170,8 +175,9 @@ class Engine:
         """Whether a lane should take what is ready while `working` others work.
 
         The only one at once, a further one for many operations only: a good part of what a batch
-        costs does not depend on its size.
+        costs does not depend on its size. Who hangs does not count.
         """
+        working -= len(self._overdue)
         return not working or self._ready_operations >= SECOND_LANE_FROM or self._is_closing
 
     def _wake_if_worth_it(self) -> None:
@@ -183,28 +189,42 @@ class Engine:
 
     async def _run_lane(self) -> None:
         """Work lines off on one connection, batch by batch, until the engine closes."""
+        loop = asyncio.get_running_loop()
         connection = EngineConnection(self._connections, self._begin)
         while self._ready or not self._is_closing:
             if self._ready and self._is_worth_a_lane(self._lanes - 1 - len(self._idle)):
                 lines, batch = self._take()
+                overdue = loop.call_later(OVERDUE_AFTER_SECONDS, self._replace, connection)
                 skipped = await self._process(connection, batch, Locking.SKIP)
+                overdue.cancel()
+                self._overdue.discard(connection)
                 self._put_back(lines, skipped)
                 await asyncio.sleep(0)  # who was answered may ask again before the next batch
             else:
                 engine_metrics.QUEUED.set(self._under_way)
-                sleep = asyncio.get_running_loop().create_future()
+                sleep = loop.create_future()
                 self._idle.append(sleep)
                 await sleep
         connection.close()
 
+    def _replace(self, overdue: EngineConnection) -> None:
+        """Let another lane do what this one would do next."""
+        self._overdue.add(overdue)
+        if self._ready:
+            self._wake_if_worth_it()
+
     async def _run_parked(self, line: _Line) -> None:
-        """Wait for one user's row, and do what has gathered for it, while others use the row."""
+        """Wait for one user's row, and do what has gathered for it, while others use the row.
+
+        Where further users wait for a side lane, only once: then it is their turn.
+        """
         async with self._side_lanes:
             connection = EngineConnection(self._connections, self._begin)
             while batch := self._of(line, self._batch_max):
                 await self._process(connection, batch, Locking.WAIT)
                 await asyncio.sleep(0)
-                if not (connection.was_contended or self._is_closing):
+                others_wait = self._parked_users > self._side_lanes_max
+                if (others_wait or not connection.was_contended) and not self._is_closing:
                     break
             connection.close()
         self._parked_users -= 1

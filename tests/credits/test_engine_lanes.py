@@ -1,0 +1,77 @@
+"""No lane waits for another: not for one whose batch hangs, nor for one that others keep busy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from src.common.credits import batches, engine_connection
+from src.common.credits.commands import Command
+from src.common.credits.statements import Locking
+from src.local_postgres import ConnectionParameters
+from tests.credits.batching import locked, running, told, until_waiting
+from tests.credits.books import spend
+from tests.credits.committed import balances, make_users
+from tests.engines.drivers import open_connection
+
+pytestmark = pytest.mark.xdist_group("credits_engine")
+
+SLOW = "slow"
+_GATE = (
+    """CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$""",
+    f"""CREATE TRIGGER a_gate BEFORE INSERT ON credit_entries FOR EACH ROW
+    WHEN (NEW.reference = '{SLOW}') EXECUTE FUNCTION gate()""",
+)
+
+
+async def test_a_batch_that_hangs_holds_up_nobody_else(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """However few wait: another lane takes them before the one that hangs gives up."""
+    slow, other = make_users(100, 100)
+    with open_connection(fresh_database) as gate:
+        for statement in _GATE:
+            gate.execute(statement.encode())
+        gate.execute("SELECT pg_advisory_lock(4711)")
+        async with running(credits_engine_lanes=2, credits_engine_lock_timeout_ms=10_000) as engine:
+            hanging = engine.submit(spend(slow, 1, reference=SLOW))
+            await until_waiting(fresh_database)
+            behind = engine.submit(spend(slow, 2))
+            for _ in range(3):
+                assert told(await engine.execute(spend(other, 1))) == "done"
+            assert not hanging.done()
+            gate.execute("SELECT pg_advisory_unlock(4711)")
+            assert [(await each).balance for each in (hanging, behind)] == [99, 97]
+    assert balances([slow, other]) == [97, 97]
+
+
+async def test_a_user_others_keep_writing_to_leaves_the_side_lane_to_the_next(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits behind him in the only side lane is answered while he still asks for more."""
+    busy, other, neighbour = make_users(10_000, 100, 100)
+    run_batch = batches.run_batch
+
+    async def run_contended(connection: Any, commands: Sequence[Command], locking: Locking) -> Any:
+        outcomes, was_contended = await run_batch(connection, commands, locking)
+        return outcomes, was_contended or locking is Locking.WAIT
+
+    monkeypatch.setattr(engine_connection, "run_batch", run_contended)
+    async with running(
+        credits_engine_lanes=1, credits_engine_side_lanes=1, credits_engine_lock_timeout_ms=60_000
+    ) as engine:
+        with locked(fresh_database, busy):
+            first = engine.submit(spend(busy, 1))
+            await until_waiting(fresh_database)
+            with locked(fresh_database, other):
+                second = engine.submit(spend(other, 1))
+                await engine.execute(spend(neighbour, 1))  # with it, `other` was found locked
+        waiting = [first, *(engine.submit(spend(busy, 1)) for _ in range(2))]
+        for _ in range(100):
+            await waiting.pop(0)
+            if second.done():
+                break
+            waiting.append(engine.submit(spend(busy, 1)))
+        assert second.done()
+        assert {told(await each) for each in (second, *waiting)} == {"done"}
