@@ -90,6 +90,14 @@ async def test_an_endpoint_may_charge_less_than_it_held(customer: Customer) -> N
     assert await customer.balance() == START - 3
 
 
+async def test_an_endpoint_cannot_charge_more_than_it_held(customer: Customer) -> None:
+    """The answer names what is wrong, and nothing is kept or stays held."""
+    answer = await customer.post(f"/render?used={PRICE + 1}")
+    assert (answer.status_code, error_type_of(answer)) == (422, "VALIDATION_ERROR")
+    assert "used" in answer.text
+    assert await customer.balance() == START
+
+
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 async def test_a_returned_error_is_free(customer: Customer, status: int) -> None:
     """A returned 4xx or 5xx gives the hold back, though nothing was raised."""
@@ -182,5 +190,7 @@ async def test_a_hold_that_expired_meanwhile_is_charged_from_what_is_there(
         return "slides"
 
     customer.api.app.post("/api/v1/slow")(slow)
-    assert (await customer.post("/slow")).status_code == 200
-    assert await customer.balance() == START - PRICE
+    for _ in range(2):  # and paid for once, however often it is asked for with its key
+        answer = await customer.post("/slow", headers={"Idempotency-Key": "job-1"})
+        assert answer.status_code == 200
+        assert await customer.balance() == START - PRICE

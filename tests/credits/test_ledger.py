@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import uuid
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -15,6 +16,7 @@ from src.common.credits import async_ledger, ledger
 from src.common.credits.errors import InsufficientCredits
 from src.common.credits.reservation import reserve, reserve_async
 from src.common.database import SessionLocal, run_in_database_transaction
+from src.common.exceptions import Invalid
 from src.common.models import CreditHold, User
 from src.local_postgres import ConnectionParameters
 
@@ -104,6 +106,54 @@ def test_a_reservation_beyond_the_balance_does_no_work(db: Session) -> None:
         reserve(SessionLocal, user_id, 4, key="job"),
     ):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("used", [-1, 9, 1.5, True, "3"])
+def test_a_reservation_refuses_to_have_used_what_it_does_not_hold(db: Session, used: Any) -> None:
+    """The error names the field, where the mistake is made, and nothing stays held."""
+    user_id = user_with(db, 10)
+    with (
+        pytest.raises(Invalid, match=r"^used: must be an integer, 0 to 8$"),
+        reserve(SessionLocal, user_id, 8, key="job") as held,
+    ):
+        held.used = used
+    assert balance_of(db, user_id) == 10
+
+
+def test_work_that_failed_is_held_and_charged_when_it_is_tried_again(db: Session) -> None:
+    """The same key holds anew what the failure gave back."""
+    user_id = user_with(db, 10)
+    for _ in range(2):
+        with pytest.raises(WorkFailedError), reserve(SessionLocal, user_id, 8, key="job"):
+            raise WorkFailedError
+    with reserve(SessionLocal, user_id, 8, key="job"):
+        assert balance_of(db, user_id) == 2
+    assert balance_of(db, user_id) == 2
+
+
+def test_work_that_was_paid_for_is_not_charged_again(db: Session) -> None:
+    """Done again with its key it costs nothing, whatever it uses then, and fails as it likes."""
+    user_id = user_with(db, 10)
+    for used in (5, 5, 3, 0, 8):
+        with reserve(SessionLocal, user_id, 8, key="job") as held:
+            held.used = used
+        assert balance_of(db, user_id) == 5
+    with pytest.raises(WorkFailedError), reserve(SessionLocal, user_id, 8, key="job"):
+        raise WorkFailedError
+    assert balance_of(db, user_id) == 5
+
+
+def test_two_tries_of_one_key_are_charged_once_though_the_first_hold_expired(db: Session) -> None:
+    """The second try holds anew; whoever ends last gives back what it held."""
+    user_id = user_with(db, 20)
+    with reserve(SessionLocal, user_id, 8, key="job") as first:
+        db.get_one(CreditHold, (user_id, first.hold_seq)).expires_at = dt.datetime.now(dt.UTC)
+        db.commit()
+        with reserve(SessionLocal, user_id, 8, key="job") as second:
+            assert second.hold_seq != first.hold_seq
+            assert balance_of(db, user_id) == 12
+        assert balance_of(db, user_id) == 12
+    assert balance_of(db, user_id) == 12
 
 
 async def test_a_cancelled_reservation_gives_everything_back(

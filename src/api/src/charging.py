@@ -9,7 +9,6 @@ could not: it never sees a returned status. A process that dies leaves the hold 
 """
 
 import asyncio
-import itertools
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.digest import digest_of
 from src.common.credits.reservation import Reservation
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
-from src.common.models.credit_hold import CreditHold, HoldStatus
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,30 +53,19 @@ def charge(
             raise SettingsError("charge() needs ChargingMiddleware: app.add_middleware(…)")
         assert caller.user_id is not None  # noqa: S101  CallingUser says so
         request_key = request.headers.get("idempotency-key") or uuid.uuid4().hex
+        digest = digest_of("charge", request.method, request.url.path, request_key)
         reservation = Reservation(
             user_id=caller.user_id,
             amount=amount,
-            key=digest_of("charge", request.method, request.url.path, request_key).hex(),
+            key=f"charge:{digest.hex()}",
             expires_in_seconds=expires_in_seconds,
             actor=caller.actor,
-            used=amount,
         )
-        await run_in_async_database_transaction(lambda session: _open(session, reservation))
+        await run_in_async_database_transaction(reservation.open)
         reservations.append(reservation)
         return reservation
 
     return reserve
-
-
-def _open(session: Session, reservation: Reservation) -> None:
-    """Open the hold; where an earlier try with this key was given back, another one."""
-    first_key = reservation.key
-    for attempt in itertools.count(1):
-        reservation.key = f"charge:{first_key}:{attempt}"
-        reservation.open(session)
-        hold = session.get_one(CreditHold, (reservation.user_id, reservation.hold_seq))
-        if hold.status in (HoldStatus.OPEN, HoldStatus.CAPTURED):
-            return
 
 
 class ChargingMiddleware:
