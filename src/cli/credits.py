@@ -15,7 +15,7 @@ from src.cli.reach import run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
-from src.common.credits.commands import OWN_KEY_PREFIX, Adjust, Command, Grant, Spend
+from src.common.credits.commands import OWN_KEY_PREFIX, Adjust, Command, Grant, Result, Spend
 from src.common.credits.operations import execute
 from src.common.credits.views import Balance, Explanation, HistoryEntry
 from src.common.exceptions import Invalid
@@ -170,7 +170,7 @@ def _move(
     """Do it as whoever runs the command, or say what it would do."""
     if key is not None and key.startswith(OWN_KEY_PREFIX):
         raise Invalid(f"key: must not begin with {OWN_KEY_PREFIX!r}", "VALIDATION_ERROR")
-    chosen = key or str(uuid.uuid4())
+    chosen = str(uuid.uuid4()) if key is None else key
     if key is None and not dry_run:
         typer.echo(f"If this is cut off, run it again with --key {chosen}", err=True)
 
@@ -182,11 +182,17 @@ def _move(
         if as_json:
             print_json(asdict(preview.result) | {"entries": list(map(asdict, preview.entries))})
             return
-        print_record(asdict(preview.result), as_json=False)
+        print_record(_result_record(preview.result), as_json=False)
         _print_section("It would write", map(_entry_row, preview.entries))
     else:
         [result] = _read(user, lambda session, user_id: execute(session, [command(user_id)]))
-        print_record({"key": chosen, **asdict(result)}, as_json=as_json)
+        shown = asdict(result) if as_json else _result_record(result)
+        print_record({"key": chosen, **shown}, as_json=as_json)
+
+
+def _result_record(result: Result) -> dict[str, Any]:
+    """What people are shown: without what only holds have, such as an expiry."""
+    return {name: value for name, value in asdict(result).items() if value is not None}
 
 
 def _instant(name: str, written: str | None) -> dt.datetime | None:

@@ -73,6 +73,8 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, dt.datetime):
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
     return str(value)
 
 

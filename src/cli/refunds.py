@@ -33,7 +33,7 @@ def refund(
     settings = get_settings()
     wish = RefundWish(
         transaction_id=transaction_id,
-        key=key or f"cli:{uuid.uuid4()}",
+        key=f"cli:{uuid.uuid4()}" if key is None else key,
         actor=operator(),
         amount_cents=amount_cents,
         reason=reason,

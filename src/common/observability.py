@@ -18,6 +18,7 @@ from src.common.settings import Settings
 _NOISY_LOGGERS = (
     *("alembic.runtime.migration", "asyncio", "botocore", "httpcore", "httpx"),
     *("sqlalchemy_json", "urllib3"),
+    "stripe",  # two lines a call
     "uvicorn.access",  # one line a request is ours, and holds no query
 )
 # Started plainly, uvicorn has given these handlers of its own.

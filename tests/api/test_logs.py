@@ -174,6 +174,15 @@ def test_uvicorns_own_lines_become_ours(capsys: pytest.CaptureFixture[str]) -> N
     assert captured.out == ""
 
 
+def test_calls_to_stripe_are_not_logged_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its library writes two lines a call, and at DEBUG what it sent: a command drowns in them."""
+    with logging_restored():
+        configure_logging(settings_of("local", log_level="DEBUG"))
+        logging.getLogger("stripe").info("Request to Stripe api")
+        logging.getLogger("stripe").debug("Post details")
+    assert capsys.readouterr().err == ""
+
+
 class FullDisk(io.StringIO):
     """What stderr is where nothing can be written any more."""
 

@@ -142,6 +142,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "half a credit": (["grant", ADA, "1.5"], 2, "amount"),
     "an unknown option": (["adjust", ADA, "1", "--reasn", "x", "--reason", "x"], 2, "--reasn"),
     "a key of ours": (["grant", ADA, "1", "--key", "~opening"], 2, "VALIDATION_ERROR"),
+    "an empty key": (["grant", ADA, "1", "--key", ""], 2, "key: must be 1 to 255"),
     "an opening": (["grant", ADA, "1", "--source", "opening"], 2, "VALIDATION_ERROR"),
     "an unknown source": (["grant", ADA, "1", "--source", "gift"], 2, "gift"),
     "no instant": (["grant", ADA, "1", "--expires-at", "tomorrow"], 2, "VALIDATION_ERROR"),

@@ -35,3 +35,13 @@ def test_whoever_was_told_of_an_error_asks_again_with_the_key_it_names(
     assert (again.exit_code, again.json["amount_cents"], again.json["key"]) == (0, 200, key)
     assert len(list(loop.offline.account.all("refund"))) == 1
     assert booked_balance(db, user.user_id) == 300
+
+
+def test_an_empty_key_is_refused(
+    loop: Loop, purchase: Transaction, flashslides: RunCommand
+) -> None:
+    """A variable that was not set is no wish for a new key: each run would pay back once more."""
+    refused = flashslides("credits", "refund", str(purchase.transaction_id), "--key", "")
+    assert refused.exit_code == 2
+    assert "key: must be 1 to 255" in refused.err
+    assert not list(loop.offline.account.all("refund"))
