@@ -18,7 +18,7 @@ from tests.credits.machine import OWN_KINDS, LedgerMachine
 FIRST = os.environ.get("LEDGER_MODEL_SEED")
 """Of a thorough run."""
 SEEDS = [None] if FIRST is None else range(int(FIRST), int(FIRST) + int(os.environ["ROUNDS"]))
-EXAMPLES = 22 if FIRST is None else 110
+EXAMPLES = 22 if FIRST is None else 125
 STEPS = 40
 OPERATIONS_MIN = 5_000 if FIRST is None else 25_000
 """For each driver."""

@@ -9,7 +9,7 @@ that locks the users before it reads them.
 import uuid
 from collections.abc import Sequence
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from src.common.credits.decisions import (
 )
 from src.common.credits.statements import Locking, books_statement, lock_statement
 from src.common.credits.storage import read_parameters, read_rows, rows_of
-from src.common.credits.writing import Shape, shape_and_arrays, write_statement
+from src.common.credits.writing import SHAPES_MAX, Shape, shape_and_arrays, write_statement
 
 if TYPE_CHECKING:
     import asyncpg
@@ -166,7 +166,7 @@ def _lock_sql() -> str:
     return _compile(lock_statement())[0]
 
 
-@cache
+@lru_cache(SHAPES_MAX)
 def _write_sql(shape: Shape, *, is_guarded: bool) -> tuple[str, tuple[str, ...]]:
     return _compile(write_statement(shape, is_guarded=is_guarded))
 

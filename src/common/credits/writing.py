@@ -6,7 +6,7 @@ that a batch costs no more round trips than a single operation.
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -84,6 +84,9 @@ Shape = frozenset[tuple[Part, tuple[str, ...], tuple[str, ...]]]
 The others are NULL, or `SAME_AS`.
 """
 
+SHAPES_MAX = 100
+"""How many shapes' statements are kept; a connection keeps no more prepared either."""
+
 _MODELS: dict[Part, type[Base]] = {
     Part.ENTRIES: CreditEntry,
     Part.NEW_LOTS: CreditLot,
@@ -132,7 +135,7 @@ def shape_and_arrays(
     return frozenset(shape), parameters
 
 
-@cache
+@lru_cache(SHAPES_MAX)
 def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
     """Write users' books in this shape, given as arrays, a parameter a column.
 
