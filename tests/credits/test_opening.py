@@ -224,7 +224,7 @@ async def test_a_debt_can_be_adjusted_away(in_session: InSession) -> None:
     await in_session(work)
 
 
-@pytest.mark.parametrize("balance", [-7, 0, 7])
+@pytest.mark.parametrize("balance", [-7, -1, 0, 1, 7])
 def test_an_opening_is_written_once(balance: int) -> None:
     """Opened books stay as they are; a balance of 0 needs no entry."""
     book = Book(uuid.uuid4(), balance, 0, True, START)
@@ -234,6 +234,7 @@ def test_an_opening_is_written_once(balance: int) -> None:
     rules.open_book(book)
     assert len(book.entries) == written
     assert (book.balance, book.debt) == (max(balance, 0), max(-balance, 0))
+    assert len(book.lots) == (1 if balance > 0 else 0)
 
 
 def test_the_opening_is_bound_like_any_lot_where_it_can_be() -> None:

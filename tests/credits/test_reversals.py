@@ -218,6 +218,16 @@ def test_credits_that_do_not_fit_are_not_reinstated(ledger: Ledger) -> None:
     assert ledger.state == before
 
 
+def test_held_credits_need_room_too(ledger: Ledger) -> None:
+    """What is held may come back: a refund that failed is refused where both do not fit."""
+    payment = ledger.buy(100)
+    ledger.reverse({payment: 100})
+    ledger.grant(AMOUNT_MAX - 50, source=LotSource.SUBSCRIPTION)
+    ledger.hold(60)
+    with pytest.raises(Invalid):
+        ledger.reverse({payment: 0})
+
+
 @pytest.mark.parametrize("target", [-1, 51])
 def test_no_more_can_be_back_than_was_granted_and_no_less_than_nothing(
     ledger: Ledger, target: int
