@@ -105,6 +105,8 @@ class Engine:
         self._ready_operations = 0
         self._idle: deque[asyncio.Future[None]] = deque()
         """Lanes that sleep."""
+        self._woken = 0
+        """Those that were woken and have not looked yet."""
         self._overdue: set[EngineConnection] = set()
         """Those of lanes whose batch hangs: at a row, or at a server that is gone."""
         self._parked_users = 0
@@ -186,6 +188,7 @@ class Engine:
 
     def _wake_a_lane(self) -> None:
         self._idle.popleft().set_result(None)
+        self._woken += 1
 
     async def _run_lane(self) -> None:
         """Work lines off on one connection, batch by batch, until the engine closes."""
@@ -205,6 +208,7 @@ class Engine:
                 sleep = loop.create_future()
                 self._idle.append(sleep)
                 await sleep
+                self._woken -= 1
         connection.close()
 
     def _replace(self, overdue: EngineConnection) -> None:
@@ -232,11 +236,8 @@ class Engine:
         self._release(line)
 
     def _take(self) -> tuple[list[_Line], list[_Waiting]]:
-        """The next batch: whole lines where they fit; of many, sleeping lanes get a share."""
-        share = self._ready_operations
-        if share >= SECOND_LANE_FROM:
-            share = -(-share // (1 + len(self._idle)))
-        share = min(share, self._batch_max)
+        """The next batch: whole lines where they fit; lanes just woken get their share."""
+        share = min(-(-self._ready_operations // (1 + self._woken)), self._batch_max)
         lines: list[_Line] = []
         batch: list[_Waiting] = []
         while self._ready and len(batch) < share:
