@@ -1,5 +1,7 @@
 """No lane waits for another: not for one whose batch hangs, nor for one that others keep busy."""
 
+import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,14 @@ from src.common.credits import batches, engine_connection
 from src.common.credits.commands import Command
 from src.common.credits.statements import Locking
 from src.local_postgres import ConnectionParameters
-from tests.credits.batching import locked, running, told, until_waiting
+from tests.credits.batching import (
+    locked,
+    metric,
+    running,
+    told,
+    until_waiting,
+    writes_held_up,
+)
 from tests.credits.books import spend
 from tests.credits.committed import balances, make_users
 from tests.engines.drivers import open_connection
@@ -75,3 +84,26 @@ async def test_a_user_others_keep_writing_to_leaves_the_side_lane_to_the_next(
             waiting.append(engine.submit(spend(busy, 1)))
         assert second.done()
         assert {told(await each) for each in (second, *waiting)} == {"done"}
+
+
+async def test_a_lane_that_was_woken_gets_its_share(fresh_database: ConnectionParameters) -> None:
+    """Of many callers that ask again and again, both lanes have some under way at once."""
+    people = make_users(*[1_000] * 64)
+    is_over = asyncio.Event()
+
+    async def ask_again_and_again(who: uuid.UUID) -> int:
+        times = 0
+        while times < 5 or not is_over.is_set():
+            await engine.execute(spend(who, 1))
+            times += 1
+        return times
+
+    async with running(credits_engine_lanes=2, credits_engine_lock_timeout_ms=60_000) as engine:
+        callers = [asyncio.create_task(ask_again_and_again(who)) for who in people]
+        while metric("queued") == 0:
+            await asyncio.sleep(0.01)
+        with writes_held_up(fresh_database):
+            await until_waiting(fresh_database, 2)
+            is_over.set()
+        times = await asyncio.gather(*callers)
+    assert balances(people) == [1_000 - each for each in times]
