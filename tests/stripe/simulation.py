@@ -9,12 +9,11 @@ import asyncio
 import datetime as dt
 import random
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import stripe
-from sqlalchemy import Connection, event, select, update
+from sqlalchemy import select, update
 
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, get_engine, run_in_database_transaction
@@ -27,6 +26,7 @@ from src.common.purchases.packages import PACKAGES
 from src.common.stripe.offline import Faults, Trouble, TroubleKind
 from src.common.stripe.offline.errors import StripeError
 from tests.credits.books import capture, grant, make_user, open_hold, release, spend
+from tests.credits.crashes import dying
 from tests.stripe.loop import Loop, start_loop
 
 USERS = 5
@@ -60,26 +60,6 @@ REFUSALS = {
 
 class Killed(BaseException):
     """The process is gone: nothing after this reaches the database, no handler helps."""
-
-
-@contextmanager
-def killed_at(number: int) -> Generator[None]:
-    """From the statement of this number on, COMMITs counted, nothing is done any more."""
-    engine, seen = get_engine(), 0
-
-    def die(_connection: Connection, *_others: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if seen >= number:
-            raise Killed
-
-    event.listen(engine, "before_cursor_execute", die)
-    event.listen(engine, "commit", die)
-    try:
-        yield
-    finally:
-        event.remove(engine, "before_cursor_execute", die)
-        event.remove(engine, "commit", die)
 
 
 class Storm:
@@ -287,7 +267,7 @@ class Storm:
         dies, number = self.chance.random() < 0.4, self.chance.randint(1, STATEMENTS_MAX)
         try:
             if dies:
-                with killed_at(number):
+                with dying(get_engine(), number, Killed):
                     work()
             else:
                 work()

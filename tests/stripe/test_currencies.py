@@ -4,7 +4,6 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -19,12 +18,6 @@ from tests.purchases.lives import dispute, payment_of, refund, settle, state_of
 from tests.stripe.loop import Loop, only_purchase, start_loop
 
 YEN = 90_000
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    return make_user(db)
 
 
 def strays(db: Session) -> list[tuple[str, str, str]]:

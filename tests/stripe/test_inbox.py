@@ -17,25 +17,8 @@ from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.offline import Delivery, Trouble, TroubleKind
 from src.common.stripe.wire import parse_event
 from tests.credits.books import booked_balance
-from tests.models.examples import a_user
-from tests.stripe.loop import Loop, start_loop
+from tests.stripe.loop import Loop
 from tests.stripe.payments import make_event, make_session
-
-
-@pytest.fixture
-def loop(db: Session) -> Loop:
-    """Our side and Stripe's, both empty."""
-    assert db
-    return start_loop()
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    person = a_user()
-    db.add(person)
-    db.commit()
-    return person
 
 
 def delivery_of(stripe_object: dict[str, Any], event_type: str) -> Delivery:

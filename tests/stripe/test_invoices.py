@@ -17,23 +17,10 @@ from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.offline import Delivery
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.purchases.lives import state_of
-from tests.stripe.loop import Loop, only_purchase, start_loop
+from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def loop(db: Session) -> Loop:
-    """Our side and Stripe's, both empty."""
-    assert db
-    return start_loop()
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    return make_user(db)
 
 
 def buy_with_invoice(loop: Loop, user: User) -> tuple[str, dict[str, Delivery]]:

@@ -27,26 +27,10 @@ from src.common.stripe.offline import Delivery, Trouble, TroubleKind
 from tests.credits.books import booked_balance, check_books, spend
 from tests.models.examples import a_user
 from tests.purchases.lives import state_of
-from tests.stripe.loop import Loop, only_purchase, start_loop
+from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
 
 YESTERDAY = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-
-
-@pytest.fixture
-def loop(db: Session) -> Loop:
-    """Our side and Stripe's, both empty."""
-    assert db
-    return start_loop()
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    person = a_user()
-    db.add(person)
-    db.commit()
-    return person
 
 
 def count(db: Session, model: type[Any]) -> int:

@@ -16,7 +16,6 @@ from src.common.models.user import User
 from src.common.stripe.offline import Trouble, TroubleKind
 from src.common.stripe.processing import Processor
 from tests.credits.books import booked_balance, check_books
-from tests.models.examples import a_user
 from tests.stripe.loop import Loop, only_purchase, start_loop
 
 DAY = 86_400
@@ -32,15 +31,6 @@ def loop(db: Session) -> Loop:
     """Our side and Stripe's, both empty; Stripe's clock can be put forward."""
     assert db
     return start_loop(clock=lambda: time.time() - 10 * DAY)
-
-
-@pytest.fixture
-def user(db: Session) -> User:
-    """A user without credits."""
-    person = a_user()
-    db.add(person)
-    db.commit()
-    return person
 
 
 @pytest.fixture

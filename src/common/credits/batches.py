@@ -7,7 +7,7 @@ that locks the users before it reads them.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache, lru_cache
 from operator import attrgetter
@@ -63,13 +63,12 @@ async def write_guarded(
     done.
     """
     outcomes, changed = _decide(books, commands)
-    if changed:
-        shape, arrays = shape_and_arrays(rows_of(changed))
-        sql, names = _write_sql(shape, is_guarded=True)
-        arrays["users_count"] = len(changed)
-        arrays["inactive_ids"] = [book.user_id for book in changed if not book.is_active]
-        if await connection.execute(sql, *(arrays[name] for name in names)) == _NOTHING_WRITTEN:
-            return None
+    guard = {
+        "users_count": len(changed),
+        "inactive_ids": [book.user_id for book in changed if not book.is_active],
+    }
+    if changed and await _write(connection, changed, guard) == _NOTHING_WRITTEN:
+        return None
     return outcomes
 
 
@@ -92,9 +91,7 @@ async def run_batch(
         taken = [command for command in commands if command.user_id not in locked]
         outcomes, changed = _decide(books, taken)
         if changed:
-            shape, arrays = shape_and_arrays(rows_of(changed))
-            sql, names = _write_sql(shape, is_guarded=False)
-            await connection.execute(sql, *(arrays[name] for name in names))
+            await _write(connection, changed)
     except BaseException:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
@@ -117,6 +114,18 @@ def _decide(
         rules.settle(book)
     outcomes = decide_each(books, commands)
     return outcomes, changed_books(books)
+
+
+async def _write(
+    connection: "asyncpg.Connection",
+    books: Sequence[Book],
+    guard: Mapping[str, Any] | None = None,
+) -> str:
+    """Write all of it in one statement, guarded where the guard's parameters are given; its tag."""
+    shape, arrays = shape_and_arrays(rows_of(books))
+    sql, names = _write_sql(shape, is_guarded=guard is not None)
+    arrays |= guard or {}
+    return await connection.execute(sql, *(arrays[name] for name in names))
 
 
 def _parameters(commands: Sequence[Command]) -> dict[str, Any]:

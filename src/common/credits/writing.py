@@ -97,7 +97,12 @@ _MODELS: dict[Part, type[Base]] = {
     Part.DEBTS: CreditDebt,
 }
 
-_TABLES = {part: cast("Table", model.__table__) for part, model in _MODELS.items()}
+
+def _table(model: type[Base]) -> Table:
+    return cast("Table", model.__table__)
+
+
+_TABLES = {part: _table(model) for part, model in _MODELS.items()}
 _NUMBERS = {
     part: {name for name in names if isinstance(_TABLES[part].c[name].type, Integer)}
     for part, names in COLUMNS.items()
@@ -188,10 +193,6 @@ def _nobody_came_between() -> ColumnElement[bool]:
 
 def _parameter(part: Part, name: str) -> str:
     return f"{part}_{name}"
-
-
-def _table(model: type[Base]) -> Table:
-    return cast("Table", model.__table__)
 
 
 def _given(part: Part, names: Sequence[str]) -> TableValuedAlias:
