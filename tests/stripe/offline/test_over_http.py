@@ -78,7 +78,9 @@ def stripe_cli() -> Path:
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, f"npm cannot install {CLI_PACKAGE}: {done.stderr!r}"
+        if done.returncode != 0:
+            shutil.rmtree(scratch)
+            pytest.fail(f"npm cannot install {CLI_PACKAGE}: {done.stderr!r}")
         try:
             scratch.rename(folder)
         except OSError:  # another process was first
