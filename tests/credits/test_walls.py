@@ -191,6 +191,12 @@ FORGERIES: dict[str, list[str]] = {
             "user_id": "gen_random_uuid()",
         }.items()
     },
+    "an entry of nobody": [an_entry(1, "renewal", 0, 0).replace(":who", "gen_random_uuid()")],
+    "a posting of no entry": [a_posting(5, 1, -10, 40), the_lot(1, 40, 5)],
+    "a posting of no lot": [SPEND_5[0], a_posting(5, 4, -10, 40), the_user(60, 5)],
+    "a posting of nobody": [a_posting(1, 1, 10, 10).replace(":who", "gen_random_uuid()")],
+    "a user deleted": ["DELETE FROM users WHERE user_id = :who"],
+    "a user renumbered": ["UPDATE users SET user_id = gen_random_uuid() WHERE user_id = :who"],
     "lots deleted": ["DELETE FROM credit_lots WHERE user_id = :who"],
     "an entry changed": ["UPDATE credit_entries SET reference = 'x' WHERE user_id = :who"],
     "no entry changed": ["UPDATE credit_entries SET reference = 'x' WHERE false"],

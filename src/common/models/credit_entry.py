@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
-    ForeignKey,
     ForeignKeyConstraint,
     Integer,
     LargeBinary,
@@ -62,7 +61,8 @@ class CreditEntry(Base):
 
     __tablename__ = "credit_entries"
 
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"), primary_key=True)
+    user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    """Whose it is; the walls look it up (decision 0019)."""
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """1, 2, 3 … without a gap, handed out under the user's row lock."""
     kind: Mapped[str] = mapped_column(String)
@@ -115,7 +115,10 @@ class CreditEntryMetadata(Base):
 
 
 class CreditPosting(Base):
-    """A line of an entry: which lot gave or took how much. Lines sum to the entry's amount."""
+    """A line of an entry: which lot gave or took how much. Lines sum to the entry's amount.
+
+    The walls look up both, entry and lot (decision 0019).
+    """
 
     __tablename__ = "credit_postings"
 
@@ -128,8 +131,6 @@ class CreditPosting(Base):
     """What the lot held right after this line."""
 
     __table_args__ = (
-        ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
-        ForeignKeyConstraint(["user_id", "lot_seq"], ["credit_lots.user_id", "credit_lots.seq"]),
         CheckConstraint("amount <> 0", "amount_not_zero"),
         CheckConstraint("remaining_after >= 0", "remaining_not_negative"),
         CheckConstraint("lot_seq <= seq", "lot_before_entry"),

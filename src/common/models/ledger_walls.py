@@ -3,8 +3,10 @@
 The second wall (DESIGN §4 rule 9). The books are written in one statement (`storage.py`), and at
 its end triggers that see all its rows check them against what the tables now hold: set by set, so
 that a row of a batch costs little (decision 0012). What the document's own code may leave undone
-until it commits, a balance without its entry, is checked at commit. Entries and postings refuse
-UPDATE, DELETE and TRUNCATE, owners included. All raise P0001 `LEDGER_UNBALANCED: …`, never an
+until it commits, a balance without its entry, is checked at commit. That an entry has its user, a
+posting its entry and its lot, is checked there too, in place of foreign keys (decision 0019).
+Entries and postings refuse UPDATE, DELETE and TRUNCATE, owners included; so does a user who has
+entries refuse to go. All raise P0001 `LEDGER_UNBALANCED: …`, never an
 integrity error, which the document's own handler would take for a duplicate.
 
 `create_all` runs these statements, and so does the newest migration about walls. To change them,
@@ -81,7 +83,8 @@ BEGIN
   SELECT a.user_id, a.seq INTO wrong
   FROM added a LEFT JOIN LATERAL (SELECT e.seq, e.balance_after, e.effective_at
     FROM credit_entries e WHERE e.user_id = a.user_id AND e.seq = a.seq - 1 LIMIT 1) e ON true
-  WHERE a.seq > (SELECT u.credits_version FROM users u WHERE u.user_id = a.user_id)
+  WHERE NOT coalesce(a.seq <= (SELECT u.credits_version FROM users u
+      WHERE u.user_id = a.user_id), false)
     OR (a.seq > 1 AND e.seq IS NULL)
     OR a.balance_after <> coalesce(e.balance_after, 0) + a.amount
     OR a.effective_at < e.effective_at
@@ -91,7 +94,7 @@ BEGIN
   IF found THEN
     PERFORM credit_ledger_unbalanced(format(
       'entry %s of user %s does not follow from the one before it, or has no postings, or the '
-      'user stays behind it', wrong.seq, wrong.user_id));
+      'user is missing or stays behind it', wrong.seq, wrong.user_id));
   END IF;
   RETURN NULL;
 END $$
@@ -139,6 +142,13 @@ BEGIN
       'lot %s of user %s holds %s, which its postings %s and %s do not say',
       wrong.seq, wrong.user_id, wrong.remaining, wrong.seq, wrong.last_seq));
   END IF;
+  RETURN NULL;
+END $$
+""",
+    """
+CREATE FUNCTION credit_users_kept() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM credit_ledger_unbalanced(tg_op || ' of a user with entries is refused: their books stay');
   RETURN NULL;
 END $$
 """,
@@ -204,6 +214,22 @@ _AT_ONCE = tuple(
     )
 )
 
+# In place of a foreign key from every entry. An entry cannot be added meanwhile: its statement has
+# to raise the user's version, and so waits for the row.
+_KEPT = tuple(
+    f"CREATE TRIGGER {name} BEFORE {operation} ON users FOR EACH {scope}"
+    " EXECUTE FUNCTION credit_users_kept()"
+    for name, operation, scope in (
+        ("users_kept", "DELETE", "ROW WHEN (old.credits_version > 0)"),
+        (
+            "users_renumbered",
+            "UPDATE OF user_id",
+            "ROW WHEN (new.user_id <> old.user_id AND old.credits_version > 0)",
+        ),
+        ("users_emptied", "TRUNCATE", "STATEMENT"),
+    )
+)
+
 _UNBOOKED = (
     "new.credits_balance <> old.credits_balance AND new.credits_version = old.credits_version"
 )
@@ -233,7 +259,8 @@ CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots FOR EACH ROW
 """
 
 RAISE_WALLS = tuple(
-    statement.strip() for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_AT_ONCE, *_AT_COMMIT, _FIXED)
+    statement.strip()
+    for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_AT_ONCE, *_KEPT, *_AT_COMMIT, _FIXED)
 )
 """Every function and trigger, in the order in which they can be made."""
 
@@ -242,6 +269,9 @@ LOWER_WALLS = (
         f"DROP TRIGGER {name} ON {table}"
         for name, table in (
             ("users_balanced", "users"),
+            ("users_kept", "users"),
+            ("users_renumbered", "users"),
+            ("users_emptied", "users"),
             ("users_booked_new", "users"),
             ("users_booked", "users"),
             ("credit_entries_append_only", "credit_entries"),
@@ -255,9 +285,10 @@ LOWER_WALLS = (
         )
     ),
     *(
-        f"DROP FUNCTION {name}"
+        f"-- squawk-ignore ban-drop-function\nDROP FUNCTION {name}"
         for name in (
             "credit_lots_fixed",
+            "credit_users_kept",
             "credit_lots_balanced",
             "credit_postings_balanced",
             "credit_entries_balanced",
