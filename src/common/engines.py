@@ -143,10 +143,9 @@ def begin_statement(settings: Settings) -> str:
 
 
 def _lanes_settings(settings: Settings) -> Settings:
-    lanes = settings.credits_engine_lanes + settings.credits_engine_side_lanes
     return settings.model_copy(
         update={
-            "database_async_pool_size": lanes,
+            "database_async_pool_size": settings.credits_engine_connections,
             "database_async_max_overflow": 0,
             "database_lock_timeout_ms": settings.credits_engine_lock_timeout_ms,
         }
@@ -172,8 +171,7 @@ def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> N
         + settings.database_max_overflow
         + settings.database_async_pool_size
         + settings.database_async_max_overflow
-        + settings.credits_engine_lanes
-        + settings.credits_engine_side_lanes
+        + settings.credits_engine_connections
     )
     if wanted > allowed:
         logger.warning(

@@ -111,9 +111,10 @@ class Settings(BaseSettings):
     """How many server processes run; only used to add up the connections they may open."""
 
     credits_engine_lanes: int = Field(default=2, ge=1, le=16)
-    """Connections that write batches of credit operations, in each process."""
+    """Batches of credit operations that are written at once, in each process; two connections
+    each."""
     credits_engine_side_lanes: int = Field(default=2, ge=1, le=16)
-    """Further ones, for users whose rows somebody else keeps locked."""
+    """Connections beside them, for users whose rows somebody else keeps locked."""
     credits_engine_batch_max: int = Field(default=256, ge=1, le=1_000)
     """The most operations one batch takes along."""
     credits_engine_queue_max: int = Field(default=4_096, ge=1)
@@ -201,6 +202,11 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """Whether this is a developer's machine, the only place where checks are relaxed."""
         return self.env == "local"
+
+    @property
+    def credits_engine_connections(self) -> int:
+        """The most connections the batch engine opens in one process: two a lane."""
+        return 2 * self.credits_engine_lanes + self.credits_engine_side_lanes
 
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:

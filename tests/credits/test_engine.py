@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from src.common.credits import rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
-from src.common.credits.engine import EngineBusy
+from src.common.credits.engine_queue import EngineBusy
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import (
     all_at_once,

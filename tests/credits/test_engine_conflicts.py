@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.common.accounts import operations as accounts
-from src.common.credits import batches, engine_connection
+from src.common.credits import batches, engine_connection, engine_lane
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute
 from src.common.credits.storage import load_books
@@ -149,11 +149,11 @@ async def test_a_contended_user_goes_back_to_the_lanes(
             await until_waiting(fresh_database)
         assert told(await first) == "done"
         with after_the_read(monkeypatch, lambda: None) as sizes:
-            for _ in range(2 * engine_connection.LOCKS_FIRST_AFTER_CONFLICT):
+            for _ in range(2 * engine_lane.LOCKS_FIRST_AFTER_CONFLICT):
                 assert told(await engine.execute(spend(who, 1))) == "done"
         assert sizes
         assert set(sizes) == {1}
-    assert balances([who]) == [1_000 - 1 - 2 * engine_connection.LOCKS_FIRST_AFTER_CONFLICT]
+    assert balances([who]) == [1_000 - 1 - 2 * engine_lane.LOCKS_FIRST_AFTER_CONFLICT]
 
 
 async def test_who_is_deactivated_between_spends_nothing(

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from src.common.credits import engine_lane
 from src.common.credits.commands import Command, Result
 from src.common.credits.engine import Engine
 from src.common.credits.operations import execute, execute_each
@@ -52,8 +53,15 @@ async def _start(limit: int, lanes: int) -> Engine:
     return await engine.__aenter__()
 
 
-def test_batches_do_what_the_model_does(runner: asyncio.Runner) -> None:
-    """After every step balances, lots, holds, debts, journals and answers agree; books balance."""
+@pytest.mark.parametrize("follow_from", [1, engine_lane.FOLLOW_FROM])
+def test_batches_do_what_the_model_does(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, follow_from: int
+) -> None:
+    """After every step balances, lots, holds, debts, journals and answers agree; books balance.
+
+    Also where every batch is decided while the one before it is being written.
+    """
+    monkeypatch.setattr(engine_lane, "FOLLOW_FROM", follow_from)
     EngineMachine.runner = runner
     EngineMachine.operations.clear()
     EngineMachine.engines = [runner.run(_start(*each)) for each in product(LIMITS, LANES)]

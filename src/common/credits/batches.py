@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
 from src.common.credits import rules
 from src.common.credits.book import Book
-from src.common.credits.commands import Command
+from src.common.credits.commands import Command, HoldCommand
 from src.common.credits.decisions import (
     Outcome,
     changed_books,
@@ -44,32 +44,64 @@ class Skipped(Enum):
     SKIPPED = "skipped"
 
 
+class Prepared(NamedTuple):
+    """A batch that was decided on books read without locks, and is still to be written."""
+
+    outcomes: list[Outcome]
+    changed: list[Book]
+    sql: str
+    """The guarded write; empty where nothing changes."""
+    arguments: list[Any]
+
+
 async def read_unlocked(
     connection: "asyncpg.Connection", commands: Sequence[Command]
 ) -> dict[uuid.UUID, Book]:
-    """What `write_guarded` decides from: users' books as somebody may change them any moment."""
+    """What a guarded write is decided on: users' books as somebody may change them any moment."""
     rows = await _fetch(connection, Locking.NONE, _parameters(commands))
     return read_rows(rows)[0]
 
 
-async def write_guarded(
-    connection: "asyncpg.Connection",
-    commands: Sequence[Command],
-    books: dict[uuid.UUID, Book],
-) -> list[Outcome] | None:
-    """Do each of `commands`, as `run_batch`, by one statement that is its own database transaction.
+def follow(
+    books: dict[uuid.UUID, Book], ahead: dict[uuid.UUID, Book], commands: Sequence[Command]
+) -> bool:
+    """Put in the place of books what a batch that is being written will leave of them.
 
-    None where it finds a user locked, written to or deactivated since the read: then nothing was
-    done.
+    Of those users whom the batch `ahead` writes to and of whom nothing newer was read; their books
+    are taken out of it. False where what it leaves does not say all these commands need.
     """
+    with_holds = {each.user_id for each in commands if isinstance(each, HoldCommand)}
+    for user_id in books.keys() & ahead.keys():
+        read, left = books[user_id], ahead.pop(user_id)
+        if left.version_before != read.version:
+            continue  # it is written by now, or somebody else came: the write will tell
+        if user_id in with_holds or any(hold.expires_at <= read.now for hold in left.open_holds):
+            return False  # which lots a hold came from was read as they were before
+        books[user_id] = left.succeeded_by(read)
+    return True
+
+
+def prepare(books: dict[uuid.UUID, Book], commands: Sequence[Command]) -> Prepared:
+    """Decide, and word the statement that writes it, guarded."""
     outcomes, changed = _decide(books, commands)
+    if not changed:
+        return Prepared(outcomes, changed, "", [])
     guard = {
         "users_count": len(changed),
         "inactive_ids": [book.user_id for book in changed if not book.is_active],
     }
-    if changed and await _write(connection, changed, guard) == _NOTHING_WRITTEN:
-        return None
-    return outcomes
+    return Prepared(outcomes, changed, *_worded(changed, guard))
+
+
+async def write_guarded(connection: "asyncpg.Connection", prepared: Prepared) -> bool:
+    """Write by one statement that is its own database transaction.
+
+    False where it finds a user locked, written to or deactivated since the read: then nothing was
+    done.
+    """
+    if not prepared.changed:
+        return True
+    return await connection.execute(prepared.sql, *prepared.arguments) != _NOTHING_WRITTEN
 
 
 async def run_batch(
@@ -91,7 +123,8 @@ async def run_batch(
         taken = [command for command in commands if command.user_id not in locked]
         outcomes, changed = _decide(books, taken)
         if changed:
-            await _write(connection, changed)
+            sql, arguments = _worded(changed)
+            await connection.execute(sql, *arguments)
     except BaseException:
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
@@ -116,16 +149,12 @@ def _decide(
     return outcomes, changed_books(books)
 
 
-async def _write(
-    connection: "asyncpg.Connection",
-    books: Sequence[Book],
-    guard: Mapping[str, Any] | None = None,
-) -> str:
-    """Write all of it in one statement, guarded where the guard's parameters are given; its tag."""
+def _worded(books: Sequence[Book], guard: Mapping[str, Any] | None = None) -> tuple[str, list[Any]]:
+    """The one statement that writes all of it, guarded where the guard's parameters are given."""
     shape, arrays = shape_and_arrays(rows_of(books))
     sql, names = _write_sql(shape, is_guarded=guard is not None)
     arrays |= guard or {}
-    return await connection.execute(sql, *(arrays[name] for name in names))
+    return sql, [arrays[name] for name in names]
 
 
 def _parameters(commands: Sequence[Command]) -> dict[str, Any]:

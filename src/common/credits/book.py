@@ -127,6 +127,11 @@ class Book(msgspec.Struct):
         return self.version + 1
 
     @property
+    def version_before(self) -> int:
+        """The version the entries to be written follow."""
+        return self.version - len(self.entries)
+
+    @property
     def open_holds(self) -> list[Hold]:
         """Holds that may still be captured or released."""
         return [hold for hold in self.holds.values() if hold.status is HoldStatus.OPEN]
@@ -140,6 +145,28 @@ class Book(msgspec.Struct):
     def debt(self) -> int:
         """What could not be taken back and is still owed."""
         return sum(self.debts.values())
+
+    def succeeded_by(self, later: "Book") -> "Book":
+        """This book once its entries are written, as of the instant at which `later` was read.
+
+        `later` was read before that: it knows only what no entry changes. This book is used up.
+        """
+        answers = {
+            entry.key: self.answers[entry.key]
+            for entry in self.entries
+            if entry.key in self.answers
+        }
+        return Book(
+            self.user_id,
+            self.balance,
+            self.version,
+            later.is_active,
+            max(self.now, later.now),
+            {lot.seq: lot for lot in self.lots.values() if lot.remaining},
+            self.holds,
+            self.debts,
+            answers=later.answers | answers,
+        )
 
     def live_lots(self) -> list[Lot]:
         """Lots with something left, in burn order."""

@@ -213,6 +213,10 @@ class Renew(Command, frozen=True, kw_only=True):
         _check_seconds(self.expires_in_seconds)
 
 
+HoldCommand = Capture | Release | Renew
+"""Those that act on a hold there is."""
+
+
 # A value like all here, never changed; saying `frozen` would triple what making one costs.
 @dataclass(slots=True, unsafe_hash=True)
 class Result:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from src.common.credits import errors, rules
 from src.common.credits.book import Book
-from src.common.credits.commands import Capture, Command, Release, Renew, Result
+from src.common.credits.commands import Command, HoldCommand, Result
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -34,7 +34,7 @@ def changed_books(books: Mapping[uuid.UUID, Book]) -> list[Book]:
 
 def holds_named(commands: Iterable[Command]) -> set[int]:
     """The holds the commands act on, which must be read whatever their status."""
-    return {each.hold_seq for each in commands if isinstance(each, Capture | Release | Renew)}
+    return {each.hold_seq for each in commands if isinstance(each, HoldCommand)}
 
 
 def _outcome(book: Book | None, command: Command) -> Outcome:

@@ -1,5 +1,6 @@
 """A database connection of the batch engine: kept between batches, replaced when it is lost."""
 
+import uuid
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -7,7 +8,16 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.common.credits.batches import Skipped, read_unlocked, run_batch, write_guarded
+from src.common.credits.batches import (
+    Prepared,
+    Skipped,
+    follow,
+    prepare,
+    read_unlocked,
+    run_batch,
+    write_guarded,
+)
+from src.common.credits.book import Book
 from src.common.credits.commands import Command
 from src.common.credits.decisions import Outcome
 from src.common.credits.statements import Locking
@@ -20,10 +30,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCKS_FIRST_AFTER_CONFLICT = 16
-"""How many batches lock first after one that somebody came between: more of those will follow."""
 CONNECTIONS_MAX = 32
 """As many as the pool may hold; a server that restarted has broken all of them."""
+
+_UNUSABLE = (
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, OSError),
+    asyncpg.InternalClientError,  # of one whose end has arrived and was not yet noticed
+)
 
 
 class EngineConnection:
@@ -33,8 +46,6 @@ class EngineConnection:
         self._connections = connections
         self._begin = begin
         self._pooled: PoolProxiedConnection | None = None
-        self._locks_first = 0
-        """How many batches are still to lock before they read."""
         self.was_lost = False
         """Whether the last batch ended with the connection, or never had one.
 
@@ -43,23 +54,42 @@ class EngineConnection:
         self.was_contended = False
         """Whether others wrote to a user while the last batch waited for the row."""
 
-    async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
-        """Run a batch, as `run_batch`; one that waits for nobody is tried without locks first.
+    async def prepare(
+        self, commands: Sequence[Command], ahead: dict[uuid.UUID, Book]
+    ) -> Prepared | None:
+        """Read and decide a batch without locks, on top of what the batch `ahead` will leave.
 
-        Not behind a pooler: there a database transaction carries the time-outs.
+        None where it has to lock first: for want of a connection or what it needs, or behind a
+        pooler, where a database transaction carries the time-outs.
+        """
+        if self._pooled is None or self._begin != PLAIN_BEGIN:
+            return None
+        try:
+            books = await read_unlocked(_driver_connection(self._pooled), commands)
+        except _UNUSABLE:
+            self._drop()
+            return None
+        return prepare(books, commands) if follow(books, ahead, commands) else None
+
+    async def write(self, prepared: Prepared) -> bool:
+        """Write what was prepared; False where somebody came between, and nothing was done.
 
         Raises:
             RetryableDatabaseError: a passing condition.
             Exception: whatever else failed.
         """
         self.was_lost = False
-        if locking is Locking.SKIP and self._pooled and self._begin == PLAIN_BEGIN:
-            if self._locks_first:
-                self._locks_first -= 1
-            elif (done := await self._try(self._pooled, commands)) is not None:
-                return list(done)
-            else:
-                self._locks_first = LOCKS_FIRST_AFTER_CONFLICT
+        connection = _driver_connection(await self._pooled_connection())
+        return await self._finished(connection, write_guarded(connection, prepared))
+
+    async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
+        """Run a batch with locks, as `run_batch`.
+
+        Raises:
+            RetryableDatabaseError: a passing condition.
+            Exception: whatever else failed.
+        """
+        self.was_lost = False
         try:
             connection = await self._begun()
         except Exception as error:
@@ -70,18 +100,6 @@ class EngineConnection:
             connection, run_batch(connection, commands, locking)
         )
         return outcomes
-
-    async def _try(
-        self, pooled: "PoolProxiedConnection", commands: Sequence[Command]
-    ) -> list[Outcome] | None:
-        """None where nothing was done: for a conflict, or because the read failed."""
-        connection = _driver_connection(pooled)
-        try:
-            books = await read_unlocked(connection, commands)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            self._drop()
-            return None
-        return await self._finished(connection, write_guarded(connection, commands, books))
 
     async def _finished(self, connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -> T:
         """The result of what may write; its errors as ours, and the connection dropped if lost."""
@@ -101,7 +119,7 @@ class EngineConnection:
         for _ in range(CONNECTIONS_MAX):
             try:
                 return await self._begin_on(await self._pooled_connection())
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except _UNUSABLE:
                 self._drop()
         return await self._begin_on(await self._pooled_connection())
 

@@ -1,0 +1,219 @@
+"""A lane of the batch engine: takes lines from the queue and works them off, batch by batch.
+
+A batch is read and decided without locks, and then written. Where many more operations of its users
+wait, the next batch of theirs is read and decided meanwhile, on a second connection: on what the
+first will leave of their books. It is written after it, or goes back if the first fails.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from src.common.credits import engine_attempts, engine_metrics
+from src.common.credits.batches import Prepared
+from src.common.credits.book import Book
+from src.common.credits.engine_connection import EngineConnection
+from src.common.credits.engine_queue import Line, Queue, Waiting
+from src.common.credits.statements import Locking
+
+FOLLOW_FROM = 32
+"""From how many operations on that wait behind a batch the next is prepared while it is written."""
+LOCKS_FIRST_AFTER_CONFLICT = 16
+"""How many batches lock first after one that somebody came between: more of those will follow."""
+OVERDUE_AFTER_SECONDS = 0.1
+"""When a batch that is not back yet no longer keeps other lanes from working."""
+
+
+class Dispatcher(Protocol):
+    """What a lane asks of its engine."""
+
+    def is_worth_a_lane(self, lane: "Lane") -> bool:
+        """Whether this lane should take what is ready."""
+        ...
+
+    def share(self) -> int:
+        """How many operations it should take."""
+        ...
+
+    def wake_lanes(self) -> None:
+        """Have lanes look whether they are needed."""
+
+    def park(self, line: Line) -> None:
+        """Have a line tried apart whose user somebody else has locked."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    lines: list[Line]
+    operations: list[Waiting]
+    connection: EngineConnection
+    prepared: Prepared | None = None
+    error: Exception | None = None
+    """What went wrong with preparing or writing it."""
+
+    def left(self) -> dict[uuid.UUID, Book]:
+        """The books it will leave."""
+        return {book.user_id: book for book in self.prepared.changed} if self.prepared else {}
+
+
+class Lane:
+    """Run it in an event loop; it ends once the queue is closed and empty."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        dispatcher: Dispatcher,
+        connections: tuple[EngineConnection, EngineConnection],
+        batch_max: int,
+    ) -> None:
+        self._queue = queue
+        self._dispatcher = dispatcher
+        self._connections = connections
+        self._batch_max = batch_max
+        self._sleep: asyncio.Future[None] | None = None
+        self._locks_first = 0
+        """How many batches are still to lock before they read."""
+        self._overdue = 0
+        """More than 0 while a batch hangs: at a row, or at a server that is gone."""
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it waits to be woken."""
+        return self._sleep is not None and not self._sleep.done()
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether it was woken and has not looked yet."""
+        return self._sleep is not None and self._sleep.done()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it has a batch, or is about to take one, and none that hangs."""
+        return not self.is_asleep and not self._overdue
+
+    def wake(self) -> None:
+        """Have it look what there is to do."""
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
+
+    async def run(self) -> None:
+        """Work batch by batch until the queue is closed and empty."""
+        while self._queue.ready_operations or not self._queue.is_closed:
+            if self._dispatcher.is_worth_a_lane(self):
+                number = min(self._dispatcher.share(), self._batch_max)
+                taken = self._queue.take(number, self._batch_max, split_from=2 * FOLLOW_FROM)
+                await self._work_off(_Batch(*taken, self._connections[0]))
+                await asyncio.sleep(0)  # who was answered may ask again before the next batch
+            else:
+                engine_metrics.QUEUED.set(self._queue.length)
+                self._sleep = asyncio.get_running_loop().create_future()
+                await self._sleep
+                self._sleep = None
+        for connection in self._connections:
+            connection.close()
+
+    async def _work_off(self, first: _Batch) -> None:
+        """A batch, and those that follow it closely."""
+        await self._prepare(first, {})
+        batch = first
+        ahead: _Batch | None = None
+        while batch.prepared is not None:
+            writing = asyncio.create_task(self._write(batch, batch.prepared))
+            await asyncio.sleep(0)  # it is on its way
+            if ahead is not None:
+                self._answer(ahead)
+                await asyncio.sleep(0)  # who was answered may ask again
+            if self._queue.waiting_in(batch.lines) < FOLLOW_FROM:
+                if not await writing:
+                    break
+                self._answer(batch)
+                return
+            following = self._behind(batch)
+            await self._prepare(following, batch.left())
+            if not await writing:
+                self._put_back(following)
+                break
+            ahead, batch = batch, following
+        else:
+            if ahead is not None:
+                self._answer(ahead)
+        await self._run_with_locks(batch)
+
+    def _behind(self, ahead: _Batch) -> _Batch:
+        first, second = self._connections
+        taken = self._queue.take_behind(ahead.lines, self._batch_max)
+        return _Batch(*taken, second if ahead.connection is first else first)
+
+    async def _prepare(self, batch: _Batch, left: dict[uuid.UUID, Book]) -> None:
+        """Read and decide it, on top of what a batch that is being written will have left."""
+        if self._locks_first:
+            self._locks_first -= 1
+            return
+        try:
+            with self._noticed_when_overdue():
+                commands = [each.command for each in batch.operations]
+                batch.prepared = await batch.connection.prepare(commands, left)
+        except Exception as error:  # noqa: BLE001  the callers' edge: each gets its own error
+            batch.error = error
+
+    async def _write(self, batch: _Batch, prepared: Prepared) -> bool:
+        """Write what was prepared; False where nothing was done."""
+        engine_metrics.BATCH_SIZE.observe(len(batch.operations))
+        try:
+            with self._noticed_when_overdue():
+                is_written = await batch.connection.write(prepared)
+        except Exception as error:  # noqa: BLE001  the callers' edge: each gets its own error
+            batch.error = error
+            return False
+        if not is_written:
+            self._locks_first = LOCKS_FIRST_AFTER_CONFLICT
+            return False
+        return True
+
+    def _answer(self, batch: _Batch) -> None:
+        if batch.prepared is not None:
+            self._queue.answer(batch.operations, batch.prepared.outcomes)
+        engine_attempts.note_answered(batch.operations)
+        for line in batch.lines:
+            self._queue.let_go(line)
+
+    async def _run_with_locks(self, batch: _Batch) -> None:
+        """Run it to its end: after an error in halves; users who are locked are parked."""
+        arguments = self._queue, batch.connection, batch.operations, Locking.SKIP
+        with self._noticed_when_overdue():
+            if batch.error is None:
+                skipped = await engine_attempts.run(*arguments)
+            else:
+                skipped = await engine_attempts.run_again(*arguments, batch.error)
+        users = self._queue.put_back(skipped)
+        for line in batch.lines:
+            if line.user in users:
+                self._dispatcher.park(line)
+            else:
+                self._queue.let_go(line)
+
+    def _put_back(self, batch: _Batch) -> None:
+        self._queue.put_back(batch.operations)
+        for line in batch.lines:
+            self._queue.let_go(line)
+
+    @contextmanager
+    def _noticed_when_overdue(self) -> Generator[None]:
+        """Let other lanes do what this one would do next, if the block takes long."""
+        is_overdue = False
+
+        def note() -> None:
+            nonlocal is_overdue
+            is_overdue = True
+            self._overdue += 1
+            self._dispatcher.wake_lanes()
+
+        timer = asyncio.get_running_loop().call_later(OVERDUE_AFTER_SECONDS, note)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._overdue -= is_overdue
