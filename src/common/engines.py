@@ -4,7 +4,9 @@ The document's values are the defaults (pool 20 + 10, pre-ping on the sync pool)
 decides what a transaction pooler forbids: prepared statements and start-up options.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
@@ -21,7 +23,16 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 PLAIN_BEGIN = "BEGIN"
-PlanCacheMode = Literal["auto", "force_generic_plan"]
+_LANES_PLANNER = {
+    # Left to itself, PostgreSQL plans statements over arrays again each time, since a plan for an
+    # array of known length looks cheaper; planning costs as much as a small batch does, and finds a
+    # scan of all users where the index is better.
+    "plan_cache_mode": "force_generic_plan",
+    # A bitmap scan never notes which entries of an index are dead: one busy user's closed lots
+    # would be visited by every batch until the next vacuum.
+    "enable_bitmapscan": "off",
+}
+"""How the batch engine's statements are planned: once, each row looked up."""
 
 logger = structlog.get_logger(__name__)
 
@@ -90,18 +101,17 @@ def build_engine(settings: Settings) -> Engine:
 
 
 def build_async_engine(
-    settings: Settings, *, plan_cache_mode: PlanCacheMode = "auto"
+    settings: Settings, planner: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncEngine:
     """The async engine (asyncpg), with the document's pool. Nothing is connected yet.
 
-    `plan_cache_mode` is PostgreSQL's; behind a transaction pooler nothing is prepared that it
-    could concern.
+    `planner` are PostgreSQL's own settings of its planner; a transaction pooler takes none.
     """
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
     if pooler is DatabasePooler.NONE:
         server_settings |= {name: str(value) for name, value in _timeouts(settings).items()}
-        server_settings["plan_cache_mode"] = plan_cache_mode
+        server_settings |= planner
     connect_args: dict[str, Any] = {
         "server_settings": server_settings,
         "timeout": settings.database_connect_timeout_seconds,
@@ -126,13 +136,8 @@ def build_async_engine(
 
 
 def build_lanes_engine(settings: Settings) -> AsyncEngine:
-    """The batch engine's own few connections: as the async engine's, none beyond the pool.
-
-    Its statements over arrays are planned once. Left to itself, PostgreSQL plans them again each
-    time, since a plan for an array of known length looks cheaper; planning costs as much as a small
-    batch does, and finds a scan of all users where the index is better.
-    """
-    return build_async_engine(_lanes_settings(settings), plan_cache_mode="force_generic_plan")
+    """The batch engine's own few connections: as the async engine's, none beyond the pool."""
+    return build_async_engine(_lanes_settings(settings), _LANES_PLANNER)
 
 
 def begin_statement(settings: Settings) -> str:

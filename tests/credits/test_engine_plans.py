@@ -6,11 +6,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import COLUMNS, Part, write_statement
+from src.common.engines import build_lanes_engine
+from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.engines.drivers import open_connection
 
@@ -82,3 +85,19 @@ def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None
             found = scans(filled, statement, mode)
             assert [name for name in found if name.endswith("Seq Scan")] == []
             assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}
+
+
+async def test_lanes_plan_once_and_without_bitmaps(fresh_database: ConnectionParameters) -> None:
+    """A bitmap visits whatever is dead in the index, as a busy user's closed lots are, each time.
+
+    A scan of the index notes it, and the next one passes it by.
+    """
+    assert fresh_database
+    connections = build_lanes_engine(get_settings())
+    async with connections.connect() as lane:
+        for name, value in (
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_bitmapscan", "off"),
+        ):
+            assert (await lane.execute(text(f"SHOW {name}"))).scalar_one() == value
+    await connections.dispose()

@@ -58,7 +58,8 @@ async def read_unlocked(
     connection: "asyncpg.Connection", commands: Sequence[Command]
 ) -> dict[uuid.UUID, Book]:
     """What a guarded write is decided on: users' books as somebody may change them any moment."""
-    rows = await _fetch(connection, Locking.NONE, _parameters(commands))
+    user_ids = [command.user_id for command in commands]  # some twice, which does no harm here
+    rows = await _fetch(connection, Locking.NONE, _parameters(commands, user_ids))
     return read_rows(rows)[0]
 
 
@@ -157,9 +158,9 @@ def _worded(books: Sequence[Book], guard: Mapping[str, Any] | None = None) -> tu
     return sql, [arrays[name] for name in names]
 
 
-def _parameters(commands: Sequence[Command]) -> dict[str, Any]:
+def _parameters(commands: Sequence[Command], user_ids: Sequence[uuid.UUID]) -> dict[str, Any]:
     return read_parameters(
-        sorted({command.user_id for command in commands}, key=_BY_INT),
+        user_ids,
         keys=[(command.user_id, command.key) for command in commands],
         hold_seqs=holds_named(commands),
     )
@@ -169,7 +170,8 @@ async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
 ) -> tuple[dict[uuid.UUID, Book], bool]:
     """Books of users locked by then, and whether others wrote to them meanwhile."""
-    parameters = _parameters(commands)
+    user_ids = sorted({command.user_id for command in commands}, key=_BY_INT)
+    parameters = _parameters(commands, user_ids)
     if locking is Locking.WAIT:
         versions = await connection.fetch(_lock_sql(), parameters["user_ids"])
         books, _ = read_rows(await _fetch(connection, Locking.NONE, parameters))

@@ -75,7 +75,7 @@ What lots and users change to is what their last postings and entries say, so it
 SAME_AS = {"result_balance": "balance_after", "effective_at": "created_at"}
 """Columns of entries that mostly equal another, and are not sent where they all do."""
 
-SENT_ONCE = frozenset({"kind", "actor"})
+SENT_ONCE = frozenset({"kind", "actor", "created_at"})
 """Columns of entries that are often the same for all, and then sent as one value."""
 
 Shape = frozenset[tuple[Part, tuple[str, ...], tuple[str, ...]]]
