@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from sqlalchemy.orm import Session
 
-from src.common.credits import rules
+from src.common.credits import engine_lane, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
 from src.common.credits.engine_queue import EngineBusy
@@ -87,6 +87,27 @@ async def test_who_is_cancelled_before_the_batch_is_never_done(
         for each in [engine.submit(spend(who, 1)) for _ in range(2)]:
             await each
     assert balances([who]) == [97]
+
+
+async def test_a_batch_that_nobody_awaits_any_more_is_left_out(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """Of one user and of several, ahead and behind; the lane goes on."""
+    assert fresh_database
+    people = make_users(1_000, 1_000)
+    async with running(credits_engine_lanes=1) as engine:
+        for _ in range(3):
+            for who in people:
+                engine.submit(spend(who, 1)).cancel()
+            await asyncio.sleep(0)
+            assert told(await engine.execute(spend(people[0], 1))) == "done"
+        asked = [engine.submit(spend(people[0], 1)) for _ in range(4 * engine_lane.FOLLOW_FROM)]
+        for each in asked[2 * engine_lane.FOLLOW_FROM :]:
+            each.cancel()
+        await asyncio.wait(asked)
+        assert told(await engine.execute(spend(people[1], 1))) == "done"
+        assert metric("queued") == 0
+    assert balances(people) == [1_000 - 3 - 2 * engine_lane.FOLLOW_FROM, 999]
 
 
 async def test_who_is_cancelled_meanwhile_learns_from_the_key(

@@ -64,6 +64,34 @@ async def test_nobody_comes_between_a_batch_and_the_next(
     assert balances([who]) == [0]
 
 
+async def test_nobody_else_waits_for_as_long_as_one_user_is_asked_for(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """The only lane leaves the busy user's line when others are ready."""
+    assert fresh_database
+    busy, other = make_users(100_000, 100)
+    asked = 0
+
+    async def ask_until_the_other_is_done() -> None:
+        nonlocal asked
+        while not is_done.is_set() and asked < 100 * MANY:
+            asked += 1
+            if asked > 3 * MANY:
+                is_busy.set()
+            await engine.execute(spend(busy, 1))
+
+    is_busy, is_done = asyncio.Event(), asyncio.Event()
+    async with running(credits_engine_lanes=1) as engine:
+        await warm_up(engine, spend(busy, 1))
+        callers = [asyncio.create_task(ask_until_the_other_is_done()) for _ in range(MANY)]
+        await is_busy.wait()
+        assert told(await engine.execute(spend(other, 1))) == "done"
+        is_done.set()
+        await asyncio.gather(*callers)
+    assert asked < 100 * MANY
+    assert balances([busy, other]) == [99_999 - asked, 99]
+
+
 async def test_what_follows_a_batch_that_fails_is_decided_anew(
     fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:

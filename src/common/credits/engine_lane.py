@@ -126,7 +126,7 @@ class Lane:
             if ahead is not None:
                 self._answer(ahead)
                 await asyncio.sleep(0)  # who was answered may ask again
-            if self._queue.waiting_in(batch.lines) < FOLLOW_FROM:
+            if not self._is_followed(batch):
                 if not await writing:
                     break
                 self._answer(batch)
@@ -142,6 +142,11 @@ class Lane:
                 self._answer(ahead)
         await self._run_with_locks(batch)
 
+    def _is_followed(self, batch: _Batch) -> bool:
+        """Whether many wait behind it, and nobody else does, who would wait as long as they ask."""
+        many = self._queue.waiting_in(batch.lines) >= FOLLOW_FROM
+        return many and not self._queue.ready_operations
+
     def _behind(self, ahead: _Batch) -> _Batch:
         first, second = self._connections
         taken = self._queue.take_behind(ahead.lines, self._batch_max)
@@ -149,6 +154,8 @@ class Lane:
 
     async def _prepare(self, batch: _Batch, left: dict[uuid.UUID, Book]) -> None:
         """Read and decide it, on top of what a batch that is being written will have left."""
+        if not batch.operations:  # whoever asked has given up
+            return
         if self._locks_first:
             self._locks_first -= 1
             return
