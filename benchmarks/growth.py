@@ -32,7 +32,11 @@ _OWN_ENTRIES = 4
 """Those every user has beside the history."""
 _READS = 300
 _WARM_UP_READS = 30
-_PAGE = 50
+_PAGE = 10
+"""Entries of a history page: as many as each user has at the smallest size, so all are alike."""
+_WARM_UP_WINDOWS = 4
+"""How much longer than a measured window 32 callers spend before: until most users were written to
+since the last checkpoint. The first change of a page after it puts the whole page into the log."""
 _VERIFIED = 200
 """Users of the sample that is verified at each size, and timed."""
 _MANY_LOTS = 1_000
@@ -95,12 +99,16 @@ def measure_growth(server: RunningServer, plan: GrowthPlan, say: Say) -> Growth:
         sizes = {rows: stack.enter_context(_sessions_of(name)) for rows, name in names.items()}
         largest = sizes[max(sizes)]
         odd = _odd_users(server, names[max(names)], largest, plan.history_of_heavy, say)
+        say("Growth: warming up")
+        for rows, sessions in sizes.items():
+            _spend(server, names[rows], sessions, plan, _WARM_UP_WINDOWS * plan.seconds)
         for repetition in range(1, plan.repeats + 1):
             say(f"Growth: repetition {repetition} of {plan.repeats}")
             _ask_all(growth, sizes)
             for rows, sessions in sizes.items():
                 growth.add("verify", rows, _verify_sample(sessions))
-                growth.add("spend", rows, _spend(server, names[rows], sessions, plan))
+                spent = _spend(server, names[rows], sessions, plan, plan.seconds)
+                growth.add("spend", rows, spent)
             for name, user in odd.items():
                 for question, work in _QUESTIONS.items():
                     [figures] = _timed([(largest, [user] * _READS)], work)
@@ -204,7 +212,11 @@ def _verify_sample(sessions: sessionmaker[Session]) -> PerRepetition:
 
 
 def _spend(
-    server: RunningServer, name: str, sessions: sessionmaker[Session], plan: GrowthPlan
+    server: RunningServer,
+    name: str,
+    sessions: sessionmaker[Session],
+    plan: GrowthPlan,
+    seconds: float,
 ) -> PerRepetition:
     """Spend with 32 callers.
 
@@ -215,7 +227,7 @@ def _spend(
         "growth", plan.spend_calls, Database.LEDGER, {"DATABASE_NAME": name}
     )
     clocks = WindowClocks(server.pid)
-    load = Load(Spread.UNIFORM, USERS, 32, plan.seconds)
+    load = Load(Spread.UNIFORM, USERS, 32, seconds)
     before = _entries(sessions)
     outcome = contestant.run(load, clocks)
     written = _entries(sessions) - before
