@@ -118,29 +118,38 @@ class Lane:
     async def _work_off(self, first: _Batch) -> None:
         """A batch, and those that follow it closely."""
         await self._prepare(first, {})
-        batch = first
         ahead: _Batch | None = None
-        while batch.prepared is not None:
-            writing = asyncio.create_task(self._write(batch, batch.prepared))
-            await asyncio.sleep(0)  # it is on its way
+        batch: _Batch | None = first
+        while batch is not None:
+            ahead, batch = batch, await self._carry_out(batch, ahead)
+
+    async def _carry_out(self, batch: _Batch, ahead: _Batch | None) -> _Batch | None:
+        """Write a batch; meanwhile answer the one ahead, and prepare one that follows.
+
+        That one comes back, and this one is answered once that is on its way; or else at once.
+        """
+        if batch.prepared is None:
             if ahead is not None:
                 self._answer(ahead)
-                await asyncio.sleep(0)  # who was answered may ask again
-            if not self._is_followed(batch):
-                if not await writing:
-                    break
-                self._answer(batch)
-                return
+            await self._run_with_locks(batch)
+            return None
+        writing = asyncio.create_task(self._write(batch, batch.prepared))
+        await asyncio.sleep(0)  # it is on its way
+        if ahead is not None:
+            self._answer(ahead)
+            await asyncio.sleep(0)  # who was answered may ask again
+        following: _Batch | None = None
+        if self._is_followed(batch):
             following = self._behind(batch)
             await self._prepare(following, batch.left())
-            if not await writing:
+        if not await writing:
+            if following is not None:
                 self._put_back(following)
-                break
-            ahead, batch = batch, following
-        else:
-            if ahead is not None:
-                self._answer(ahead)
-        await self._run_with_locks(batch)
+            await self._run_with_locks(batch)
+            return None
+        if following is None:
+            self._answer(batch)
+        return following
 
     def _is_followed(self, batch: _Batch) -> bool:
         """Whether many wait behind it, and nobody else does, who would wait as long as they ask."""
