@@ -42,9 +42,9 @@ def downgrade() -> None:
     """Undo: check the journal's references set by set. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
+    _replace(LOWER_WALLS, _walls_before().RAISE_WALLS)
     for name, foreign_key in _FOREIGN_KEYS.items():
         op.create_foreign_key(name, *foreign_key)
-    _replace(LOWER_WALLS, _walls_before().RAISE_WALLS)
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:

@@ -106,6 +106,7 @@ async def test_a_batch_that_nobody_awaits_any_more_is_left_out(
             each.cancel()
         await asyncio.wait(asked)
         assert told(await engine.execute(spend(people[1], 1))) == "done"
+        await asyncio.sleep(0)
         assert metric("queued") == 0
     assert balances(people) == [1_000 - 3 - 2 * engine_lane.FOLLOW_FROM, 999]
 
@@ -194,11 +195,15 @@ async def test_metrics_tell_of_batches_waits_and_the_queue(
     """Ten operations are two batches of at most eight; then nothing waits."""
     assert fresh_database
     [who] = make_users(100)
+    queued = []
     names = ("batch_operations_count", "batch_operations_sum", "operation_seconds_count")
     before = [metric(name) for name in names]
     async with running(credits_engine_lanes=1, credits_engine_batch_max=8) as engine:
-        await all_at_once(engine, [spend(who, 1) for _ in range(10)])
+        asked = [engine.submit(spend(who, 1)) for _ in range(10)]
+        asked[0].add_done_callback(lambda _: queued.append(metric("queued")))
+        await asyncio.gather(*asked)
         await asyncio.sleep(0)
+        assert queued == [10]
         assert metric("queued") == 0
         assert metric("parked_users") == 0
     after = [metric(name) for name in names]

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from src.common.credits import batches, engine_connection, engine_lane, rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
 from src.common.credits.statements import Locking
+from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import all_at_once, running, told, until_waiting, writes_held_up
 from tests.credits.books import capture, grant, open_hold, release, spend
@@ -29,6 +31,23 @@ async def warm_up(engine: Any, command: Command) -> None:
         await connection.run([command], Locking.SKIP)
 
 
+@contextmanager
+def locked_batches(monkeypatch: pytest.MonkeyPatch) -> Generator[list[int]]:
+    """The sizes of the batches that are run with locks."""
+    sizes: list[int] = []
+    run_batch = batches.run_batch
+
+    async def run_batch_and_tell(
+        connection: Any, commands: Sequence[Command], locking: Locking
+    ) -> Any:
+        sizes.append(len(commands))
+        return await run_batch(connection, commands, locking)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine_connection, "run_batch", run_batch_and_tell)
+        yield sizes
+
+
 async def test_nobody_comes_between_a_batch_and_the_next(
     fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,28 +55,21 @@ async def test_nobody_comes_between_a_batch_and_the_next(
     assert fresh_database
     [who] = make_users(3 * MANY + 1)
     left: list[int] = []
-    locked: list[int] = []
-    follow, run_batch = batches.follow, batches.run_batch
+    follow = batches.follow
 
-    def follow_and_tell(books: Any, ahead: dict[Any, Book], commands: Sequence[Command]) -> bool:
-        left.append(len(ahead))
-        return follow(books, ahead, commands)
-
-    async def run_batch_and_tell(
-        connection: Any, commands: Sequence[Command], locking: Locking
-    ) -> Any:
-        locked.append(len(commands))
-        return await run_batch(connection, commands, locking)
+    def follow_and_tell(books: Any, books_left: Any) -> dict[Any, Book] | None:
+        left.append(len(books_left))
+        return follow(books, books_left)
 
     async with running(credits_engine_lanes=1) as engine:
         await warm_up(engine, spend(who, 1))
         monkeypatch.setattr(engine_connection, "follow", follow_and_tell)
-        monkeypatch.setattr(engine_connection, "run_batch", run_batch_and_tell)
 
         async def ask_three_times() -> list[int]:
             return [(await engine.execute(spend(who, 1))).balance for _ in range(3)]
 
-        found = await asyncio.gather(*[ask_three_times() for _ in range(MANY)])
+        with locked_batches(monkeypatch) as locked:
+            found = await asyncio.gather(*[ask_three_times() for _ in range(MANY)])
     assert sorted(itertools.chain(*found)) == list(range(3 * MANY))
     assert {0, 1} == {*left}
     assert locked == []
@@ -138,6 +150,65 @@ async def test_a_connection_lost_under_a_batch_takes_nobody_else_along(
         again = await all_at_once(engine, commands)
     assert [told(each) for each in again] == ["done"] * (MANY // 2) + ["replayed"] * (MANY // 2)
     assert balances([who]) == [9_999 - MANY]
+
+
+async def test_a_silent_connection_keeps_no_answer_back(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was in the batch ahead is answered while the next is still being read."""
+    assert fresh_database
+    [who] = make_users(10_000)
+    prepare = engine_connection.EngineConnection.prepare
+    answers_again = asyncio.Event()
+
+    async def prepare_or_hang(self: Any, commands: Sequence[Command], left: Any) -> Any:
+        if left:
+            await answers_again.wait()
+        return await prepare(self, commands, left)
+
+    async with running(credits_engine_lanes=1) as engine:
+        await warm_up(engine, spend(who, 1))
+        monkeypatch.setattr(engine_connection.EngineConnection, "prepare", prepare_or_hang)
+        asked = [engine.submit(spend(who, 1)) for _ in range(MANY)]
+        assert {told(each) for each in await asyncio.gather(*asked[: MANY // 2])} == {"done"}
+        assert not any(each.done() for each in asked[MANY // 2 :])
+        answers_again.set()
+        assert {told(each) for each in await asyncio.gather(*asked)} == {"done"}
+    assert balances([who]) == [9_999 - MANY]
+
+
+async def test_operations_that_name_holds_wait_and_need_no_lock(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read once, after the batch ahead is written."""
+    assert fresh_database
+    [who] = make_users(10_000)
+    with locked_batches(monkeypatch) as locked:
+        async with running(credits_engine_lanes=1) as engine:
+            await warm_up(engine, spend(who, 1))
+            hold = await engine.execute(open_hold(who, 1_000))
+            locked.clear()
+            half = [spend(who, 1) for _ in range(MANY // 2)]
+            captures = [capture(who, hold.seq, 1, final=False) for _ in range(MANY // 2)]
+            outcomes = await all_at_once(engine, [*half, *captures])
+    assert {told(each) for each in outcomes} == {"done"}
+    assert locked == []
+    assert balances([who]) == [9_999 - 1_000 - MANY // 2]
+
+
+async def test_where_nothing_can_follow_no_batch_is_halved(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a pooler a batch takes all it may."""
+    assert fresh_database
+    [who] = make_users(MANY)
+    with locked_batches(monkeypatch) as locked:
+        async with running(
+            credits_engine_lanes=1, database_pooler=DatabasePooler.PREPARED
+        ) as engine:
+            await all_at_once(engine, [spend(who, 1) for _ in range(MANY)])
+    assert locked == [MANY]
+    assert balances([who]) == [0]
 
 
 @pytest.mark.parametrize("bug_at", [MANY // 2 - 1, MANY // 2, MANY - 1])

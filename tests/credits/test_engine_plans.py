@@ -87,6 +87,31 @@ def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None
             assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}
 
 
+async def test_finished_holds_are_passed_by(
+    filled: psycopg.Connection,
+) -> None:
+    """Somebody with thousands of them is read as fast as anybody, by the lanes' plans too."""
+    assert filled
+    compiled: Any = books_statement(Locking.NONE).compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    connections = build_lanes_engine(get_settings())
+    pooled = await connections.raw_connection()
+    lane: Any = pooled.driver_connection
+    [[who]] = await lane.fetch("SELECT user_id FROM credit_holds WHERE seq = 5000")
+    given = {"user_ids": [who], "now": None}
+    arguments = [given.get(name, []) for name in compiled.positiontup]
+    rows = await lane.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", *arguments)
+    pooled.close()
+    await connections.dispose()
+    nodes = list(_nodes(_parsed(rows[0][0])[0]["Plan"]))
+    of_holds = [node for node in nodes if node["Relation Name"] == "credit_holds"]
+    assert sum(node["Actual Rows"] for node in of_holds) == 1
+    assert sum(node.get("Rows Removed by Filter", 0) for node in of_holds) == 0
+
+
+def _parsed(plan: Any) -> Any:
+    return json.loads(plan) if isinstance(plan, str) else plan
+
+
 async def test_lanes_plan_once_and_without_bitmaps(fresh_database: ConnectionParameters) -> None:
     """A bitmap visits whatever is dead in the index, as a busy user's closed lots are, each time.
 

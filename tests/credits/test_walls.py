@@ -89,6 +89,16 @@ GRANT_5 = [an_entry(5, "grant", 10, 80), a_lot(5, 10, 10), a_posting(5, 5, 10, 1
 COMMITTED = ["SET CONSTRAINTS ALL IMMEDIATE", "SET CONSTRAINTS ALL DEFERRED"]
 """What came before was checked as a COMMIT checks it."""
 
+A_TEMPORARY_USER = """
+INSERT INTO pg_temp.users SELECT (jsonb_populate_record(u, jsonb_build_object(
+    'user_id', gen_random_uuid(), 'email', 'f', 'credits_version', 1))).*
+FROM public.users u WHERE user_id = :who
+"""
+A_NEW_NUMBER_AND_A_BALANCE = """
+UPDATE users SET user_id = gen_random_uuid(), credits_version = 5, credits_balance = 9
+WHERE email = 'f@example.com'
+"""
+
 FORGERIES: dict[str, list[str]] = {
     "a balance in bulk": ["UPDATE users SET credits_balance = credits_balance + 10"],
     "a balance taken": [the_user(60, 4)],
@@ -197,6 +207,16 @@ FORGERIES: dict[str, list[str]] = {
     "a posting of nobody": [a_posting(1, 1, 10, 10).replace(":who", "gen_random_uuid()")],
     "a user deleted": ["DELETE FROM users WHERE user_id = :who"],
     "a user renumbered": ["UPDATE users SET user_id = gen_random_uuid() WHERE user_id = :who"],
+    "an entry of a user who is temporary": [
+        "CREATE TEMPORARY TABLE users (LIKE users) ON COMMIT DROP",
+        A_TEMPORARY_USER,
+        an_entry(1, "renewal", 0, 0).replace(":who", "(SELECT user_id FROM pg_temp.users)"),
+    ],
+    "a user renumbered with a balance": [
+        "INSERT INTO users (email, password_hash) VALUES ('f@example.com', 'x')",
+        *COMMITTED,
+        A_NEW_NUMBER_AND_A_BALANCE,
+    ],
     "lots deleted": ["DELETE FROM credit_lots WHERE user_id = :who"],
     "an entry changed": ["UPDATE credit_entries SET reference = 'x' WHERE user_id = :who"],
     "no entry changed": ["UPDATE credit_entries SET reference = 'x' WHERE false"],
@@ -235,8 +255,8 @@ def in_one_statement(statements: list[str]) -> list[str]:
 IN_ONE_STATEMENT = {
     forgery: in_one_statement(statements)
     for forgery, statements in FORGERIES.items()
-    # TRUNCATE is no part of another statement, and nothing is committed within one.
-    if not statements[0].startswith("TRUNCATE") and not {*statements} & {*COMMITTED}
+    # Some are no part of another statement, and nothing is committed within one.
+    if not statements[0].startswith(("TRUNCATE", "CREATE")) and not {*statements} & {*COMMITTED}
 }
 
 

@@ -7,10 +7,11 @@ import pytest
 from alembic import command
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from src.common import async_database, database
 from src.common.async_database import dispose_async_db, init_async_db
-from src.common.database import init_db
+from src.common.database import Base, init_db
 from src.common.exceptions import DatabaseBusy
 from src.common.migrations import alembic_config, current_revision, head_revision
 from src.common.settings import get_settings
@@ -55,6 +56,20 @@ def test_create_all_and_stamp_give_what_the_migrations_give(
     assert schema_of(server, empty_database) == schema_of(server, worker_database)
     with database.engine.connect() as connection:
         assert current_revision(connection) == head_revision()
+
+
+@pytest.mark.usefixtures("empty_database")
+def test_create_all_after_drop_all_leaves_the_same() -> None:
+    """The walls too, whose functions outlive their tables."""
+    triggers = "SELECT array_agg(tgname ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal"
+    found = []
+    for _ in range(2):
+        run("create_all")
+        with database.engine.begin() as connection:
+            found.append(connection.execute(text(triggers)).scalar_one())
+            Base.metadata.drop_all(connection)
+    assert "users_kept" in found[0]
+    assert found[0] == found[1]
 
 
 @pytest.mark.usefixtures("fresh_database")

@@ -18,7 +18,7 @@ from sqlalchemy.sql import ClauseElement
 
 from src.common.credits import rules
 from src.common.credits.book import Book
-from src.common.credits.commands import Command, HoldCommand
+from src.common.credits.commands import Command
 from src.common.credits.decisions import (
     Outcome,
     changed_books,
@@ -64,22 +64,23 @@ async def read_unlocked(
 
 
 def follow(
-    books: dict[uuid.UUID, Book], ahead: dict[uuid.UUID, Book], commands: Sequence[Command]
-) -> bool:
-    """Put in the place of books what a batch that is being written will leave of them.
+    books: Mapping[uuid.UUID, Book], left: Mapping[uuid.UUID, Book]
+) -> dict[uuid.UUID, Book] | None:
+    """These books, but of users to whom a batch is just being written what that leaves: `left`.
 
-    Of those users whom the batch `ahead` writes to and of whom nothing newer was read; their books
-    are taken out of it. False where what it leaves does not say all these commands need.
+    Unless it was written before they were read. `left` is used up. None where it does not say all
+    that the rules need, or what was read is older than what that batch was decided on.
     """
-    with_holds = {each.user_id for each in commands if isinstance(each, HoldCommand)}
-    for user_id in books.keys() & ahead.keys():
-        read, left = books[user_id], ahead.pop(user_id)
-        if left.version_before != read.version:
-            continue  # it is written by now, or somebody else came: the write will tell
-        if user_id in with_holds or any(hold.expires_at <= read.now for hold in left.open_holds):
-            return False  # which lots a hold came from was read as they were before
-        books[user_id] = left.succeeded_by(read)
-    return True
+    followed = dict(books)
+    for user_id in books.keys() & left.keys():
+        read, after = books[user_id], left[user_id]
+        if read.version == after.version_before:
+            if any(hold.expires_at <= read.now for hold in after.open_holds):
+                return None  # the lots it came from were read as they were before
+            followed[user_id] = after.succeeded_by(read)
+        elif read.version < after.version_before:
+            return None
+    return followed
 
 
 def prepare(books: dict[uuid.UUID, Book], commands: Sequence[Command]) -> Prepared:

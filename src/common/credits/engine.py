@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Self
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common.credits import engine_attempts, engine_metrics, requests
@@ -26,6 +27,8 @@ from src.common.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
 
 P = ParamSpec("P")
+
+logger = structlog.get_logger(__name__)
 
 FURTHER_LANE_FROM = 16
 """From how many waiting operations on a further lane works beside one that works already."""
@@ -171,4 +174,9 @@ class Engine:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            logger.error("A task of the credits' engine ended by a bug", exc_info=bug)

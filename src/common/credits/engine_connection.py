@@ -1,7 +1,7 @@
 """A database connection of the batch engine: kept between batches, replaced when it is lost."""
 
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECTIONS_MAX = 32
+CONNECTIONS_MAX = 48
 """As many as the pool may hold; a server that restarted has broken all of them."""
 
 _UNUSABLE = (
@@ -54,22 +54,28 @@ class EngineConnection:
         self.was_contended = False
         """Whether others wrote to a user while the last batch waited for the row."""
 
-    async def prepare(
-        self, commands: Sequence[Command], ahead: dict[uuid.UUID, Book]
-    ) -> Prepared | None:
-        """Read and decide a batch without locks, on top of what the batch `ahead` will leave.
+    @property
+    def may_prepare(self) -> bool:
+        """Not behind a pooler: there a database transaction carries the time-outs."""
+        return self._begin == PLAIN_BEGIN
 
-        None where it has to lock first: for want of a connection or what it needs, or behind a
-        pooler, where a database transaction carries the time-outs.
+    async def prepare(
+        self, commands: Sequence[Command], left: Mapping[uuid.UUID, Book]
+    ) -> Prepared | None:
+        """Read and decide a batch without locks, on top of what one being written will have left.
+
+        None where it has to be run with locks. So has the first batch of each connection: that shows
+        that its server is no standby, whose books may be of yesterday.
         """
-        if self._pooled is None or self._begin != PLAIN_BEGIN:
+        if self._pooled is None or not self.may_prepare:
             return None
         try:
             books = await read_unlocked(_driver_connection(self._pooled), commands)
         except _UNUSABLE:
             self._drop()
             return None
-        return prepare(books, commands) if follow(books, ahead, commands) else None
+        followed = follow(books, left)
+        return None if followed is None else prepare(followed, commands)
 
     async def write(self, prepared: Prepared) -> bool:
         """Write what was prepared; False where somebody came between, and nothing was done.

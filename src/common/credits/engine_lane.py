@@ -15,6 +15,7 @@ from typing import Protocol
 from src.common.credits import engine_attempts, engine_metrics
 from src.common.credits.batches import Prepared
 from src.common.credits.book import Book
+from src.common.credits.commands import HoldCommand
 from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_queue import Line, Queue, Waiting
 from src.common.credits.statements import Locking
@@ -40,9 +41,11 @@ class Dispatcher(Protocol):
 
     def wake_lanes(self) -> None:
         """Have lanes look whether they are needed."""
+        ...
 
     def park(self, line: Line) -> None:
         """Have a line tried apart whose user somebody else has locked."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +56,7 @@ class _Batch:
     prepared: Prepared | None = None
     error: Exception | None = None
     """What went wrong with preparing or writing it."""
+    is_answered: bool = False
 
     def left(self) -> dict[uuid.UUID, Book]:
         """The books it will leave."""
@@ -78,6 +82,7 @@ class Lane:
         """How many batches are still to lock before they read."""
         self._overdue = 0
         """More than 0 while a batch hangs: at a row, or at a server that is gone."""
+        self._has_ended = False
 
     @property
     def is_asleep(self) -> bool:
@@ -92,7 +97,7 @@ class Lane:
     @property
     def is_working(self) -> bool:
         """Whether it has a batch, or is about to take one, and none that hangs."""
-        return not self.is_asleep and not self._overdue
+        return not self.is_asleep and not self._overdue and not self._has_ended
 
     def wake(self) -> None:
         """Have it look what there is to do."""
@@ -101,19 +106,31 @@ class Lane:
 
     async def run(self) -> None:
         """Work batch by batch until the queue is closed and empty."""
-        while self._queue.ready_operations or not self._queue.is_closed:
-            if self._dispatcher.is_worth_a_lane(self):
-                number = min(self._dispatcher.share(), self._batch_max)
-                taken = self._queue.take(number, self._batch_max, split_from=2 * FOLLOW_FROM)
-                await self._work_off(_Batch(*taken, self._connections[0]))
-                await asyncio.sleep(0)  # who was answered may ask again before the next batch
-            else:
+        try:
+            while self._queue.ready_operations or not self._queue.is_closed:
                 engine_metrics.QUEUED.set(self._queue.length)
-                self._sleep = asyncio.get_running_loop().create_future()
-                await self._sleep
-                self._sleep = None
-        for connection in self._connections:
-            connection.close()
+                if self._dispatcher.is_worth_a_lane(self):
+                    await self._work_off(self._taken())
+                    await asyncio.sleep(0)  # who was answered may ask again before the next batch
+                else:
+                    self._sleep = asyncio.get_running_loop().create_future()
+                    await self._sleep
+                    self._sleep = None
+        finally:
+            self._has_ended = True
+            for connection in self._connections:
+                connection.close()
+
+    def _taken(self) -> _Batch:
+        """Its share of what is ready.
+
+        Of one user's many operations a half, where the rest may follow: not where it has to lock.
+        """
+        first, _ = self._connections
+        may_follow = first.may_prepare and not self._locks_first
+        split_from = 2 * FOLLOW_FROM if may_follow else self._batch_max + 1
+        share = min(self._dispatcher.share(), self._batch_max)
+        return _Batch(*self._queue.take(share, self._batch_max, split_from=split_from), first)
 
     async def _work_off(self, first: _Batch) -> None:
         """A batch, and those that follow it closely."""
@@ -138,23 +155,35 @@ class Lane:
         if ahead is not None:
             self._answer(ahead)
             await asyncio.sleep(0)  # who was answered may ask again
-        following: _Batch | None = None
-        if self._is_followed(batch):
-            following = self._behind(batch)
-            await self._prepare(following, batch.left())
-        if not await writing:
-            if following is not None:
-                self._put_back(following)
+        if not self._is_followed(batch):
+            if await writing:
+                self._answer(batch)
+            else:
+                await self._run_with_locks(batch)
+            return None
+        following = self._behind(batch)
+        preparing = asyncio.create_task(self._prepare(following, batch.left()))
+        is_written = await writing
+        if is_written and not preparing.done():
+            self._answer(batch)  # the other connection may be silent for long
+        await preparing
+        if not is_written:
+            self._put_back(following)
             await self._run_with_locks(batch)
             return None
-        if following is None:
-            self._answer(batch)
         return following
 
     def _is_followed(self, batch: _Batch) -> bool:
-        """Whether many wait behind it, and nobody else does, who would wait as long as they ask."""
-        many = self._queue.waiting_in(batch.lines) >= FOLLOW_FROM
-        return many and not self._queue.ready_operations
+        """Whether many wait behind it, and nobody else does, who would wait as long as they ask.
+
+        Not those who name holds: they need lots as they will be.
+        """
+        behind = [each.command for line in batch.lines for each in line.waiting]
+        return (
+            len(behind) >= FOLLOW_FROM
+            and not self._queue.ready_operations
+            and not any(isinstance(each, HoldCommand) for each in behind)
+        )
 
     def _behind(self, ahead: _Batch) -> _Batch:
         first, second = self._connections
@@ -177,7 +206,6 @@ class Lane:
 
     async def _write(self, batch: _Batch, prepared: Prepared) -> bool:
         """Write what was prepared; False where nothing was done."""
-        engine_metrics.BATCH_SIZE.observe(len(batch.operations))
         try:
             with self._noticed_when_overdue():
                 is_written = await batch.connection.write(prepared)
@@ -190,8 +218,12 @@ class Lane:
         return True
 
     def _answer(self, batch: _Batch) -> None:
-        if batch.prepared is not None:
-            self._queue.answer(batch.operations, batch.prepared.outcomes)
+        """Answer a batch that was written, unless that was done."""
+        if batch.prepared is None or batch.is_answered:
+            return
+        batch.is_answered = True
+        engine_metrics.BATCH_SIZE.observe(len(batch.operations))
+        self._queue.answer(batch.operations, batch.prepared.outcomes)
         engine_attempts.note_answered(batch.operations)
         for line in batch.lines:
             self._queue.let_go(line)
@@ -203,6 +235,7 @@ class Lane:
             if batch.error is None:
                 skipped = await engine_attempts.run(*arguments)
             else:
+                engine_metrics.BATCH_SIZE.observe(len(batch.operations))
                 skipped = await engine_attempts.run_again(*arguments, batch.error)
         users = self._queue.put_back(skipped)
         for line in batch.lines:

@@ -114,10 +114,6 @@ class Queue:
         lines.append(line)
         taken += self.first_of(line, number)
 
-    def waiting_in(self, lines: Iterable[Line]) -> int:
-        """How many operations wait in these lines."""
-        return sum([len(line.waiting) for line in lines])
-
     def first_of(self, line: Line, number: int) -> list[Waiting]:
         """Take the first of a line, without those whom nobody awaits any more."""
         first: list[Waiting] = []

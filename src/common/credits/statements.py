@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Subquery,
     Text,
     Uuid,
     and_,
@@ -25,8 +26,10 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import InstrumentedAttribute
 
 from src.common.models.credit_entry import CreditEntry, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
@@ -173,7 +176,7 @@ def _holds_json(
     user: FromClause, instant: ColumnElement[Any], clock: Sequence[FromClause]
 ) -> ColumnElement[Any]:
     """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
-    asked_for = CreditHold.seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
+    hold = _holds(user)
     allocations = (
         select(func.json_agg(func.json_build_array(-CreditPosting.amount, lot_json(CreditLot))))
         .join(
@@ -184,31 +187,42 @@ def _holds_json(
             ),
         )
         .where(
-            CreditPosting.user_id == CreditHold.user_id,
-            CreditPosting.seq == CreditHold.seq,
-            asked_for | (CreditHold.expires_at <= instant),
+            CreditPosting.user_id == hold.c.user_id,
+            CreditPosting.seq == hold.c.seq,
+            _is_asked_for(hold.c.seq) | (hold.c.expires_at <= instant),
         )
-        .correlate(CreditHold, user, *clock)
+        .correlate(hold, user, *clock)
         .scalar_subquery()
     )
     row = func.json_build_array(
-        CreditHold.seq,
-        CreditHold.amount,
-        CreditHold.captured,
-        CreditHold.status,
-        CreditHold.expires_at,
+        hold.c.seq,
+        hold.c.amount,
+        hold.c.captured,
+        hold.c.status,
+        hold.c.expires_at,
         allocations,
     )
     return (
-        select(func.json_agg(aggregate_order_by(row, CreditHold.seq), type_=JSON))
-        .where(
-            CreditHold.user_id == user.c.user_id,
-            # As a literal, so that the partial index serves it whatever the plan.
-            (CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'")) | asked_for,
-        )
+        select(func.json_agg(aggregate_order_by(row, hold.c.seq), type_=JSON))
         .correlate(user, *clock)
         .scalar_subquery()
     )
+
+
+def _holds(user: FromClause) -> Subquery:
+    """Those that are open, and those asked for: apart, since one index serves each.
+
+    Together they are looked for among all the holds the user ever had. The status is a literal, so
+    that the partial index of open ones serves whatever the plan.
+    """
+    of_user = select(CreditHold).where(CreditHold.user_id == user.c.user_id).correlate(user)
+    is_open = CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'")
+    asked_for = of_user.where(_is_asked_for(CreditHold.seq), ~is_open)
+    return union_all(of_user.where(is_open), asked_for).subquery("hold")
+
+
+def _is_asked_for(seq: ColumnElement[int] | InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    return seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
 
 
 def _debts_json(user: FromClause) -> ColumnElement[Any]:

@@ -1,10 +1,11 @@
 """The database's own refusal of books that do not balance: functions and triggers, as DDL.
 
-The second wall (DESIGN §4 rule 9). The books are written in one statement (`storage.py`), and at
+The second wall (DESIGN §4 rule 9). The books are written in one statement (`writing.py`), and at
 its end triggers that see all its rows check them against what the tables now hold: set by set, so
-that a row of a batch costs little (decision 0012). What the document's own code may leave undone
-until it commits, a balance without its entry, is checked at commit. That an entry has its user, a
-posting its entry and its lot, is checked there too, in place of foreign keys (decision 0019).
+that a row of a batch costs little (decision 0012). With the same looks they check that an entry has
+its user, a posting its entry and its lot, in place of foreign keys (decision 0019). What the
+document's own code may leave undone until it commits, a balance without its entry, is checked at
+commit.
 Entries and postings refuse UPDATE, DELETE and TRUNCATE, owners included; so does a user who has
 entries refuse to go. All raise P0001 `LEDGER_UNBALANCED: …`, never an
 integrity error, which the document's own handler would take for a duplicate.
@@ -17,7 +18,8 @@ from sqlalchemy import Connection, MetaData, event, text
 
 _FUNCTIONS = (
     """
-CREATE FUNCTION credit_ledger_unbalanced(problem text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_ledger_unbalanced(problem text) RETURNS void
+LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION USING ERRCODE = 'P0001',
     MESSAGE = 'LEDGER_UNBALANCED: ' || problem,
@@ -26,7 +28,7 @@ BEGIN
 END $$
 """,
     """
-CREATE FUNCTION credit_ledger_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_ledger_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM credit_ledger_unbalanced(
     tg_op || ' on ' || tg_table_name || ' is refused: the ledger is append-only');
@@ -36,7 +38,7 @@ END $$
     # Looked up by scalar subqueries: no planner turns them into a scan of the whole table. And not
     # by a bitmap, which visits every lot that was closed since the last vacuum.
     """
-CREATE FUNCTION credit_users_balanced() RETURNS trigger LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION credit_users_balanced() RETURNS trigger LANGUAGE plpgsql
 SET enable_bitmapscan = off AS $$
 DECLARE
   wrong record;
@@ -59,7 +61,7 @@ BEGIN
 END $$
 """,
     """
-CREATE FUNCTION credit_users_booked() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_users_booked() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   booked record;
 BEGIN
@@ -78,7 +80,7 @@ BEGIN
 END $$
 """,
     """
-CREATE FUNCTION credit_entries_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_entries_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   wrong record;
 BEGIN
@@ -103,7 +105,7 @@ END $$
 """,
     # The last line of each lot is what the lot now holds: none is added to an older entry.
     """
-CREATE FUNCTION credit_postings_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_postings_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   wrong record;
 BEGIN
@@ -129,7 +131,7 @@ BEGIN
 END $$
 """,
     """
-CREATE FUNCTION credit_lots_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_lots_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   wrong record;
 BEGIN
@@ -148,14 +150,15 @@ BEGIN
 END $$
 """,
     """
-CREATE FUNCTION credit_users_kept() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_users_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM credit_ledger_unbalanced(tg_op || ' of a user with entries is refused: their books stay');
+  PERFORM credit_ledger_unbalanced(
+    tg_op || ' on users is refused: those who have entries stay as long as their books');
   RETURN NULL;
 END $$
 """,
     """
-CREATE FUNCTION credit_lots_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION credit_lots_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM credit_ledger_unbalanced(format(
     'lot %s of user %s: only what remains changes, by a new posting', old.seq, old.user_id));
@@ -216,6 +219,10 @@ _AT_ONCE = tuple(
     )
 )
 
+_HAS_BOOKS = (
+    "old.credits_version > 0 OR new.credits_version > 0"
+    " OR new.credits_balance <> old.credits_balance"
+)
 # In place of a foreign key from every entry. An entry cannot be added meanwhile: its statement has
 # to raise the user's version, and so waits for the row.
 _KEPT = tuple(
@@ -226,7 +233,7 @@ _KEPT = tuple(
         (
             "users_renumbered",
             "UPDATE OF user_id",
-            "ROW WHEN (new.user_id <> old.user_id AND old.credits_version > 0)",
+            f"ROW WHEN (new.user_id <> old.user_id AND ({_HAS_BOOKS}))",
         ),
         ("users_emptied", "TRUNCATE", "STATEMENT"),
     )
@@ -269,9 +276,40 @@ CREATE TRIGGER credit_lots_moved_on BEFORE UPDATE ON credit_lots FOR EACH ROW
 """,
 )
 
+_FUNCTION_NAMES = (
+    "credit_lots_fixed",
+    "credit_users_kept",
+    "credit_lots_balanced",
+    "credit_postings_balanced",
+    "credit_entries_balanced",
+    "credit_users_booked",
+    "credit_users_balanced",
+    "credit_ledger_append_only",
+    "credit_ledger_unbalanced",
+)
+
+# Whatever the session's search_path is: no table of another schema is taken for one of ours, and a
+# temporary one, which would come first, least of all.
+_LOOK_HERE = f"""
+DO $$ BEGIN
+  EXECUTE (SELECT string_agg(format('ALTER FUNCTION %s SET search_path = %I, pg_temp',
+      oid::regprocedure, current_schema()), '; ')
+    FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
+      AND proname IN ({", ".join(f"'{name}'" for name in _FUNCTION_NAMES)}));
+END $$
+"""  # noqa: S608  our own names
+
 RAISE_WALLS = tuple(
     statement.strip()
-    for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_AT_ONCE, *_KEPT, *_AT_COMMIT, *_FIXED)
+    for statement in (
+        *_FUNCTIONS,
+        _LOOK_HERE,
+        *_APPEND_ONLY,
+        *_AT_ONCE,
+        *_KEPT,
+        *_AT_COMMIT,
+        *_FIXED,
+    )
 )
 """Every function and trigger, in the order in which they can be made."""
 
@@ -296,20 +334,7 @@ LOWER_WALLS = (
             ("credit_lots_moved_on", "credit_lots"),
         )
     ),
-    *(
-        f"-- squawk-ignore ban-drop-function\nDROP FUNCTION {name}"
-        for name in (
-            "credit_lots_fixed",
-            "credit_users_kept",
-            "credit_lots_balanced",
-            "credit_postings_balanced",
-            "credit_entries_balanced",
-            "credit_users_booked",
-            "credit_users_balanced",
-            "credit_ledger_append_only",
-            "credit_ledger_unbalanced",
-        )
-    ),
+    *(f"-- squawk-ignore ban-drop-function\nDROP FUNCTION {name}" for name in _FUNCTION_NAMES),
 )
 """The way back."""
 
@@ -321,8 +346,8 @@ def raise_after_create_all(metadata: MetaData) -> None:
 
 def _raise(_metadata: MetaData, connection: Connection, **_others: object) -> None:
     standing = connection.exec_driver_sql(
-        "SELECT count(*) FROM pg_proc WHERE proname = 'credit_ledger_unbalanced'"
-        " AND pronamespace = current_schema()::regnamespace"
+        "SELECT count(*) FROM pg_trigger WHERE tgname = 'users_kept'"
+        " AND tgrelid = to_regclass('users')"
     ).scalar_one()
     if not standing:
         for statement in RAISE_WALLS:
