@@ -64,8 +64,8 @@ class EngineConnection:
     ) -> Prepared | None:
         """Read and decide a batch without locks, on top of what one being written will have left.
 
-        None where it has to be run with locks. So has the first batch of each connection: that shows
-        that its server is no standby, whose books may be of yesterday.
+        None where it has to be run with locks. So has the first batch of a connection, which shows
+        that its server is no standby: its books may be of yesterday.
         """
         if self._pooled is None or not self.may_prepare:
             return None
