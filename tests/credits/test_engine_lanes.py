@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from src.common.credits import batches, engine_connection
+from src.common.credits import batches, engine_connection, engine_lane
 from src.common.credits.commands import Command
 from src.common.credits.statements import Locking
 from src.local_postgres import ConnectionParameters
@@ -106,3 +107,32 @@ async def test_a_lane_that_was_woken_gets_its_share(fresh_database: ConnectionPa
             is_over.set()
         times = await asyncio.gather(*callers)
     assert balances(people) == [1_000 - each for each in times]
+
+
+async def test_a_lane_that_a_bug_ends_is_logged_and_another_goes_on(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as working no more, however few wait; and the engine still closes."""
+    assert fresh_database
+    people = make_users(100, 100)
+    lane: Any = engine_lane.Lane
+    work_off = lane._work_off  # noqa: SLF001
+    has_failed = asyncio.Event()
+
+    async def fail_once(self: Any, first: Any) -> None:
+        if not has_failed.is_set():
+            has_failed.set()
+            raise ZeroDivisionError
+        await work_off(self, first)
+
+    monkeypatch.setattr(lane, "_work_off", fail_once)
+    with capture_logs() as logs:
+        async with running(credits_engine_lanes=2) as engine:
+            lost = engine.submit(spend(people[0], 1))
+            await has_failed.wait()
+            assert told(await engine.execute(spend(people[1], 1))) == "done"
+            lost.cancel()
+    assert [(each["log_level"], type(each["exc_info"])) for each in logs] == [
+        ("error", ZeroDivisionError)
+    ]
+    assert balances(people) == [100, 99]
