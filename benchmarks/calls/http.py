@@ -16,6 +16,8 @@ from benchmarks.workload import Operation
 
 PORT = "BENCHMARK_HTTP_PORT"
 API_KEY = "BENCHMARK_HTTP_API_KEY"
+ENV = "benchmark"
+"""The deployment that is measured; Stripe's events name it."""
 OK = 200
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from benchmarks.calls.base import Refused
-from benchmarks.calls.http import OK, HttpCalls
+from benchmarks.calls.http import ENV, OK, HttpCalls
 from benchmarks.workload import Operation
 from src.common.purchases.packages import PACKAGES
 from src.common.stripe.offline.account import API_VERSION
@@ -30,7 +30,7 @@ def _template() -> str:
             "user_id": _USER,
             "credits": str(package.credits),
             "package_id": package.package_id,
-            "env": "local",
+            "env": ENV,
         },
         "payment_intent": f"pi_{_NAME}",
         "payment_status": "paid",

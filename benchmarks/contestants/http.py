@@ -1,5 +1,6 @@
 """Contestants over HTTP: our application under uvicorn, asked by one worker process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.calls.http import API_KEY, PORT
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from benchmarks.calls.http import API_KEY, ENV, PORT
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
 from benchmarks.contestants.processes import ROOT, run_workers
 from benchmarks.cpu import family_seconds
@@ -36,18 +40,35 @@ class HttpContestant:
     def run(self, load: Load, clocks: Clocks) -> Outcome:
         """Start the application, let one worker ask, stop it."""
         port = free_port()
-        environment = os.environ | {
-            "DATABASE_NAME": self.database,
-            "WEB_CONCURRENCY": str(load.processes),
-            "LOG_LEVEL": "INFO",  # as deployed: a line a request, to a file
-            PORT: str(port),
-            API_KEY: self.api_key,
-        }
+        environment = (
+            os.environ
+            | _deployment()
+            | {
+                "DATABASE_NAME": self.database,
+                "WEB_CONCURRENCY": str(load.processes),
+                PORT: str(port),
+                API_KEY: self.api_key,
+            }
+        )
         with _application(port, load.processes, environment) as process:
             watch = _ApplicationClocks(clocks, process.pid)
             outcome = run_workers(self.name, self.calls, load, watch, 1, environment)
         unwritten = outcome.unwritten if self.writes else outcome.acknowledged
         return replace(outcome, application_cpu_seconds=watch.seconds, unwritten=unwritten)
+
+
+def _deployment() -> dict[str, str]:
+    """What a deployment sets, and a developer's machine need not: logs are JSON, as deployed."""
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    jwk = ECAlgorithm.to_jwk(public_key, as_dict=True) | {"kid": "benchmark"}
+    return {
+        "ENV": ENV,
+        "AUTH_JWT_SECRET": json.dumps({"keys": [jwk]}),
+        "AUTH_JWT_ISSUER": "benchmark",
+        "STRIPE_SECRET_KEY": "sk_test_nobody_is_asked",
+        "STRIPE_WEBHOOK_SECRET": os.environ.get("STRIPE_WEBHOOK_SECRET", "whsec_nobody_signs"),
+        "LOG_LEVEL": "INFO",
+    }
 
 
 class _ApplicationClocks:

@@ -1,10 +1,12 @@
 """What the callers ask for: the shares the report promises, and never more than there is."""
 
+import json
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
+from benchmarks.worker import Tally
 from benchmarks.workload import AMOUNT_MAX, LOT, REPLAY_SHARE, Operation, Workload, share_of
 
 USERS = [uuid.UUID(int=number) for number in range(20)]
@@ -77,3 +79,9 @@ def test_processes_together_count_on_no_more_than_there_is(processes: int, spend
     shares = [share_of(spendable, processes)] * processes
 
     assert sum(max(0, share - LOT) for share in shares) <= max(0, spendable - LOT)
+
+
+def test_a_workers_report_says_how_often_it_was_refused_and_why() -> None:
+    """The reason and its number, as the runner reads them."""
+    tally = Tally(acknowledged=3, failures=Counter({"ENGINE_BUSY": 2}))
+    assert json.loads(tally.as_json())["failures"] == {"ENGINE_BUSY": 2}

@@ -119,6 +119,22 @@ FORGERIES: dict[str, list[str]] = {
         an_entry(5, "renewal", 0, 70, "now() - interval '1 day'"),
         the_user(70, 5),
     ],
+    "entries with a gap between them": [
+        an_entry(5, "renewal", 0, 70),
+        an_entry(7, "renewal", 0, 70),
+        the_user(70, 7),
+    ],
+    "an entry that counts before the one beside it": [
+        an_entry(5, "renewal", 0, 70, "clock_timestamp() + interval '1 hour'"),
+        an_entry(6, "renewal", 0, 70),
+        the_user(70, 6),
+    ],
+    "a balance between two that agree": [
+        an_entry(5, "renewal", 0, 70),
+        an_entry(6, "renewal", 0, 75),
+        an_entry(7, "renewal", 0, 70),
+        the_user(70, 7),
+    ],
     "an entry with another balance": [
         an_entry(5, "spend", -10, 61),
         *SPEND_5[1:],

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from sqlalchemy import DateTime, MetaData, func, inspect
@@ -30,6 +30,15 @@ CreatedAt = Annotated[
 
 PRIVATE = {"private": True}
 """The `info` of a column that nobody outside is shown."""
+
+
+def text_array(values: Iterable[str]) -> str:
+    """A literal of PostgreSQL's, of plain words: `'{purchase,promo}'::text[]`.
+
+    In constraints in place of `IN (…)`: PostgreSQL keeps a node for each word of that, and reads
+    them anew for every statement that writes to the table.
+    """
+    return f"'{{{','.join(values)}}}'::text[]"
 
 
 class Base(DeclarativeBase):

@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.common.models.base import Base, CreatedAt, Instant
+from src.common.models.base import Base, CreatedAt, Instant, text_array
 
 UQ_CREDIT_ENTRIES_KEY = "uq_credit_entries_user_id_idempotency_key"
 
@@ -53,7 +53,19 @@ SIGN_BY_KIND = {
     EntryKind.DEBT_REPAYMENT: "< 0",
     EntryKind.REINSTATEMENT: ">= 0",
 }
-_SIGNS = " ".join(f"WHEN '{kind}' THEN amount {sign}" for kind, sign in SIGN_BY_KIND.items())
+
+
+def _kinds(*signs: str) -> str:
+    return text_array(kind for kind, sign in SIGN_BY_KIND.items() if sign in signs)
+
+
+# By the amount's sign, not by the kind: PostgreSQL reads a constraint anew for each statement, and
+# thirteen cases are five times as long.
+_SIGN_GOES_WITH_KIND = (
+    f"kind = ANY (CASE WHEN amount > 0 THEN {_kinds('> 0', '>= 0', '<> 0')}"
+    f" WHEN amount < 0 THEN {_kinds('< 0', '<= 0', '<> 0')}"
+    f" ELSE {_kinds('= 0', '>= 0', '<= 0')} END)"
+)
 
 
 class CreditEntry(Base):
@@ -92,7 +104,7 @@ class CreditEntry(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key", name=UQ_CREDIT_ENTRIES_KEY),
         CheckConstraint("seq > 0", "seq_positive"),
-        CheckConstraint(f"CASE kind {_SIGNS} ELSE false END", "sign_goes_with_kind"),
+        CheckConstraint(_SIGN_GOES_WITH_KIND, "sign_goes_with_kind"),
         CheckConstraint("balance_after >= 0 AND result_balance >= 0", "balance_not_negative"),
         CheckConstraint("captured >= 0", "captured_not_negative"),
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", "key_length"),

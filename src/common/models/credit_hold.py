@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.common.models.base import Base, Instant
+from src.common.models.base import Base, Instant, text_array
 
 
 class HoldStatus(StrEnum):
@@ -34,9 +34,7 @@ class CreditHold(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
-        CheckConstraint(
-            f"status IN ({', '.join(repr(str(status)) for status in HoldStatus)})", "status"
-        ),
+        CheckConstraint(f"status = ANY ({text_array(HoldStatus)})", "status"),
         CheckConstraint("amount > 0", "amount_positive"),
         CheckConstraint("captured BETWEEN 0 AND amount", "captured_within_amount"),
         CheckConstraint("status <> 'open' OR captured < amount", "fully_captured_is_closed"),

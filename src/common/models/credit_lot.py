@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.common.models.base import Base, Instant
+from src.common.models.base import Base, Instant, text_array
 
 
 class LotSource(StrEnum):
@@ -26,6 +26,9 @@ class LotSource(StrEnum):
     SUBSCRIPTION = "subscription"
     ADJUSTMENT = "adjustment"
     OPENING = "opening"
+
+
+_PAID_SOURCES = text_array((LotSource.PURCHASE, LotSource.OPENING))
 
 
 class CreditLot(Base):
@@ -55,15 +58,13 @@ class CreditLot(Base):
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
         UniqueConstraint("user_id", "transaction_id"),
-        CheckConstraint(
-            f"source IN ({', '.join(repr(str(source)) for source in LotSource)})", "source"
-        ),
+        CheckConstraint(f"source = ANY ({text_array(LotSource)})", "source"),
         CheckConstraint("granted > 0", "granted_positive"),
         CheckConstraint("remaining BETWEEN 0 AND granted", "remaining_within_granted"),
         CheckConstraint("is_open = (remaining > 0)", "open_while_anything_remains"),
         CheckConstraint("last_seq >= seq", "last_seq_not_before_seq"),
         CheckConstraint(
-            "transaction_id IS NULL OR source IN ('purchase', 'opening')",
+            f"transaction_id IS NULL OR source = ANY ({_PAID_SOURCES})",
             "only_purchases_have_transactions",
         ),
         Index(
