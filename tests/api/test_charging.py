@@ -43,7 +43,13 @@ def add_charged_routes(app: FastAPI) -> None:
         await run_in_async_database_transaction(reservation.release)
         return "slides"
 
+    async def render_twice(
+        first: Charged, second: Annotated[Reservation, Depends(charge(5))]
+    ) -> int:
+        return first.amount + second.amount
+
     app.post("/api/v1/render")(render)
+    app.post("/api/v1/render-twice")(render_twice)
     app.post("/api/v1/crash")(crash)
     app.post("/api/v1/outlive")(outlive)
 
@@ -127,6 +133,14 @@ async def test_the_same_key_is_charged_once(customer: Customer) -> None:
         answer = await customer.post("/render", headers={"Idempotency-Key": "job-1"})
         assert answer.status_code == 200
     assert await customer.balance() == START - PRICE
+
+
+async def test_an_endpoint_with_two_prices_charges_both_and_once(customer: Customer) -> None:
+    """Each is a charge of its own, and neither is charged again for the same key."""
+    headers = {"Idempotency-Key": "job-1"}
+    for _ in range(2):
+        assert (await customer.post("/render-twice", headers=headers)).json() == PRICE + 5
+        assert await customer.balance() == START - PRICE - 5
 
 
 async def test_a_failed_request_may_be_tried_again_with_its_key(customer: Customer) -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
+import pytest
 from prometheus_client import REGISTRY
 
+from src.common.credits import rules
+from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
 from src.common.credits.engine import Engine
 from src.common.exceptions import ExceptionWithErrorType
@@ -52,6 +55,18 @@ def metric(name: str) -> float:
     value = REGISTRY.get_sample_value(f"{_METRICS}_{name}")
     assert value is not None
     return value
+
+
+def make_rules_fail(monkeypatch: pytest.MonkeyPatch, is_meant: Callable[[Command], bool]) -> None:
+    """Have the rules fail by a bug of theirs wherever such a command is decided on."""
+    apply = rules.apply
+
+    def apply_with_a_bug(book: Book, command: Command, *, open_holds_max: int) -> Result:
+        if is_meant(command):
+            raise ZeroDivisionError
+        return apply(book, command, open_holds_max=open_holds_max)
+
+    monkeypatch.setattr(rules, "apply", apply_with_a_bug)
 
 
 @contextmanager

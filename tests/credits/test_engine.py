@@ -6,14 +6,13 @@ from collections import Counter
 import pytest
 from sqlalchemy.orm import Session
 
-from src.common.credits import engine_lane, rules
-from src.common.credits.book import Book
-from src.common.credits.commands import Command, Result
+from src.common.credits import engine_lane
 from src.common.credits.engine_queue import EngineBusy
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import (
     all_at_once,
     locked,
+    make_rules_fail,
     metric,
     running,
     told,
@@ -136,14 +135,7 @@ async def test_a_bug_reaches_its_caller_alone(
     assert fresh_database
     people = make_users(*[100] * 9)
     commands = [spend(who, 1) for who in people]
-    apply = rules.apply
-
-    def apply_with_a_bug(book: Book, command: Command, *, open_holds_max: int) -> Result:
-        if command.key == commands[4].key:
-            raise ZeroDivisionError
-        return apply(book, command, open_holds_max=open_holds_max)
-
-    monkeypatch.setattr(rules, "apply", apply_with_a_bug)
+    make_rules_fail(monkeypatch, lambda command: command.key == commands[4].key)
     async with running(credits_engine_lanes=1) as engine:
         outcomes = await all_at_once(engine, commands)
         assert [told(each) for each in outcomes] == [
@@ -250,14 +242,7 @@ async def test_halves_of_a_failed_batch_keep_a_users_order(
 ) -> None:
     """Who was found locked in the first half waits with the second half's operations too."""
     kept, busy, other, ill = make_users(*[100] * 4)
-    apply = rules.apply
-
-    def apply_with_a_bug(book: Book, command: Command, *, open_holds_max: int) -> Result:
-        if command.user_id == ill:
-            raise ZeroDivisionError
-        return apply(book, command, open_holds_max=open_holds_max)
-
-    monkeypatch.setattr(rules, "apply", apply_with_a_bug)
+    make_rules_fail(monkeypatch, lambda command: command.user_id == ill)
     async with running(
         credits_engine_lanes=1, credits_engine_side_lanes=1, credits_engine_lock_timeout_ms=60_000
     ) as engine:

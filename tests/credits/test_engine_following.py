@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from src.common.credits import batches, engine_connection, engine_lane, rules
+from src.common.credits import batches, engine_connection, engine_lane
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
 from src.common.credits.statements import Locking
 from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters
-from tests.credits.batching import all_at_once, running, told, until_waiting, writes_held_up
+from tests.credits.batching import (
+    all_at_once,
+    make_rules_fail,
+    running,
+    told,
+    until_waiting,
+    writes_held_up,
+)
 from tests.credits.books import capture, grant, open_hold, release, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.test_engine_failures import terminate_engine
@@ -219,16 +226,9 @@ async def test_a_bug_while_deciding_reaches_its_caller_alone(
     assert fresh_database
     [who] = make_users(10_000)
     commands = [spend(who, 1) for _ in range(MANY)]
-    apply = rules.apply
-
-    def apply_with_a_bug(book: Book, command: Command, *, open_holds_max: int) -> Result:
-        if command.key == commands[bug_at].key:
-            raise ZeroDivisionError
-        return apply(book, command, open_holds_max=open_holds_max)
-
     async with running(credits_engine_lanes=1) as engine:
         await warm_up(engine, spend(who, 1))
-        monkeypatch.setattr(rules, "apply", apply_with_a_bug)
+        make_rules_fail(monkeypatch, lambda command: command.key == commands[bug_at].key)
         outcomes = await all_at_once(engine, commands)
     expected = ["done"] * MANY
     expected[bug_at] = "ZeroDivisionError"

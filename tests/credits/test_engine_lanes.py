@@ -13,6 +13,7 @@ from src.common.credits.commands import Command
 from src.common.credits.statements import Locking
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import (
+    all_at_once,
     locked,
     running,
     told,
@@ -109,30 +110,32 @@ async def test_a_lane_that_was_woken_gets_its_share(fresh_database: ConnectionPa
     assert balances(people) == [1_000 - each for each in times]
 
 
-async def test_a_lane_that_a_bug_ends_is_logged_and_another_goes_on(
-    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("step", ["_prepare", "_answer"])
+async def test_a_lanes_own_bug_is_logged_and_told_those_it_had(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch, step: str, lanes: int
 ) -> None:
-    """It counts as working no more, however few wait; and the engine still closes."""
+    """They do not wait for ever; the lane goes on, and their keys tell what became of them."""
     assert fresh_database
     people = make_users(100, 100)
     lane: Any = engine_lane.Lane
-    work_off = lane._work_off  # noqa: SLF001
-    has_failed = asyncio.Event()
+    work = getattr(lane, step)
+    has_failed: list[bool] = []
 
-    async def fail_once(self: Any, first: Any) -> None:
-        if not has_failed.is_set():
-            has_failed.set()
+    def fail_once(self: Any, *arguments: Any) -> Any:
+        if not has_failed:
+            has_failed.append(True)
             raise ZeroDivisionError
-        await work_off(self, first)
+        return work(self, *arguments)
 
-    monkeypatch.setattr(lane, "_work_off", fail_once)
+    commands = [spend(who, 1) for who in people]
     with capture_logs() as logs:
-        async with running(credits_engine_lanes=2) as engine:
-            lost = engine.submit(spend(people[0], 1))
-            await has_failed.wait()
-            assert told(await engine.execute(spend(people[1], 1))) == "done"
-            lost.cancel()
-    assert [(each["log_level"], type(each["exc_info"])) for each in logs] == [
-        ("error", ZeroDivisionError)
-    ]
-    assert balances(people) == [100, 99]
+        async with running(credits_engine_lanes=lanes) as engine:
+            await engine.execute(spend(people[0], 1))  # the first of a connection is not prepared
+            monkeypatch.setattr(lane, step, fail_once)
+            outcomes = await all_at_once(engine, commands)
+            assert [told(each) for each in outcomes] == ["ZeroDivisionError"] * 2
+            expected = {"_prepare": "done", "_answer": "replayed"}[step]
+            assert [told(each) for each in await all_at_once(engine, commands)] == [expected] * 2
+    assert [each["event"] for each in logs] == ["A lane of the credits' engine failed by a bug"]
+    assert balances(people) == [98, 99]

@@ -53,7 +53,9 @@ def charge(
             raise SettingsError("charge() needs ChargingMiddleware: app.add_middleware(…)")
         assert caller.user_id is not None  # noqa: S101  CallingUser says so
         request_key = request.headers.get("idempotency-key") or uuid.uuid4().hex
-        digest = digest_of("charge", request.method, request.url.path, request_key)
+        # A second charge of the same request is another one; dependencies come in a fixed order.
+        earlier = [len(reservations)] if reservations else []
+        digest = digest_of("charge", request.method, request.url.path, request_key, *earlier)
         reservation = Reservation(
             user_id=caller.user_id,
             amount=amount,

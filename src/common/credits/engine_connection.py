@@ -72,7 +72,7 @@ class EngineConnection:
         try:
             books = await read_unlocked(_driver_connection(self._pooled), commands)
         except _UNUSABLE:
-            self._drop()
+            self.drop()
             return None
         followed = follow(books, left)
         return None if followed is None else prepare(followed, commands)
@@ -99,7 +99,7 @@ class EngineConnection:
         try:
             connection = await self._begun()
         except Exception as error:
-            self._drop()
+            self.drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
         outcomes, self.was_contended = await self._finished(
@@ -117,7 +117,7 @@ class EngineConnection:
             self.was_lost = connection.is_closed()
             translated = _translated(error, is_disconnect=self.was_lost)
             if self.was_lost or _is_useless_after(translated):
-                self._drop()
+                self.drop()
             raise translated from error
 
     async def _begun(self) -> asyncpg.Connection:
@@ -126,7 +126,7 @@ class EngineConnection:
             try:
                 return await self._begin_on(await self._pooled_connection())
             except _UNUSABLE:
-                self._drop()
+                self.drop()
         return await self._begin_on(await self._pooled_connection())
 
     async def _pooled_connection(self) -> "PoolProxiedConnection":
@@ -139,7 +139,8 @@ class EngineConnection:
         await connection.execute(self._begin)
         return connection
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Give it up: the next batch gets another."""
         pooled, self._pooled = self._pooled, None
         if pooled is not None:
             pooled.invalidate()

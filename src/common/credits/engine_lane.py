@@ -7,10 +7,12 @@ first will leave of their books. It is written after it, or goes back if the fir
 
 import asyncio
 import uuid
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
 
 from src.common.credits import engine_attempts, engine_metrics
 from src.common.credits.batches import Prepared
@@ -19,6 +21,8 @@ from src.common.credits.commands import HoldCommand
 from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_queue import Line, Queue, Waiting
 from src.common.credits.statements import Locking
+
+logger = structlog.get_logger(__name__)
 
 FOLLOW_FROM = 32
 """From how many operations on that wait behind a batch the next is prepared while it is written."""
@@ -77,6 +81,8 @@ class Lane:
         self._dispatcher = dispatcher
         self._connections = connections
         self._batch_max = batch_max
+        self._held: list[_Batch] = []
+        """What it has taken, and neither finished nor put back."""
         self._sleep: asyncio.Future[None] | None = None
         self._locks_first = 0
         """How many batches are still to lock before they read."""
@@ -110,7 +116,7 @@ class Lane:
             while self._queue.ready_operations or not self._queue.is_closed:
                 engine_metrics.QUEUED.set(self._queue.length)
                 if self._dispatcher.is_worth_a_lane(self):
-                    await self._work_off(self._taken())
+                    await self._work_off_whatever_happens(self._taken())
                     await asyncio.sleep(0)  # who was answered may ask again before the next batch
                 else:
                     self._sleep = asyncio.get_running_loop().create_future()
@@ -130,7 +136,25 @@ class Lane:
         may_follow = first.may_prepare and not self._locks_first
         split_from = 2 * FOLLOW_FROM if may_follow else self._batch_max + 1
         share = min(self._dispatcher.share(), self._batch_max)
-        return _Batch(*self._queue.take(share, self._batch_max, split_from=split_from), first)
+        taken = self._queue.take(share, self._batch_max, split_from=split_from)
+        return self._hold(_Batch(*taken, first))
+
+    def _hold(self, batch: _Batch) -> _Batch:
+        self._held.append(batch)
+        return batch
+
+    async def _work_off_whatever_happens(self, first: _Batch) -> None:
+        """A bug of the lane's own is told those it had taken, and it goes on without it."""
+        try:
+            await self._work_off(first)
+        except Exception as bug:  # the callers' edge: nobody waits for ever
+            logger.exception("A lane of the credits' engine failed by a bug")
+            for connection in self._connections:
+                connection.drop()  # nobody knows what it was doing
+            for batch in tuple(self._held):
+                unanswered = [each for each in batch.operations if not each.answer.done()]
+                self._queue.fail(unanswered, bug)
+                self._finish(batch)
 
     async def _work_off(self, first: _Batch) -> None:
         """A batch, and those that follow it closely."""
@@ -188,7 +212,7 @@ class Lane:
     def _behind(self, ahead: _Batch) -> _Batch:
         first, second = self._connections
         taken = self._queue.take_behind(ahead.lines, self._batch_max)
-        return _Batch(*taken, second if ahead.connection is first else first)
+        return self._hold(_Batch(*taken, second if ahead.connection is first else first))
 
     async def _prepare(self, batch: _Batch, left: dict[uuid.UUID, Book]) -> None:
         """Read and decide it, on top of what a batch that is being written will have left."""
@@ -225,8 +249,7 @@ class Lane:
         engine_metrics.BATCH_SIZE.observe(len(batch.operations))
         self._queue.answer(batch.operations, batch.prepared.outcomes)
         engine_attempts.note_answered(batch.operations)
-        for line in batch.lines:
-            self._queue.let_go(line)
+        self._finish(batch)
 
     async def _run_with_locks(self, batch: _Batch) -> None:
         """Run it to its end: after an error in halves; users who are locked are parked."""
@@ -237,17 +260,20 @@ class Lane:
             else:
                 engine_metrics.BATCH_SIZE.observe(len(batch.operations))
                 skipped = await engine_attempts.run_again(*arguments, batch.error)
-        users = self._queue.put_back(skipped)
-        for line in batch.lines:
-            if line.user in users:
-                self._dispatcher.park(line)
-            else:
-                self._queue.let_go(line)
+        self._finish(batch, self._queue.put_back(skipped))
 
     def _put_back(self, batch: _Batch) -> None:
         self._queue.put_back(batch.operations)
+        self._finish(batch)
+
+    def _finish(self, batch: _Batch, parked: Container[int] = ()) -> None:
+        """Let its lines go; those of users somebody else has locked are tried apart."""
+        self._held.remove(batch)
         for line in batch.lines:
-            self._queue.let_go(line)
+            if line.user in parked:
+                self._dispatcher.park(line)
+            else:
+                self._queue.let_go(line)
 
     @contextmanager
     def _noticed_when_overdue(self) -> Generator[None]:
