@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,12 +13,15 @@ from benchmarks.figures import Summary
 from benchmarks.growth import Growth
 from benchmarks.results import Measured
 
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+
 
 def draw(measured: Measured, growth: Growth, folder: Path) -> list[Path]:
     """Write the files; those without a single point are left out."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
-    with mpl.rc_context({"svg.hashsalt": "flashslides", "font.size": 9}):
+    with mpl.rc_context({"svg.hashsalt": "flashslides", "svg.fonttype": "none", "font.size": 9}):
         for name, label, value in (
             ("throughput", "operations a second", _rate),
             ("latency-p99", "p99, ms", _p99),
@@ -43,18 +47,22 @@ def _p99(summary: Summary) -> float:
 def _against_callers(
     measured: Measured, label: str, value: Callable[[Summary], float], path: Path
 ) -> bool:
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    has_any = False
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    lines: dict[str, Line2D] = {}
+    """One of each contestant, for the legend; both halves have its colour."""
     for place, spread in enumerate(Spread, start=1):
         axes = figure.add_subplot(1, 2, place)
         for contestant, points in _points(measured, spread, value).items():
-            axes.plot(*zip(*sorted(points.items()), strict=True), marker="o", label=contestant)
-            has_any = True
+            color = lines[contestant].get_color() if contestant in lines else f"C{len(lines)}"
+            x, y = zip(*sorted(points.items()), strict=True)
+            (line,) = axes.plot(x, y, marker="o", color=color, label=contestant)
+            lines.setdefault(contestant, line)
         axes.set_title("one hot user" if spread is Spread.HOT else "uniform users")
         _label(axes, "callers", label)
-    if has_any:
+    if lines:
+        figure.legend(handles=[*lines.values()], loc="outside right center")
         _save(figure, path)
-    return has_any
+    return bool(lines)
 
 
 def _points(
@@ -78,6 +86,7 @@ def _growth(growth: Growth, path: Path) -> None:
         medians = [each[len(each) // 2] for each in latencies]
         axes.plot(rows, medians, marker="o", label=question)
     _label(axes, "entries in the ledger", "p50, ms")
+    figure.legend(loc="outside right center")
     _save(figure, path)
 
 
@@ -87,8 +96,6 @@ def _label(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(visible=True, which="major", alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
 
 
 def _save(figure: Figure, path: Path) -> None:

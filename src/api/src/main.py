@@ -60,6 +60,7 @@ def create_app() -> FastAPI:
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
         lifespan=lifespan,
+        telemetry={"logs": False},  # they would hold errors' messages, and so personal data
         routes=credit_writes_router.routes,  # the application's own, and the first to be matched
     )
     # The middleware added last is the outermost.
