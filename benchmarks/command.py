@@ -62,6 +62,7 @@ _GROWTH_ROWS = {
     "default": (100_000, 1_000_000),
     "full": (100_000, 1_000_000, 10_000_000),
 }
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _ENGINE_MODULE = "src.common.credits.engine"
 _CROSSING = """
     SELECT count(*) FILTER (WHERE lots > 1)::float / greatest(count(*), 1)
@@ -81,7 +82,8 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
         repeats: Annotated[int, typer.Option(min=1, max=100, help="Turns of each.")] = 5,
         users: Annotated[int, typer.Option(min=100, max=10_000_000, help="Users.")] = 100_000,
         only: Annotated[
-            str, typer.Option(help=f"Contestants, of: {', '.join(DESCRIPTIONS)}.")
+            str,
+            typer.Option(help=f"Contestants, separated by commas, of: {', '.join(DESCRIPTIONS)}."),
         ] = "",
         growth: Annotated[
             str,
@@ -105,7 +107,7 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
     ) -> None:
         """Compare ways to spend credits on a durable PostgreSQL of its own.
 
-        About a quarter of an hour; progress on stderr, figures on stdout. Stripe's events have a
+        Some 20 minutes; progress on stderr, figures on stdout. Stripe's events have a
         benchmark of their own: python -m benchmarks.webhooks
         """
         sizes = QUICK if quick else Sizes(seconds, repeats, users)
@@ -116,7 +118,8 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
             raise typer.BadParameter(
                 "the curves need matplotlib: uv sync --group bench", param_hint="--svg"
             )
-        signal.signal(signal.SIGTERM, _leave_in_order)
+        for number in _ENDING:
+            signal.signal(number, _leave_in_order)
         try:
             result = measure(sizes, rows, folder, replace, names)
         except _EXPECTED as error:
@@ -277,6 +280,11 @@ def _names(text: str) -> list[str]:
             f"nobody is called {', '.join(unknown)}; there are {', '.join(DESCRIPTIONS)}",
             param_hint="--only",
         )
+    missing = sorted({peer.name for peer in PEERS if peer not in installed_peers()} & set(names))
+    if missing:
+        raise typer.BadParameter(
+            f"{', '.join(missing)}: not installed; uv sync --group peers", param_hint="--only"
+        )
     return names
 
 
@@ -287,7 +295,13 @@ def _rows(growth: str, *, quick: bool) -> Sequence[int]:
 
 
 def _leave_in_order(number: int, _frame: FrameType | None) -> None:
-    """Turn the signal into an exception, so that the server is stopped and removed."""
+    """Turn the signal into an exception, so that the server is stopped and removed.
+
+    Undisturbed: whoever wrapped this command may pass the same signal on once more.
+    """
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    _say("Stopping the server and removing its data")
     sys.exit(128 + number)
 
 

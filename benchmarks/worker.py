@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import resource
+import signal
 import sys
 import time
 import uuid
@@ -70,6 +71,7 @@ class WrongReplay(Exception):
 
 def main() -> None:
     """Do the job on stdin."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the runner ends us
     job = Job(**json.loads(sys.stdin.readline()))
     module, name = job.calls.split(":")
     calls: AsyncCalls | ThreadCalls = getattr(import_module(module), name)()

@@ -38,7 +38,7 @@ def downgrade() -> None:
             DO $$
             DECLARE
               definition text := (SELECT pg_get_constraintdef(oid) FROM pg_constraint
-                                  WHERE conname = '{name}');
+                                  WHERE conname = '{name}' AND conrelid = '{table}'::regclass);
             BEGIN
               ALTER TABLE {table} DROP CONSTRAINT {name};
               EXECUTE 'ALTER TABLE {table} ADD CONSTRAINT {name} ' || definition || ' NOT VALID';

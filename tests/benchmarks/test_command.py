@@ -1,7 +1,9 @@
 """`flashslides bench`, run as a program against the server it starts itself."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import command as benchmark
 from src.cli import bench
 from src.cli.main import app
 from src.common.exceptions import SettingsError
@@ -101,6 +104,40 @@ def test_a_contestant_that_does_less_than_it_says_gets_no_figures(
     assert int(found[1]) == int(found[2]) + 1
     assert not (tmp_path / "result.json").exists()
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_behind(place: Path, number: signal.Signals) -> None:
+    """At a terminal Ctrl-C reaches all processes, SIGTERM one: the server is stopped either way."""
+    command = [sys.executable, "-m", "src.cli", "bench", "--quick", "--only=engine"]
+    with subprocess.Popen(
+        [*command, "--folder", place],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as started:
+        assert started.stderr is not None
+        assert any(line.startswith("[1/") for line in started.stderr)
+        send = os.killpg if number is signal.SIGINT else os.kill
+        send(started.pid, number)
+        said = started.stderr.read()
+    assert started.returncode == 128 + number, said
+    assert "Stopping the server and removing its data" in said
+    assert "Traceback" not in said
+    assert list(place.iterdir()) == []
+
+
+def test_a_peer_that_is_not_installed_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is built; a run without it would look like a success."""
+    monkeypatch.setattr(benchmark, "installed_peers", list)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only=engine,hf-nostro"])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 2
+    assert "hf-nostro: not installed" in capsys.readouterr().err
 
 
 def test_outside_a_checkout_the_command_says_where_the_benchmarks_are(

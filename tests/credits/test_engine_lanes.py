@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from src.common.credits import batches, engine_connection, engine_lane
+from src.common.credits import batches, engine_attempts, engine_connection, engine_lane
 from src.common.credits.commands import Command
 from src.common.credits.statements import Locking
 from src.local_postgres import ConnectionParameters
@@ -139,3 +139,52 @@ async def test_a_lanes_own_bug_is_logged_and_told_those_it_had(
             assert [told(each) for each in await all_at_once(engine, commands)] == [expected] * 2
     assert [each["event"] for each in logs] == ["A lane of the credits' engine failed by a bug"]
     assert balances(people) == [98, 99]
+
+
+async def test_a_lanes_own_bug_leaves_no_operation_in_the_queue(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that nobody awaited any more: the queue has all its room again."""
+    [who] = make_users(100)
+    lane: Any = engine_lane.Lane
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    async with running(credits_engine_lanes=1, credits_engine_queue_max=2) as engine:
+        await engine.execute(spend(who, 1))
+        with monkeypatch.context() as patched, capture_logs():
+            patched.setattr(lane, "_answer", fail)
+            with writes_held_up(fresh_database):
+                asked = [engine.submit(spend(who, 1)) for _ in range(2)]
+                await until_waiting(fresh_database)
+                asked[0].cancel()
+            with pytest.raises(ZeroDivisionError):
+                await asked[1]
+        outcomes = await all_at_once(engine, [spend(who, 1), spend(who, 1)])
+        assert [told(each) for each in outcomes] == ["done"] * 2
+    assert balances([who]) == [95]
+
+
+async def test_a_side_lanes_own_bug_is_logged_and_told_those_it_had(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose row was locked does not wait for ever, and may ask again."""
+    [who] = make_users(100)
+    run = engine_attempts.run
+
+    async def run_or_fail(queue: Any, connection: Any, batch: Any, locking: Locking) -> Any:
+        if locking is Locking.WAIT:
+            raise ZeroDivisionError
+        return await run(queue, connection, batch, locking)
+
+    async with running(credits_engine_lanes=1) as engine:
+        with monkeypatch.context() as patched, capture_logs() as logs:
+            patched.setattr(engine_attempts, "run", run_or_fail)
+            with locked(fresh_database, who), pytest.raises(ZeroDivisionError):
+                await engine.execute(spend(who, 1))
+        assert told(await engine.execute(spend(who, 1))) == "done"
+    assert [each["event"] for each in logs] == [
+        "A side lane of the credits' engine failed by a bug"
+    ]
+    assert balances([who]) == [99]

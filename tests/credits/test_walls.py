@@ -356,3 +356,23 @@ def test_a_bulk_update_is_refused_at_commit(db: Session) -> None:
     with pytest.raises(DBAPIError, match="LEDGER_UNBALANCED"):
         db.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
     db.rollback()
+
+
+LOTS = 100
+_LOOKED_AT = """
+SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'credit_postings'
+"""
+
+
+async def test_a_spend_from_many_lots_is_summed_up_once(in_session: InSession) -> None:
+    """What the walls look at grows with the number of lines, not with its square."""
+
+    def work(session: Session) -> None:
+        who = make_user(session).user_id
+        execute(session, [grant(who, 1) for _ in range(LOTS)])
+        before = session.execute(text(_LOOKED_AT)).scalar_one()
+        execute(session, [spend(who, LOTS)])
+        looked_at = session.execute(text(_LOOKED_AT)).scalar_one() - before
+        assert LOTS <= looked_at < 10 * LOTS
+
+    await in_session(work)

@@ -21,7 +21,7 @@ from src.common.credits import engine_attempts, engine_metrics, requests
 from src.common.credits.commands import Command, Result
 from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_lane import Lane
-from src.common.credits.engine_queue import Line, Queue
+from src.common.credits.engine_queue import Line, Queue, Waiting
 from src.common.credits.statements import Locking
 from src.common.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
@@ -157,12 +157,18 @@ class Engine:
         """
         async with self._side_lanes:
             connection = self._connection()
-            while batch := self._queue.first_of(line, self._batch_max):
-                await engine_attempts.run(self._queue, connection, batch, Locking.WAIT)
-                await asyncio.sleep(0)  # who was answered may ask again before the next batch
-                others_wait = self._parked_users > self._side_lanes_max
-                if (others_wait or not connection.was_contended) and not self._queue.is_closed:
-                    break
+            batch: list[Waiting] = []
+            try:
+                while batch := self._queue.first_of(line, self._batch_max):
+                    await engine_attempts.run(self._queue, connection, batch, Locking.WAIT)
+                    await asyncio.sleep(0)  # who was answered may ask again before the next batch
+                    others_wait = self._parked_users > self._side_lanes_max
+                    if (others_wait or not connection.was_contended) and not self._queue.is_closed:
+                        break
+            except Exception as bug:  # the callers' edge: nobody waits for ever
+                logger.exception("A side lane of the credits' engine failed by a bug")
+                self._queue.fail(batch, bug)
+                connection.drop()
             connection.close()
         self._parked_users -= 1
         engine_metrics.PARKED.set(self._parked_users)

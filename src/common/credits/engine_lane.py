@@ -149,12 +149,11 @@ class Lane:
             await self._work_off(first)
         except Exception as bug:  # the callers' edge: nobody waits for ever
             logger.exception("A lane of the credits' engine failed by a bug")
+            for batch in tuple(self._held):
+                self._queue.fail(batch.operations, bug)
+                self._finish(batch)
             for connection in self._connections:
                 connection.drop()  # nobody knows what it was doing
-            for batch in tuple(self._held):
-                unanswered = [each for each in batch.operations if not each.answer.done()]
-                self._queue.fail(unanswered, bug)
-                self._finish(batch)
 
     async def _work_off(self, first: _Batch) -> None:
         """A batch, and those that follow it closely."""

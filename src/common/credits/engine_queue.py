@@ -54,9 +54,14 @@ class Queue:
         self._ready: deque[Line] = deque()
         """Lines that nobody holds, in the order of their first operation."""
         self.ready_operations = 0
-        self.length = 0
-        """Operations that wait or are under way."""
+        self._unanswered: set[asyncio.Future[Result]] = set()
+        """Of operations that wait or are under way, also where nobody awaits them any more."""
         self.is_closed = True
+
+    @property
+    def length(self) -> int:
+        """How many operations wait or are under way."""
+        return len(self._unanswered)
 
     def add(self, command: Command) -> "asyncio.Future[Result]":
         """Put a command at the end of its user's line.
@@ -66,10 +71,10 @@ class Queue:
         """
         if self.is_closed:
             raise EngineBusy("The engine is not running; try again shortly.")
-        if self.length >= self._length_max:
+        if len(self._unanswered) >= self._length_max:
             raise EngineBusy("Too many operations wait already; try again shortly.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.length += 1
+        self._unanswered.add(answer)
         user = command.user_id.int
         line = self._lines.get(user)
         if line is None:
@@ -120,7 +125,7 @@ class Queue:
         while line.waiting and len(first) < number:
             waiting = line.waiting.popleft()
             if waiting.answer.done():
-                self.length -= 1
+                self._unanswered.discard(waiting.answer)
             else:
                 first.append(waiting)
         return first
@@ -152,7 +157,7 @@ class Queue:
             if isinstance(outcome, Skipped):
                 skipped.append(waiting)
                 continue
-            self.length -= 1
+            self._unanswered.discard(waiting.answer)
             if waiting.answer.done():
                 continue
             if isinstance(outcome, Result):
@@ -162,8 +167,8 @@ class Queue:
         return skipped
 
     def fail(self, operations: Sequence[Waiting], error: Exception) -> None:
-        """Raise `error` to everybody."""
+        """Raise `error` to everybody who has no answer yet."""
         for waiting in operations:
-            self.length -= 1
+            self._unanswered.discard(waiting.answer)
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)

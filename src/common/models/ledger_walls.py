@@ -112,21 +112,23 @@ BEGIN
   RETURN NULL;
 END $$
 """,
-    # The last line of each lot is what the lot now holds: none is added to an older entry. Few
-    # entries have two lines: summing up for each line costs less than telling them apart.
+    # The last line of each lot is what the lot now holds: none is added to an older entry. An
+    # entry's lines are summed up once: there may be as many as the user has lots.
     """
 CREATE OR REPLACE FUNCTION credit_postings_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   wrong record;
 BEGIN
   SELECT s.user_id, s.seq, s.lot_seq INTO wrong
-  FROM (SELECT a.*, lag(a.remaining_after) OVER lot AS before, lead(a.seq) OVER lot AS next
-    FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq)) s
+  FROM (SELECT a.*, lag(a.remaining_after) OVER lot AS before, lead(a.seq) OVER lot AS next,
+      row_number() OVER entry AS line
+    FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq),
+      entry AS (PARTITION BY a.user_id, a.seq)) s
   WHERE s.before + s.amount <> s.remaining_after
-    OR (SELECT sum(p.amount) FROM credit_postings p
+    OR (s.line = 1 AND (SELECT sum(p.amount) FROM credit_postings p
         WHERE p.user_id = s.user_id AND p.seq = s.seq)
       IS DISTINCT FROM (SELECT e.amount FROM credit_entries e
-        WHERE e.user_id = s.user_id AND e.seq = s.seq)
+        WHERE e.user_id = s.user_id AND e.seq = s.seq))
     OR (s.next IS NULL AND NOT coalesce((SELECT (l.last_seq, l.remaining)
         = (s.seq, s.remaining_after) FROM credit_lots l
       WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
