@@ -7,7 +7,6 @@ docs/benchmarks.md says how to read the figures.
 
 import datetime as dt
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import psycopg
@@ -62,7 +60,6 @@ _GROWTH_ROWS = {
     "default": (100_000, 1_000_000),
     "full": (100_000, 1_000_000, 10_000_000),
 }
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 _ENGINE_MODULE = "src.common.credits.engine"
 _CROSSING = """
     SELECT count(*) FILTER (WHERE lots > 1)::float / greatest(count(*), 1)
@@ -118,8 +115,6 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
             raise typer.BadParameter(
                 "the curves need matplotlib: uv sync --group bench", param_hint="--svg"
             )
-        for number in _ENDING:
-            signal.signal(number, _leave_in_order)
         try:
             result = measure(sizes, rows, folder, replace, names)
         except _EXPECTED as error:
@@ -292,17 +287,6 @@ def _rows(growth: str, *, quick: bool) -> Sequence[int]:
     if growth not in _GROWTH_ROWS:
         raise typer.BadParameter("none, default or full", param_hint="--growth")
     return () if quick else _GROWTH_ROWS[growth]
-
-
-def _leave_in_order(number: int, _frame: FrameType | None) -> None:
-    """Turn the signal into an exception, so that the server is stopped and removed.
-
-    Undisturbed: whoever wrapped this command may pass the same signal on once more.
-    """
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)
-    _say("Stopping the server and removing its data")
-    sys.exit(128 + number)
 
 
 def _say(message: str) -> None:

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import psycopg
 from psycopg import sql
@@ -45,6 +48,7 @@ _ENGINE_SETTINGS = {
     "DATABASE_ASYNC_POOL_PRE_PING": "false",
     "DATABASE_POOLER": "none",
 }
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _VOLATILE_FILE_SYSTEMS = {"tmpfs", "ramfs"}
 
 
@@ -53,13 +57,42 @@ class UnusableFolder(Exception):
 
 
 @contextmanager
+def _left_in_order(report: Callable[[str], None]) -> Generator[None]:
+    """Turn the signals that end a program into an exception, once.
+
+    What the block does then is undisturbed: whoever wrapped the program may pass a signal on again.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        report("Stopping the server and removing its data")
+        sys.exit(128 + number)
+
+    before = {each: signal.signal(each, leave) for each in _ENDING}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
 def temporary_server(
     folder: Path, server_settings: dict[str, str], report: Callable[[str], None]
 ) -> Generator[RunningServer]:
     """Start a server on new data below `folder`, and point this process's settings at it.
 
-    However the block ends, the server is stopped and its data removed.
+    However the block ends, by Ctrl-C or SIGTERM too, the server is stopped and its data removed.
     """
+    with _left_in_order(report), _server_on_new_data(folder, server_settings, report) as server:
+        yield server
+
+
+@contextmanager
+def _server_on_new_data(
+    folder: Path, server_settings: dict[str, str], report: Callable[[str], None]
+) -> Generator[RunningServer]:
     parent = Path(tempfile.mkdtemp(prefix="flashslides-benchmark-", dir=folder))
     parent.chmod(0o755)  # root's server runs under another account
     data = parent / "data"

@@ -71,7 +71,7 @@ class Queue:
         """
         if self.is_closed:
             raise EngineBusy("The engine is not running; try again shortly.")
-        if len(self._unanswered) >= self._length_max:
+        if self.length >= self._length_max:
             raise EngineBusy("Too many operations wait already; try again shortly.")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._unanswered.add(answer)
