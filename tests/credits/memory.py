@@ -39,7 +39,7 @@ class Ledger:
     def __init__(self, *, opening: int = 0) -> None:
         """`opening` is the balance from before the ledger."""
         self.book = Book(uuid.uuid4(), opening, 0, True, START)
-        rules.open_book(self.book)
+        rules.settle(self.book)
         self.payments: list[int] = [1] if opening else []
         """Purchases, by the `seq` of their lots; those from before the ledger by the opening's."""
         self.targets: dict[int, int] = {}

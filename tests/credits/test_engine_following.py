@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from src.common.credits import batches, engine_connection, engine_lane
-from src.common.credits.book import Book
+from src.common.credits.book import StoredBook
 from src.common.credits.commands import Command, Result
 from src.common.credits.statements import Locking
 from src.common.settings import DatabasePooler
@@ -64,7 +64,7 @@ async def test_nobody_comes_between_a_batch_and_the_next(
     left: list[int] = []
     follow = batches.follow
 
-    def follow_and_tell(books: Any, books_left: Any) -> dict[Any, Book] | None:
+    def follow_and_tell(books: Any, books_left: Any) -> dict[Any, StoredBook] | None:
         left.append(len(books_left))
         return follow(books, books_left)
 

@@ -228,10 +228,10 @@ async def test_a_debt_can_be_adjusted_away(in_session: InSession) -> None:
 def test_an_opening_is_written_once(balance: int) -> None:
     """Opened books stay as they are; a balance of 0 needs no entry."""
     book = Book(uuid.uuid4(), balance, 0, True, START)
-    rules.open_book(book)
+    rules.settle(book)
     written = len(book.entries)
     assert written == (1 if balance else 0)
-    rules.open_book(book)
+    rules.settle(book)
     assert len(book.entries) == written
     assert (book.balance, book.debt) == (max(balance, 0), max(-balance, 0))
     assert len(book.lots) == (1 if balance > 0 else 0)
@@ -251,7 +251,7 @@ def test_the_opening_is_bound_like_any_lot_where_it_can_be() -> None:
 def test_an_opening_of_nothing_owes_nothing(balance: int, version: int) -> None:
     """It stands for purchases all spent by then; what the ledger has booked since stays."""
     book = Book(uuid.uuid4(), balance, version, True, START)
-    rules.write_opening(book)
+    rules.write_late_opening(rules.settle(book))
     assert [(entry.amount, entry.balance_after) for entry in book.entries] == [(0, balance)]
     assert (book.balance, book.lots, book.debts, book.changed_debts) == (balance, {}, {}, set())
 

@@ -49,15 +49,15 @@ def add_hold(book: Book, seq: int, taken: dict[int, int], **others: Any) -> Hold
 
 
 def ask(book: Book, command: Command, *, open_holds_max: int = 100) -> Result:
-    """Put a command to settled books."""
-    result = rules.apply(book, command, open_holds_max=open_holds_max)
+    """Put a command to books, settled first."""
+    result = rules.apply(rules.settle(book), command, open_holds_max=open_holds_max)
     assert book.is_changed
     return result
 
 
 def refusal(book: Book, command: Command, *, open_holds_max: int = 100) -> str:
     """What a command is refused with; nothing is written."""
-    before = repr(book)
+    before = repr(rules.settle(book))
     with pytest.raises(ExceptionWithErrorType) as caught:
         ask(book, command, open_holds_max=open_holds_max)
     assert repr(book) == before

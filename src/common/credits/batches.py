@@ -16,15 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
-from src.common.credits import rules
-from src.common.credits.book import Book
+from src.common.credits.book import Book, StoredBook
 from src.common.credits.commands import Command
-from src.common.credits.decisions import (
-    Outcome,
-    changed_books,
-    decide_each,
-    holds_named,
-)
+from src.common.credits.decisions import Outcome, decide_each, holds_named
 from src.common.credits.statements import Locking, books_statement, lock_statement
 from src.common.credits.storage import read_parameters, read_rows, rows_of
 from src.common.credits.writing import SHAPES_MAX, Shape, shape_and_arrays, write_statement
@@ -56,7 +50,7 @@ class Prepared(NamedTuple):
 
 async def read_unlocked(
     connection: "asyncpg.Connection", commands: Sequence[Command]
-) -> dict[uuid.UUID, Book]:
+) -> dict[uuid.UUID, StoredBook]:
     """What a guarded write is decided on: users' books as somebody may change them any moment."""
     user_ids = [command.user_id for command in commands]  # some twice, which does no harm here
     rows = await _fetch(connection, Locking.NONE, _parameters(commands, user_ids))
@@ -64,8 +58,8 @@ async def read_unlocked(
 
 
 def follow(
-    books: Mapping[uuid.UUID, Book], left: Mapping[uuid.UUID, Book]
-) -> dict[uuid.UUID, Book] | None:
+    books: Mapping[uuid.UUID, StoredBook], left: Mapping[uuid.UUID, Book]
+) -> dict[uuid.UUID, StoredBook] | None:
     """These books, but of users to whom a batch is just being written what that leaves: `left`.
 
     Unless it was written before they were read. `left` is used up. None where it does not say all
@@ -83,9 +77,9 @@ def follow(
     return followed
 
 
-def prepare(books: dict[uuid.UUID, Book], commands: Sequence[Command]) -> Prepared:
+def prepare(books: Mapping[uuid.UUID, StoredBook], commands: Sequence[Command]) -> Prepared:
     """Decide, and word the statement that writes it, guarded."""
-    outcomes, changed = _decide(books, commands)
+    outcomes, changed = decide_each(books, commands)
     if not changed:
         return Prepared(outcomes, changed, "", [])
     guard = {
@@ -123,7 +117,7 @@ async def run_batch(
         unknown = {command.user_id for command in commands} - books.keys()
         locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
         taken = [command for command in commands if command.user_id not in locked]
-        outcomes, changed = _decide(books, taken)
+        outcomes, changed = decide_each(books, taken)
         if changed:
             sql, arguments = _worded(changed)
             await connection.execute(sql, *arguments)
@@ -138,17 +132,6 @@ async def run_batch(
     return [
         Skipped.SKIPPED if command.user_id in locked else next(remaining) for command in commands
     ], was_contended
-
-
-def _decide(
-    books: dict[uuid.UUID, Book], commands: Sequence[Command]
-) -> tuple[list[Outcome], list[Book]]:
-    """The outcomes, and the books to write."""
-    for book in books.values():
-        rules.open_book(book)
-        rules.settle(book)
-    outcomes = decide_each(books, commands)
-    return outcomes, changed_books(books)
 
 
 def _worded(books: Sequence[Book], guard: Mapping[str, Any] | None = None) -> tuple[str, list[Any]]:
@@ -169,7 +152,7 @@ def _parameters(commands: Sequence[Command], user_ids: Sequence[uuid.UUID]) -> d
 
 async def _read(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
-) -> tuple[dict[uuid.UUID, Book], bool]:
+) -> tuple[dict[uuid.UUID, StoredBook], bool]:
     """Books of users locked by then, and whether others wrote to them meanwhile."""
     user_ids = sorted({command.user_id for command in commands}, key=_BY_INT)
     parameters = _parameters(commands, user_ids)

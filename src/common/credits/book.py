@@ -1,7 +1,8 @@
 """One user's books in memory: what the rules read and change, and what they write down.
 
-A `Book` is loaded under the user's row lock (`storage.py`), changed by `rules.py`, written back. It
-does no I/O and knows no rule but the arithmetic of an entry.
+A book is read under the user's row lock (`storage.py`) as a `StoredBook`, into which nothing can be
+written. `rules.settle` brings it to the present and makes the `Book` of it that `rules.py` changes
+and that is written back. It does no I/O and knows no rule but the arithmetic of an entry.
 """
 
 import datetime as dt
@@ -19,6 +20,7 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+_BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
 _BURN_ORDER = attrgetter("burn_order")
 SYSTEM_ACTOR = "system:ledger"
 
@@ -94,25 +96,37 @@ class Entry(msgspec.Struct):
     metadata: Mapping[str, Any] | None = None
 
 
-class Book(msgspec.Struct):
-    """A user's balance, lots, holds and debts as they are now, and the entries that led here."""
+class StoredBook(msgspec.Struct):
+    """A user's balance, lots, holds and debts as the database has them.
+
+    What fell due since is not booked, so nothing can be appended: `rules.settle` comes first.
+    """
 
     user_id: uuid.UUID
     balance: int
     version: int
     is_active: bool
     now: dt.datetime
-    """The instant every decision counts from; never before the last entry's."""
+    """The instant every decision counts from, in UTC; never before the last entry's."""
+    last_effective_at: dt.datetime = _BEFORE_ALL
+    """When the last entry counts from, in UTC; no entry counts from before it (rule 8)."""
     lots: dict[int, Lot] = {}
     holds: dict[int, Hold] = {}
     debts: dict[int, int] = {}
     """What could not be taken back, by the payment's lot, or by the opening entry."""
+    answers: dict[str, Answer] = {}
+    """By key: what the operations answered that are asked for again, and those just done."""
+
+
+class Book(StoredBook):
+    """A user's book at the present, and the entries that led there since it was read."""
+
+    settled_at: dt.datetime | None = None
+    """The instant `rules.settle` has brought it to; nothing is written but at that instant."""
     opening_seq: int | None = None
     """The opening entry, where it is being written or was asked for."""
     opening_debt: int = 0
     """What the user owed when the ledger began; with `opening_seq`."""
-    answers: dict[str, Answer] = {}
-    """By key: what the operations answered that are asked for again, and those just done."""
     is_changed: bool = False
     """Whether an operation succeeded: what fell due is booked only with one (rule 8)."""
     entries: list[Entry] = []
@@ -146,7 +160,7 @@ class Book(msgspec.Struct):
         """What could not be taken back and is still owed."""
         return sum(self.debts.values())
 
-    def succeeded_by(self, later: "Book") -> "Book":
+    def succeeded_by(self, later: StoredBook) -> StoredBook:
         """This book once its entries are written, as of the instant at which `later` was read.
 
         `later` was read before that: it knows only what no entry changes. This book is used up.
@@ -162,6 +176,7 @@ class Book(msgspec.Struct):
             self.version,
             later.is_active,
             max(self.now, later.now),
+            self.last_effective_at,
             {lot.seq: lot for lot in self.lots.values() if lot.remaining},
             self.holds,
             self.debts,
@@ -193,7 +208,15 @@ class Book(msgspec.Struct):
         """Append an entry with these lines; the lots and the balance follow.
 
         Without a key the entry is the ledger's own: `~kind:seq`.
+
+        Raises:
+            RuntimeError: a bug of ours: the book is not settled, or the entry would count from
+                before the last one or from the future. No later entry could follow it.
         """
+        instant = effective_at or self.now
+        if self.settled_at != self.now or not self.last_effective_at <= instant <= self.now:
+            raise RuntimeError(f"An entry at {instant} does not follow: settle the book first")
+        self.last_effective_at = instant
         self.version = seq = self.version + 1
         total = 0
         postings: list[Posting] = []
@@ -217,7 +240,7 @@ class Book(msgspec.Struct):
             digest or digest_of(actor, "", kind, own_key),
             reference,
             actor,
-            effective_at or self.now,
+            instant,
             self.now,
             postings,
             metadata,

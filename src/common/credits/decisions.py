@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from src.common.credits import errors, rules
-from src.common.credits.book import Book
+from src.common.credits.book import Book, StoredBook
 from src.common.credits.commands import Command, HoldCommand, Result
 from src.common.exceptions import ExceptionWithErrorType
 
@@ -19,17 +19,16 @@ OPEN_HOLDS_MAX = 100
 Outcome = Result | ExceptionWithErrorType
 
 
-def decide_each(books: Mapping[uuid.UUID, Book], commands: Iterable[Command]) -> list[Outcome]:
-    """A result or a refusal for each command, in their order; the books change accordingly.
+def decide_each(
+    stored: Mapping[uuid.UUID, StoredBook], commands: Iterable[Command]
+) -> tuple[list[Outcome], list[Book]]:
+    """A result or a refusal for each command, in their order, and the books to write.
 
-    `books` are opened and settled; a user not among them does not exist.
+    Those are of users for whom something succeeded. A user not among `stored` does not exist.
     """
-    return [_outcome(books.get(command.user_id), command) for command in commands]
-
-
-def changed_books(books: Mapping[uuid.UUID, Book]) -> list[Book]:
-    """The books to write: those of users for whom something succeeded."""
-    return [book for book in books.values() if book.is_changed]
+    books = {user_id: rules.settle(book) for user_id, book in stored.items()}
+    outcomes = [_outcome(books.get(command.user_id), command) for command in commands]
+    return outcomes, [book for book in books.values() if book.is_changed]
 
 
 def holds_named(commands: Iterable[Command]) -> set[int]:

@@ -41,8 +41,6 @@ def expire_due(
         .limit(limit)
         .with_for_update(key_share=True, skip_locked=True)
     ).all()
-    books = load_books(session, user_ids, now=now)
-    for book in books.values():
-        rules.settle(book)
-    write_books(session, [books[user_id] for user_id in user_ids])
-    return sum(bool(book.entries) for book in books.values())
+    books = [rules.settle(book) for book in load_books(session, user_ids, now=now).values()]
+    write_books(session, books)
+    return sum(bool(book.entries) for book in books)

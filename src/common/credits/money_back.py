@@ -95,15 +95,14 @@ def settle_reversals(
     if has_pending(session):
         execute(session, [], now=now)
     lock_users(session, [user_id])
-    book = load_books(session, [user_id], now=now).get(user_id)
-    if book is None:
+    stored = load_books(session, [user_id], now=now).get(user_id)
+    if stored is None:
         raise errors.user_not_found()
+    book = rules.settle(stored)
     booked = _load_histories(session, book, list(credits_to_be_back))
     _load_opening(session, book)
     if missing := credits_to_be_back.keys() - book.lots.keys() - {book.opening_seq}:
         raise ValueError(f"the user has no lots {sorted(missing)}")
-    rules.open_book(book)
-    rules.settle(book)
     if related_seq is None and len(credits_to_be_back) == 1:
         (related_seq,) = credits_to_be_back
     entries = reversals.reallocate(

@@ -16,18 +16,23 @@ from src.common.credits.storage import load_books, write_books
 
 def open_books(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
     """Write the opening entry of those who have a balance and no entry; their books."""
-    books = load_books(session, user_ids)
-    for book in books.values():
-        rules.open_book(book)
-    return _written(session, books.values())
+    return _written(session, _settled(session, user_ids))
 
 
 def write_openings(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
-    """Write the opening entry, perhaps of 0, of users who have none; their books."""
-    books = load_books(session, user_ids)
-    for book in books.values():
-        rules.write_opening(book)
-    return _written(session, books.values())
+    """Write the opening entry, perhaps of 0, of users who have none; their books.
+
+    What fell due before comes first, where the ledger has begun to book already.
+    """
+    books = _settled(session, user_ids)
+    for book in books:
+        if book.opening_seq is None:
+            rules.write_late_opening(book)
+    return _written(session, books)
+
+
+def _settled(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
+    return [rules.settle(book) for book in load_books(session, user_ids).values()]
 
 
 def _written(session: Session, books: Collection[Book]) -> list[Book]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from src.common.credits.book import Book
 from src.common.credits.opening import write_openings
 from src.common.credits.rules import OPENING_KEY
 from src.common.credits.storage import lock_users
-from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.transaction import Transaction
 from src.common.models.user import CK_USERS_CREDITS_BALANCE, User
@@ -168,14 +169,20 @@ def _open_batch(
     ).all()
     before = _net(session, lacking)
     if not dry_run:
-        write_openings(session, lacking)
+        books = write_openings(session, lacking)
         after = _net(session, lacking)
-        if before != after:
-            differing = next(each for each in before if before[each] != after[each])
-            raise RuntimeError(f"The opening entry would change what user {differing} has")
+        for book in books:
+            if after[book.user_id] != before[book.user_id] + _due(book):
+                raise RuntimeError(f"The opening entry would change what user {book.user_id} has")
     report.opened += len(lacking)
     report.credits += sum(net for net in before.values() if net > 0)
     report.debt -= sum(net for net in before.values() if net < 0)
+
+
+def _due(book: Book) -> int:
+    """What fell due before the opening entry changes balance less debt by; repayments do not."""
+    unchanging = {EntryKind.OPENING, EntryKind.DEBT_REPAYMENT}
+    return sum(entry.amount for entry in book.entries if entry.kind not in unchanging)
 
 
 def _net(session: Session, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:

@@ -12,15 +12,9 @@ from collections.abc import Sequence
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from src.common.credits import rules
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
-from src.common.credits.decisions import (
-    Outcome,
-    changed_books,
-    decide_each,
-    holds_named,
-)
+from src.common.credits.decisions import Outcome, decide_each, holds_named
 from src.common.credits.pending import Pending, has_pending, mark_booked, read_pending
 from src.common.credits.pending import install as install_listeners
 from src.common.credits.storage import lock_books, write_books
@@ -72,13 +66,11 @@ def decide(
     for book in books.values():
         # The row is ahead of its entries by what is pending: the book begins before that.
         book.balance -= pending.get(book.user_id, Pending()).delta
-        rules.open_book(book)
-        rules.settle(book)
-    outcomes = decide_each(books, commands)
+    outcomes, changed = decide_each(books, commands)
     for outcome in outcomes[: len(due)]:
         if isinstance(outcome, ExceptionWithErrorType):
             raise outcome  # the row has changed already: the caller's database transaction fails
-    return changed_books(books), outcomes[len(due) :]
+    return changed, outcomes[len(due) :]
 
 
 def _write(session: Session, books: Sequence[Book]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import ARRAY, Integer, cast, exists, func, select
 from sqlalchemy.orm import Session
 
 from src.common.credits import errors, rules
-from src.common.credits.book import Book, Entry, Lot, Posting
+from src.common.credits.book import Book, Entry, Lot, Posting, StoredBook
 from src.common.credits.commands import Capture, Command, Release, Renew
 from src.common.credits.decisions import OPEN_HOLDS_MAX
 from src.common.credits.storage import load_books
@@ -158,11 +158,13 @@ def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = N
     Raises:
         NotFound: USER_NOT_FOUND.
     """
-    book = _opened(session, user_id, now=now)
-    booked_balance = book.balance
-    in_lots = sum(lot.remaining for lot in book.lots.values())
+    stored = _stored(session, user_id, now=now)
+    if stored.version == 0:  # from before the ledger: as its opening entry, if any, will have it
+        rules.settle(stored)
+    booked_balance = stored.balance
+    in_lots = sum(lot.remaining for lot in stored.lots.values())
+    book = rules.settle(stored)
     total_by_kind = _total_by_kind(session, book)
-    rules.settle(book)
     lots = book.live_lots()
     open_holds = sorted(hold.seq for hold in book.open_holds)
     owed = {seq: outstanding for seq, outstanding in sorted(book.debts.items()) if outstanding}
@@ -180,19 +182,18 @@ def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = N
     )
 
 
-def _opened(
+def _stored(
     session: Session,
     user_id: uuid.UUID,
     *,
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None,
-) -> Book:
-    """The user's book as booked; a balance from before the ledger has got its opening entry."""
-    book = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
-    if book is None:
+) -> StoredBook:
+    """The user's book as booked."""
+    stored = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
+    if stored is None:
         raise errors.user_not_found()
-    rules.open_book(book)
-    return book
+    return stored
 
 
 def _settled(
@@ -202,9 +203,7 @@ def _settled(
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None,
 ) -> Book:
-    book = _opened(session, user_id, hold_seqs=hold_seqs, now=now)
-    rules.settle(book)
-    return book
+    return rules.settle(_stored(session, user_id, hold_seqs=hold_seqs, now=now))
 
 
 def _balance_of(book: Book) -> Balance:
@@ -311,7 +310,8 @@ def _total_by_kind(session: Session, book: Book) -> dict[str, int]:
         .group_by(CreditEntry.kind)
     )
     totals = {kind: int(total) for kind, total in rows}
-    return totals | {str(entry.kind): entry.amount for entry in book.entries}
+    openings = (entry for entry in book.entries if entry.kind is EntryKind.OPENING)
+    return totals | {str(entry.kind): entry.amount for entry in openings}
 
 
 def _hold_states(session: Session, book: Book, seqs: Sequence[int]) -> list[HoldState]:

@@ -1,15 +1,15 @@
 """What the ledger decides, as pure functions over a user's `Book`: DESIGN §4 rules 2 to 8.
 
 Each operation checks everything before it changes anything, so that a refusal leaves the book as
-it was. `settle` comes first: it brings the book to the present, and what it decides is written only
-with an operation that succeeds.
+it was. `settle` comes first, on every road: it brings the book to the present, and only what it
+returns can be changed. What it decides is written only with an operation that succeeds.
 """
 
 import datetime as dt
 from collections.abc import Iterable
 
 from src.common.credits import errors
-from src.common.credits.book import SYSTEM_ACTOR, Book, Entry, Hold, Lot
+from src.common.credits.book import SYSTEM_ACTOR, Book, Entry, Hold, Lot, StoredBook
 from src.common.credits.commands import (
     AMOUNT_MAX,
     DEFAULT_PRIORITY,
@@ -31,56 +31,70 @@ from src.common.models.credit_lot import LotSource
 OPENING_KEY = "~opening"
 
 
-def open_book(book: Book) -> None:
-    """Give a balance from before the ledger its opening entry: positive a lot, negative a debt."""
+def settle(stored: StoredBook) -> Book:
+    """Bring the book to `now`: everything that fell due counts from its own instant.
+
+    In the order of the instants, at the same instant holds before lots. What was due before the
+    last entry, as a faulty release left it, counts from that entry's instant (rule 8). A balance
+    from before the ledger gets its opening entry: then there is nothing else to be due.
+    """
+    if not isinstance(stored, Book):
+        raise TypeError("a book is read by storage.py")
+    book = stored  # the same one: it costs nothing, and nobody else writes into it
+    now = book.settled_at = book.now
     if book.version == 0 and book.balance != 0:
-        write_opening(book)
-
-
-def write_opening(book: Book) -> None:
-    """Write the entry that stands for all that was before the ledger (decision 0010).
-
-    A positive balance becomes a lot. A negative one becomes 0 and a debt, by an entry of 0 without
-    a lot; so does a balance of 0, or one the ledger has begun to book already, without the debt.
-    """
-    before = book.balance if book.version == 0 else 0
-    book.balance -= before
-    book.opening_seq = book.next_seq
-    if before > 0:
-        opening = Opening(
-            user_id=book.user_id,
-            key=OPENING_KEY,
-            actor=SYSTEM_ACTOR,
-            amount=before,
-            source=LotSource.OPENING,
-        )
-        _grant(book, opening).result_balance = book.balance
-        return
-    book.write(EntryKind.OPENING, [], key=OPENING_KEY)
-    if before < 0:
-        book.opening_debt = -before
-        book.debts[book.opening_seq] = -before
-        book.changed_debts.add(book.opening_seq)
-
-
-def settle(book: Book) -> None:
-    """Bring the book to `book.now`: everything that fell due counts from its own instant.
-
-    In the order of the instants, at the same instant holds before lots (rule 8).
-    """
-    now = book.now
+        _write_opening(book)
+        return book
+    last = book.last_effective_at
     due: list[tuple[dt.datetime, int, int]] = []
     for hold in book.holds.values():
         if hold.status is HoldStatus.OPEN and hold.expires_at <= now:
-            due.append((hold.expires_at, 0, hold.seq))  # noqa: PERF401
+            due.append((max(hold.expires_at, last), 0, hold.seq))  # noqa: PERF401
     for lot in book.lots.values():
         if lot.expires_at is not None and lot.expires_at <= now:
-            due.append((lot.expires_at, 1, lot.seq))  # noqa: PERF401
+            due.append((max(lot.expires_at, last), 1, lot.seq))  # noqa: PERF401
     for instant, is_lot, seq in sorted(due):
         if is_lot:
             _expire_lot(book, book.lots[seq], instant)
         else:
             _expire_hold(book, book.holds[seq], instant)
+    return book
+
+
+def write_late_opening(book: Book) -> None:
+    """Write the opening entry of one who has nothing from before the ledger but purchases.
+
+    They were all spent by then: it is an entry of 0 without a lot, to which money back for them
+    refers, however much the ledger has booked since.
+    """
+    book.opening_seq = book.next_seq
+    book.write(EntryKind.OPENING, [], key=OPENING_KEY)
+
+
+def _write_opening(book: Book) -> None:
+    """Write the entry that stands for the balance from before the ledger (decision 0010).
+
+    A positive balance becomes a lot. A negative one becomes 0 and a debt, by an entry of 0 without
+    a lot.
+    """
+    before = book.balance
+    book.balance = 0
+    if before < 0:
+        write_late_opening(book)
+        seq = book.version
+        book.opening_debt = -before
+        book.debts[seq] = -before
+        book.changed_debts.add(seq)
+        return
+    book.opening_seq = book.next_seq
+    opening = Opening(
+        user_id=book.user_id,
+        key=OPENING_KEY,
+        actor=SYSTEM_ACTOR,
+        amount=before,
+        source=LotSource.OPENING,
+    )
+    _grant(book, opening).result_balance = book.balance
 
 
 def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:

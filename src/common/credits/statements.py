@@ -84,6 +84,7 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
                 "version_seen"
             ),
             instant.label("now"),
+            last.c.effective_at.label("last_effective_at"),
             _lots_json(user).cast(Text).label("lots"),
             _holds_json(user, instant, [last]).cast(Text).label("holds"),
             _debts_json(user).cast(Text).label("debts"),

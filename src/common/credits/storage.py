@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
-from src.common.credits.book import Book, Hold, Lot
+from src.common.credits.book import Book, Hold, Lot, StoredBook
 from src.common.credits.commands import Result
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import Part, shape_and_arrays, write_statement
@@ -82,7 +82,7 @@ def lock_books(
     keys: Sequence[Key] = (),
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None = None,
-) -> dict[uuid.UUID, Book]:
+) -> dict[uuid.UUID, StoredBook]:
     """Lock users' rows in `user_id` order and read their books, and what has `keys` already.
 
     Otherwise as `load_books`.
@@ -101,7 +101,7 @@ def load_books(
     *,
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None = None,
-) -> dict[uuid.UUID, Book]:
+) -> dict[uuid.UUID, StoredBook]:
     """The books of these users, all as of one snapshot; unknown users are missing.
 
     Open lots, open holds and debts are always there; `hold_seqs` names holds wanted whatever their
@@ -143,24 +143,27 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
 
 def _read(
     session: Session, locking: Locking, parameters: Mapping[str, Any]
-) -> tuple[dict[uuid.UUID, Book], list[uuid.UUID]]:
+) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
     return read_rows(session.execute(books_statement(locking), parameters))
 
 
 def read_rows(
     rows: Iterable[Sequence[Any]],
-) -> tuple[dict[uuid.UUID, Book], list[uuid.UUID]]:
+) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
     """What `books_statement` found: books, and users to be read again.
 
     Those are the users somebody else wrote to before they were locked.
     """
-    books: dict[uuid.UUID, Book] = {}
+    books: dict[uuid.UUID, StoredBook] = {}
     stale: list[uuid.UUID] = []
-    for user_id, balance, version, is_active, version_seen, now, *texts in rows:
+    for user_id, balance, version, is_active, version_seen, now, last, *texts in rows:
         if version_seen != version:
             stale.append(user_id)
             continue
-        book = books[user_id] = Book(user_id, balance, version, is_active, now)
+        # A session may have a time zone whose clock goes back once a year.
+        book = books[user_id] = Book(user_id, balance, version, is_active, now.astimezone(dt.UTC))
+        if last is not None:
+            book.last_effective_at = last.astimezone(dt.UTC)
         lots, holds, debts, answers = texts
         if lots:
             book.lots = {lot.seq: lot for lot in _read_lots(lots)}
@@ -175,13 +178,13 @@ def read_rows(
     return books, stale
 
 
-def _add_hold(book: Book, row: _HoldRow) -> None:
+def _add_hold(book: StoredBook, row: _HoldRow) -> None:
     seq, amount, captured, status, expires_at, allocations = row
     taken = {add_lot(book, lot): share for share, lot in allocations or ()}
     book.holds[seq] = Hold(seq, amount, captured, status, expires_at, taken)
 
 
-def _add_answer(book: Book, row: _AnswerRow) -> None:
+def _add_answer(book: StoredBook, row: _AnswerRow) -> None:
     result = Result(
         user_id=book.user_id,
         seq=row.seq,
@@ -196,7 +199,7 @@ def _add_answer(book: Book, row: _AnswerRow) -> None:
     book.answers[row.key] = (bytes.fromhex(row.digest), result)
 
 
-def add_lot(book: Book, lot: Lot) -> int:
+def add_lot(book: StoredBook, lot: Lot) -> int:
     """Put a lot into the book, if it is not there yet; its `seq`."""
     book.lots.setdefault(lot.seq, lot)
     return lot.seq
