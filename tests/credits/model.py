@@ -1,11 +1,13 @@
 """A model of the ledger, written from DESIGN §4 alone: naive on purpose, one credit at a time.
 
 It shares with the code only the commands, which are what is asked, and knows no database, no
-amounts taken at once and no order but "the first of what is left".
+amounts taken at once and no order but "the first of what is left". Money back (rule 5) is in
+`model_money_back.py`.
 """
 
 import datetime as dt
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from msgspec import structs
@@ -23,7 +25,6 @@ from src.common.credits.commands import (
 
 PRIORITIES = {"promo": 10, "subscription": 50, "purchase": 100, "adjustment": 100, "opening": 100}
 FOREVER = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
-HOLDS_MAX = 100
 
 
 class Refused(Exception):
@@ -53,6 +54,8 @@ class Line:
     captured: int | None
     related_seq: int | None
     effective_at: dt.datetime
+    lots: dict[int, int]
+    """What each lot got or gave."""
 
 
 @dataclass
@@ -63,6 +66,11 @@ class ModelLot:
     priority: int
     dies_at: dt.datetime
     left: int
+    written: int = 0
+    """What the journal says is left; the next line is about the difference."""
+    taken: int = 0
+    """How many of its credits money back has, by clawbacks and repayments."""
+    expired: int = 0
 
     @property
     def rank(self) -> tuple[int, dt.datetime, int]:
@@ -81,6 +89,29 @@ class ModelHold:
     status: str = "open"
 
 
+@dataclass(frozen=True)
+class Payment:
+    """Money that bought credits; some of it may have gone back."""
+
+    name: str
+    credits: int
+    paid_cents: int
+    lot: int | None
+    """None where it was before the ledger: then the opening stands in."""
+
+
+@dataclass(frozen=True)
+class MoneyBack:
+    """A refund, a dispute or a credit note, as far as Stripe has told."""
+
+    name: str
+    kind: str
+    payment: str
+    """The name of the person's payment, which may still be to come."""
+    status: str
+    cents: int
+
+
 @dataclass
 class Person:
     """One user's books."""
@@ -88,6 +119,9 @@ class Person:
     lots: list[ModelLot] = field(default_factory=list[ModelLot])
     holds: list[ModelHold] = field(default_factory=list[ModelHold])
     debts: dict[int, int] = field(default_factory=dict[int, int])
+    """What is owed, by the payment's lot or by the opening."""
+    payments: list[Payment] = field(default_factory=list[Payment])
+    money_back: list[MoneyBack] = field(default_factory=list[MoneyBack])
     journal: list[Line] = field(default_factory=list[Line])
     answers: dict[str, tuple[Command, Answer]] = field(
         default_factory=dict[str, tuple[Command, Answer]]
@@ -95,25 +129,38 @@ class Person:
     is_active: bool = True
     before: int = 0
     """The balance from before the ledger; the first thing that is written opens with it."""
+    opening: int | None = None
+    """The opening's line, once there is one."""
     last_instant: dt.datetime = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    forgiven: int = 0
+    """How many credits the last allocation did not ask for, since they had expired."""
+    balance_max: int = 2**31 - 1
+    holds_max: int = 100
 
     def copy(self) -> "Person":
         """Books that may be thrown away."""
-        return Person(
-            [replace(lot) for lot in self.lots],
-            [replace(hold) for hold in self.holds],
-            dict(self.debts),
-            list(self.journal),
-            dict(self.answers),
-            self.is_active,
-            self.before,
-            self.last_instant,
+        return replace(
+            self,
+            lots=list(map(copy, self.lots)),
+            holds=list(map(copy, self.holds)),
+            debts=dict(self.debts),
+            payments=list(self.payments),
+            money_back=list(self.money_back),
+            journal=list(self.journal),
+            answers=dict(self.answers),
         )
 
     @property
     def balance(self) -> int:
         """Every credit lies in a lot."""
         return sum(lot.left for lot in self.lots)
+
+    @property
+    def held(self) -> int:
+        """What open holds may still give back."""
+        return sum(
+            len(hold.credit_lots) - hold.captured for hold in self.holds if hold.status == "open"
+        )
 
     @property
     def booked(self) -> int:
@@ -131,12 +178,14 @@ class Person:
         return settled
 
     def open(self) -> None:
-        """What was there becomes a lot, what was owed a debt."""
-        self._note("opening", max(self.before, 0))
-        if self.before > 0:
-            self.lots.append(ModelLot(1, 100, FOREVER, self.before))
-        else:
-            self.debts[1] = -self.before
+        """What was there becomes a lot, what was owed a debt; nothing, if the ledger has begun."""
+        before = 0 if self.journal else self.before
+        self.opening = len(self.journal) + 1
+        if before > 0:
+            self.lots.append(ModelLot(self.opening, PRIORITIES["opening"], FOREVER, before))
+        self.note("opening")
+        if before < 0:
+            self.debts[self.opening] = -before
 
     def do(self, command: Command) -> Answer:
         """Do what is asked to settled books, or raise `Refused` with the books as they were."""
@@ -169,12 +218,15 @@ class Person:
             case Spend():
                 self._need_active()
                 self._need(command.amount)
-                self._note("spend", -len(self._take(command.amount)))
+                self._take(command.amount)
+                self.note("spend")
             case Adjust() if command.amount > 0:
+                self.need_room(command.amount)
                 self._come_in("adjustment", command.amount, 100, FOREVER)
             case Adjust():
                 self._need(-command.amount)
-                self._note("adjustment", -len(self._take(-command.amount)))
+                self._take(-command.amount)
+                self.note("adjustment")
             case OpenHold():
                 return self._open(command)
             case Capture():
@@ -182,20 +234,22 @@ class Person:
             case Release():
                 hold = self._open_hold(command.hold_seq)
                 hold.status = "released"
-                self._note("release", self._give_back(hold), 0, hold.seq)
+                self._give_back(hold)
+                self.note("release", 0, hold.seq)
                 self._after_return(self.last_instant)
             case Renew():
                 hold = self._open_hold(command.hold_seq)
                 hold.expires_at = self.last_instant + dt.timedelta(
                     seconds=command.expires_in_seconds
                 )
-                self._note("renewal", 0, 0, hold.seq)
+                self.note("renewal", 0, hold.seq)
                 return hold.expires_at
             case _:
                 raise AssertionError(command)
         return None
 
     def _grant(self, command: Grant) -> None:
+        self.need_room(command.amount)
         dies_at = command.expires_at or FOREVER
         if dies_at <= self.last_instant:
             raise Refused("VALIDATION_ERROR")
@@ -207,11 +261,11 @@ class Person:
     def _open(self, command: OpenHold) -> dt.datetime:
         self._need_active()
         self._need(command.amount)
-        if sum(hold.status == "open" for hold in self.holds) >= HOLDS_MAX:
+        if sum(hold.status == "open" for hold in self.holds) >= self.holds_max:
             raise Refused("TOO_MANY_HOLDS")
         expires_at = self.last_instant + dt.timedelta(seconds=command.expires_in_seconds)
         taken = self._take(command.amount)
-        self._note("hold", -len(taken))
+        self.note("hold")
         self.holds.append(ModelHold(len(self.journal), taken, expires_at))
         return expires_at
 
@@ -225,20 +279,19 @@ class Person:
         if is_late:
             self._need(command.amount)
             hold.captured += command.amount
-            taken = self._take(command.amount)
-            self._note("spend", -len(taken), command.amount, hold.seq)
+            self._take(command.amount)
+            self.note("spend", command.amount, hold.seq)
             return
         hold.captured += command.amount
-        returned = 0
         if command.final or hold.captured == len(hold.credit_lots):
             hold.status = "captured"
-            returned = self._give_back(hold)
-        self._note("capture", returned, command.amount, hold.seq)
+            self._give_back(hold)
+        self.note("capture", command.amount, hold.seq)
         self._after_return(self.last_instant)
 
     def _come_in(self, kind: str, amount: int, priority: int, dies_at: dt.datetime) -> None:
-        self._note(kind, amount)
-        self.lots.append(ModelLot(len(self.journal), priority, dies_at, amount))
+        self.lots.append(ModelLot(len(self.journal) + 1, priority, dies_at, amount))
+        self.note(kind)
         self._repay(self.last_instant)
 
     def settle_one(self) -> bool:
@@ -258,7 +311,8 @@ class Person:
         if what == "a hold":
             hold = self._find_hold(seq)
             hold.status = "expired"
-            self._note("hold_expiry", self._give_back(hold), 0, seq, at=instant)
+            self._give_back(hold)
+            self.note("hold_expiry", 0, seq, at=instant)
             self._after_return(instant)
         else:
             self._expire(self._lot(seq), instant)
@@ -271,8 +325,9 @@ class Person:
                 self._expire(lot, instant)
 
     def _expire(self, lot: ModelLot, instant: dt.datetime) -> None:
-        self._note("lot_expiry", -lot.left, at=instant)
+        lot.expired += lot.left
         lot.left = 0
+        self.note("lot_expiry", at=instant)
 
     def _repay(self, instant: dt.datetime) -> None:
         """The oldest payment's debt first, each a line of its own; from dead lots first."""
@@ -280,11 +335,13 @@ class Person:
             paid = 0
             while self.debts[payment] and self.balance:
                 with_credits = [lot for lot in self.lots if lot.left]
-                min(with_credits, key=lambda lot: (lot.dies_at > instant, lot.rank)).left -= 1
+                giver = min(with_credits, key=lambda lot: (lot.dies_at > instant, lot.rank))
+                giver.left -= 1
+                giver.taken += 1
                 self.debts[payment] -= 1
                 paid += 1
             if paid:
-                self._note("debt_repayment", -paid, None, payment, at=instant)
+                self.note("debt_repayment", None, payment, at=instant)
 
     def _take(self, amount: int) -> list[int]:
         """Take credits one by one, always from the lot that is first now."""
@@ -295,12 +352,15 @@ class Person:
             taken.append(lot.seq)
         return taken
 
-    def _give_back(self, hold: ModelHold) -> int:
+    def _give_back(self, hold: ModelHold) -> None:
         """The credits taken first are those that were captured; the others go home."""
-        homes = hold.credit_lots[hold.captured :]
-        for seq in homes:
+        for seq in hold.credit_lots[hold.captured :]:
             self._lot(seq).left += 1
-        return len(homes)
+
+    def need_room(self, amount: int) -> None:
+        """What is set aside comes back one day: there must be room for that too."""
+        if self.balance + self.held + amount > self.balance_max:
+            raise Refused("BALANCE_LIMIT_EXCEEDED")
 
     def _need(self, amount: int) -> None:
         if amount > self.balance:
@@ -325,12 +385,16 @@ class Person:
     def _lot(self, seq: int) -> ModelLot:
         return next(lot for lot in self.lots if lot.seq == seq)
 
-    def _note(
+    def note(
         self,
         kind: str,
-        amount: int,
         captured: int | None = None,
         related_seq: int | None = None,
         at: dt.datetime | None = None,
     ) -> None:
-        self.journal.append(Line(kind, amount, captured, related_seq, at or self.last_instant))
+        """Write down what has moved since the last line."""
+        moved = {lot.seq: lot.left - lot.written for lot in self.lots if lot.left != lot.written}
+        for lot in self.lots:
+            lot.written = lot.left
+        instant = at or self.last_instant
+        self.journal.append(Line(kind, sum(moved.values()), captured, related_seq, instant, moved))

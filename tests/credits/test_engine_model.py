@@ -17,12 +17,13 @@ from src.common.credits.commands import Command, Result
 from src.common.credits.engine import Engine
 from src.common.credits.operations import execute, execute_each
 from src.common.credits.verify import verify
-from src.common.database import SessionLocal
+from src.common.database import SessionLocal, get_engine
 from src.common.models.credit_entry import CreditEntry
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import all_at_once, running
 from tests.credits.books import capture, from_before, grant, make_user, open_hold, release, spend
+from tests.credits.clock import settable_clock
 from tests.credits.engine_machine import EngineMachine
 from tests.credits.machine import OWN_KINDS
 
@@ -73,8 +74,8 @@ def test_batches_do_what_the_model_does(
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    with SessionLocal() as session:
-        EngineMachine.session = session
+    EngineMachine.bind = get_engine()
+    with settable_clock(EngineMachine.bind):
         run_state_machine_as_test(EngineMachine, settings=profile)
     for engine in EngineMachine.engines:
         runner.run(engine.aclose())
