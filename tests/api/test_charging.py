@@ -1,6 +1,7 @@
 """`Depends(charge(10))`: held before the work, kept for a success, given back for anything else."""
 
-from collections.abc import AsyncGenerator
+import itertools
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,11 +11,15 @@ import pytest_asyncio
 from fastapi import Depends, FastAPI, Response
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
+from src.api.src import charging
 from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from src.common.credits.reservation import Reservation
+from src.common.database_errors import CONNECTION_LOST
+from src.common.exceptions import RetryableDatabaseError
 from src.common.models import CreditHold, User
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, balance_of, error_type_of, make_user
@@ -159,6 +164,27 @@ async def test_what_cannot_be_charged_is_not_given(customer: Customer) -> None:
     assert answer.headers["Retry-After"] == "1"
     assert "slides" not in answer.text
     assert await customer.balance() == START
+
+
+async def test_a_charge_whose_answer_was_lost_is_a_charge(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ended at COMMIT: the work is given to whom it was charged to."""
+    run = run_in_async_database_transaction
+    times = itertools.count(1)
+
+    async def run_and_lose_the_second_answer(work: Callable[[Session], Any]) -> Any:
+        result = await run(work)
+        if next(times) == 2:
+            raise RetryableDatabaseError(None, None, CONNECTION_LOST)
+        return result
+
+    monkeypatch.setattr(
+        charging, "run_in_async_database_transaction", run_and_lose_the_second_answer
+    )
+    answer = await customer.post("/render")
+    assert (answer.status_code, answer.text) == (200, "slides")
+    assert await customer.balance() == START - PRICE
 
 
 async def test_a_client_that_hung_up_is_not_charged(customer: Customer) -> None:

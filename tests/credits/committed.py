@@ -4,10 +4,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
+from src.common.models import CreditHold
+from src.common.models.credit_hold import HoldStatus
 from tests.credits.books import booked_balance, check_books, grant, make_user
 
 T = TypeVar("T")
@@ -33,3 +36,13 @@ def look(at: Callable[[Session], T]) -> T:
 def balances(people: Sequence[uuid.UUID]) -> list[int]:
     """The booked balances; all books balance."""
     return look(lambda session: [booked_balance(session, who) for who in people])
+
+
+def open_holds(user_id: uuid.UUID) -> int:
+    """How many of the user's holds are open; all books balance."""
+
+    def count(session: Session) -> int:
+        mine = CreditHold.user_id == user_id, CreditHold.status == HoldStatus.OPEN
+        return session.scalars(select(func.count()).where(*mine)).one()
+
+    return look(count)

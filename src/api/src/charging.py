@@ -5,7 +5,9 @@
 The dependency opens a hold. `ChargingMiddleware`, beside it, settles it before the first byte of
 the answer: a 2xx or 3xx is captured (if that fails the caller gets 503 and the credits back), a
 returned 4xx or 5xx, an exception, or a client that has hung up is released. A dependency alone
-could not: it never sees a returned status. A process that dies leaves the hold to its expiry.
+could not: it never sees a returned status. A request that is cancelled is released too, unless it
+was being captured, which no cancellation cuts short. A process that dies leaves the hold to its
+expiry.
 """
 
 import asyncio
@@ -15,13 +17,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import Request
-from sqlalchemy.orm import Session
 
 from src.api.src.dependencies import CallingUser
 from src.api.src.error_handlers import error_answer
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.digest import digest_of
-from src.common.credits.reservation import Reservation
+from src.common.credits.reservation import (
+    Reservation,
+    give_back_to_end,
+    open_to_end,
+    settle_to_end,
+)
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
 
 if TYPE_CHECKING:
@@ -63,8 +69,8 @@ def charge(
             expires_in_seconds=expires_in_seconds,
             actor=caller.actor,
         )
-        await run_in_async_database_transaction(reservation.open)
-        reservations.append(reservation)
+        reservations.append(reservation)  # also what a cancellation opens is given back
+        await open_to_end(run_in_async_database_transaction, reservation)
         return reservation
 
     return reserve
@@ -88,16 +94,14 @@ class ChargingMiddleware:
 
         async def settle_then_send(message: "Message") -> None:
             nonlocal refused
-            if message["type"] == "http.response.start" and reservations:
+            if message["type"] == "http.response.start" and _held(reservations):
                 kept = message["status"] < FIRST_ERROR_STATUS and not await client.has_hung_up()
-                refused = kept and not await _capture(reservations)
-                if not kept or refused:
-                    await _release(reservations)
-                reservations.clear()
+                refused = kept and not await _capture(_held(reservations))
+                if not kept:
+                    await _give_back(reservations)
                 if refused:
-                    sentence = "The work could not be charged; nothing was taken"
                     headers = {"Retry-After": "1"}
-                    answer = error_answer(503, "DATABASE_BUSY", sentence, headers)
+                    answer = error_answer(503, "DATABASE_BUSY", _refusal(reservations), headers)
                     await answer(scope, receive, send)
             if not refused:
                 await send(message)
@@ -106,32 +110,34 @@ class ChargingMiddleware:
             await self.app(scope, client.receive, settle_then_send)
         finally:
             # The application ended without an answer: it raised, or was cancelled.
-            if reservations:
-                await asyncio.shield(asyncio.ensure_future(_release(reservations)))
+            await _give_back(reservations)
+
+
+def _held(reservations: list[Reservation]) -> list[Reservation]:
+    return [each for each in reservations if each.is_unsettled]
 
 
 async def _capture(reservations: list[Reservation]) -> bool:
-    """Keep what was used of each; False if that could not be done."""
-
-    def settle(session: Session) -> None:
-        for reservation in reservations:
-            reservation.settle(session)
-
+    """Keep what was used of each; False if that could not be done, and all goes back."""
     try:
-        await run_in_async_database_transaction(settle)
+        await settle_to_end(run_in_async_database_transaction, reservations)
     except ExceptionWithErrorType as error:
         logger.warning("Could not charge", error_type=error.error_type, reason=error.message)
-        return False
-    return True
+        await _give_back(reservations)
+    return all(each.is_paid for each in reservations)
 
 
-async def _release(reservations: list[Reservation]) -> None:
-    """Give each back; what cannot be given back now is by its expiry."""
-    for reservation in reservations:
-        try:
-            await run_in_async_database_transaction(reservation.release)
-        except ExceptionWithErrorType as error:
-            logger.warning("Could not release", error_type=error.error_type, reason=error.message)
+async def _give_back(reservations: list[Reservation]) -> None:
+    await give_back_to_end(run_in_async_database_transaction, reservations)
+
+
+def _refusal(reservations: list[Reservation]) -> str:
+    if _held(reservations):
+        return (
+            "The work could not be charged for now; sent again with the same Idempotency-Key it is "
+            "charged at most once"
+        )
+    return "The work could not be charged; nothing was taken"
 
 
 class _Client:
@@ -149,9 +155,11 @@ class _Client:
         """Whether the client is known to have gone, without waiting for it."""
         while not self._ahead or self._ahead[-1]["type"] != "http.disconnect":
             waiting = asyncio.ensure_future(self._receive())
-            await asyncio.sleep(0)
-            if not waiting.done():
+            try:
+                await asyncio.sleep(0)
+                if not waiting.done():
+                    return False
+            finally:
                 waiting.cancel()
-                return False
             self._ahead.append(waiting.result())  # a body the application has not read yet
         return True
