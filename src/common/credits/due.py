@@ -5,8 +5,22 @@ indexes of open lots and holds small. Several workers may run at once and be kil
 """
 
 import datetime as dt
+import uuid
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, literal, or_, select
+from sqlalchemy import (
+    DateTime,
+    Integer,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from src.common.credits import rules
@@ -16,31 +30,82 @@ from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
 
+if TYPE_CHECKING:
+    from src.common.credits.book import StoredBook
+
 BATCH_USERS = 100
+_WIDENING = 4
 
 
 def expire_due(
     session: Session, *, limit: int = BATCH_USERS, now: dt.datetime | None = None
 ) -> int:
-    """Book the expiries of at most `limit` users; how many users that were.
+    """Book the expiries of at most `limit` users, the longest overdue first; how many users.
 
-    Users whose row is locked are left to whoever holds the lock, who settles them anyway. `now`
-    replaces the database's clock, in tests.
+    Users whose row is locked are left to whoever holds the lock, who settles them anyway: fewer
+    than `limit` means that nobody else was due. `now` replaces the database's clock, in tests.
     """
     session.flush()
     book_pending(session)
-    instant = func.clock_timestamp() if now is None else literal(now)
-    due_lots = select(CreditLot.user_id).where(CreditLot.is_open, CreditLot.expires_at <= instant)
-    due_holds = select(CreditHold.user_id).where(
-        CreditHold.status == HoldStatus.OPEN, CreditHold.expires_at <= instant
-    )
-    user_ids = session.scalars(
-        select(User.user_id)
-        .where(or_(User.user_id.in_(due_lots), User.user_id.in_(due_holds)))
-        .order_by(User.user_id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    ).all()
-    books = [rules.settle(book) for book in load_books(session, user_ids, now=now).values()]
+    due = due_users(session, window=limit, now=now)
+    stored: dict[uuid.UUID, StoredBook] = {}
+    # Nobody is waited for, so it does no harm that each round begins at the lowest id again.
+    while wanted := sorted(islice(due, limit - len(stored))):
+        locked = session.scalars(
+            select(User.user_id)
+            .where(User.user_id.in_(wanted))
+            .order_by(User.user_id)
+            .with_for_update(key_share=True, skip_locked=True)
+        ).all()
+        stored |= load_books(session, locked, now=now)
+    books = [rules.settle(stored[user_id]) for user_id in sorted(stored)]
     write_books(session, books)
     return sum(bool(book.entries) for book in books)
+
+
+def due_users(
+    session: Session, *, window: int = BATCH_USERS, now: dt.datetime | None = None
+) -> Iterator[uuid.UUID]:
+    """Whoever has a dead lot or an overdue hold, the longest overdue first, locked or not.
+
+    Looks at `window` lots and holds, and at more only where more users are asked for.
+    """
+    seen: set[uuid.UUID] = set()
+    while True:
+        rows = session.scalars(_next_due(window), {"now": now}).all()
+        found = [user_id for user_id in dict.fromkeys(rows) if user_id not in seen]
+        seen.update(found)
+        yield from found
+        if len(rows) < window:
+            return
+        window *= _WIDENING
+
+
+@cache
+def _next_due(window: int) -> Select[uuid.UUID]:
+    """The users of the `window` lots and holds that fall due next, where they are due already.
+
+    What is due is looked up last: a condition inside would let the planner guess how much that is,
+    and, guessing little, read and sort all of it for every batch. So it walks the first entries of
+    two partial indexes, whatever it knows. For the same reason the limits are no parameters.
+    """
+    lots = (
+        select(CreditLot.user_id, CreditLot.expires_at)
+        .where(CreditLot.is_open, CreditLot.expires_at.is_not(None))
+        .order_by(CreditLot.expires_at)
+    )
+    holds = (
+        select(CreditHold.user_id, CreditHold.expires_at)
+        .where(CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'"))
+        .order_by(CreditHold.expires_at)
+    )
+    limit = literal_column(str(window), Integer)
+    upcoming = union_all(
+        select(lots.limit(limit).subquery("lot")), select(holds.limit(limit).subquery("hold"))
+    ).subquery("upcoming")
+    now = bindparam("now", type_=DateTime(timezone=True))
+    return (
+        select(upcoming.c.user_id)
+        .where(upcoming.c.expires_at <= func.coalesce(now, func.statement_timestamp()))
+        .order_by(upcoming.c.expires_at)
+    )
