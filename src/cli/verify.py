@@ -1,7 +1,7 @@
 """`flashslides verify`: recompute the books and name what differs."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,9 +11,11 @@ from src.cli.output import AsJson, print_json, print_rows
 from src.cli.reach import database_in_reach
 from src.cli.users import find_user
 from src.common.credits import verify as books
+from src.common.credits.unbookable import unbookable_users
 from src.common.credits.verify import Report
 from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
 from src.common.exceptions import Invalid
+from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.settings import get_settings
 
 if TYPE_CHECKING:
@@ -27,23 +29,27 @@ def verify(
     sample: Annotated[int | None, typer.Option(min=1, help="Only so many, at random.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every user's books from the journal; exit 1 if anything differs."""
+    """Recompute every user's books from the journal; exit 1 if anything differs.
+
+    Users whom the worker could not book are named too, with the reason.
+    """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
     with database_in_reach(get_settings()):
         try:
-            report = _verify(user, sample)
+            report, unbookable = _verify(user, sample)
         finally:
             dispose_db()
     if as_json:
-        print_json(asdict(report))
+        print_json({**asdict(report), "unbookable": unbookable})
     else:
         _print(report)
-    if report.differences:
+        _print_unbookable(unbookable)
+    if report.differences or unbookable:
         raise typer.Exit(1)
 
 
-def _verify(user: str | None, sample: int | None) -> Report:
+def _verify(user: str | None, sample: int | None) -> tuple[Report, list[dict[str, Any]]]:
     user_ids: Sequence[uuid.UUID] | None = None
     if user is not None:
         user_ids = [run_in_database_transaction(lambda session: find_user(session, user).user_id)]
@@ -55,7 +61,25 @@ def _verify(user: str | None, sample: int | None) -> Report:
         task = progress.add_task("Users verified", total=total)
         for report in books.verify(SessionLocal, user_ids=user_ids):
             progress.update(task, completed=report.users)
-    return report
+    found = run_in_database_transaction(lambda session: unbookable_users(session, user_ids))
+    return report, [_row(failure) for failure in found]
+
+
+def _row(failure: CreditBookingFailure) -> dict[str, Any]:
+    return {
+        "user_id": failure.user_id,
+        "error_type": failure.error_type,
+        "message": failure.message,
+        "attempts": failure.attempts,
+        "first_failed_at": failure.first_failed_at,
+        "next_attempt_at": failure.next_attempt_at,
+    }
+
+
+def _print_unbookable(unbookable: list[dict[str, Any]]) -> None:
+    if unbookable:
+        typer.echo("\nUsers who cannot be booked until their books are mended:")
+        print_rows(unbookable, as_json=False, empty="")
 
 
 def _print(report: Report) -> None:

@@ -20,6 +20,7 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
 READ_ONLY = "25006"
+STATEMENT_TIMEOUT = "57014"
 _TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
 _CONNECTION_FAILURE = "08006"
@@ -36,7 +37,7 @@ _TRANSIENT = {
     DEADLOCK_DETECTED: "deadlock",
     "40003": "statement completion unknown",
     "55P03": "lock not granted in time",
-    "57014": "statement took too long",
+    STATEMENT_TIMEOUT: "statement took too long",
     "25P03": "idle in a database transaction for too long",
     "25P04": "database transaction took too long",
     _TOO_MANY_CONNECTIONS: "too many connections",

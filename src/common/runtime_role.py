@@ -24,6 +24,8 @@ PRIVILEGES = {
     "credit_holds": "SELECT, INSERT, UPDATE (captured, status, expires_at)",
     "credit_debts": "SELECT, INSERT, UPDATE (outstanding)",
     "credit_verifications": "SELECT, INSERT, UPDATE",
+    "credit_booking_failures": "SELECT, INSERT, UPDATE, DELETE",
+    "worker_failures": "SELECT, INSERT, UPDATE",
     "alembic_version": "SELECT",
 }
 

@@ -1,4 +1,4 @@
-"""`/metrics` tells what the workers found in the books."""
+"""`/metrics` tells what the workers found in the books, and what they could not do."""
 
 import math
 import uuid
@@ -6,9 +6,13 @@ import uuid
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.common import worker_failures
+from src.common.credits import unbookable
+from src.common.kept_errors import KeptError
 from src.common.models import CreditVerification
 from tests.api.test_database_trouble import metric
 from tests.fixtures.api import Api
+from tests.models.examples import a_user
 
 
 async def test_the_scrape_tells_of_drift(api: Api, async_db: AsyncSession) -> None:
@@ -27,3 +31,22 @@ async def test_the_scrape_tells_of_drift(api: Api, async_db: AsyncSession) -> No
     assert 3_600 <= await metric(api, age) < 7_200
     await async_db.execute(text("UPDATE credit_verifications SET last_pass_differing_users = 1"))
     assert await metric(api, users) == 2
+
+
+async def test_the_scrape_tells_whom_and_what_the_workers_could_not_do(
+    api: Api, async_db: AsyncSession
+) -> None:
+    """Users who cannot be booked, as long as nobody books them; failures by kind of work."""
+    users, failures = "flashslides_credits_unbookable_users", "flashslides_worker_failures"
+    assert await metric(api, users) == 0
+    user = a_user()
+    async_db.add(user)
+    await async_db.flush()
+    error = KeptError("ValueError", "in a test")
+    await async_db.run_sync(unbookable.note, user.user_id, error)
+    for _ in range(2):
+        await async_db.run_sync(worker_failures.note, "bookings", error)
+    assert await metric(api, users) == 1
+    assert await metric(api, f'{failures}{{work="bookings"}}') == 2
+    await async_db.execute(text("UPDATE credit_booking_failures SET credits_version = -1"))
+    assert await metric(api, users) == 0

@@ -9,11 +9,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
+from src.common import worker_failures
 from src.common.accounts.api_keys import create_api_key
 from src.common.accounts.operations import create_user, erase_user
-from src.common.credits import ledger
+from src.common.credits import ledger, unbookable
 from src.common.credits.drift import drift, verify_next_slice
+from src.common.credits.due import expire_due
 from src.common.database import SessionLocal, get_engine
+from src.common.kept_errors import KeptError
 from src.common.models import Base
 from src.common.purchases.operations import settle_payment
 from src.common.purchases.packages import PACKAGES
@@ -59,6 +62,12 @@ def test_it_can_do_every_operation(as_runtime: Session) -> None:
     create_api_key(as_runtime, service_name="renderer", scopes=["credits:spend"])
     assert verify_next_slice(as_runtime, slice_users=10, interval_seconds=0) is not None
     assert drift(as_runtime).users == 0
+    unbookable.note(as_runtime, user_id, KeptError("ValueError", "in a test"))
+    assert unbookable.due_for_retry(as_runtime, 1) == []
+    unbookable.forget(as_runtime, [user_id])
+    worker_failures.note(as_runtime, "bookings", KeptError("ValueError", "in a test"))
+    assert worker_failures.count_failures(as_runtime) == {"bookings": 1}
+    assert expire_due(as_runtime) == 0
     erase_user(as_runtime, user_id)
     as_runtime.commit()
     assert ledger.balance(as_runtime, user_id).balance == 485

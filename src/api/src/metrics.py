@@ -44,6 +44,17 @@ DRIFT_AGE = Gauge(
     "Time since the workers last finished everybody's books; +Inf before the first time",
     multiprocess_mode="mostrecent",
 )
+UNBOOKABLE_USERS = Gauge(
+    "flashslides_credits_unbookable_users",
+    "Users the workers could not book what is due of: 0, or `flashslides verify` names them",
+    multiprocess_mode="mostrecent",
+)
+WORKER_FAILURES = Gauge(
+    "flashslides_worker_failures",
+    "How often a kind of the workers' work has failed as nobody expected, ever",
+    ["work"],
+    multiprocess_mode="mostrecent",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

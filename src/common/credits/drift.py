@@ -3,19 +3,28 @@
 `flashslides worker` does it. Any number of workers share the one row that says how far they are:
 whoever has it locked verifies the next slice, the others pass. A slice is one database transaction,
 so a worker that is killed leaves it to the next.
+
+A user whose books cannot even be verified must not keep the others from it: such a slice is gone
+through user by user, and whoever is at fault counts as differing.
 """
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from sqlalchemy import DateTime, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.credits.verify import HIGHEST, Report, recompute
+from src.common.credits.verify import FIRST_MAX, HIGHEST, Difference, Report, recompute
+from src.common.exceptions import DatabaseBusy
+from src.common.kept_errors import keep
 from src.common.models.credit_verification import START, CreditVerification
 from src.common.models.user import User
+
+NOT_VERIFIABLE = "NOT_VERIFIABLE"
+"""The difference that stands for an error: what the books say, verifying cannot even read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +39,15 @@ class Drift:
 
 
 def verify_next_slice(
-    session: Session, *, slice_users: int, interval_seconds: int
+    session: Session, *, slice_users: int, interval_seconds: int, one_by_one: bool = False
 ) -> Report | None:
     """Verify the next `slice_users` users' books, and what of books without a user lies between.
 
-    None if the last slice began less than `interval_seconds` ago, or another worker is at it.
+    None if the last slice began less than `interval_seconds` ago, or another worker is at it. Where
+    it raises, the same slice is next again: `one_by_one` it goes on past whoever is at fault.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
     """
     row = _take(session)
     if row is None:
@@ -49,7 +62,8 @@ def verify_next_slice(
     next_cursor = user_ids[slice_users] if len(user_ids) > slice_users else None
     last = HIGHEST if next_cursor is None else uuid.UUID(int=next_cursor.int - 1)
     report = Report()
-    recompute(session, report, user_ids[:slice_users], orphans_within=(row.cursor, last))
+    recompute_slice = recompute_one_by_one if one_by_one else recompute
+    recompute_slice(session, report, user_ids[:slice_users], orphans_within=(row.cursor, last))
     row.users += report.users
     row.differing_users += report.differing_users
     if next_cursor is None:
@@ -60,6 +74,50 @@ def verify_next_slice(
     row.cursor = next_cursor or START
     session.flush()
     return report
+
+
+def recompute_one_by_one(
+    session: Session,
+    report: Report,
+    user_ids: Sequence[uuid.UUID],
+    *,
+    orphans_within: tuple[uuid.UUID, uuid.UUID],
+) -> None:
+    """As `recompute`, each user for themselves; an error is a difference of theirs."""
+    for user_id in user_ids:
+        _add(report, _recomputed(session, user_id, [user_id], None))
+    _add(report, _recomputed(session, orphans_within[0], [], orphans_within))
+
+
+def _recomputed(
+    session: Session,
+    blamed: uuid.UUID,
+    user_ids: Sequence[uuid.UUID],
+    orphans_within: tuple[uuid.UUID, uuid.UUID] | None,
+) -> Report:
+    report = Report()
+    try:
+        with session.begin_nested():
+            recompute(session, report, user_ids, orphans_within=orphans_within)
+    except DatabaseBusy:
+        raise
+    except Exception as error:  # noqa: BLE001  an edge: the report says so
+        kept = keep(error)
+        difference = Difference(
+            user_id=blamed,
+            seq=None,
+            kind=NOT_VERIFIABLE,
+            expected=None,
+            found=f"{kept.error_type}: {kept.message}",
+        )
+        return Report(users=len(user_ids), differing_users=1, differences=1, first=[difference])
+    return report
+
+
+def _add(report: Report, part: Report) -> None:
+    for each in fields(Report):
+        setattr(report, each.name, getattr(report, each.name) + getattr(part, each.name))
+    del report.first[FIRST_MAX:]
 
 
 def _take(session: Session) -> CreditVerification | None:

@@ -6,10 +6,9 @@ indexes of open lots and holds small. Several workers may run at once and be kil
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     DateTime,
@@ -24,14 +23,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from src.common.credits import rules
+from src.common.credits.book import StoredBook
 from src.common.credits.operations import book_pending
 from src.common.credits.storage import load_books, write_books
+from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
-
-if TYPE_CHECKING:
-    from src.common.credits.book import StoredBook
 
 BATCH_USERS = 100
 _WIDENING = 4
@@ -42,8 +40,9 @@ def expire_due(
 ) -> int:
     """Book the expiries of at most `limit` users, the longest overdue first; how many users.
 
-    Users whose row is locked are left to whoever holds the lock, who settles them anyway: fewer
-    than `limit` means that nobody else was due. `now` replaces the database's clock, in tests.
+    Users whose row is locked are left to whoever holds the lock, who settles them anyway, and those
+    who could not be booked before to their next attempt (`unbookable.py`): fewer than `limit` means
+    that nobody else was due. `now` replaces the database's clock, in tests.
     """
     session.flush()
     book_pending(session)
@@ -51,16 +50,17 @@ def expire_due(
     stored: dict[uuid.UUID, StoredBook] = {}
     # Nobody is waited for, so it does no harm that each round begins at the lowest id again.
     while wanted := sorted(islice(due, limit - len(stored))):
-        locked = session.scalars(
-            select(User.user_id)
-            .where(User.user_id.in_(wanted))
-            .order_by(User.user_id)
-            .with_for_update(key_share=True, skip_locked=True)
-        ).all()
-        stored |= load_books(session, locked, now=now)
-    books = [rules.settle(stored[user_id]) for user_id in sorted(stored)]
-    write_books(session, books)
-    return sum(bool(book.entries) for book in books)
+        stored |= load_books(session, _lock_free(session, wanted), now=now)
+    return _settle(session, stored)
+
+
+def expire_user(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = None) -> bool:
+    """Book one user's expiries, whether noted as unbookable or not; False where they are locked."""
+    session.flush()
+    book_pending(session)
+    locked = _lock_free(session, [user_id])
+    _settle(session, load_books(session, locked, now=now))
+    return bool(locked)
 
 
 def due_users(
@@ -68,7 +68,8 @@ def due_users(
 ) -> Iterator[uuid.UUID]:
     """Whoever has a dead lot or an overdue hold, the longest overdue first, locked or not.
 
-    Looks at `window` lots and holds, and at more only where more users are asked for.
+    Without those noted as unbookable. Looks at `window` lots and holds, and at more only where more
+    users are asked for.
     """
     seen: set[uuid.UUID] = set()
     while True:
@@ -81,6 +82,23 @@ def due_users(
         window *= _WIDENING
 
 
+def _lock_free(session: Session, user_ids: Sequence[uuid.UUID]) -> Sequence[uuid.UUID]:
+    """Lock those whom nobody else has locked."""
+    return session.scalars(
+        select(User.user_id)
+        .where(User.user_id.in_(user_ids))
+        .order_by(User.user_id)
+        .with_for_update(key_share=True, skip_locked=True)
+    ).all()
+
+
+def _settle(session: Session, stored: Mapping[uuid.UUID, StoredBook]) -> int:
+    """Decide and write what is due; for how many users there was anything."""
+    books = [rules.settle(stored[user_id]) for user_id in sorted(stored)]
+    write_books(session, books)
+    return sum(bool(book.entries) for book in books)
+
+
 @cache
 def _next_due(window: int) -> Select[uuid.UUID]:
     """The users of the `window` lots and holds that fall due next, where they are due already.
@@ -89,14 +107,17 @@ def _next_due(window: int) -> Select[uuid.UUID]:
     and, guessing little, read and sort all of it for every batch. So it walks the first entries of
     two partial indexes, whatever it knows. For the same reason the limits are no parameters.
     """
+    unbookable = select(CreditBookingFailure.user_id)
     lots = (
         select(CreditLot.user_id, CreditLot.expires_at)
         .where(CreditLot.is_open, CreditLot.expires_at.is_not(None))
+        .where(CreditLot.user_id.not_in(unbookable))
         .order_by(CreditLot.expires_at)
     )
     holds = (
         select(CreditHold.user_id, CreditHold.expires_at)
         .where(CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'"))
+        .where(CreditHold.user_id.not_in(unbookable))
         .order_by(CreditHold.expires_at)
     )
     limit = literal_column(str(window), Integer)

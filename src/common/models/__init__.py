@@ -3,6 +3,7 @@
 from src.common.models.api_key import ApiKey
 from src.common.models.base import Base
 from src.common.models.checkout_order import CheckoutOrder
+from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
@@ -15,6 +16,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
+from src.common.models.worker_failure import WorkerFailure
 
 raise_after_create_all(Base.metadata)
 
@@ -22,6 +24,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "CheckoutOrder",
+    "CreditBookingFailure",
     "CreditDebt",
     "CreditEntry",
     "CreditEntryMetadata",
@@ -36,4 +39,5 @@ __all__ = [
     "Transaction",
     "UnmatchedPayment",
     "User",
+    "WorkerFailure",
 ]

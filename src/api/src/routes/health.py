@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 from src.api.src import metrics
 from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.health import LivenessOut, ReadinessOut
+from src.common import worker_failures
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.drift import drift
+from src.common.credits.unbookable import count_unbookable_users
 from src.common.exceptions import DatabaseBusy, Unavailable
 from src.common.migrations import current_revision, is_behind
 from src.common.purchases.reconciliations import newest_drift
@@ -84,3 +86,6 @@ def _measure(session: Session) -> None:
     found = drift(session)
     metrics.DRIFT_USERS.set(found.users)
     metrics.DRIFT_AGE.set(math.inf if found.age_seconds is None else found.age_seconds)
+    metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
+    for work, failures in worker_failures.count_failures(session).items():
+        metrics.WORKER_FAILURES.labels(work=work).set(failures)

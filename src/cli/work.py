@@ -1,0 +1,176 @@
+"""The kinds of the worker's work, a short step at a time; each in database transactions of its own.
+
+A step says whether there may be more to do at once. What is wrong with one user, event or payment
+is noted with it, and the step goes on with the others.
+"""
+
+import asyncio
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import structlog
+from sqlalchemy.orm import Session
+
+from src.cli.reach import in_database
+from src.common.credits import ledger, unbookable
+from src.common.credits.drift import verify_next_slice
+from src.common.credits.due import BATCH_USERS, due_users, expire_user
+from src.common.credits.verify import Report
+from src.common.database import run_in_database_transaction
+from src.common.database_errors import STATEMENT_TIMEOUT
+from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
+from src.common.kept_errors import keep
+from src.common.purchases import reconciliations
+from src.common.settings import Settings, get_settings
+from src.common.stripe import inbox
+from src.common.stripe.gateway import open_gateway
+from src.common.stripe.processing import BATCH_EVENTS, Processor
+from src.common.stripe.reconcile import reconcile
+
+logger = structlog.get_logger(__name__)
+
+RECONCILED = dt.timedelta(days=3)
+"""How far back the worker compares, each time."""
+
+Step = Callable[[], bool]
+
+
+def book_batch() -> bool:
+    """Book one batch of users; where that fails, each for themselves, and note who is at fault."""
+    _book_each(run_in_database_transaction(partial(unbookable.due_for_retry, limit=BATCH_USERS)))
+    try:
+        booked = run_in_database_transaction(ledger.expire_due)
+    except Exception as error:
+        if _is_nobodys_fault(error):
+            raise
+        logger.warning("A batch cannot be booked", error_type=keep(error).error_type)
+        return _book_each(run_in_database_transaction(_first_due)) > 0
+    if booked:
+        logger.info("Booked what was due", users=booked)
+    return booked == BATCH_USERS
+
+
+def _first_due(session: Session) -> list[uuid.UUID]:
+    due = due_users(session)
+    return [user_id for user_id, _ in zip(due, range(BATCH_USERS), strict=False)]
+
+
+def _book_each(user_ids: Iterable[uuid.UUID]) -> int:
+    """Book users one by one and note who cannot be; how many were booked or noted."""
+    return sum(_book_alone(user_id) for user_id in user_ids)
+
+
+def _book_alone(user_id: uuid.UUID) -> bool:
+    def work(session: Session) -> bool:
+        if not expire_user(session, user_id):
+            return False
+        unbookable.forget(session, [user_id])
+        return True
+
+    try:
+        return run_in_database_transaction(work)
+    except Exception as error:
+        if _is_nobodys_fault(error):
+            raise
+        kept = keep(error)
+    logger.error(
+        "A user cannot be booked: run `flashslides verify`",
+        user_id=str(user_id),
+        error_type=kept.error_type,
+        reason=kept.message,
+    )
+    run_in_database_transaction(lambda session: unbookable.note(session, user_id, kept))
+    return True
+
+
+def _is_nobodys_fault(error: Exception) -> bool:
+    """A condition of the database; but what takes too long may do so for one user's books alone."""
+    if isinstance(error, RetryableDatabaseError):
+        return error.sqlstate != STATEMENT_TIMEOUT
+    return isinstance(error, DatabaseBusy)
+
+
+def verify_slice() -> bool:
+    """Verify the next users' books, where it is time."""
+    settings = get_settings()
+    if not settings.credits_verify_interval_seconds:
+        return False
+    verify = partial(
+        verify_next_slice,
+        slice_users=settings.credits_verify_slice_users,
+        interval_seconds=settings.credits_verify_interval_seconds,
+    )
+    try:
+        report = run_in_database_transaction(verify)
+    except DatabaseBusy:
+        raise
+    except Exception as error:  # noqa: BLE001  an edge: whoever is at fault is found
+        logger.warning(
+            "A slice cannot be verified: user by user", error_type=keep(error).error_type
+        )
+        report = run_in_database_transaction(partial(verify, one_by_one=True))
+    if report is not None and report.differences:
+        _tell_of(report)
+    return False
+
+
+def _tell_of(report: Report) -> None:
+    logger.error(
+        "Books differ: run `flashslides verify`",
+        users=report.differing_users,
+        first_user_id=str(report.first[0].user_id),
+        first_kind=report.first[0].kind,
+    )
+
+
+def settle_events() -> bool:
+    """Try a batch of events again."""
+    return asyncio.run(_settle_events(get_settings()))
+
+
+async def _settle_events(settings: Settings) -> bool:
+    async with open_gateway(settings) as gateway:
+        tried = await Processor(in_database, gateway, settings).settle_due()
+    if tried:
+        logger.info("Tried events again", events=tried)
+    return tried == BATCH_EVENTS
+
+
+def drop_bodies() -> bool:
+    """Forget what events said that were settled long ago."""
+    dropped = run_in_database_transaction(inbox.drop_old_bodies)
+    if dropped:
+        logger.info("Dropped old bodies", events=dropped)
+    return dropped > 0
+
+
+def reconcile_where_due() -> bool:
+    """Compare the last days with Stripe, where it is time."""
+    settings = get_settings()
+    interval = settings.stripe_reconcile_interval_seconds
+    if settings.stripe_secret_key is None or not interval:
+        return False
+    if run_in_database_transaction(lambda session: reconciliations.is_due(session, interval)):
+        asyncio.run(_reconcile(settings))
+    return False
+
+
+async def _reconcile(settings: Settings) -> None:
+    """The last days, from a midnight on, so that a run that was cut off is found again."""
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    async with open_gateway(settings) as gateway:
+        processor = Processor(in_database, gateway, settings)
+        run = await reconcile(processor, since=today - RECONCILED, repairs=True, resumes=True)
+    logger.info("Compared with Stripe", compared=run.compared, left=run.drift)
+
+
+WORK: dict[str, Step] = {
+    "bookings": book_batch,
+    "verification": verify_slice,
+    "events": settle_events,
+    "bodies": drop_bodies,
+    "reconciliation": reconcile_where_due,
+}
+"""Every kind, by the name under which its failures are counted."""

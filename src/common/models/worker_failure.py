@@ -1,0 +1,23 @@
+"""How often each kind of the worker's work failed as nobody expected, and how it last did."""
+
+from sqlalchemy import BigInteger, CheckConstraint, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.common.models.base import Base, CreatedAt
+
+
+class WorkerFailure(Base):
+    """One kind of work: counted by all workers together, never reset."""
+
+    __tablename__ = "worker_failures"
+
+    work: Mapped[str] = mapped_column(String, primary_key=True)
+    """`bookings`, `verification` …"""
+    failures: Mapped[int] = mapped_column(BigInteger)
+    error_type: Mapped[str] = mapped_column(String)
+    message: Mapped[str] = mapped_column(String)
+    """Without anybody's data but ids."""
+    first_failed_at: Mapped[CreatedAt]
+    last_failed_at: Mapped[CreatedAt]
+
+    __table_args__ = (CheckConstraint("failures > 0", "failures_positive"),)
