@@ -9,12 +9,72 @@ from types import ModuleType
 
 from alembic import context, op
 
-from src.common.models.ledger_walls import LOWER_WALLS, RAISE_WALLS
-
 revision = "6b0e3d9f5a17"
 down_revision = "1f7c9e2b4d83"
 branch_labels = None
 depends_on = None
+
+_FUNCTIONS = {
+    "credit_entries_balanced": """
+CREATE OR REPLACE FUNCTION credit_entries_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  wrong record;
+BEGIN
+  SELECT a.user_id, a.seq INTO wrong
+  FROM (SELECT e.*, lag(e.seq) OVER book AS before, lead(e.seq) OVER book AS next,
+      lag(e.balance_after) OVER book AS balance_before,
+      lag(e.effective_at) OVER book AS effective_before
+    FROM added e WINDOW book AS (PARTITION BY e.user_id ORDER BY e.seq)) a
+  WHERE NOT CASE
+      WHEN a.before IS NOT NULL THEN a.before = a.seq - 1
+        AND a.balance_after = a.balance_before + a.amount
+        AND a.effective_at >= a.effective_before
+      WHEN a.seq = 1 THEN a.balance_after = a.amount
+      ELSE coalesce((SELECT a.balance_after = e.balance_after + a.amount
+          AND a.effective_at >= e.effective_at
+        FROM credit_entries e WHERE e.user_id = a.user_id AND e.seq = a.seq - 1), false)
+    END
+    OR (a.next IS NULL AND NOT coalesce(a.seq <= (SELECT u.credits_version FROM users u
+      WHERE u.user_id = a.user_id), false))
+    OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))
+  LIMIT 1;
+  IF found THEN
+    PERFORM credit_ledger_unbalanced(format(
+      'entry %s of user %s does not follow from the one before it, or has no postings, or the '
+      'user is missing or stays behind it', wrong.seq, wrong.user_id));
+  END IF;
+  RETURN NULL;
+END $$
+""",
+    "credit_postings_balanced": """
+CREATE OR REPLACE FUNCTION credit_postings_balanced() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  wrong record;
+BEGIN
+  SELECT s.user_id, s.seq, s.lot_seq INTO wrong
+  FROM (SELECT a.*, lag(a.remaining_after) OVER lot AS before, lead(a.seq) OVER lot AS next,
+      row_number() OVER entry AS line
+    FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq),
+      entry AS (PARTITION BY a.user_id, a.seq)) s
+  WHERE s.before + s.amount <> s.remaining_after
+    OR (s.line = 1 AND (SELECT sum(p.amount) FROM credit_postings p
+        WHERE p.user_id = s.user_id AND p.seq = s.seq)
+      IS DISTINCT FROM (SELECT e.amount FROM credit_entries e
+        WHERE e.user_id = s.user_id AND e.seq = s.seq))
+    OR (s.next IS NULL AND NOT coalesce((SELECT (l.last_seq, l.remaining)
+        = (s.seq, s.remaining_after) FROM credit_lots l
+      WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
+  LIMIT 1;
+  IF found THEN
+    PERFORM credit_ledger_unbalanced(format('posting (%s, %s) of user %s agrees neither with '
+      'its lot nor its entry', wrong.seq, wrong.lot_seq, wrong.user_id));
+  END IF;
+  RETURN NULL;
+END $$
+""",
+}
+"""What is not as the migration that last raised the walls has it."""
 
 _CHECKS = {
     "ck_credit_entries_sign_goes_with_kind": (
@@ -58,7 +118,7 @@ def upgrade() -> None:
     """Make walls and checks cheaper; the next migration validates the checks."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().LOWER_WALLS, RAISE_WALLS)
+    _replace(_walls_before().LOWER_WALLS, raise_walls())
     for name, (table, _, shorter) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, shorter, postgresql_not_valid=True)
@@ -68,10 +128,27 @@ def downgrade() -> None:
     """Undo: make walls and checks cheaper. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
-    _replace(LOWER_WALLS, _walls_before().RAISE_WALLS)
+    _replace(lower_walls(), _walls_before().RAISE_WALLS)
     for name, (table, longer, _) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, longer)
+
+
+def raise_walls() -> tuple[str, ...]:
+    """Every function and trigger as this migration makes them."""
+    beginnings = {
+        f"CREATE OR REPLACE FUNCTION {name}()": body.strip() for name, body in _FUNCTIONS.items()
+    }
+    return tuple(
+        beginnings.get(statement.partition(" RETURNS")[0], statement)
+        for statement in _walls_before().RAISE_WALLS
+    )
+
+
+def lower_walls() -> tuple[str, ...]:
+    """The way back from them."""
+    lower: tuple[str, ...] = _walls_before().LOWER_WALLS
+    return lower
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from src.common.credits.commands import (
 )
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
+from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
 from tests.models.examples import a_user
@@ -168,23 +170,36 @@ def journal(session: Session, user_id: uuid.UUID) -> list[tuple[str, int]]:
     return [(kind, amount) for kind, amount in rows]
 
 
+@contextmanager
+def triggers_off(session: Session, table: str) -> Generator[None]:
+    """Flush what the ledger would not write, or no longer would: past the table's triggers."""
+    session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
+    yield
+    session.flush()
+    session.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
+
+
 def from_before(session: Session, balance: int) -> User:
     """A user as the document's own code left them: with a balance, and no entry."""
     user = make_user(session)
-    for statement in (
-        "ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_credits_balance_not_negative",
-        "ALTER TABLE users DISABLE TRIGGER USER",
-    ):
-        session.execute(text(statement))
     session.execute(
-        update(User)
-        .where(User.user_id == user.user_id)
-        .values(credits_balance=balance)
-        .execution_options(synchronize_session=False)
+        text("ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_credits_balance_not_negative")
     )
-    session.execute(text("ALTER TABLE users ENABLE TRIGGER USER"))
+    with triggers_off(session, "users"):
+        session.execute(
+            update(User)
+            .where(User.user_id == user.user_id)
+            .values(credits_balance=balance)
+            .execution_options(synchronize_session=False)
+        )
     session.refresh(user)
     return user
+
+
+def owe(session: Session, user_id: uuid.UUID, seq: int, outstanding: int) -> None:
+    """Let a user owe credits of the lot `seq`, as money back would have it."""
+    with triggers_off(session, "credit_debts"):
+        session.add(CreditDebt(user_id=user_id, seq=seq, outstanding=outstanding))
 
 
 def booked_balance(session: Session, user_id: uuid.UUID) -> int:

@@ -26,7 +26,7 @@ from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refuse
 from tests.credits.model_money_back import STAGES, hear, reallocate
 from tests.credits.wishes import COMMANDS, Asker, Wish
 
-START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 USER = uuid.UUID(int=1)
 BALANCE_MAX = 500

@@ -11,7 +11,7 @@ from src.common.credits.commands import Command, Result
 from src.common.credits.operations import execute
 from tests.models.examples import a_user
 
-START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 ACTOR = "key:slides"
 _numbers = count(1)
 

@@ -31,7 +31,7 @@ from tests.credits.model_money_back import STAGES, cause, has_gone_back, hear, r
 from tests.credits.stripe_side import PACKAGES
 from tests.credits.wishes import Asker, Wish, draw
 
-START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 PASTS: Sequence[tuple[int, Mapping[int, int]]] = (
     (0, {40: 77}),
     (25, {30: 90, 50: 0}),

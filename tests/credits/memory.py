@@ -27,7 +27,7 @@ from src.common.models.credit_lot import LotSource
 
 HISTORIC = 100
 """Credits of the purchases from before the ledger that left no lot."""
-START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 Step = tuple[str, int, int, int]
 """What happens next, and up to three numbers: see `Ledger.do`."""

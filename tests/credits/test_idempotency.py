@@ -44,7 +44,7 @@ from tests.credits.books import (
     spend,
 )
 
-START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 WHO = uuid.uuid4()
 
 

@@ -146,10 +146,10 @@ def test_work_that_was_paid_for_is_not_charged_again(db: Session) -> None:
 def test_two_tries_of_one_key_are_charged_once_though_the_first_hold_expired(db: Session) -> None:
     """The second try holds anew; whoever ends last gives back what it held."""
     user_id = user_with(db, 20)
-    with reserve(SessionLocal, user_id, 8, key="job") as first:
-        db.get_one(CreditHold, (user_id, first.hold_seq)).expires_at = dt.datetime.now(dt.UTC)
+    with reserve(SessionLocal, user_id, 8, key="job", expires_in_seconds=60) as first:
+        assert ledger.expire_due(db, now=dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2)) == 1
         db.commit()
-        with reserve(SessionLocal, user_id, 8, key="job") as second:
+        with reserve(SessionLocal, user_id, 8, key="job", expires_in_seconds=60) as second:
             assert second.hold_seq != first.hold_seq
             assert balance_of(db, user_id) == 12
         assert balance_of(db, user_id) == 12
@@ -202,7 +202,7 @@ def test_what_is_due_is_booked_once(db: Session) -> None:
     now = dt.datetime.now(dt.UTC)
     ledger.grant(db, user_id, 5, key="p", expires_at=now + dt.timedelta(minutes=1))
     hold = ledger.open_hold(db, user_id, 7, expires_in_seconds=120, key="h")
-    later = now + dt.timedelta(hours=1)
+    later = now + dt.timedelta(minutes=3)
     assert ledger.expire_due(db, now=later) == 1
     assert balance_of(db, user_id) == 10
     assert db.get_one(CreditHold, (user_id, hold.seq)).status == "expired"
@@ -216,7 +216,7 @@ def test_what_was_assigned_is_booked_before_what_is_due(db: Session) -> None:
     ledger.grant(db, user_id, 5, key="p", expires_at=now + dt.timedelta(minutes=1))
     user = db.get_one(User, user_id)
     user.credits_balance += 7
-    assert ledger.expire_due(db, now=now + dt.timedelta(hours=1)) == 1
+    assert ledger.expire_due(db, now=now + dt.timedelta(minutes=3)) == 1
     db.commit()
     assert balance_of(db, user_id) == user.credits_balance == 17
 

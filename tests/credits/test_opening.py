@@ -24,6 +24,7 @@ from tests.credits.books import (
     grant,
     journal,
     spend,
+    triggers_off,
 )
 from tests.credits.memory import START, Ledger
 
@@ -31,17 +32,17 @@ from tests.credits.memory import START, Ledger
 def with_purchases(session: Session, balance: int, *purchases: int) -> User:
     """A user from before the ledger with purchases of then."""
     user = from_before(session, balance)
-    session.add_all(
-        Transaction(
-            user_id=user.user_id,
-            stripe_session_id=f"cs_{uuid.uuid4()}",
-            amount_paid_cents=credits_added,
-            credits_added=credits_added,
-            predates_ledger=True,
+    with triggers_off(session, "transactions"):
+        session.add_all(
+            Transaction(
+                user_id=user.user_id,
+                stripe_session_id=f"cs_{uuid.uuid4()}",
+                amount_paid_cents=credits_added,
+                credits_added=credits_added,
+                predates_ledger=True,
+            )
+            for credits_added in purchases
         )
-        for credits_added in purchases
-    )
-    session.flush()
     return user
 
 

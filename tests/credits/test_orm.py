@@ -11,7 +11,6 @@ from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.engines import database_url
 from src.common.models import Base
-from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
 from src.common.settings import get_settings
@@ -23,6 +22,7 @@ from tests.credits.books import (
     grant,
     journal,
     make_user,
+    owe,
     purchases,
     spend,
 )
@@ -240,7 +240,7 @@ async def test_what_is_due_counts_first(in_session: InSession) -> None:
         assert user.credits_balance == 10
         user.credits_balance -= 10
         session.commit()
-        session.add(CreditDebt(user_id=user.user_id, seq=2, outstanding=7))
+        owe(session, user.user_id, 2, 7)
         user.credits_balance += 20
         session.commit()
         assert user.credits_balance == 13

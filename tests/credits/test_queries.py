@@ -13,9 +13,10 @@ from src.common.credits.commands import Adjust, Capture, Grant, OpenHold, Releas
 from src.common.credits.operations import execute
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import CreditEntry
-from src.common.models.credit_hold import CreditDebt, HoldStatus
+from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
+from tests.credits.books import owe
 from tests.credits.ledger import ask, at, do, someone
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def test_a_debt_is_part_of_the_balance(db: Session) -> None:
     user_id = someone(db)
     lot = do(db, Grant, user_id, amount=10).seq
     do(db, Spend, user_id, amount=10)
-    db.add(CreditDebt(user_id=user_id, seq=lot, outstanding=4))
-    db.flush()
+    owe(db, user_id, lot, 4)
     assert queries.balance(db, user_id, now=at(1)).debt == 4
 
 
@@ -357,8 +357,7 @@ def test_an_explanation_names_debts_with_the_payment_behind_them(db: Session) ->
     lots = [do(db, Grant, user_id, amount=10, reference=f"invoice {each}").seq for each in range(3)]
     do(db, Spend, user_id, amount=30)
     for seq, outstanding in zip(reversed(lots), (4, 0, 2), strict=True):
-        db.add(CreditDebt(user_id=user_id, seq=seq, outstanding=outstanding))
-    db.flush()
+        owe(db, user_id, seq, outstanding)
     debts = queries.explain(db, user_id, now=at(1)).debts
     assert [(debt.entry.reference, debt.outstanding) for debt in debts] == [
         ("invoice 0", 2),

@@ -114,7 +114,7 @@ CORRUPTIONS: dict[str, tuple[str, set[Found]]] = {
         "DELETE FROM credit_entries WHERE user_id = :user_id AND seq = 12",
         {
             ("ENTRY_IS_MISSING", 12, "12", "13"),
-            ("EXPIRY_IS_NOT_ITS_ENTRIES", 11, "2030-01-01 00:00:15+00", "2030-01-01 00:00:31+00"),
+            ("EXPIRY_IS_NOT_ITS_ENTRIES", 11, "2020-01-01 00:00:15+00", "2020-01-01 00:00:31+00"),
         },
     ),
     "an amount": (
@@ -137,7 +137,7 @@ CORRUPTIONS: dict[str, tuple[str, set[Found]]] = {
             "UPDATE credit_entries SET effective_at = effective_at - interval '1 day'"
             " WHERE user_id = :user_id AND seq = 4"
         ),
-        {("EFFECTIVE_AT_GOES_BACK", 4, "2030-01-01 00:00:02+00", "2029-12-31 00:00:03+00")},
+        {("EFFECTIVE_AT_GOES_BACK", 4, "2020-01-01 00:00:02+00", "2019-12-31 00:00:03+00")},
     ),
     "a posting gone": (
         "DELETE FROM credit_postings WHERE user_id = :user_id AND seq = 4 AND lot_seq = 1",
@@ -217,7 +217,7 @@ CORRUPTIONS: dict[str, tuple[str, set[Found]]] = {
         {("HOLD_IS_NOT_ITS_ENTRY", 5, "35", None)},
     ),
     "a hold from nowhere": (
-        "INSERT INTO credit_holds VALUES (:user_id, 4, 10, 0, 'open', '2030-02-01T00:00Z')",
+        "INSERT INTO credit_holds VALUES (:user_id, 4, 10, 0, 'open', '2020-02-01T00:00Z')",
         {("HOLD_IS_NOT_ITS_ENTRY", 4, None, "10")},
     ),
     "what a hold captured": (
@@ -252,10 +252,10 @@ CORRUPTIONS: dict[str, tuple[str, set[Found]]] = {
     ),
     "when a hold expires": (
         (
-            "UPDATE credit_holds SET expires_at = '2030-01-02T00:00Z'"
+            "UPDATE credit_holds SET expires_at = '2020-01-02T00:00Z'"
             " WHERE user_id = :user_id AND seq = 5"
         ),
-        {("EXPIRY_IS_NOT_ITS_ENTRIES", 5, "2030-01-01 02:46:44+00", "2030-01-02 00:00:00+00")},
+        {("EXPIRY_IS_NOT_ITS_ENTRIES", 5, "2020-01-01 02:46:44+00", "2020-01-02 00:00:00+00")},
     ),
     "a debt beside a balance": (
         "INSERT INTO credit_debts VALUES (:user_id, 2, 5)",

@@ -160,6 +160,7 @@ def test_a_difference_is_found_and_named(theirs: Connection) -> None:
     """A debt that somebody changed behind the ledger's back."""
     take_over(theirs)
     import_all()
+    theirs.execute(text("SET LOCAL session_replication_role = replica"))
     theirs.execute(text("UPDATE credit_debts SET outstanding = 299 WHERE outstanding = 300"))
     theirs.commit()
     report = import_all()
@@ -273,6 +274,7 @@ def test_the_commands_do_it_all(theirs: Connection) -> None:
     assert (dry["opened"], dry["compared"], dry["dry_run"]) == (len(BALANCES), 0, True)
     done = json.loads(flashslides(*importing, "--batch-size", "2"))
     assert (done["opened"], done["differences"]) == (len(BALANCES), 0)
+    theirs.execute(text("SET LOCAL session_replication_role = replica"))
     theirs.execute(text("UPDATE credit_debts SET outstanding = 299 WHERE outstanding = 300"))
     theirs.commit()
     assert runner.invoke(app, importing).exit_code == 1

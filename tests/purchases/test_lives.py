@@ -84,12 +84,12 @@ def spent_and_held(session: Session, user_id: uuid.UUID, tag: str = "") -> dict[
 
 def expired(session: Session, user_id: uuid.UUID, tag: str = "") -> dict[str, Facts]:
     """A gift and a hold have expired since; of the payment something is spent."""
-    soon = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
     life = life_of(payment_of(user_id, f"{tag}x", STARTER), f"{tag}x")
     execute(session, [grant(user_id, 300, expires_at=soon), spend(user_id, 100)])
     settle(session, life["paid"])
-    execute(session, [open_hold(user_id, 450, seconds=7_200), spend(user_id, 200)])
-    expire_due(session, now=soon + dt.timedelta(hours=3))
+    execute(session, [open_hold(user_id, 450, seconds=120), spend(user_id, 200)])
+    expire_due(session, now=soon + dt.timedelta(minutes=3))
     return life
 
 

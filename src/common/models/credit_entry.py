@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import (
     CheckConstraint,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -67,6 +69,13 @@ _SIGN_GOES_WITH_KIND = (
     f" ELSE {_kinds('= 0', '>= 0', '<= 0')} END)"
 )
 
+_ACTING_ON_HOLDS = text_array(
+    (
+        *(EntryKind.CAPTURE, EntryKind.RELEASE, EntryKind.HOLD_EXPIRY),
+        *(EntryKind.RENEWAL, EntryKind.SPEND),
+    )
+)
+
 
 class CreditEntry(Base):
     """One movement. Never changed, never deleted; a correction is another entry."""
@@ -109,6 +118,14 @@ class CreditEntry(Base):
         CheckConstraint("captured >= 0", "captured_not_negative"),
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", "key_length"),
         CheckConstraint("octet_length(request_digest) = 32", "digest_is_sha256"),
+        # What a hold should say is the sum of these: the triggers look at them.
+        Index(
+            "ix_credit_entries_holds",
+            "user_id",
+            "related_seq",
+            "seq",
+            postgresql_where=text(f"related_seq IS NOT NULL AND kind = ANY ({_ACTING_ON_HOLDS})"),
+        ),
     )
 
 

@@ -1,0 +1,41 @@
+"""Refuse what the rules could not have written, whatever a session did before (decision 0020).
+
+Revision ID: a47d0f3e8c52
+Revises: 9e2a61c04b7d
+Create Date: 2026-11-29 01:01:00+00:00
+"""
+
+from types import ModuleType
+
+from alembic import context, op
+
+from src.common.models.ledger_walls import LOWER_WALLS, RAISE_WALLS
+
+revision = "a47d0f3e8c52"
+down_revision = "9e2a61c04b7d"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Refuse what the rules could not have written."""
+    op.execute("SET LOCAL lock_timeout = '3s'")
+    op.execute("SET LOCAL statement_timeout = '60s'")
+    _replace(_walls_before().lower_walls(), RAISE_WALLS)
+
+
+def downgrade() -> None:
+    """Undo: refuse what the rules could not have written. What is refused already stays refused."""
+    op.execute("SET LOCAL lock_timeout = '3s'")
+    op.execute("SET LOCAL statement_timeout = '60s'")
+    _replace(LOWER_WALLS, _walls_before().raise_walls())
+
+
+def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
+    for statement in (*lower, *raise_):
+        op.execute(statement)
+
+
+def _walls_before() -> ModuleType:
+    """The walls as the migration that last raised them has them."""
+    return context.script.get_revision("6b0e3d9f5a17").module

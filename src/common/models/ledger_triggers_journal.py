@@ -1,0 +1,173 @@
+"""What a statement's rows of users, entries, postings and lots must add up to: trigger functions.
+
+They look rows up by scalar subqueries: no planner turns them into a scan of a whole table. A row
+before and after its change meet in a window, never in a join of two transition tables: its plan
+would be kept from the first, small statement, and a large one then takes the square of its rows. No
+query has a parameter, so each is planned once (`ledger_triggers_ddl.py` says how). Where something
+is mostly plain, a query that asks for no more than that comes first: to begin one costs a statement
+of a single row the more, the more it could look up.
+
+Rows with the same `xmin` and `cmin` were written by one statement: the only one that may write an
+entry's lines, hold, debts and metadata.
+"""
+
+_ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
+  FROM (SELECT e.*, lag(e.seq) OVER book AS before, lead(e.seq) OVER book AS next,
+      lag(e.balance_after) OVER book AS balance_before,
+      lag(e.effective_at) OVER book AS effective_before,
+      e.created_at > statement_timestamp() + interval '5 minutes' AS is_ahead
+    FROM added e WINDOW book AS (PARTITION BY e.user_id ORDER BY e.seq)) a
+  WHERE NOT CASE
+      WHEN a.before IS NOT NULL THEN a.before = a.seq - 1
+        AND a.balance_after = a.balance_before + a.amount
+        AND a.effective_at >= a.effective_before
+        AND (NOT a.is_ahead OR a.created_at = a.effective_before)
+      WHEN a.seq = 1 THEN a.balance_after = a.amount AND NOT a.is_ahead
+        AND a.effective_at >= '2000-01-01T00:00:00Z'
+      ELSE coalesce((SELECT a.balance_after = e.balance_after + a.amount
+          AND a.effective_at >= e.effective_at
+          AND (NOT a.is_ahead OR a.created_at = e.effective_at)
+        FROM @here.credit_entries e WHERE e.user_id = a.user_id AND e.seq = a.seq - 1), false)
+    END
+    OR a.effective_at > a.created_at
+    OR (a.next IS NULL AND NOT coalesce(a.seq <= (SELECT u.credits_version FROM @here.users u
+      WHERE u.user_id = a.user_id), false))
+    OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM @here.credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
+_ENTRIES_PLAINLY = f"""{_ENTRIES_FOLLOW}
+    OR NOT (a.related_seq IS NULL AND a.captured IS NULL AND a.hold_expires_at IS NULL
+      AND a.kind = ANY ('{{opening,grant,spend,adjustment,lot_expiry}}'::text[]))
+  LIMIT 1;"""
+_ENTRIES = f"""{_ENTRIES_FOLLOW}
+    OR NOT CASE
+      WHEN a.related_seq IS NULL AND a.kind <> 'hold' THEN a.captured IS NULL
+        AND a.hold_expires_at IS NULL
+        AND a.kind <> ALL ('{{capture,release,hold_expiry,renewal,debt_repayment}}'::text[])
+      WHEN a.kind = ANY ('{{clawback,reinstatement}}'::text[]) THEN a.captured IS NULL
+        AND a.hold_expires_at IS NULL AND a.related_seq < a.seq
+      WHEN a.kind = 'debt_repayment' THEN a.captured IS NULL AND a.hold_expires_at IS NULL
+        AND coalesce((SELECT d.xmin = e.xmin AND d.cmin = e.cmin
+          FROM @here.credit_debts d JOIN @here.credit_entries e ON e.user_id = d.user_id
+          WHERE d.user_id = a.user_id AND d.seq = a.related_seq AND e.seq = a.seq), false)
+      WHEN a.kind = ANY ('{{hold,capture,release,hold_expiry,renewal,spend}}'::text[])
+        THEN a.captured IS NOT DISTINCT FROM CASE a.kind WHEN 'hold' THEN NULL
+          WHEN 'capture' THEN greatest(a.captured, 1) WHEN 'spend' THEN -a.amount ELSE 0 END
+        AND CASE WHEN a.kind = ANY ('{{hold,renewal}}'::text[])
+          THEN coalesce(a.hold_expires_at > a.created_at
+            AND a.hold_expires_at <= a.created_at + interval '720 hours', false)
+          ELSE a.hold_expires_at IS NULL END
+        AND (a.kind = 'hold') = (a.related_seq IS NULL)
+        AND coalesce((SELECT h.xmin = e.xmin AND h.cmin = e.cmin
+          FROM @here.credit_holds h JOIN @here.credit_entries e ON e.user_id = h.user_id
+          WHERE h.user_id = a.user_id AND h.seq = coalesce(a.related_seq, a.seq)
+            AND e.seq = a.seq), false)
+      ELSE false
+    END
+  LIMIT 1;"""  # noqa: S608  our own names
+
+JOURNAL_FUNCTIONS = {
+    # A user's books are settled up to the newest entry, and nobody has both credits and debts.
+    # Expired lots and holds would keep every later entry from following (DESIGN §4 rules 5 and 8).
+    "credit_users_balanced": """
+DECLARE
+  wrong record;
+BEGIN
+  SELECT a.user_id, a.credits_balance, a.credits_version INTO wrong
+  FROM (SELECT r.*,
+      lag(r.credits_version) OVER (PARTITION BY r.user_id ORDER BY r.is_new) AS version_before
+    FROM (SELECT b.user_id, b.credits_balance, b.credits_version, false AS is_new FROM before b
+      UNION ALL SELECT a.user_id, a.credits_balance, a.credits_version, true FROM after a) r) a
+  WHERE a.credits_version <> a.version_before
+    AND NOT coalesce((SELECT a.credits_version > a.version_before
+        AND e.balance_after = a.credits_balance
+        AND (SELECT coalesce(sum(l.remaining), 0) = e.balance_after
+            AND coalesce(min(l.expires_at) > e.effective_at, true)
+          FROM @here.credit_lots l WHERE l.user_id = a.user_id AND l.is_open)
+        AND NOT EXISTS (SELECT FROM @here.credit_holds h WHERE h.user_id = a.user_id
+          AND h.status = 'open' AND h.expires_at <= e.effective_at OFFSET 0)
+        AND (e.balance_after = 0 OR NOT EXISTS (SELECT FROM @here.credit_debts d
+          WHERE d.user_id = a.user_id AND d.outstanding > 0 OFFSET 0))
+      FROM @here.credit_entries e
+      WHERE e.user_id = a.user_id AND e.seq = a.credits_version), false)
+  LIMIT 1;
+  IF found THEN
+    PERFORM @here.credit_ledger_unbalanced(format(
+      'user %s has credits_balance %s at version %s, which entries, lots, holds and debts do not '
+      'say', wrong.user_id, wrong.credits_balance, wrong.credits_version));
+  END IF;
+  RETURN NULL;
+END""",
+    # At commit. Without an entry a balance is what it was: whoever changed it wrote one meanwhile.
+    "credit_users_booked": """
+DECLARE
+  booked record;
+BEGIN
+  SELECT u.credits_balance AS balance, u.credits_version AS version,
+    (SELECT e.balance_after FROM @here.credit_entries e
+      WHERE e.user_id = u.user_id AND e.seq = u.credits_version) AS last_balance
+  INTO booked FROM @here.users u WHERE u.user_id = new.user_id;
+  IF booked.balance <> coalesce(booked.last_balance, 0)
+    OR (booked.version > 0 AND booked.last_balance IS NULL)
+    OR (booked.version = 0 AND tg_op = 'UPDATE')
+  THEN
+    PERFORM @here.credit_ledger_unbalanced(format(
+      'user %s has credits_balance %s at version %s, its last entry says %s',
+      new.user_id, booked.balance, booked.version, booked.last_balance));
+  END IF;
+  RETURN NULL;
+END""",
+    # What came before it a user's entry mostly finds in its own statement, and looks up otherwise.
+    # Booked in the future is none, but for users whose clock was ahead before: it never goes back.
+    # A hold lasts for 30 days at most (`commands.HOLD_SECONDS_MAX`).
+    "credit_entries_balanced": f"""
+DECLARE
+  wrong record;
+BEGIN
+  {_ENTRIES_PLAINLY}
+  IF found THEN
+    {_ENTRIES}
+  END IF;
+  IF found THEN
+    PERFORM @here.credit_ledger_unbalanced(format(
+      'entry %s of user %s does not follow from the one before it, or is of another time, or has '
+      'no postings, or comes without its hold or debt, or the user is missing or stays behind it',
+      wrong.seq, wrong.user_id));
+  END IF;
+  RETURN NULL;
+END""",
+    # The last line of each lot is what the lot now holds. An entry's lines come with it, all of its
+    # amount's sign, and are summed up once: there may be as many as the user has lots. Only what
+    # comes in makes a lot, and goes into no other.
+    "credit_postings_balanced": """
+DECLARE
+  wrong record;
+BEGIN
+  SELECT s.user_id, s.seq, s.lot_seq INTO wrong
+  FROM (SELECT a.*, lag(a.remaining_after) OVER lot AS before, lead(a.seq) OVER lot AS next,
+      row_number() OVER entry AS line, count(*) OVER entry AS lines,
+      sum(a.amount) OVER entry AS total, min(a.amount) OVER entry AS least,
+      max(a.amount) OVER entry AS most, max(a.lot_seq) OVER entry AS newest_lot
+    FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq),
+      entry AS (PARTITION BY a.user_id, a.seq)) s
+  WHERE s.before + s.amount <> s.remaining_after
+    OR (s.line = 1 AND NOT coalesce((SELECT e.amount = s.total AND (s.least > 0 OR s.most < 0)
+        AND CASE WHEN s.least > 0 AND e.kind = ANY ('{grant,opening,adjustment}'::text[])
+          THEN s.newest_lot = s.seq AND s.lines = 1 ELSE s.newest_lot < s.seq END
+        AND s.lines = (SELECT count(*) FROM @here.credit_postings p
+          WHERE p.user_id = s.user_id AND p.seq = s.seq)
+        AND (e.kind <> 'lot_expiry' OR (SELECT s.lines = 1 AND l.expires_at <= e.effective_at
+          AND s.remaining_after = 0 FROM @here.credit_lots l
+          WHERE l.user_id = s.user_id AND l.seq = s.lot_seq))
+      FROM @here.credit_entries e WHERE e.user_id = s.user_id AND e.seq = s.seq), false))
+    OR (s.next IS NULL AND NOT coalesce((SELECT (l.last_seq, l.remaining)
+        = (s.seq, s.remaining_after) FROM @here.credit_lots l
+      WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
+  LIMIT 1;
+  IF found THEN
+    PERFORM @here.credit_ledger_unbalanced(format('posting (%s, %s) of user %s agrees neither with '
+      'its lot nor its entry', wrong.seq, wrong.lot_seq, wrong.user_id));
+  END IF;
+  RETURN NULL;
+END""",
+}
+"""By name, the bodies of the functions; `@here` is the schema of our tables."""
