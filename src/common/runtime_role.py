@@ -1,6 +1,8 @@
 """The least a running service needs: a role that can do every operation and rewrite no history.
 
 It owns nothing, so it can switch no trigger off, and migrates nothing: migrations run as the owner.
+Nor can it, or anybody who is not the owner, create anything beside our tables: a function there
+that fits a call better than PostgreSQL's own is taken in its place.
 """
 
 from psycopg import sql
@@ -9,10 +11,16 @@ from sqlalchemy import Connection
 # Every privilege, by table. What is missing is missing on purpose.
 PRIVILEGES = {
     "users": "SELECT, INSERT, UPDATE",
-    "transactions": "SELECT, INSERT, UPDATE",
+    "transactions": (
+        "SELECT, INSERT, UPDATE"
+        " (payment_intent_id, invoice_id, livemode, refunded_cents, disputed_cents)"
+    ),
     "checkout_orders": "SELECT, INSERT, UPDATE",
     "stripe_events": "SELECT, INSERT, UPDATE",
-    "stripe_reversals": "SELECT, INSERT, UPDATE",
+    "stripe_reversals": (
+        "SELECT, INSERT, UPDATE"
+        " (payment_intent_id, transaction_id, amount_cents, currency, status, updated_at)"
+    ),
     "refund_requests": "SELECT, INSERT, UPDATE",
     "reconciliations": "SELECT, INSERT, UPDATE",
     "unmatched_payments": "SELECT, INSERT, UPDATE",
@@ -31,10 +39,11 @@ PRIVILEGES = {
 
 
 def grant_runtime(connection: Connection, role: str) -> bool:
-    """Give `role` what a running service needs, and nothing else on our tables.
+    """Give `role` what a running service needs, and nothing else where our tables are.
 
     Makes the role, able to log in once it has a password, where it does not exist; whether it did
-    that. Doing it again, after a migration, brings the privileges up to date.
+    that. Doing it again, after a migration, brings the privileges up to date. From now on only the
+    schema's owner may create there, `role` and everybody else (PUBLIC) may not.
     """
     name = sql.Identifier(role)
     exists = connection.exec_driver_sql(
@@ -42,13 +51,34 @@ def grant_runtime(connection: Connection, role: str) -> bool:
     ).one_or_none()
     if exists is None:
         _run(connection, sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"), name)
-    _run(connection, sql.SQL("GRANT USAGE ON SCHEMA public TO {}"), name)
+    schema = sql.Identifier(_schema(connection))
+    _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
+    _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)
     for table, privileges in PRIVILEGES.items():
         on_table = sql.Identifier(table)
         _run(connection, sql.SQL("REVOKE ALL ON {} FROM {}"), on_table, name)
         granting = sql.SQL(f"GRANT {privileges} ON {{}} TO {{}}")  # pyright: ignore[reportArgumentType]  our own table above
         _run(connection, granting, on_table, name)
     return exists is None
+
+
+def schema_open_to_public(connection: Connection) -> str | None:
+    """The schema of our tables, if everybody may create functions there, else None.
+
+    So it is in databases from before PostgreSQL 15, upgraded ones too, until `grant_runtime`.
+    """
+    schema = _schema(connection)
+    is_open = connection.exec_driver_sql(
+        "SELECT pg_catalog.has_schema_privilege('public', %s::text, 'CREATE')", (schema,)
+    ).scalar_one()
+    return schema if is_open else None
+
+
+def _schema(connection: Connection) -> str:
+    schema: str = connection.exec_driver_sql(
+        "SELECT pg_catalog.current_schema()::text"
+    ).scalar_one()
+    return schema
 
 
 def _run(connection: Connection, statement: sql.SQL, *names: sql.Identifier) -> None:

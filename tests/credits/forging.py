@@ -1,0 +1,247 @@
+"""A committed, honest book, and what somebody with the service's role may try to write into it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from src.common.credits.commands import (
+    HOLD_SECONDS_MAX,
+    Capture,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Spend,
+)
+from src.common.credits.money_back import settle_reversals
+from src.common.models.credit_lot import LotSource
+from src.common.models.transaction import Transaction
+from tests.credits.books import triggers_off
+from tests.credits.ledger import ACTOR, at, do, someone
+
+Row = Mapping[str, object]
+"""Columns and their values as SQL."""
+
+ENTRY = {
+    "user_id": ":who",
+    "idempotency_key": "'forged-' || gen_random_uuid()",
+    "request_digest": "decode(repeat('00', 32), 'hex')",
+    "actor": "'key:forger'",
+    "effective_at": "timestamptz '2020-01-02T00:00Z'",
+    "created_at": "timestamptz '2020-01-02T00:00Z'",
+}
+LINE = ("user_id", "seq", "lot_seq", "amount", "remaining_after")
+LOT = {"user_id": ":who", "source": "'promo'", "priority": 10, "is_open": "true"}
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is in the books. What each of them has is said in `populate`."""
+
+    who: uuid.UUID
+    """Lots 1 (45 of 100), 2 (20) and 7 (500, bought); holds 3 (open, 30 of lot 1), 5 (4 of 10
+    captured), 9 (5, released) and 11 (7, expired); metadata of entry 8. Balance 565 at version 13,
+    a renewal."""
+    debtor: uuid.UUID
+    """Lot 1 (bought, used up), a debt of 50 of it. Balance 0 at version 3."""
+    before: uuid.UUID
+    """From before the ledger: a balance of 100, no entry."""
+    new: uuid.UUID
+    """Nothing yet."""
+    late: uuid.UUID
+    """Lots 1 (10), which has expired without being booked, and 2 (20)."""
+    holding: uuid.UUID
+    """Lot 1 (4 of 20), and hold 2 of it (16), which has expired without being booked."""
+    bought: uuid.UUID
+    """The purchase of lot 7."""
+    unpaid: uuid.UUID
+    """A purchase of 70 credits of `who` that credited nobody."""
+    others: uuid.UUID
+    """The purchase of the debtor."""
+
+
+def populate(session: Session) -> People:
+    """Write the books by the rules."""
+    who, debtor, new, late, holding = (someone(session) for _ in range(5))
+    bought, unpaid = _purchase(session, who, 500), _purchase(session, who, 70)
+    others = _purchase(session, debtor, 50)
+    do(session, Grant, who, amount=100)
+    do(session, Grant, who, amount=20, priority=200)
+    do(session, OpenHold, who, amount=30, expires_in_seconds=HOLD_SECONDS_MAX)
+    do(session, Spend, who, amount=20)
+    do(session, OpenHold, who, amount=10, expires_in_seconds=600)
+    do(session, Capture, who, hold_seq=5, amount=4)
+    _pay(session, bought)
+    do(session, Spend, who, amount=1, metadata={"slides": 3})
+    do(session, OpenHold, who, amount=5, expires_in_seconds=600)
+    do(session, Release, who, hold_seq=9)
+    do(session, OpenHold, who, amount=7, expires_in_seconds=60)
+    do(session, Renew, who, 70, hold_seq=3, expires_in_seconds=HOLD_SECONDS_MAX)
+    _pay(session, others)
+    do(session, Spend, debtor, amount=50)
+    settle_reversals(session, debtor, {1: 50}, key="~reversal:re_1", actor=ACTOR, now=at(60))
+    do(session, Grant, late, amount=10, expires_at=at(600))
+    do(session, Grant, late, amount=20)
+    do(session, Grant, holding, amount=20)
+    do(session, OpenHold, holding, amount=16, expires_in_seconds=600)
+    before = someone(session)
+    with triggers_off(session, "users"):
+        session.execute(
+            text("UPDATE users SET credits_balance = 100 WHERE user_id = :who"), {"who": before}
+        )
+    return People(
+        *(who, debtor, before, new, late, holding),
+        *(bought.transaction_id, unpaid.transaction_id, others.transaction_id),
+    )
+
+
+def _purchase(session: Session, user_id: uuid.UUID, credits_added: int) -> Transaction:
+    bought = Transaction(
+        user_id=user_id,
+        stripe_session_id=f"cs_{uuid.uuid4()}",
+        amount_paid_cents=credits_added,
+        credits_added=credits_added,
+    )
+    session.add(bought)
+    session.flush()
+    return bought
+
+
+def _pay(session: Session, bought: Transaction) -> None:
+    do(
+        session,
+        Grant,
+        bought.user_id,
+        amount=bought.credits_added,
+        source=LotSource.PURCHASE,
+        transaction_id=bought.transaction_id,
+    )
+
+
+@dataclass
+class Write:
+    """One statement like the ledger's own: its rows, and what lots, holds, debts, user become."""
+
+    entries: list[Row] = field(default_factory=list[Row])
+    postings: list[tuple[int, int, int, int]] = field(
+        default_factory=list[tuple[int, int, int, int]]
+    )
+    """(seq, lot_seq, amount, remaining_after)."""
+    new_lots: list[Row] = field(default_factory=list[Row])
+    lots: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    """By lot: what remains, and its newest posting's entry."""
+    new_holds: list[Row] = field(default_factory=list[Row])
+    holds: Mapping[int, str] = field(default_factory=dict[int, str])
+    """By hold: what is SET."""
+    debts: Mapping[int, str] = field(default_factory=dict[int, str])
+    notes: Mapping[int, str] = field(default_factory=dict[int, str])
+    user: tuple[int, int] | None = None
+    """Balance and version."""
+
+    def sql(self) -> str:
+        """All of it at once."""
+        parts = [
+            *(_insert("credit_entries", {**ENTRY, **row}) for row in self.entries),
+            *(_insert("credit_lots", {**LOT, **row}) for row in self.new_lots),
+            *(
+                _insert("credit_postings", dict(zip(LINE, (":who", *row), strict=True)))
+                for row in self.postings
+            ),
+            *(
+                _set("credit_lots", f"(remaining, last_seq, is_open) = {left, last, left > 0}", seq)
+                for seq, (left, last) in self.lots.items()
+            ),
+            *(_insert("credit_holds", {"user_id": ":who", **row}) for row in self.new_holds),
+            *(_set("credit_holds", what, seq) for seq, what in self.holds.items()),
+            *(_set("credit_debts", what, seq) for seq, what in self.debts.items()),
+            *(
+                _insert(
+                    "credit_entry_metadata", {"user_id": ":who", "seq": seq, "document": document}
+                )
+                for seq, document in self.notes.items()
+            ),
+        ]
+        if self.user is not None:
+            parts.append(_set("users", f"(credits_balance, credits_version) = {self.user}"))
+        *others, last = parts
+        ctes = ", ".join(f"part_{n} AS ({part})" for n, part in enumerate(others))
+        return f"WITH {ctes} {last}" if others else last
+
+
+def entry(seq: int, kind: str, amount: int, after: int, **others: object) -> Row:
+    """A row of the journal."""
+    return {
+        "seq": seq,
+        "kind": f"'{kind}'",
+        "amount": amount,
+        "balance_after": after,
+        "result_balance": after,
+        **others,
+    }
+
+
+def lot(seq: int, granted: int, **others: object) -> Row:
+    """A new lot, whole."""
+    return {"seq": seq, "granted": granted, "remaining": granted, "last_seq": seq, **others}
+
+
+def _insert(table: str, row: Row) -> str:
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(map(str, row.values()))})"  # noqa: S608  ours
+
+
+def _set(table: str, what: str, seq: int | None = None) -> str:
+    of_seq = "" if seq is None else f" AND seq = {seq}"
+    return f"UPDATE {table} SET {what} WHERE user_id = :who{of_seq}"  # noqa: S608  ours
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """What somebody tries, as one database transaction, and what stands in the way."""
+
+    statements: list[str | Write]
+    whose: str = "who"
+    by: str = "trigger"
+
+
+BY_SQLSTATE = {
+    "P0001": "trigger",
+    "42501": "privilege",
+    "23514": "CHECK",
+    "23503": "foreign key",
+    "23505": "unique key",
+}
+
+
+@dataclass(frozen=True)
+class Forger:
+    """A connection of the service's own role."""
+
+    connection: psycopg.Connection
+    people: People
+
+    def attempt(self, forgery: Forgery) -> str | None:
+        """What refuses it, at the latest at COMMIT; None if nothing does. Nothing stays.
+
+        `:name` in a statement is one of the people; `:who` is whose books they are.
+        """
+        names = {**vars(self.people), "who": getattr(self.people, forgery.whose)}
+        try:
+            for each in forgery.statements:
+                statement = each.sql() if isinstance(each, Write) else each
+                for name, value in names.items():
+                    statement = statement.replace(f":{name}", f"'{value}'::uuid")
+                self.connection.execute(cast("Any", statement))
+            self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        except psycopg.Error as error:
+            by = BY_SQLSTATE[error.sqlstate or ""]
+            if by == "trigger" and not str(error).startswith("LEDGER_UNBALANCED: "):
+                raise
+            return by
+        finally:
+            self.connection.rollback()
+        return None
