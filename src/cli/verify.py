@@ -16,6 +16,7 @@ from src.common.credits.verify import Report
 from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
 from src.common.exceptions import Invalid
 from src.common.models.credit_booking_failure import CreditBookingFailure
+from src.common.runtime_role import schema_open_to_public
 from src.common.settings import get_settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def verify(
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
     with database_in_reach(get_settings()):
         try:
+            _warn_of_an_open_schema()
             report, unbookable = _verify(user, sample)
         finally:
             dispose_db()
@@ -47,6 +49,19 @@ def verify(
         _print_unbookable(unbookable)
     if report.differences or unbookable:
         raise typer.Exit(1)
+
+
+def _warn_of_an_open_schema() -> None:
+    schema = run_in_database_transaction(
+        lambda session: schema_open_to_public(session.connection())
+    )
+    if schema is not None:
+        typer.echo(
+            f"Everybody who may connect can create functions in schema {schema}, which then run in "
+            "place of PostgreSQL's own, also as whoever verifies: run `flashslides db "
+            "grant-runtime`, which ends it.",
+            err=True,
+        )
 
 
 def _verify(user: str | None, sample: int | None) -> tuple[Report, list[dict[str, Any]]]:

@@ -216,15 +216,13 @@ def _credit(session: Session, user: User | None, payment: Payment, offer: Offer)
     """Write the purchase and its grant; or say why that cannot be, and leave nothing behind."""
     if user is None:
         return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
-    transaction = _write_purchase(session, payment, offer)
     try:
-        _grant(session, user.user_id, transaction, "system:stripe")
+        with session.begin_nested():  # the service may delete no purchase (`runtime_role.py`)
+            transaction = _write_purchase(session, payment, offer)
+            _grant(session, user.user_id, transaction, "system:stripe")
     except Invalid as refusal:
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
-        # A refused grant has written nothing; the purchase goes without a savepoint for everybody.
-        session.delete(transaction)
-        session.flush()
         return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
     _take_up_what_waited(session, payment, transaction)
     return None
