@@ -83,9 +83,7 @@ class Ours:
             changed_debts=set(),
             is_changed=False,
         )
-        rules.open_book(book)
-        rules.settle(book)
-        return book
+        return rules.settle(book)
 
     def keep(self, book: Book) -> None:
         """Write what was decided."""
@@ -99,7 +97,7 @@ class Ours:
     def ask(self, command: Command, now: dt.datetime) -> Answer | str:
         """Put a command to the rules."""
         book = self.at(now)
-        [outcome] = decide_each({USER: book}, [command])
+        [outcome], _ = decide_each({USER: book}, [command])
         if book.is_changed:
             self.keep(book)
         return answer_of(outcome)
@@ -109,7 +107,7 @@ class Ours:
         if self.book.opening_seq is None:
             book = self.at(now)
             if book.opening_seq is None:
-                rules.write_opening(book)
+                rules.write_late_opening(book)
             self.keep(book)
 
     def hear(self, said: Reversal, about: int | None, now: dt.datetime) -> list[Answer | str]:

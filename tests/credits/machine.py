@@ -301,8 +301,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def _line_of(*columns: Any) -> Line:
     """A row of `_JOURNAL` as the model tells it."""
-    *same, postings = columns
-    return Line(*same, {int(seq): amount for seq, amount in postings.items()})
+    kind, amount, captured, related_seq, effective_at, postings = columns
+    lots = {int(seq): moved for seq, moved in postings.items()}
+    return Line(kind, amount, captured, related_seq, effective_at, lots)
 
 
 def _state(person: Person) -> list[Any]:

@@ -39,7 +39,7 @@ from tests.credits.books import (
 )
 from tests.credits.committed import look
 
-NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 HOLD_OPEN = 3
 """The `seq` of the hold that `behind` leaves open."""

@@ -1,8 +1,8 @@
 """Note users who could not be booked, and work that failed.
 
 Revision ID: 4e8b1d6c9f27
-Revises: 7c1f4eaf6b28
-Create Date: 2026-11-29 14:10:00+00:00
+Revises: a47d0f3e8c52
+Create Date: 2026-11-29 01:02:00+00:00
 """
 
 # pyright: reportUnknownArgumentType=false
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "4e8b1d6c9f27"
-down_revision = "7c1f4eaf6b28"
+down_revision = "a47d0f3e8c52"
 branch_labels = None
 depends_on = None
 
