@@ -1,19 +1,13 @@
 """Ledger tests that hold for both drivers are written once."""
 
-import secrets
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
-import psycopg
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from src.common.engines import database_url
-from src.common.runtime_role import grant_runtime
-from src.common.settings import get_settings
 from tests.credits.books import InSession
-from tests.credits.forging import Forger, populate
+from tests.credits.forging import Forger, forging
 from tests.engines.drivers import DRIVERS, Driver
 from tests.fixtures.databases import Server
 
@@ -54,33 +48,5 @@ def forger(server: Server) -> Generator[Forger]:
 
     What is tried there is refused or rolled back.
     """
-    name = f"forged_{secrets.token_hex(4)}"
-    role = f"runtime_{secrets.token_hex(4)}"
-    there = server.clone(name)
-    engine = create_engine(
-        database_url(get_settings()).set(
-            host=there.host,
-            port=there.port,
-            username=there.user,
-            password=there.password,
-            database=name,
-        )
-    )
-    with Session(engine) as session:
-        people = populate(session)
-        grant_runtime(session.connection(), role)
-        session.commit()
-    engine.dispose()
-    with psycopg.connect(
-        host=there.host,
-        port=there.port,
-        user=there.user,
-        password=there.password,
-        dbname=name,
-    ) as connection:
-        connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
-        connection.commit()
-        yield Forger(connection, people)
-        connection.rollback()
-    server.drop(name)
-    server.execute("DROP ROLE {}", role)
+    with forging(server) as forger:
+        yield forger

@@ -1,12 +1,14 @@
 """A committed, honest book, and what somebody with the service's role may try to write into it."""
 
+import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from src.common.credits.commands import (
@@ -19,10 +21,16 @@ from src.common.credits.commands import (
     Spend,
 )
 from src.common.credits.money_back import settle_reversals
+from src.common.engines import database_url
 from src.common.models.credit_lot import LotSource
 from src.common.models.transaction import Transaction
+from src.common.runtime_role import grant_runtime
+from src.common.settings import get_settings
+from src.local_postgres import ConnectionParameters
 from tests.credits.books import triggers_off
 from tests.credits.ledger import ACTOR, at, do, someone
+from tests.engines.drivers import open_connection
+from tests.fixtures.databases import Server
 
 Row = Mapping[str, object]
 """Columns and their values as SQL."""
@@ -223,6 +231,7 @@ class Forger:
 
     connection: psycopg.Connection
     people: People
+    database: ConnectionParameters
 
     def attempt(self, forgery: Forgery) -> str | None:
         """What refuses it, at the latest at COMMIT; None if nothing does. Nothing stays.
@@ -245,3 +254,31 @@ class Forger:
         finally:
             self.connection.rollback()
         return None
+
+
+@contextmanager
+def forging(server: Server) -> Generator[Forger]:
+    """A database of its own with committed books, and the service's own role connected to it."""
+    name = f"forged_{secrets.token_hex(4)}"
+    role = f"runtime_{secrets.token_hex(4)}"
+    there = server.clone(name)
+    url = database_url(get_settings()).set(
+        host=there.host,
+        port=there.port,
+        username=there.user,
+        password=there.password,
+        database=name,
+    )
+    engine = create_engine(url)
+    with Session(engine) as session:
+        people = populate(session)
+        grant_runtime(session.connection(), role)
+        session.commit()
+    engine.dispose()
+    with open_connection(there) as connection:
+        connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
+        connection.autocommit = False
+        yield Forger(connection, people, there)
+        connection.rollback()
+    server.drop(name)
+    server.execute("DROP ROLE {}", role)
