@@ -87,13 +87,13 @@ def test_capture_release_and_expiry_have_one_winner(
     """Whoever locks first wins, the others are told; the credits go one way only."""
     people = make_users(*[10] * 40)
     with SessionLocal.begin() as session:
-        holds = execute(session, [open_hold(who, 10) for who in people])
+        holds = execute(session, [open_hold(who, 10, 100) for who in people])
     jobs: list[Job] = []
     for who, hold in zip(people, holds, strict=True):
         jobs += [
             At(capture(who, hold.seq, 10), 1),
             At(release(who, hold.seq), 1),
-            At(grant(who, 1), 700),  # by then the hold has expired
+            At(grant(who, 1), 200),  # by then the hold has expired
         ]
     outcomes = clients.do(database, jobs)
     winners: Counter[str] = Counter()

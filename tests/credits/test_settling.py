@@ -36,6 +36,7 @@ from tests.credits.books import (
     release,
     renew,
     spend,
+    triggers_off,
 )
 from tests.credits.committed import look
 
@@ -65,15 +66,16 @@ def behind(session: Session) -> User:
         open_hold(who, 5, 5),
     ]
     execute(session, commands, now=then)
-    session.add(
-        Transaction(
-            user_id=who,
-            stripe_session_id=f"cs_{who}",
-            amount_paid_cents=500,
-            credits_added=500,
-            predates_ledger=True,
+    with triggers_off(session, "transactions"):
+        session.add(
+            Transaction(
+                user_id=who,
+                stripe_session_id=f"cs_{who}",
+                amount_paid_cents=500,
+                credits_added=500,
+                predates_ledger=True,
+            )
         )
-    )
     session.commit()
     return user
 

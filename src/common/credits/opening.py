@@ -35,6 +35,13 @@ def _settled(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
     return [rules.settle(book) for book in load_books(session, user_ids).values()]
 
 
+def write_missing_openings(session: Session, user_ids: Collection[uuid.UUID]) -> None:
+    """Write the opening entry, perhaps of 0, of those who have no entry at all."""
+    if user_ids:
+        books = load_books(session, user_ids)
+        write_openings(session, [book.user_id for book in books.values() if book.version == 0])
+
+
 def _written(session: Session, books: Collection[Book]) -> list[Book]:
     opened = [book for book in books if book.entries]
     write_books(session, opened)

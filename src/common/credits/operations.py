@@ -15,7 +15,14 @@ from sqlalchemy.orm import Session
 from src.common.credits.book import Book
 from src.common.credits.commands import Command, Result
 from src.common.credits.decisions import Outcome, decide_each, holds_named
-from src.common.credits.pending import Pending, has_pending, mark_booked, read_pending
+from src.common.credits.opening import write_missing_openings
+from src.common.credits.pending import (
+    Pending,
+    has_pending,
+    mark_booked,
+    read_cancelled,
+    read_pending,
+)
 from src.common.credits.pending import install as install_listeners
 from src.common.credits.storage import lock_books, write_books
 from src.common.exceptions import ExceptionWithErrorType
@@ -87,6 +94,8 @@ def book_pending(session: Session) -> None:
     """
     if has_pending(session):
         execute(session, [])
+    # A balance that was changed without an entry has one at COMMIT, though it is what it was.
+    write_missing_openings(session, read_cancelled(session))
 
 
 def install() -> None:

@@ -124,6 +124,15 @@ def read_pending(session: Session) -> dict[uuid.UUID, Pending]:
     return {user_id: each for user_id, each in pending.items() if each.delta}
 
 
+def read_cancelled(session: Session) -> set[uuid.UUID]:
+    """Users whose balance was changed and changed back, so that there is nothing to book."""
+    sums: defaultdict[uuid.UUID, int] = defaultdict(int)
+    for note in _notes(session):
+        if note.delta and not note.booked_in:
+            sums[note.user_id] += note.delta
+    return {user_id for user_id, delta in sums.items() if delta == 0}
+
+
 def mark_booked(session: Session, user_ids: AbstractSet[uuid.UUID]) -> None:
     """Entries that explain these users' changes were written."""
     booked = read_pending(session).keys() & user_ids

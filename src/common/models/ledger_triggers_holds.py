@@ -54,10 +54,10 @@ BEGIN
   SELECT d.user_id, d.seq, d.outstanding INTO wrong FROM after d
   WHERE (d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
       WHERE u.user_id = d.user_id) <> 0)
-    OR NOT coalesce((SELECT e.kind = 'opening' OR (d.opening_debt = 0
+    OR (tg_op = 'INSERT' AND NOT coalesce((SELECT e.kind = 'opening' OR (d.opening_debt = 0
           AND EXISTS (SELECT FROM @here.credit_lots l
             WHERE l.user_id = d.user_id AND l.seq = d.seq AND l.source = 'purchase' OFFSET 0))
-      FROM @here.credit_entries e WHERE e.user_id = d.user_id AND e.seq = d.seq), false)
+      FROM @here.credit_entries e WHERE e.user_id = d.user_id AND e.seq = d.seq), false))
     OR NOT EXISTS (
       WITH RECURSIVE written AS (
         SELECT e.seq, e.kind, n.xmin AS writer, n.cmin AS command
