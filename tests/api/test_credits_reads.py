@@ -35,7 +35,8 @@ async def test_a_user_reads_what_they_have(api: Api) -> None:
     """Balance, held, debt, lots in the order spent, next expiry, version; nothing else."""
     user, service = await make_user(), await make_api_key(Scope.CREDITS_GRANT, Scope.CREDITS_SPEND)
     expiry = "2099-01-01T00:00:00Z"
-    await done(api, service, user.user_id, "grant", {"amount": 50, "source": "purchase"})
+    late = {"amount": 50, "source": "subscription", "priority": 100}
+    await done(api, service, user.user_id, "grant", late)
     await done(
         api, service, user.user_id, "grant", {"amount": 10, "source": "promo", "expires_at": expiry}
     )
@@ -50,7 +51,7 @@ async def test_a_user_reads_what_they_have(api: Api) -> None:
         "lots": [
             {"seq": 2, "source": "promo", "priority": 10, "granted": 10, "remaining": 6,
              "expires_at": expiry, **lot},
-            {"seq": 1, "source": "purchase", "priority": 100, "granted": 50, "remaining": 50,
+            {"seq": 1, "source": "subscription", "priority": 100, "granted": 50, "remaining": 50,
              "expires_at": None, **lot},
         ],
         "next_expiry": expiry,

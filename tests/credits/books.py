@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ARRAY, Uuid, bindparam, select, text, update
+from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from src.common.credits.commands import (
@@ -20,9 +20,11 @@ from src.common.credits.commands import (
     Spend,
 )
 from src.common.credits.operations import execute
+from src.common.credits.own_commands import Purchase
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
+from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from tests.models.examples import a_user
 
@@ -118,6 +120,26 @@ def _filled(user_id: uuid.UUID, others: dict[str, Any]) -> dict[str, Any]:
 def grant(user_id: uuid.UUID, amount: int, **others: Any) -> Grant:
     """A grant with a key of its own."""
     return Grant(amount=amount, **_filled(user_id, others))
+
+
+def write_purchase(session: Session, user_id: uuid.UUID, credits_added: int) -> Transaction:
+    """The row of a purchase, as a payment's own code writes it: it credits nobody yet."""
+    return session.scalars(
+        insert(Transaction)
+        .values(
+            user_id=user_id,
+            stripe_session_id=f"cs_{uuid.uuid4().hex}",
+            amount_paid_cents=credits_added,
+            credits_added=credits_added,
+        )
+        .returning(Transaction)
+    ).one()
+
+
+def purchase(session: Session, user_id: uuid.UUID, amount: int, **others: Any) -> Purchase:
+    """The command that credits a purchase, whose row is written here."""
+    transaction_id = write_purchase(session, user_id, amount).transaction_id
+    return Purchase(amount=amount, transaction_id=transaction_id, **_filled(user_id, others))
 
 
 def spend(user_id: uuid.UUID, amount: int, **others: Any) -> Spend:

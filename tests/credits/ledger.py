@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.commands import Command, Result
 from src.common.credits.operations import execute
+from tests.credits.books import purchase
 from tests.models.examples import a_user
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -40,6 +41,15 @@ def ask(kind: type[C], user_id: uuid.UUID, **arguments: Any) -> C:
         **arguments,
     }
     return kind(**given)
+
+
+def buy(
+    session: Session, user_id: uuid.UUID, now: float = 0, *, amount: int, **arguments: Any
+) -> Result:
+    """Pay for credits, `now` seconds after the start."""
+    command = purchase(session, user_id, amount, **arguments)
+    [result] = execute(session, [command], now=at(now))
+    return result
 
 
 def do(

@@ -22,6 +22,7 @@ from src.common.credits.commands import (
     Result,
     Spend,
 )
+from src.common.credits.own_commands import Purchase
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
@@ -55,15 +56,28 @@ class Ledger:
 
     def buy(self, amount: int, *, lasts: int | None = None) -> int:
         """A purchase; the `seq` of its lot."""
-        self.payments.append(self.grant(amount, source=LotSource.PURCHASE, lasts=lasts))
-        return self.payments[-1]
+        purchase = Purchase(
+            **self._who(),
+            amount=amount,
+            expires_at=self._end(lasts),
+            transaction_id=self.pay(amount),
+        )
+        result = self.ask(purchase)
+        assert result is not None
+        self.payments.append(result.seq)
+        return result.seq
+
+    def pay(self, amount: int) -> uuid.UUID:
+        """Somebody paid for so many credits; the `transaction_id` of that."""
+        assert amount
+        return uuid.uuid4()
 
     def grant(
         self, amount: int, *, source: LotSource = LotSource.PROMO, lasts: int | None = None
     ) -> int:
         """Credits come in; the `seq` of their lot. Promotional ones burn first."""
-        expires_at = None if lasts is None else self.book.now + dt.timedelta(seconds=lasts)
-        result = self.ask(Grant(**self._who(), amount=amount, source=source, expires_at=expires_at))
+        facts: dict[str, Any] = {"amount": amount, "source": source, "expires_at": self._end(lasts)}
+        result = self.ask(Grant(**self._who(), **facts))
         assert result is not None
         return result.seq
 
@@ -149,6 +163,9 @@ class Ledger:
         elif what == "reverse" and self.payments:
             payment = self.payments[second % len(self.payments)]
             self.reverse({**self.targets, payment: self.share(payment, min(first, 100))})
+
+    def _end(self, lasts: int | None) -> dt.datetime | None:
+        return None if lasts is None else self.book.now + dt.timedelta(seconds=lasts)
 
     def _who(self) -> dict[str, Any]:
         return {

@@ -4,15 +4,14 @@ import uuid
 
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import Grant
-from src.common.models.credit_lot import LotSource
+from src.common.credits.commands import STRIPE_ACTOR, Grant
+from src.common.credits.own_commands import purchase
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import settle_payment
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment, Terms
 from src.common.settings import Package
-from tests.credits import books
 from tests.credits.model import MoneyBack
 
 PACKAGES = (
@@ -58,4 +57,10 @@ def tell(session: Session, said: MoneyBack) -> None:
 
 def grant_of(user_id: uuid.UUID, package: Package) -> Grant:
     """The grant that a payment for this package is."""
-    return books.grant(user_id, package.credits, source=LotSource.PURCHASE)
+    return purchase(
+        user_id,
+        package.credits,
+        transaction_id=uuid.uuid4(),
+        stripe_session_id=f"cs_{uuid.uuid4()}",
+        actor=STRIPE_ACTOR,
+    )

@@ -9,15 +9,13 @@ from src.common.credits.commands import (
     Adjust,
     Capture,
     Command,
-    Grant,
     OpenHold,
-    Opening,
     Release,
     Renew,
     Spend,
 )
 from src.common.credits.digest import digest_of
-from src.common.models.credit_lot import LotSource
+from src.common.credits.own_commands import Assignment, Opening, Purchase
 
 INSTANT = dt.datetime(2030, 1, 2, 3, 4, 5, 600_000, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 KNOWN: list[tuple[type[Command], dict[str, object], str]] = [
@@ -32,10 +30,9 @@ KNOWN: list[tuple[type[Command], dict[str, object], str]] = [
         "64012d61c40d9bf88d7c1e2b2376d01e19ebd603bd1ec1f44b269f7663b41f0c",
     ),
     (
-        Grant,
+        Purchase,
         {
             "amount": 7,
-            "source": LotSource.PURCHASE,
             "priority": 0,
             "expires_at": INSTANT,
             "transaction_id": uuid.UUID(int=2),
@@ -44,11 +41,16 @@ KNOWN: list[tuple[type[Command], dict[str, object], str]] = [
     ),
     (
         Opening,
-        {"amount": 1, "source": LotSource.OPENING},
+        {"amount": 1},
         "034f191ab76a6d3cb300e69460453e3be22c17641bbd537dcd68236a6d1ed686",
     ),
     (
         Adjust,
+        {"amount": -7, "reason": "r"},
+        "1c02ab7d9c8e61b2a12e9cfae2fd7799a4a36c6616e86a6705f1b31eb9653682",
+    ),
+    (
+        Assignment,
         {"amount": -7, "reason": "r"},
         "1c02ab7d9c8e61b2a12e9cfae2fd7799a4a36c6616e86a6705f1b31eb9653682",
     ),

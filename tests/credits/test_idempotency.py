@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from src.common.credits.commands import (
     AMOUNT_MAX,
     HOLD_SECONDS_MAX,
+    OWN_ACTORS,
     Adjust,
     Capture,
     Command,
@@ -29,7 +30,6 @@ from src.common.credits.operations import execute, execute_each
 from src.common.exceptions import Conflict, ExceptionWithErrorType, Invalid
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata
 from src.common.models.credit_lot import LotSource
-from src.common.models.user import User
 from tests.credits.books import (
     adjust,
     booked_balance,
@@ -306,6 +306,12 @@ def test_amounts_and_numbers_are_positive_integers_of_32_bits(wrong: Any) -> Non
         ("key", Spend, {"key": "\ud800"}),
         ("key", Spend, {"key": "~mine"}),
         ("key", Spend, {"key": "~mine", "actor": "user:1"}),
+        ("key", Spend, {"key": "~lot_expiry:4", "actor": "system:application"}),
+        ("key", Grant, {"key": "~purchase:cs_1", "actor": "system:stripe"}),
+        *[("actor", Spend, {"actor": actor}) for actor in sorted(OWN_ACTORS)],
+        *[("source", Grant, {"source": source}) for source in ("purchase", "opening", "garbage")],
+        ("source", Grant, {"source": LotSource.PURCHASE}),
+        ("source", Grant, {"source": LotSource.OPENING}),
         ("actor", Spend, {"actor": ""}),
         ("reference", Spend, {"reference": ""}),
         ("reference", Spend, {"reference": "r" * 256}),
@@ -370,10 +376,3 @@ def test_the_number_of_open_holds_is_limited(db: Session) -> None:
     assert caught.value.error_type == "TOO_MANY_HOLDS"
     assert not do(db, open_hold(who, 1), 60).replayed
     check_books(db)
-
-
-def test_our_own_keys_are_for_the_system(db: Session) -> None:
-    """What begins with `~` is accepted from `system:` alone."""
-    who = make_user(db).user_id
-    do(db, grant(who, 1, key="~purchase:cs_1", actor="system:stripe"))
-    assert db.get_one(User, who).credits_balance == 1

@@ -21,6 +21,7 @@ from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
+from tests.credits.books import write_purchase
 from tests.credits.memory import EVERYTHING, Ledger, Step, steps
 from tests.models.examples import a_user
 
@@ -55,6 +56,10 @@ class StoredLedger(Ledger):
         session.add(user)
         session.flush()
         self.book.user_id = user.user_id
+
+    def pay(self, amount: int) -> uuid.UUID:
+        """Write the purchase."""
+        return write_purchase(self.session, self.book.user_id, amount).transaction_id
 
     def ask(self, command: Command) -> Result | None:
         """Put the command to both."""

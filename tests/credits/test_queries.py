@@ -17,7 +17,7 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
 from tests.credits.books import owe
-from tests.credits.ledger import ask, at, do, someone
+from tests.credits.ledger import ask, at, buy, do, someone
 
 if TYPE_CHECKING:
     from src.common.credits.views import Balance
@@ -49,7 +49,7 @@ def test_a_balance_counts_what_has_fallen_due_without_writing_it(db: Session) ->
     """A dead lot and an expired hold count from their instants; the books stay as they were."""
     user_id = someone(db)
     do(db, Grant, user_id, amount=30, expires_at=at(50))
-    do(db, Grant, user_id, amount=100, source=LotSource.PURCHASE)
+    buy(db, user_id, amount=100)
     do(db, OpenHold, user_id, amount=60, expires_in_seconds=20)
     before = booked(db, user_id)
     figures = {
@@ -76,9 +76,9 @@ def test_the_version_is_that_of_the_newest_booked_entry(db: Session) -> None:
 def test_lots_come_in_burn_order(db: Session) -> None:
     """Priority first, then expiry with never last, then age."""
     user_id = someone(db)
-    do(db, Grant, user_id, amount=1, source=LotSource.PURCHASE)
+    buy(db, user_id, amount=1)
     do(db, Grant, user_id, amount=2, priority=100, expires_at=at(90))
-    do(db, Grant, user_id, amount=3, source=LotSource.PURCHASE)
+    buy(db, user_id, amount=3)
     do(db, Grant, user_id, amount=4, priority=0)
     lots = queries.balance(db, user_id, now=at(1)).lots
     assert [lot.remaining for lot in lots] == [4, 2, 1, 3]
@@ -106,7 +106,7 @@ def test_a_past_balance_is_what_reading_then_would_have_answered(db: Session) ->
             then[second] = queries.balance(db, user_id, now=at(second))
 
     do(db, Grant, user_id, 0, amount=30, expires_at=at(50))
-    do(db, Grant, user_id, 1, amount=100, source=LotSource.PURCHASE)
+    buy(db, user_id, 1, amount=100)
     note(1)
     early = do(db, OpenHold, user_id, 2, amount=40, expires_in_seconds=18)
     partly = do(db, OpenHold, user_id, 3, amount=20, expires_in_seconds=FAR)
@@ -205,7 +205,7 @@ def test_an_entry_shows_its_lines_and_metadata(db: Session) -> None:
     """Who, why, when, from which lots, and the caller's own notes."""
     user_id = someone(db)
     do(db, Grant, user_id, amount=3)
-    do(db, Grant, user_id, amount=10, source=LotSource.PURCHASE)
+    buy(db, user_id, amount=10)
     notes = {"deck": {"slides": [1, 2]}}
     do(db, Spend, user_id, 5, amount=7, reference="deck 1", metadata=notes, key="once")
     entry = queries.history(db, user_id, cursor=None, limit=1).items[0]
@@ -291,7 +291,7 @@ def test_a_preview_is_what_the_command_then_does(db: Session) -> None:
     user_id = someone(db)
     do(db, Grant, user_id, amount=30, expires_at=at(50))
     do(db, Grant, user_id, amount=20)
-    do(db, Grant, user_id, amount=100, source=LotSource.PURCHASE)
+    buy(db, user_id, amount=100)
     hold = do(db, OpenHold, user_id, amount=25, expires_in_seconds=FAR)
     wishes = [
         ask(Spend, user_id, amount=40),
@@ -333,7 +333,7 @@ def test_an_explanation_leads_from_every_entry_to_the_balance(db: Session) -> No
     """Sums by kind are the booked balance; with what is due they are the balance now."""
     user_id = someone(db)
     do(db, Grant, user_id, amount=30, expires_at=at(50), reference="welcome")
-    do(db, Grant, user_id, amount=100, source=LotSource.PURCHASE, reference="invoice 7")
+    buy(db, user_id, amount=100, reference="invoice 7")
     do(db, Spend, user_id, 1, amount=20)
     hold = do(db, OpenHold, user_id, 2, amount=40, expires_in_seconds=FAR, reference="deck 1")
     do(db, OpenHold, user_id, 3, amount=5, expires_in_seconds=10)

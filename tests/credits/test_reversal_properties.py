@@ -216,7 +216,7 @@ def test_what_a_grant_repays_is_what_recomputing_says(
     repaid = ledger.book.balance, ledger.debts
     ledger.reverse(ledger.targets)
     assert (ledger.book.balance, ledger.debts) == repaid
-    last.grant(amount, source=LotSource.PURCHASE)
+    last.grant(amount, source=LotSource.ADJUSTMENT)
     assert last.reverse(last.targets) == []
 
 

@@ -141,7 +141,7 @@ def test_a_grant_has_its_sources_priority_unless_it_says_another() -> None:
     for source, priority, expected in (
         (LotSource.PROMO, None, 10),
         (LotSource.SUBSCRIPTION, None, 50),
-        (LotSource.PURCHASE, None, 100),
+        (LotSource.ADJUSTMENT, None, 100),
         (LotSource.PROMO, 0, 0),
         (LotSource.PROMO, 7, 7),
     ):

@@ -15,6 +15,7 @@ from src.common.credits.due import expire_due
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
 from src.common.credits.opening import open_books, write_openings
 from src.common.credits.operations import execute, execute_each
+from src.common.credits.storage import load_books
 from src.common.database import SessionLocal
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import HoldStatus
@@ -267,6 +268,18 @@ async def test_reading_who_was_left_behind_shows_what_they_have(in_session: InSe
         assert ledger.explain(session, user.user_id).now.balance == LEFT
         assert expire_due(session) == 1
         assert booked_balance(session, user.user_id) == LEFT
+
+    await in_session(work)
+
+
+async def test_a_books_instants_are_in_utc(in_session: InSession) -> None:
+    """Whatever the session's time zone: in its own, two instants an hour apart may look alike."""
+
+    def work(session: Session) -> None:
+        session.execute(text("SET LOCAL TIME ZONE 'Europe/Berlin'"))
+        user = make_user(session, 5)
+        book = load_books(session, [user.user_id])[user.user_id]
+        assert {book.now.tzinfo, book.last_effective_at.tzinfo} == {dt.UTC}
 
     await in_session(work)
 

@@ -14,9 +14,8 @@ from src.common.credits.commands import Capture, Grant, OpenHold, Release, Renew
 from src.common.credits.verify import FIRST_MAX, Difference, Report
 from src.common.credits.verify_statement import CHECKS, NO_OPENING_ENTRY
 from src.common.database import SessionLocal
-from src.common.models.credit_lot import LotSource
 from src.local_postgres import ConnectionParameters
-from tests.credits.ledger import at, do, someone
+from tests.credits.ledger import at, buy, do, someone
 
 FAR = 10_000
 Found = tuple[str, int | None, str | None, str | None]
@@ -47,7 +46,7 @@ def a_life(session: Session) -> uuid.UUID:
     """
     user_id = someone(session)
     do(session, Grant, user_id, 0, amount=60, expires_at=at(50))
-    do(session, Grant, user_id, 1, amount=100, source=LotSource.PURCHASE)
+    buy(session, user_id, 1, amount=100)
     do(session, Grant, user_id, 2, amount=5, priority=0)
     do(session, Spend, user_id, 3, amount=10, metadata={"deck": 1})
     do(session, OpenHold, user_id, 4, amount=35, expires_in_seconds=FAR)

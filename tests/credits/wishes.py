@@ -71,7 +71,7 @@ class Asker:
         others: dict[str, Any] = {"metadata": {"a": wish.pick}} if wish.no else {}
         if wish.kind == "grant":
             expires_at = now + dt.timedelta(seconds=wish.seconds) if wish.yes else None
-            source = (LotSource.PROMO, LotSource.PURCHASE, LotSource.SUBSCRIPTION)[wish.pick % 3]
+            source = (LotSource.PROMO, LotSource.ADJUSTMENT, LotSource.SUBSCRIPTION)[wish.pick % 3]
             priority = wish.pick if wish.no else None
             return books.grant(
                 user_id, 2 * wish.amount, source=source, priority=priority, expires_at=expires_at

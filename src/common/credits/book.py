@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from src.common.credits.commands import Result
+from src.common.credits.commands import LEDGER_ACTOR, Result
 from src.common.credits.digest import digest_of
+from src.common.credits.own_commands import entry_key
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
@@ -22,7 +23,6 @@ from src.common.models.credit_lot import LotSource
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 _BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
 _BURN_ORDER = attrgetter("burn_order")
-SYSTEM_ACTOR = "system:ledger"
 
 Answer = tuple[bytes, Result]
 """The digest of the request that has a key, and what it was answered."""
@@ -198,7 +198,7 @@ class Book(StoredBook):
         effective_at: dt.datetime | None = None,
         key: str | None = None,
         digest: bytes | None = None,
-        actor: str = SYSTEM_ACTOR,
+        actor: str = LEDGER_ACTOR,
         captured: int | None = None,
         related_seq: int | None = None,
         hold_expires_at: dt.datetime | None = None,
@@ -207,7 +207,7 @@ class Book(StoredBook):
     ) -> Entry:
         """Append an entry with these lines; the lots and the balance follow.
 
-        Without a key the entry is the ledger's own: `~kind:seq`.
+        Without a key the entry is the ledger's own (`own_commands.entry_key`).
 
         Raises:
             RuntimeError: a bug of ours: the book is not settled, or the entry would count from
@@ -226,7 +226,7 @@ class Book(StoredBook):
             total += amount
             postings.append(Posting(lot.seq, amount, lot.remaining))
         self.balance += total
-        own_key = key or f"~{kind}:{seq}"
+        own_key = key or entry_key(kind, seq)
         entry = Entry(
             seq,
             kind,

@@ -4,30 +4,43 @@ Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 
 """
 
 import datetime as dt
-import json
-import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from src.common.credits.arguments import (
+    NUMBER_MAX,
+    check_choice,
+    check_instant,
+    check_integer,
+    check_metadata,
+    check_number,
+    check_text,
+    check_user_id,
+    invalid,
+)
 from src.common.credits.digest import digest_of
-from src.common.exceptions import Invalid
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
-AMOUNT_MAX = 2**31 - 1
+AMOUNT_MAX = NUMBER_MAX
 KEY_LENGTH_MAX = 255
 OWN_KEY_PREFIX = "~"
-"""Keys that begin with it are the ledger's own."""
+"""Keys that begin with it are the ledger's own (`own_commands.py`)."""
+LEDGER_ACTOR = "system:ledger"
+"""Who books what fell due."""
+ORM_ACTOR = "system:orm"
+"""Who books what the document's own code changed."""
+STRIPE_ACTOR = "system:stripe"
+"""Who credits what was paid, and takes back what was refunded."""
+OWN_ACTORS = frozenset({LEDGER_ACTOR, ORM_ACTOR, STRIPE_ACTOR})
+"""Nobody else is one of them."""
 REFERENCE_LENGTH_MAX = 255
-METADATA_BYTES_MAX = 16 * 1024
-METADATA_DEPTH_MAX = 32
-"""Deeper documents are refused while every encoder on their way still reads them."""
 EXPIRY_YEARS = range(2000, 9999)
 """Beyond them, other time zones' calendars end."""
 HOLD_SECONDS_MAX = 2_592_000
@@ -42,8 +55,6 @@ DEFAULT_PRIORITY = {
 }
 """The lower goes first: what was given away before what was paid for."""
 PRIORITY_MAX = 32_767
-_PAID_SOURCES = {LotSource.PURCHASE, LotSource.OPENING}
-_NOT_STORED = re.compile("[\x00\ud800-\udfff]")
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,29 +67,36 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     kind: ClassVar[EntryKind]
     digested: ClassVar["attrgetter[tuple[Any, ...]]"]
     """The fields, besides kind and actor, that make two requests the same."""
+    digested_as: ClassVar[str]
+    """What the digest calls the command, for ever."""
+    is_own: ClassVar[bool] = False
+    """Whether the ledger itself asks; only then the key may begin with `~`."""
 
     user_id: uuid.UUID
     key: str
     actor: str
-    """Who asks: `user:`, `key:` or `system:` and an id."""
+    """Who asks: `user:`, `key:` or `system:` and an id; none of `OWN_ACTORS`."""
     reference: str | None = None
     metadata: Mapping[str, Any] | None = None
     """Free JSON, at most 16 KiB; not part of what makes two requests the same."""
 
     def __post_init__(self) -> None:
-        _check_text("key", self.key, KEY_LENGTH_MAX)
-        if self.key.startswith(OWN_KEY_PREFIX) and not self.actor.startswith("system:"):
-            raise _invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
-        _check_actor(self.actor)
+        check_user_id(self.user_id)
+        check_text("key", self.key, KEY_LENGTH_MAX)
+        if self.key.startswith(OWN_KEY_PREFIX) and not self.is_own:
+            raise invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
+        if type(self.actor) is not str:  # what is no text need not have a hash
+            check_text("actor", self.actor, KEY_LENGTH_MAX)
+        _check_actor(self.actor, is_own=self.is_own)
         if self.reference is not None:
-            _check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
+            check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
         if self.metadata is not None:
-            _check_metadata(self.metadata)
+            check_metadata(self.metadata)
 
     @property
     def digest(self) -> bytes:
         """What decides whether the same key came with the same request; made at each call."""
-        return digest_of(self.actor, type(self).__name__, self.kind, *self.digested(self))
+        return digest_of(self.actor, self.digested_as, self.kind, *self.digested(self))
 
 
 class Grant(Command, frozen=True, kw_only=True):
@@ -88,6 +106,11 @@ class Grant(Command, frozen=True, kw_only=True):
     digested = attrgetter(
         "reference", "amount", "source", "priority", "expires_at", "transaction_id"
     )
+    digested_as = "Grant"
+    sources: ClassVar[frozenset[LotSource]] = frozenset(
+        {LotSource.PROMO, LotSource.SUBSCRIPTION, LotSource.ADJUSTMENT}
+    )
+    """Why they may come in: what was paid for has a purchase, and so a command of the ledger's."""
 
     amount: int
     source: LotSource = LotSource.PROMO
@@ -95,27 +118,22 @@ class Grant(Command, frozen=True, kw_only=True):
     """The lower goes first; None means the source's default."""
     expires_at: dt.datetime | None = None
     transaction_id: uuid.UUID | None = None
-    """The purchase that paid for it."""
+    """The purchase that paid for it: none, where callers grant."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_amount(self.amount)
-        if self.priority is not None and not 0 <= _integer("priority", self.priority) <= (
+        check_number("amount", self.amount)
+        check_choice("source", self.source, self.sources)
+        if self.priority is not None and not 0 <= check_integer("priority", self.priority) <= (
             PRIORITY_MAX
         ):
-            raise _invalid("priority", f"must be 0 to {PRIORITY_MAX}")
+            raise invalid("priority", f"must be 0 to {PRIORITY_MAX}")
         if self.expires_at is not None and (
-            self.expires_at.tzinfo is None or self.expires_at.year not in EXPIRY_YEARS
+            check_instant("expires_at", self.expires_at).year not in EXPIRY_YEARS
         ):
-            raise _invalid("expires_at", "must have a time zone and a year from 2000 to 9998")
-        if self.transaction_id is not None and self.source not in _PAID_SOURCES:
-            raise _invalid("transaction_id", "only purchases have one")
-
-
-class Opening(Grant, frozen=True, kw_only=True):
-    """The balance a user had before there was a ledger."""
-
-    kind = EntryKind.OPENING
+            raise invalid("expires_at", "must have a year from 2000 to 9998")
+        if self.transaction_id is not None and not self.is_own:
+            raise invalid("transaction_id", "only purchases have one")
 
 
 class Spend(Command, frozen=True, kw_only=True):
@@ -123,12 +141,13 @@ class Spend(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.SPEND
     digested = attrgetter("reference", "amount")
+    digested_as = "Spend"
 
     amount: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_amount(self.amount)
+        check_number("amount", self.amount)
 
 
 class Adjust(Command, frozen=True, kw_only=True):
@@ -136,6 +155,7 @@ class Adjust(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.ADJUSTMENT
     digested = attrgetter("reference", "amount", "reason")
+    digested_as = "Adjust"
 
     amount: int
     """Signed; not 0."""
@@ -143,9 +163,9 @@ class Adjust(Command, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if _integer("amount", self.amount) == 0 or abs(self.amount) > AMOUNT_MAX:
-            raise _invalid("amount", f"must be ±1 to ±{AMOUNT_MAX}")
-        _check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
+        if check_integer("amount", self.amount) == 0 or abs(self.amount) > AMOUNT_MAX:
+            raise invalid("amount", f"must be ±1 to ±{AMOUNT_MAX}")
+        check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
 
 
 class OpenHold(Command, frozen=True, kw_only=True):
@@ -153,14 +173,15 @@ class OpenHold(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.HOLD
     digested = attrgetter("reference", "amount", "expires_in_seconds")
+    digested_as = "OpenHold"
 
     amount: int
     expires_in_seconds: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_amount(self.amount)
-        _check_seconds(self.expires_in_seconds)
+        check_number("amount", self.amount)
+        check_number("expires_in_seconds", self.expires_in_seconds, HOLD_SECONDS_MAX)
 
 
 class Capture(Command, frozen=True, kw_only=True):
@@ -168,6 +189,7 @@ class Capture(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.CAPTURE
     digested = attrgetter("reference", "hold_seq", "amount", "final", "if_expired")
+    digested_as = "Capture"
 
     hold_seq: int
     amount: int
@@ -177,12 +199,11 @@ class Capture(Command, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_hold_seq(self.hold_seq)
-        _check_amount(self.amount)
+        check_number("hold_seq", self.hold_seq)
+        check_number("amount", self.amount)
         if type(self.final) is not bool:
-            raise _invalid("final", "must be true or false")
-        if self.if_expired not in {"refuse", "retake"}:
-            raise _invalid("if_expired", "must be refuse or retake")
+            raise invalid("final", "must be true or false")
+        check_choice("if_expired", self.if_expired, {"refuse", "retake"})
 
 
 class Release(Command, frozen=True, kw_only=True):
@@ -190,12 +211,13 @@ class Release(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.RELEASE
     digested = attrgetter("reference", "hold_seq")
+    digested_as = "Release"
 
     hold_seq: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_hold_seq(self.hold_seq)
+        check_number("hold_seq", self.hold_seq)
 
 
 class Renew(Command, frozen=True, kw_only=True):
@@ -203,14 +225,15 @@ class Renew(Command, frozen=True, kw_only=True):
 
     kind = EntryKind.RENEWAL
     digested = attrgetter("reference", "hold_seq", "expires_in_seconds")
+    digested_as = "Renew"
 
     hold_seq: int
     expires_in_seconds: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_hold_seq(self.hold_seq)
-        _check_seconds(self.expires_in_seconds)
+        check_number("hold_seq", self.hold_seq)
+        check_number("expires_in_seconds", self.expires_in_seconds, HOLD_SECONDS_MAX)
 
 
 HoldCommand = Capture | Release | Renew
@@ -239,65 +262,9 @@ class Result:
     replayed: bool = field(default=False, compare=False)
 
 
-def _invalid(name: str, problem: str) -> Invalid:
-    return Invalid(f"{name}: {problem}", "VALIDATION_ERROR", field=name)
-
-
-def _integer(name: str, value: object) -> int:
-    """Strictly an integer: no float, no boolean."""
-    if type(value) is not int:
-        raise _invalid(name, "must be an integer")
-    return value
-
-
-def _check_amount(amount: object) -> None:
-    if not 1 <= _integer("amount", amount) <= AMOUNT_MAX:
-        raise _invalid("amount", f"must be 1 to {AMOUNT_MAX}")
-
-
-def _check_hold_seq(seq: object) -> None:
-    if not 1 <= _integer("hold_seq", seq) <= AMOUNT_MAX:
-        raise _invalid("hold_seq", f"must be 1 to {AMOUNT_MAX}")
-
-
-def _check_seconds(seconds: object) -> None:
-    if not 1 <= _integer("expires_in_seconds", seconds) <= HOLD_SECONDS_MAX:
-        raise _invalid("expires_in_seconds", f"must be 1 to {HOLD_SECONDS_MAX}")
-
-
-def _check_text(name: str, text: str, length_max: int) -> None:
-    is_stored = text.isprintable() or not _NOT_STORED.search(text)  # the first costs little
-    if not 1 <= len(text) <= length_max or not is_stored:
-        raise _invalid(
-            name,
-            f"must be 1 to {length_max} characters long, no NUL or half a character among them",
-        )
-
-
 @lru_cache(maxsize=1_024)
-def _check_actor(actor: str) -> None:
+def _check_actor(actor: str, *, is_own: bool) -> None:
     """Few actors ask much; one that was right stays right."""
-    _check_text("actor", actor, KEY_LENGTH_MAX)
-
-
-def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    if _is_deeper(metadata, METADATA_DEPTH_MAX):
-        raise _invalid("metadata", f"must be nested at most {METADATA_DEPTH_MAX} deep")
-    try:
-        written = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
-        size = len(written.encode())
-    except (TypeError, ValueError):  # half a character is a ValueError too
-        raise _invalid("metadata", "must be JSON") from None
-    if size > METADATA_BYTES_MAX or "\\u0000" in written:
-        raise _invalid("metadata", f"must be at most {METADATA_BYTES_MAX} bytes, without NUL")
-
-
-def _is_deeper(value: object, depth: int) -> bool:
-    """Whether lists and objects are nested more than `depth` deep."""
-    if isinstance(value, Mapping):
-        inner: Iterable[object] = cast("Mapping[object, object]", value).values()
-    elif isinstance(value, list | tuple):
-        inner = cast("Iterable[object]", value)
-    else:
-        return False
-    return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
+    check_text("actor", actor, KEY_LENGTH_MAX)
+    if actor in OWN_ACTORS and not is_own:
+        raise invalid("actor", f"{actor} is the ledger itself")

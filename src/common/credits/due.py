@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from src.common.credits import rules
+from src.common.credits.arguments import check_instant, check_number
 from src.common.credits.book import StoredBook
 from src.common.credits.operations import book_pending
 from src.common.credits.storage import load_books, write_books
@@ -43,7 +44,13 @@ def expire_due(
     Users whose row is locked are left to whoever holds the lock, who settles them anyway, and those
     who could not be booked before to their next attempt (`unbookable.py`): fewer than `limit` means
     that nobody else was due. `now` replaces the database's clock, in tests.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, naming the argument.
     """
+    check_number("limit", limit)
+    if now is not None:
+        check_instant("now", now)
     session.flush()
     book_pending(session)
     due = due_users(session, window=limit, now=now)

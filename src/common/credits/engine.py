@@ -104,20 +104,21 @@ class Engine:
         A caller who is cancelled may find that its operation commits all the same: its key tells.
 
         Raises:
-            ExceptionWithErrorType: the refusals of `errors.py`.
+            ExceptionWithErrorType: the refusals of `errors.py`; VALIDATION_ERROR, no command.
             EngineBusy: ENGINE_BUSY, the queue is full or the engine does not run; nothing was done.
             RetryableDatabaseError: a passing condition. Where the connection was lost the operation
                 may have been committed: ask again with the same key.
         """
-        return await self._queue.add(command)
+        return await self._queue.add(requests.of_caller(command))
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
         """Put a command into the queue; the future is what `execute` would answer or raise.
 
         Raises:
             EngineBusy: ENGINE_BUSY.
+            Invalid: VALIDATION_ERROR, this is no command that callers give.
         """
-        return self._queue.add(command)
+        return self._queue.add(requests.of_caller(command))
 
     def is_worth_a_lane(self, lane: Lane) -> bool:
         """Whether a lane that does nothing should take what is ready.

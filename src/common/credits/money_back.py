@@ -16,6 +16,7 @@ from src.common.credits.book import Book
 from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
 from src.common.credits.opening import write_openings
 from src.common.credits.operations import execute
+from src.common.credits.own_commands import OPENING_KEY
 from src.common.credits.pending import has_pending
 from src.common.credits.reversals import TAKING_KINDS, LotHistory
 from src.common.credits.statements import lot_json
@@ -52,7 +53,7 @@ def lot_of_purchase(session: Session, transaction: Transaction) -> int | None:
     opening = session.scalar(
         select(CreditEntry.seq).where(
             CreditEntry.user_id == transaction.user_id,
-            CreditEntry.idempotency_key == rules.OPENING_KEY,
+            CreditEntry.idempotency_key == OPENING_KEY,
         )
     )
     if opening is None:
@@ -123,7 +124,7 @@ def _load_opening(session: Session, book: Book) -> None:
         )
         .where(
             CreditEntry.user_id == book.user_id,
-            CreditEntry.idempotency_key == rules.OPENING_KEY,
+            CreditEntry.idempotency_key == OPENING_KEY,
         )
     ).one_or_none()
     if found is not None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from src.common.credits.book import Book
 from src.common.credits.opening import write_openings
-from src.common.credits.rules import OPENING_KEY
+from src.common.credits.own_commands import OPENING_KEY
 from src.common.credits.storage import lock_users
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import CreditDebt

@@ -17,15 +17,13 @@ from sqlalchemy import Row, event, inspect, select
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 from sqlalchemy.orm.attributes import set_committed_value
 
-from src.common.credits import errors
-from src.common.credits.commands import AMOUNT_MAX, Adjust, Command, Grant, Opening
+from src.common.credits import errors, own_commands
+from src.common.credits.commands import AMOUNT_MAX, ORM_ACTOR, Command
 from src.common.credits.opening import open_books
 from src.common.exceptions import Conflict, Invalid
-from src.common.models.credit_lot import LotSource
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 
-ACTOR = "system:orm"
 _INFO_KEY = "flashslides.credits.pending"
 
 
@@ -66,25 +64,8 @@ class Pending:
         if self.transactions:
             return self._purchases(user_id)
         if self.is_new_user:
-            return [
-                Opening(
-                    user_id=user_id,
-                    key="~opening",
-                    actor=ACTOR,
-                    amount=self.delta,
-                    source=LotSource.OPENING,
-                )
-            ]
-        key = f"~orm:{uuid.uuid4()}"
-        return [
-            Adjust(
-                user_id=user_id,
-                key=key,
-                actor=ACTOR,
-                amount=self.delta,
-                reason="credits_balance assigned",
-            )
-        ]
+            return [own_commands.opening(user_id, self.delta, actor=ORM_ACTOR)]
+        return [own_commands.assignment(user_id, self.delta, actor=ORM_ACTOR)]
 
     def _purchases(self, user_id: uuid.UUID) -> list[Command]:
         bought = sum(each.credits_added for each in self.transactions)
@@ -95,13 +76,12 @@ class Pending:
                 "BALANCE_CHANGE_AMBIGUOUS",
             )
         return [
-            Grant(
-                user_id=user_id,
-                key=f"~purchase:{each.stripe_session_id}",
-                actor=ACTOR,
-                amount=each.credits_added,
-                source=LotSource.PURCHASE,
+            own_commands.purchase(
+                user_id,
+                each.credits_added,
                 transaction_id=each.transaction_id,
+                stripe_session_id=each.stripe_session_id,
+                actor=ORM_ACTOR,
             )
             for each in self.transactions
         ]

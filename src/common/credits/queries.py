@@ -14,10 +14,17 @@ from typing import TypeVar
 from sqlalchemy import ARRAY, Integer, cast, exists, func, select
 from sqlalchemy.orm import Session
 
-from src.common.credits import errors, rules
-from src.common.credits.book import Book, Entry, Lot, Posting, StoredBook
-from src.common.credits.commands import Capture, Command, Release, Renew
+from src.common.credits import errors, requests, rules
+from src.common.credits.arguments import (
+    check_instant,
+    check_number,
+    check_text,
+    check_user_id,
+)
+from src.common.credits.book import Book, Entry, Posting, StoredBook
+from src.common.credits.commands import AMOUNT_MAX, KEY_LENGTH_MAX, Capture, Command, Release, Renew
 from src.common.credits.decisions import OPEN_HOLDS_MAX
+from src.common.credits.past import balance_as_of
 from src.common.credits.storage import load_books
 from src.common.credits.views import (
     Balance,
@@ -27,8 +34,8 @@ from src.common.credits.views import (
     HoldState,
     LotState,
     Preview,
+    next_expiry,
 )
-from src.common.exceptions import Invalid
 from src.common.models.credit_entry import (
     CreditEntry,
     CreditEntryMetadata,
@@ -36,7 +43,6 @@ from src.common.models.credit_entry import (
     EntryKind,
 )
 from src.common.models.credit_hold import CreditHold
-from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.user import User
 from src.common.pagination import Page, decode_number_cursor
 
@@ -55,7 +61,6 @@ _HISTORY_COLUMNS = (
     CreditEntry.effective_at,
     CreditEntry.created_at,
 )
-_BEFORE_THE_LEDGER = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 def balance(
@@ -73,8 +78,10 @@ def balance(
         NotFound: USER_NOT_FOUND.
         Invalid: VALIDATION_ERROR, `as_of` has no time zone or lies in the future.
     """
+    if as_of is not None:
+        check_instant("as_of", as_of)
     book = _settled(session, user_id, now=now)
-    return _balance_of(book) if as_of is None else _balance_as_of(session, book, as_of)
+    return _balance_of(book) if as_of is None else balance_as_of(session, book, as_of)
 
 
 def history(
@@ -86,11 +93,12 @@ def history(
         NotFound: USER_NOT_FOUND.
         Invalid: VALIDATION_ERROR, the cursor is not one of ours.
     """
+    check_user_id(user_id)
     statement = (
         select(CreditEntry.seq)
-        .where(CreditEntry.user_id == user_id, CreditEntry.seq < decode_number_cursor(cursor))
+        .where(CreditEntry.user_id == user_id, CreditEntry.seq < _before(cursor))
         .order_by(CreditEntry.seq.desc())
-        .limit(limit + 1)
+        .limit(_one_more(limit))
     )
     seqs = session.scalars(statement).all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
@@ -113,11 +121,12 @@ def holds(
         NotFound: USER_NOT_FOUND.
         Invalid: VALIDATION_ERROR, the cursor is not one of ours.
     """
+    _check(user_id, now)
     statement = (
         select(CreditHold.seq)
-        .where(CreditHold.user_id == user_id, CreditHold.seq < decode_number_cursor(cursor))
+        .where(CreditHold.user_id == user_id, CreditHold.seq < _before(cursor))
         .order_by(CreditHold.seq.desc())
-        .limit(limit + 1)
+        .limit(_one_more(limit))
     )
     seqs = session.scalars(statement).all()
     book = _settled(session, user_id, hold_seqs=seqs[:limit], now=now)
@@ -132,6 +141,7 @@ def get_hold(
     Raises:
         NotFound: USER_NOT_FOUND, HOLD_NOT_FOUND.
     """
+    check_number("seq", seq)
     book = _settled(session, user_id, hold_seqs=[seq], now=now)
     if seq not in book.holds:
         raise errors.hold_not_found()
@@ -144,6 +154,7 @@ def preview(session: Session, command: Command, *, now: dt.datetime | None = Non
     Raises:
         ExceptionWithErrorType: what the command would be refused with.
     """
+    requests.of_caller(command)
     named = [command.hold_seq] if isinstance(command, Capture | Release | Renew) else []
     book = _settled(session, command.user_id, hold_seqs=named, now=now)
     result = rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
@@ -190,6 +201,7 @@ def _stored(
     now: dt.datetime | None,
 ) -> StoredBook:
     """The user's book as booked."""
+    _check(user_id, now)
     stored = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
     if stored is None:
         raise errors.user_not_found()
@@ -213,100 +225,15 @@ def _balance_of(book: Book) -> Balance:
         held=book.held,
         debt=book.debt,
         lots=lots,
-        next_expiry=_next_expiry(lots),
-        version=_booked_version(book),
+        next_expiry=next_expiry(lots),
+        version=book.version_before,
     )
-
-
-def _balance_as_of(session: Session, book: Book, as_of: dt.datetime) -> Balance:
-    """Entries count in the order of `effective_at`: what counts by then is a first part of them."""
-    if as_of.tzinfo is None:
-        raise Invalid("as_of: must have a time zone", "VALIDATION_ERROR", field="as_of")
-    if as_of > book.now:
-        raise Invalid("as_of: lies in the future", "VALIDATION_ERROR", field="as_of")
-    newest = session.execute(
-        select(CreditEntry.seq, CreditEntry.balance_after)
-        .where(
-            CreditEntry.user_id == book.user_id,
-            CreditEntry.seq <= _booked_version(book),
-            CreditEntry.effective_at <= max(as_of, _BEFORE_THE_LEDGER),
-        )
-        .order_by(CreditEntry.seq.desc())
-        .limit(1)
-    ).one_or_none()
-    version, total = (newest.seq, newest.balance_after) if newest else (0, 0)
-    lots = _lots_after(session, book.user_id, version)
-    held = _held_after(session, book.user_id, version)
-    for due in book.entries:
-        if due.effective_at <= as_of:
-            total += due.amount
-            held -= due.amount if due.kind is EntryKind.HOLD_EXPIRY else 0
-            for posting in due.postings:
-                lots[posting.lot_seq].remaining = posting.remaining_after
-    live = sorted((lot for lot in lots.values() if lot.remaining), key=lambda lot: lot.burn_order)
-    return Balance(
-        balance=total,
-        held=held,
-        debt=None,
-        lots=live,
-        next_expiry=_next_expiry(live),
-        version=version,
-    )
-
-
-def _lots_after(session: Session, user_id: uuid.UUID, version: int) -> dict[int, Lot]:
-    """All lots as they were right after entry `version`."""
-    rows = session.execute(
-        select(
-            CreditLot.seq,
-            CreditLot.source,
-            CreditLot.priority,
-            CreditLot.granted,
-            CreditLot.expires_at,
-            CreditLot.transaction_id,
-            func.sum(CreditPosting.amount).label("remaining"),
-            func.max(CreditPosting.seq).label("last_seq"),
-        )
-        .join(
-            CreditPosting,
-            (CreditPosting.user_id == CreditLot.user_id) & (CreditPosting.lot_seq == CreditLot.seq),
-        )
-        .where(CreditLot.user_id == user_id, CreditPosting.seq <= version)
-        .group_by(CreditLot.user_id, CreditLot.seq)
-    )
-    return {
-        row.seq: Lot(
-            seq=row.seq,
-            source=LotSource(row.source),
-            priority=row.priority,
-            granted=row.granted,
-            expires_at=row.expires_at,
-            remaining=row.remaining,
-            last_seq=row.last_seq,
-            transaction_id=row.transaction_id,
-        )
-        for row in rows
-    }
-
-
-def _held_after(session: Session, user_id: uuid.UUID, version: int) -> int:
-    """What open holds kept out of the balance: taken, less what was captured or came back."""
-    moved = func.sum(CreditEntry.amount + func.coalesce(CreditEntry.captured, 0))
-    moving = [EntryKind.HOLD, EntryKind.CAPTURE, EntryKind.RELEASE, EntryKind.HOLD_EXPIRY]
-    total = session.scalars(
-        select(moved).where(
-            CreditEntry.user_id == user_id,
-            CreditEntry.seq <= version,
-            CreditEntry.kind.in_(moving),
-        )
-    ).one()
-    return -(total or 0)
 
 
 def _total_by_kind(session: Session, book: Book) -> dict[str, int]:
     rows = session.execute(
         select(CreditEntry.kind, func.sum(CreditEntry.amount))
-        .where(CreditEntry.user_id == book.user_id, CreditEntry.seq <= _booked_version(book))
+        .where(CreditEntry.user_id == book.user_id, CreditEntry.seq <= book.version_before)
         .group_by(CreditEntry.kind)
     )
     totals = {kind: int(total) for kind, total in rows}
@@ -365,12 +292,23 @@ def _not_booked(entry: Entry) -> HistoryEntry:
     )
 
 
-def _booked_version(book: Book) -> int:
-    return book.version - len(book.entries)
+def _check(user_id: uuid.UUID, now: dt.datetime | None) -> None:
+    check_user_id(user_id)
+    if now is not None:
+        check_instant("now", now)
 
 
-def _next_expiry(lots: Iterable[Lot]) -> dt.datetime | None:
-    return min((lot.expires_at for lot in lots if lot.expires_at is not None), default=None)
+def _before(cursor: str | None) -> int:
+    """The number a page ends before."""
+    if cursor is not None:
+        check_text("cursor", cursor, KEY_LENGTH_MAX)
+    return decode_number_cursor(cursor)
+
+
+def _one_more(limit: int) -> int:
+    """How many rows to ask for: the last only tells that there is a next page."""
+    check_number("limit", limit, AMOUNT_MAX - 1)
+    return limit + 1
 
 
 def _page(items: Sequence[T], seqs: Sequence[int], limit: int) -> Page[T]:

@@ -1,27 +1,71 @@
 """How callers word each command: one function an operation, for sessions and the engine alike.
 
 `ledger.py`, `async_ledger.py` and `engine.py` offer them under the same names and with the same
-parameters; what each can raise is said here.
+parameters; what each can raise is said here. An argument of a wrong type or value, a key that
+begins with `~` and an actor that is the ledger itself are a VALIDATION_ERROR that names it.
 """
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast
 
+from src.common.credits.arguments import invalid
 from src.common.credits.commands import (
     Adjust,
     Capture,
+    Command,
     Grant,
     OpenHold,
     Release,
     Renew,
     Spend,
 )
+from src.common.exceptions import Invalid
 from src.common.models.credit_lot import LotSource
 
 APPLICATION = "system:application"
 """Who acts where the caller does not say."""
+_COMMANDS = frozenset({Grant, Spend, Adjust, OpenHold, Capture, Release, Renew})
+
+
+def of_caller(command: object, name: str = "command") -> Command:
+    """The command, if it is one that callers may give.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, it is something else, or one the ledger gives itself.
+    """
+    if type(command) not in _COMMANDS:
+        raise invalid(name, f"a {type(command).__name__} is no command that callers give")
+    return cast("Command", command)
+
+
+def of_callers(commands: object) -> list[Command]:
+    """The commands, if callers may give all of them.
+
+    Raises:
+        Invalid: VALIDATION_ERROR.
+    """
+    try:
+        given = list(cast("Iterable[object]", commands))
+    except TypeError:
+        raise invalid("commands", f"must be several, not a {type(commands).__name__}") from None
+    return [of_caller(each, "commands") for each in given]
+
+
+def check_manual_limit(amount: int, limit: int) -> None:
+    """Refuse to give more than the operator has allowed at once (`CREDITS_MANUAL_LIMIT`).
+
+    Raises:
+        Invalid: VALIDATION_ERROR, with the `limit`.
+    """
+    if amount > limit:
+        raise Invalid(
+            f"amount: must be at most {limit} (CREDITS_MANUAL_LIMIT)",
+            "VALIDATION_ERROR",
+            field="amount",
+            limit=limit,
+        )
 
 
 def grant(
@@ -39,7 +83,8 @@ def grant(
     """Give credits, as a lot of their own; they repay debts first.
 
     `amount` is in whole credits, positive. `priority` None means the source's default; the lower
-    is burned first.
+    is burned first. `source` is promo, subscription or adjustment: what was paid for is credited
+    by its payment.
 
     Raises:
         NotFound: USER_NOT_FOUND.

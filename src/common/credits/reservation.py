@@ -27,6 +27,8 @@ from tenacity import AsyncRetrying, Retrying
 
 from src.common.cancellation import run_to_end
 from src.common.credits import ledger, queries, requests
+from src.common.credits.arguments import check_text
+from src.common.credits.commands import KEY_LENGTH_MAX
 from src.common.database_errors import CONNECTION_LOST
 from src.common.exceptions import (
     Conflict,
@@ -64,6 +66,7 @@ class Reservation:
     def __init__(
         self, user_id: uuid.UUID, amount: int, key: str, expires_in_seconds: int, actor: str
     ) -> None:
+        check_text("key", key, KEY_LENGTH_MAX)  # else its looks would be the key
         self.user_id = user_id
         self.amount = amount
         self.key = key

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from src.common.credits import errors
-from src.common.credits.book import SYSTEM_ACTOR, Book, Entry, Hold, Lot, StoredBook
+from src.common.credits.book import Book, Entry, Hold, Lot, StoredBook
 from src.common.credits.commands import (
     AMOUNT_MAX,
     DEFAULT_PRIORITY,
@@ -18,17 +18,15 @@ from src.common.credits.commands import (
     Command,
     Grant,
     OpenHold,
-    Opening,
     Release,
     Renew,
     Result,
     Spend,
 )
+from src.common.credits.own_commands import OPENING_KEY, opening
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
-
-OPENING_KEY = "~opening"
 
 
 def settle(stored: StoredBook) -> Book:
@@ -87,14 +85,7 @@ def _write_opening(book: Book) -> None:
         book.changed_debts.add(seq)
         return
     book.opening_seq = book.next_seq
-    opening = Opening(
-        user_id=book.user_id,
-        key=OPENING_KEY,
-        actor=SYSTEM_ACTOR,
-        amount=before,
-        source=LotSource.OPENING,
-    )
-    _grant(book, opening).result_balance = book.balance
+    _grant(book, opening(book.user_id, before)).result_balance = book.balance
 
 
 def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:

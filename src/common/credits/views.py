@@ -1,7 +1,7 @@
 """What reading the ledger answers: plain values, as they are after `settle`."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +99,8 @@ class Explanation:
     """What counts already and is not booked yet."""
     agrees: bool
     """Whether the booked balance is the sum of all entries and of all lots."""
+
+
+def next_expiry(lots: Iterable[Lot]) -> dt.datetime | None:
+    """When the first of these lots dies."""
+    return min((lot.expires_at for lot in lots if lot.expires_at is not None), default=None)

@@ -13,7 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
+from src.common.credits.commands import STRIPE_ACTOR
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
+from src.common.credits.own_commands import reversal_key
 from src.common.credits.reversals import credits_to_be_back
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
@@ -22,8 +24,6 @@ from src.common.purchases import unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.refunds import accept_request
 from src.common.purchases.reversals import MoneyBack, Reversal
-
-ACTOR = "system:stripe"
 
 
 def record_reversal(session: Session, reversal: Reversal) -> bool:
@@ -117,8 +117,8 @@ def settle_user(
         session,
         user_id,
         to_be_back,
-        key=f"~reversal:{cause}",
-        actor=ACTOR,
+        key=reversal_key(cause),
+        actor=STRIPE_ACTOR,
         related_seq=lots.get(about.transaction_id) if about else None,
     )
 

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
-from src.common.credits.commands import Grant
+from src.common.credits import own_commands
+from src.common.credits.commands import STRIPE_ACTOR
 from src.common.exceptions import Invalid
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
-from src.common.models.credit_lot import CreditLot, LotSource
+from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.pagination import Page, decode_cursor, encode_cursor
@@ -219,7 +220,7 @@ def _credit(session: Session, user: User | None, payment: Payment, offer: Offer)
     try:
         with session.begin_nested():  # the service may delete no purchase (`runtime_role.py`)
             transaction = _write_purchase(session, payment, offer)
-            _grant(session, user.user_id, transaction, "system:stripe")
+            _grant(session, user.user_id, transaction, STRIPE_ACTOR)
     except Invalid as refusal:
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
@@ -259,12 +260,11 @@ def _write_purchase(session: Session, payment: Payment, offer: Offer) -> Transac
 
 
 def _grant(session: Session, user_id: uuid.UUID, transaction: Transaction, actor: str) -> None:
-    purchase = Grant(
-        user_id=user_id,
-        key=f"~purchase:{transaction.stripe_session_id}",
-        actor=actor,
-        amount=transaction.credits_added,
-        source=LotSource.PURCHASE,
+    purchase = own_commands.purchase(
+        user_id,
+        transaction.credits_added,
         transaction_id=transaction.transaction_id,
+        stripe_session_id=transaction.stripe_session_id,
+        actor=actor,
     )
     ledger.execute(session, [purchase])

@@ -71,7 +71,7 @@ class GrantIn(_In):
     """Give credits."""
 
     amount: Amount
-    source: Literal["promo", "subscription", "purchase", "adjustment"]
+    source: Literal["promo", "subscription", "adjustment"]
     reference: Text | None = None
     priority: Annotated[
         StrictInt | None,

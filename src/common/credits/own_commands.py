@@ -1,0 +1,83 @@
+"""What the ledger asks of itself, and the keys that begin with `~`: made here and nowhere else.
+
+Callers cannot come by them: a command of theirs refuses such a key, `ledger.py` and the engine
+refuse these commands, and no module but the ledger's own may import this one (import-linter).
+"""
+
+import uuid
+
+from src.common.credits.commands import LEDGER_ACTOR, OWN_KEY_PREFIX, Adjust, Grant
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
+
+OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
+
+
+class Opening(Grant, frozen=True, kw_only=True):
+    """The balance a user had before there was a ledger."""
+
+    kind = EntryKind.OPENING
+    digested_as = "Opening"
+    sources = frozenset({LotSource.OPENING})
+    is_own = True
+
+    source: LotSource = LotSource.OPENING
+
+
+class Purchase(Grant, frozen=True, kw_only=True):
+    """The credits of a paid purchase, which `transaction_id` names."""
+
+    sources = frozenset({LotSource.PURCHASE})
+    is_own = True
+
+    source: LotSource = LotSource.PURCHASE
+
+
+class Assignment(Adjust, frozen=True, kw_only=True):
+    """What the document's own `credits_balance += n` added or took."""
+
+    is_own = True
+
+
+def opening(user_id: uuid.UUID, amount: int, *, actor: str = LEDGER_ACTOR) -> Opening:
+    """All that was before the ledger."""
+    return Opening(user_id=user_id, key=OPENING_KEY, actor=actor, amount=amount)
+
+
+def purchase(
+    user_id: uuid.UUID,
+    amount: int,
+    *,
+    transaction_id: uuid.UUID,
+    stripe_session_id: str,
+    actor: str,
+) -> Purchase:
+    """The credits of a row of `transactions`."""
+    return Purchase(
+        user_id=user_id,
+        key=f"{OWN_KEY_PREFIX}purchase:{stripe_session_id}",
+        actor=actor,
+        amount=amount,
+        transaction_id=transaction_id,
+    )
+
+
+def assignment(user_id: uuid.UUID, delta: int, *, actor: str) -> Assignment:
+    """A balance that was assigned."""
+    return Assignment(
+        user_id=user_id,
+        key=f"{OWN_KEY_PREFIX}orm:{uuid.uuid4()}",
+        actor=actor,
+        amount=delta,
+        reason="credits_balance assigned",
+    )
+
+
+def entry_key(kind: str, seq: int) -> str:
+    """The key of an entry that nobody asked for, such as an expiry."""
+    return f"{OWN_KEY_PREFIX}{kind}:{seq}"
+
+
+def reversal_key(cause: str) -> str:
+    """The beginning of the keys of entries that a refund, dispute or credit note makes."""
+    return f"{OWN_KEY_PREFIX}reversal:{cause}"
