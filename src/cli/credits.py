@@ -15,7 +15,7 @@ from src.cli.reach import run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
-from src.common.credits.commands import OWN_KEY_PREFIX, Adjust, Command, Grant, Result, Spend
+from src.common.credits.commands import Adjust, Command, Grant, Result, Spend
 from src.common.credits.operations import execute
 from src.common.credits.views import Balance, Explanation, HistoryEntry
 from src.common.exceptions import Invalid
@@ -35,6 +35,9 @@ Reference = Annotated[str | None, typer.Option(help="What it is for; kept in the
 Key = Annotated[
     str | None,
     typer.Option(help="Idempotency key: the same again with it is done once. Default: a new one."),
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Give even more than CREDITS_MANUAL_LIMIT at once.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -96,7 +99,9 @@ def grant(
     user: EmailOrId,
     amount: Amount,
     *,
-    source: Annotated[LotSource, typer.Option(help="Why they are given.")] = LotSource.PROMO,
+    source: Annotated[
+        LotSource, typer.Option(help="Why they are given: promo, subscription or adjustment.")
+    ] = LotSource.PROMO,
     priority: Annotated[
         int | None, typer.Option(help="The lower is spent first. Default: the source's.")
     ] = None,
@@ -105,12 +110,12 @@ def grant(
     ] = None,
     reference: Reference = None,
     key: Key = None,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give credits."""
-    if source is LotSource.OPENING:
-        raise Invalid("source: opening balances are imported, not granted", "VALIDATION_ERROR")
+    """Give credits. What was paid for is credited by its payment: see `stripe unmatched`."""
+    _check_limit(amount, is_sure=yes or dry_run)
     facts = {
         "amount": amount,
         "source": source,
@@ -144,10 +149,12 @@ def adjust(
     *,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal for ever.")],
     key: Key = None,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Correct a balance, up or down, never below 0."""
+    _check_limit(amount, is_sure=yes or dry_run)
     facts = {"amount": amount, "reason": reason}
     _move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
@@ -156,6 +163,14 @@ def _read(user: str, reading: Callable[[Session, uuid.UUID], T]) -> T:
     return run_operation(
         get_settings(), lambda session: reading(session, find_user(session, user).user_id)
     )
+
+
+def _check_limit(amount: int, *, is_sure: bool) -> None:
+    limit = get_settings().credits_manual_limit
+    if amount > limit and not is_sure:
+        raise Invalid(
+            f"amount: more than {limit} (CREDITS_MANUAL_LIMIT) takes --yes", "VALIDATION_ERROR"
+        )
 
 
 def _move(
@@ -168,8 +183,6 @@ def _move(
     as_json: bool,
 ) -> None:
     """Do it as whoever runs the command, or say what it would do."""
-    if key is not None and key.startswith(OWN_KEY_PREFIX):
-        raise Invalid(f"key: must not begin with {OWN_KEY_PREFIX!r}", "VALIDATION_ERROR")
     chosen = str(uuid.uuid4()) if key is None else key
     if key is None and not dry_run:
         typer.echo(f"If this is cut off, run it again with --key {chosen}", err=True)

@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     credits_engine_lock_timeout_ms: int = Field(default=2_000, ge=1)
     """How long the engine waits for a user's row that somebody else keeps locked."""
 
+    credits_manual_limit: int = Field(default=100_000, ge=0)
+    """The most credits given at once by a grant or adjustment over HTTP, or by a command without
+    `--yes`."""
+
     credits_verify_interval_seconds: int = Field(default=5, ge=0, le=86_400)
     """How often, all workers together, the next users' books are verified; 0 means never."""
     credits_verify_slice_users: int = Field(default=200, ge=1, le=10_000)

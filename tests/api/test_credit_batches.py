@@ -59,6 +59,17 @@ async def test_each_item_has_its_own_outcome(start_api: StartApi) -> None:
     assert (await balance_of(ada.user_id), await balance_of(bob.user_id)) == (2, 7)
 
 
+async def test_an_item_gives_no_more_than_the_operator_allows(start_api: StartApi) -> None:
+    """422 above CREDITS_MANUAL_LIMIT, for that item alone."""
+    api = await start_api(CREDITS_MANUAL_LIMIT="10")
+    token, user = await make_api_key(*WRITER), await make_user()
+    items = [an_item("grant", user.user_id, f"g{amount}", amount) for amount in (10, 11, 2**31 - 1)]
+    results = await outcomes(api, token, *items)
+    assert [each["status"] for each in results] == [200, 422, 422]
+    assert results[1]["error"] == IsPartialDict(error_type="VALIDATION_ERROR", limit=10)
+    assert await balance_of(user.user_id) == 10
+
+
 async def test_an_item_needs_the_scope_of_its_endpoint(start_api: StartApi) -> None:
     """A key that may only spend gives nothing, and its spends are done."""
     api = await start_api()

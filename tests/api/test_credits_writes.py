@@ -144,7 +144,8 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(api: Api) -> N
     """Result and entries with their lots; no key is taken, and one that is sent stays free."""
     user, token = await make_user(), await make_api_key(*WRITER)
     await done(api, token, user.user_id, "grant", {"amount": 5, "source": "promo"})
-    await done(api, token, user.user_id, "grant", {"amount": 50, "source": "purchase"})
+    late = {"amount": 50, "source": "subscription", "priority": 100}
+    await done(api, token, user.user_id, "grant", late)
     key = fresh_key()
     for headers in ({}, key):
         seen = await post(api, token, user.user_id, "spend?dry_run=true", {"amount": 8}, headers)
@@ -190,6 +191,7 @@ async def test_the_ledgers_refusals_have_their_status(api: Api) -> None:
     """404, 409 and 422 as DESIGN §6 lists them."""
     user, token = await make_user(), await make_api_key(*WRITER)
     idle = await make_user(is_active=False)
+    full = await make_user(credits_balance=2**31 - 1)
     await done(api, token, user.user_id, "grant", GRANT)
     await done(api, token, idle.user_id, "grant", GRANT)
     await done(api, token, user.user_id, "holds", {"amount": 5, "expires_in_seconds": 60})
@@ -198,7 +200,7 @@ async def test_the_ledgers_refusals_have_their_status(api: Api) -> None:
         (user.user_id, "holds/2/capture", {"amount": 6}, 422, "CAPTURE_EXCEEDS_HOLD"),
         (uuid.uuid4(), "spend", {"amount": 1}, 404, "USER_NOT_FOUND"),
         (idle.user_id, "spend", {"amount": 1}, 403, "USER_INACTIVE"),
-        (user.user_id, "grant", {**GRANT, "amount": 2**31 - 1}, 422, "BALANCE_LIMIT_EXCEEDED"),
+        (full.user_id, "grant", GRANT, 422, "BALANCE_LIMIT_EXCEEDED"),
         (user.user_id, "grant", {**GRANT, "expires_at": "2020-01-01T00:00:00Z"}, 422,
          "VALIDATION_ERROR"),
     ]  # fmt: skip
@@ -209,6 +211,20 @@ async def test_the_ledgers_refusals_have_their_status(api: Api) -> None:
     for path in ("capture", "release", "renew"):
         answer = await post(api, token, user.user_id, f"holds/2/{path}", WRITES[f"holds/1/{path}"])
         assert (answer.status_code, error_type_of(answer)) == (409, "HOLD_CLOSED")
+
+
+@pytest.mark.parametrize("suffix", ["", "?dry_run=true"])
+async def test_no_more_is_given_at_once_than_the_operator_allows(api: Api, suffix: str) -> None:
+    """422 above CREDITS_MANUAL_LIMIT, for grants and adjustments up; taking has no such limit."""
+    user, token = await make_user(credits_balance=1_000_000), await make_api_key(*WRITER)
+    for path, body in (("grant", GRANT), ("adjust", {"reason": "x"})):
+        answer = await post(api, token, user.user_id, path + suffix, {**body, "amount": 100_001})
+        assert (answer.status_code, error_type_of(answer)) == (422, "VALIDATION_ERROR")
+        assert answer.json()["detail"]["limit"] == 100_000
+        answer = await post(api, token, user.user_id, path + suffix, {**body, "amount": 100_000})
+        assert answer.status_code == 200
+    body = {"reason": "x", "amount": -100_001}
+    assert (await post(api, token, user.user_id, "adjust" + suffix, body)).status_code == 200
 
 
 async def test_a_hundred_open_holds_are_the_most(api: Api) -> None:
@@ -236,6 +252,7 @@ WRONG: list[tuple[str, Any]] = [
     ("spend", {"amount": 1, "metadata": {"a": "\x00"}}),
     ("grant", {"amount": 1}),
     ("grant", {**GRANT, "source": "opening"}),
+    ("grant", {**GRANT, "source": "purchase"}),
     ("grant", {**GRANT, "source": "gift"}),
     ("grant", {**GRANT, "priority": -1}),
     ("grant", {**GRANT, "priority": 32_768}),

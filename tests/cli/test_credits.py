@@ -113,6 +113,22 @@ def test_a_key_of_its_own_is_said_before_anything_is_done(
     assert (refused.exit_code, "--key" in refused.err) == (4, True)
 
 
+def test_much_at_once_wants_yes(flashslides: RunCommand, db: Session, ada: uuid.UUID) -> None:
+    """Above CREDITS_MANUAL_LIMIT nothing is given but with `--yes`; a dry run gives nothing."""
+    for arguments in (["grant", ADA, "2000000"], ["adjust", ADA, "100001", "--reason", "x"]):
+        before = booked(db, ada)
+        refused = flashslides("credits", *arguments)
+        assert (refused.exit_code, refused.out) == (2, "")
+        assert "amount: more than 100000" in refused.err
+        assert "--yes" in refused.err
+        assert flashslides("credits", *arguments, "--dry-run").exit_code == 0
+        assert booked(db, ada) == before
+        assert flashslides("credits", *arguments, "--yes").exit_code == 0
+        assert booked(db, ada) > before
+    taken = flashslides("credits", "adjust", ADA, "-2000000", "--reason", "a mistake")
+    assert taken.exit_code == 0
+
+
 def test_a_dry_run_says_what_would_be_done(
     flashslides: RunCommand, db: Session, ada: uuid.UUID
 ) -> None:
@@ -144,6 +160,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "a key of ours": (["grant", ADA, "1", "--key", "~opening"], 2, "VALIDATION_ERROR"),
     "an empty key": (["grant", ADA, "1", "--key", ""], 2, "key: must be 1 to 255"),
     "an opening": (["grant", ADA, "1", "--source", "opening"], 2, "VALIDATION_ERROR"),
+    "a purchase": (["grant", ADA, "1", "--source", "purchase"], 2, "source: must be one of"),
     "an unknown source": (["grant", ADA, "1", "--source", "gift"], 2, "gift"),
     "no instant": (["grant", ADA, "1", "--expires-at", "tomorrow"], 2, "VALIDATION_ERROR"),
     "no time zone": (["show", ADA, "--as-of", "2020-01-01"], 2, "VALIDATION_ERROR"),

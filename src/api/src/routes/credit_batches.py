@@ -5,13 +5,14 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from src.api.src.dependencies import Caller, Ledger, LedgerOf
+from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, STATUS_BY_KIND, error_responses
 from src.api.src.principals import Principal
 from src.api.src.schemas.credit_batches import BatchIn, BatchOut, GrantItem, ItemOut, SpendItem
 from src.api.src.schemas.credits import ResultOut
 from src.common.accounts.api_keys import Scope
 from src.common.credits.commands import Command, Grant, Spend
+from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
@@ -26,27 +27,30 @@ _KINDS = {"spend": (Spend, Scope.CREDITS_SPEND), "grant": (Grant, Scope.CREDITS_
     summary="Use and give credits of many users at once",
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST"),
 )
-async def batch(body: BatchIn, caller: Caller, ledger: LedgerOf) -> BatchOut:
+async def batch(body: BatchIn, caller: Caller, ledger: LedgerOf, settings: SettingsOf) -> BatchOut:
     """Up to 1,000 spends and grants, each with its own key and its own outcome.
 
     The answer is 200 whatever becomes of the items: each has the status that the endpoint for it
     alone would answer, and one that is refused changes nothing for the others. The items of one
     user are done in their order. Asked again with the same keys, what was done is answered again.
     """
-    done = (_do(item, caller, ledger) for item in body.items)
+    limit = settings.credits_manual_limit
+    done = (_do(item, caller, ledger, limit) for item in body.items)
     return BatchOut(results=list(await asyncio.gather(*done)))
 
 
-async def _do(item: SpendItem | GrantItem, caller: Principal, ledger: Ledger) -> ItemOut:
+async def _do(
+    item: SpendItem | GrantItem, caller: Principal, ledger: Ledger, manual_limit: int
+) -> ItemOut:
     try:
-        result = await ledger.execute(_command(item, caller))
+        result = await ledger.execute(_command(item, caller, manual_limit))
     except ExceptionWithErrorType as error:
         status = STATUS_BY_KIND[error.kind]
         return ItemOut.refused(status, error.error_type, error.message, **error.details)
     return ItemOut(status=200, replayed=result.replayed, result=ResultOut.model_validate(result))
 
 
-def _command(item: SpendItem | GrantItem, caller: Principal) -> Command:
+def _command(item: SpendItem | GrantItem, caller: Principal, manual_limit: int) -> Command:
     """The command an item asks for.
 
     Raises:
@@ -61,5 +65,6 @@ def _command(item: SpendItem | GrantItem, caller: Principal) -> Command:
     caller.require(scope)
     asked: dict[str, Any] = item.model_dump(exclude=_OUR_NAMES)
     if isinstance(item, GrantItem):
+        check_manual_limit(item.amount, manual_limit)
         asked["source"] = LotSource(item.source)
     return kind(key=item.idempotency_key, actor=caller.actor, **asked)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter
 
-from src.api.src.dependencies import Caller, Ledger, LedgerOf, known_service
+from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf, known_service
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
 from src.api.src.principals import Principal
@@ -38,6 +38,7 @@ from src.common.credits.commands import (
     Renew,
     Spend,
 )
+from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import BadRequest, Invalid
 from src.common.models.credit_lot import LotSource
 
@@ -63,6 +64,8 @@ class Write:
     key: str
     is_dry_run: bool
     ledger: Ledger
+    manual_limit: int
+    """The most credits it may give."""
 
     async def do(self, kind: Callable[..., Command], **arguments: Any) -> Response:
         """Do it and say whether this was a replay; in a dry run say only what it would do.
@@ -78,6 +81,11 @@ class Write:
         result = await self.ledger.execute(command)
         headers = {"Idempotent-Replayed": "true"} if result.replayed else None
         return _json(ResultOut.model_validate(result), headers)
+
+    async def give(self, kind: Callable[..., Command], amount: int, **arguments: Any) -> Response:
+        """The same for what may give credits, and then no more than the operator allows."""
+        check_manual_limit(amount, self.manual_limit)
+        return await self.do(kind, amount=amount, **arguments)
 
     def _command(self, kind: Callable[..., Command], arguments: dict[str, Any]) -> Command:
         try:
@@ -109,6 +117,7 @@ class _WriteWith:
         user_id: uuid.UUID,
         caller: Caller,
         ledger: LedgerOf,
+        settings: SettingsOf,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -125,7 +134,7 @@ class _WriteWith:
         key = _DRY_RUN_KEY if dry_run else idempotency_key
         if not key:
             raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
-        return Write(user_id, caller, key, dry_run, ledger)
+        return Write(user_id, caller, key, dry_run, ledger, settings.credits_manual_limit)
 
     def at_hand(self, request: Request) -> Write | None:
         """The same for a service that asked a moment ago, may write and sends a key."""
@@ -136,7 +145,11 @@ class _WriteWith:
         if request.scope["query_string"]:  # perhaps a dry run
             return None
         user_id = _USER_ID.validate_python(request.path_params["user_id"])
-        return Write(user_id, caller, key, is_dry_run=False, ledger=request.app.state.ledger)
+        state = request.app.state
+        limit: int = state.settings.credits_manual_limit
+        return Write(
+            user_id, caller, key, is_dry_run=False, ledger=state.ledger, manual_limit=limit
+        )
 
 
 SpendWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_SPEND))]
@@ -162,7 +175,8 @@ async def spend(write: SpendWrite, body: SpendIn) -> Response:
 )
 async def grant(write: GrantWrite, body: GrantIn) -> Response:
     """Make a new lot; what the user owes is paid from it first."""
-    return await write.do(Grant, **body.model_dump() | {"source": LotSource(body.source)})
+    asked: dict[str, Any] = body.model_dump() | {"source": LotSource(body.source)}
+    return await write.give(Grant, **asked)
 
 
 @router.post(
@@ -173,7 +187,7 @@ async def grant(write: GrantWrite, body: GrantIn) -> Response:
 )
 async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
     """Up or down, never below 0, with the reason in the journal."""
-    return await write.do(Adjust, **body.model_dump())
+    return await write.give(Adjust, **body.model_dump())
 
 
 @router.post(
