@@ -7,14 +7,14 @@ from src.common.models import User
 from tests.fixtures.api import StartApi, balance_of, error_type_of, make_user
 
 
-async def test_a_bulk_update_of_the_balance_answers_ledger_unbalanced(start_api: StartApi) -> None:
+async def test_an_update_past_the_orm_answers_ledger_unbalanced(start_api: StartApi) -> None:
     """The walls refuse it at commit: 500 LEDGER_UNBALANCED, and nothing has changed."""
     api = await start_api()
     user = await make_user()
 
     async def careless() -> None:
         await run_in_async_database_transaction(
-            lambda session: session.execute(update(User).values(credits_balance=7))
+            lambda session: session.connection().execute(update(User).values(credits_balance=7))
         )
 
     api.app.post("/api/v1/careless")(careless)

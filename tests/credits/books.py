@@ -208,11 +208,8 @@ def from_before(session: Session, balance: int) -> User:
         text("ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_credits_balance_not_negative")
     )
     with triggers_off(session, "users"):
-        session.execute(
-            update(User)
-            .where(User.user_id == user.user_id)
-            .values(credits_balance=balance)
-            .execution_options(synchronize_session=False)
+        session.connection().execute(
+            update(User).where(User.user_id == user.user_id).values(credits_balance=balance)
         )
     session.refresh(user)
     return user

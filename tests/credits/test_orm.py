@@ -1,6 +1,7 @@
 """The document's own `user.credits_balance += n` keeps the books (DESIGN §4 rule 10)."""
 
 import datetime as dt
+import uuid
 
 import pytest
 from sqlalchemy import create_engine, event, select, text, update
@@ -26,6 +27,7 @@ from tests.credits.books import (
     purchases,
     spend,
 )
+from tests.engines.drivers import Driver
 from tests.models.examples import a_transaction, a_user
 
 
@@ -112,19 +114,26 @@ async def test_two_purchases_in_one_database_transaction_are_two_grants(
     await in_session(work)
 
 
-async def test_a_purchase_alone_credits_nothing(in_session: InSession) -> None:
+async def test_a_purchase_alone_credits_nothing(
+    fresh_database: ConnectionParameters, driver: Driver
+) -> None:
     """A `Transaction` without a change of balance writes no entry, then or later."""
+    assert fresh_database
 
-    def work(session: Session) -> None:
+    def buy(session: Session) -> uuid.UUID:
         user = make_user(session, 7)
         session.add(a_transaction(user=user, credits_added=500))
-        session.commit()
-        user.credits_balance += 500
-        session.commit()
-        assert journal(session, user.user_id) == [("grant", 7), ("adjustment", 500)]
-        check_books(session)
+        return user.user_id
 
-    await in_session(work)
+    who = await driver.transact(buy)
+
+    def add(session: Session) -> None:
+        session.get_one(User, who).credits_balance += 500
+
+    await driver.transact(add)
+    with SessionLocal() as session:
+        assert journal(session, who) == [("grant", 7), ("adjustment", 500)]
+        check_books(session)
 
 
 async def test_a_new_users_balance_is_opened(in_session: InSession) -> None:
@@ -214,7 +223,7 @@ async def test_a_balance_from_before_the_ledger_is_opened_first(in_session: InSe
     def work(session: Session) -> None:
         user = make_user(session)
         session.execute(text("ALTER TABLE users DISABLE TRIGGER USER"))
-        session.execute(update(User).values(credits_balance=30))
+        session.connection().execute(update(User).values(credits_balance=30))
         session.execute(text("ALTER TABLE users ENABLE TRIGGER USER"))
         session.commit()
         user = session.get_one(User, user.user_id)

@@ -78,3 +78,17 @@ def balance_limit_exceeded(limit: int) -> Invalid:
 def must_expire_later() -> Invalid:
     """A lot's expiry must lie in the future."""
     return Invalid("expires_at: lies in the past", "VALIDATION_ERROR", field="expires_at")
+
+
+def balance_change_ambiguous(sentence: str) -> Conflict:
+    """Nobody can tell what a changed `credits_balance` means; the sentence says what to do."""
+    return Conflict(sentence, "BALANCE_CHANGE_AMBIGUOUS")
+
+
+def database_transaction_required() -> Invalid:
+    """The session commits each statement by itself; nothing was done."""
+    return Invalid(
+        "Credits change inside a database transaction, and this session's connection is in "
+        "AUTOCOMMIT: take a session without that isolation level",
+        "DATABASE_TRANSACTION_REQUIRED",
+    )

@@ -7,14 +7,16 @@ in `user_id` order and puts every command to the rules in the order given (`deci
 """
 
 import datetime as dt
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 
 from src.common.credits.book import Book
-from src.common.credits.commands import Command, Result
+from src.common.credits.commands import Command, Grant, Result
 from src.common.credits.decisions import Outcome, decide_each, holds_named
+from src.common.credits.listeners import install as install_listeners
 from src.common.credits.opening import write_missing_openings
 from src.common.credits.pending import (
     Pending,
@@ -23,9 +25,10 @@ from src.common.credits.pending import (
     read_cancelled,
     read_pending,
 )
-from src.common.credits.pending import install as install_listeners
 from src.common.credits.storage import lock_books, write_books
 from src.common.exceptions import ExceptionWithErrorType
+
+_COMMITTING = "flashslides.credits.committing"
 
 
 def execute(
@@ -40,13 +43,15 @@ def execute(
         ExceptionWithErrorType: the first refusal, of `errors.py`.
         RetryableDatabaseError: a passing condition of the database.
     """
-    books, outcomes = decide(session, commands, now=now)
+    session.flush()
+    pending = read_pending(session, granted=_purchases_granted(commands))
+    books, outcomes = decide(session, commands, pending, now=now)
     results: list[Result] = []
     for outcome in outcomes:
         if not isinstance(outcome, Result):
             raise outcome
         results.append(outcome)
-    _write(session, books)
+    _write(session, books, pending)
     return results
 
 
@@ -54,19 +59,33 @@ def execute_each(
     session: Session, commands: Sequence[Command], *, now: dt.datetime | None = None
 ) -> list[Outcome]:
     """Do each of `commands` on its own, in one database transaction: a result or a refusal each."""
-    books, outcomes = decide(session, commands, now=now)
-    _write(session, books)
+    session.flush()
+    pending = read_pending(session, granted=_purchases_granted(commands))
+    books, outcomes = decide(session, commands, pending, now=now)
+    _write(session, books, pending)
     return outcomes
 
 
 def decide(
-    session: Session, commands: Sequence[Command], *, now: dt.datetime | None
+    session: Session,
+    commands: Sequence[Command],
+    pending: Mapping[uuid.UUID, Pending],
+    *,
+    now: dt.datetime | None = None,
+    is_final: bool = False,
 ) -> tuple[list[Book], list[Outcome]]:
-    """Lock, load and decide; nothing is written. The books returned hold what is to be written."""
-    session.flush()
-    pending = read_pending(session)
-    due = [command for user_id, each in pending.items() for command in each.commands(user_id)]
+    """Lock, load and decide; nothing is written. The books returned hold what is to be written.
+
+    What is pending comes first, all of it or nothing.
+    """
+    due = [
+        command
+        for user_id, each in pending.items()
+        for command in each.commands(user_id, is_final=is_final)
+    ]
     commands = [*due, *commands]
+    if not commands:
+        return [], []
     user_ids = sorted({command.user_id for command in commands})
     keys = [(command.user_id, command.key) for command in commands]
     books = lock_books(session, user_ids, keys=keys, hold_seqs=holds_named(commands), now=now)
@@ -80,22 +99,29 @@ def decide(
     return changed, outcomes[len(due) :]
 
 
-def _write(session: Session, books: Sequence[Book]) -> None:
+def _write(session: Session, books: Sequence[Book], pending: Mapping[uuid.UUID, Pending]) -> None:
     write_books(session, books)
-    mark_booked(session, {book.user_id for book in books})
+    mark_booked(session, pending)
+
+
+def _purchases_granted(commands: Iterable[Command]) -> set[uuid.UUID]:
+    """The purchases that commands credit: no other entry is wanted for them."""
+    return {
+        each.transaction_id
+        for each in commands
+        if isinstance(each, Grant) and each.transaction_id is not None
+    }
 
 
 def book_pending(session: Session) -> None:
-    """Book what the document's own code changed (rule 10); part of every commit.
+    """Book what the document's own code changed (rule 10), as far as it was flushed.
 
     Raises:
         Conflict: BALANCE_CHANGE_AMBIGUOUS.
         InsufficientCredits: the effective balance is smaller than what was taken.
     """
     if has_pending(session):
-        execute(session, [])
-    # A balance that was changed without an entry has one at COMMIT, though it is what it was.
-    write_missing_openings(session, read_cancelled(session))
+        _book(session, is_final=False)
 
 
 def install() -> None:
@@ -103,9 +129,33 @@ def install() -> None:
     install_listeners()
     if not event.contains(Session, "before_commit", _before_commit):
         event.listen(Session, "before_commit", _before_commit)
+        event.listen(Session, "after_flush_postexec", _after_flush)
+        event.listen(Session, "after_transaction_end", _after_end)
+
+
+def _book(session: Session, *, is_final: bool) -> None:
+    pending = read_pending(session, is_final=is_final)
+    books, _ = decide(session, [], pending, is_final=is_final)
+    _write(session, books, pending)
+    if is_final:
+        # A balance that was changed without an entry has one at COMMIT, though it is what it was.
+        write_missing_openings(session, read_cancelled(session))
 
 
 def _before_commit(session: Session) -> None:
     if session.get_nested_transaction() is None:
+        session.info.pop(_COMMITTING, None)  # an earlier attempt was refused
         session.flush()
-        book_pending(session)
+        _book(session, is_final=True)
+        session.info[_COMMITTING] = True
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    """Book at once what other listeners change in a commit, after ours has booked the rest."""
+    if session.info.get(_COMMITTING):
+        _book(session, is_final=True)
+
+
+def _after_end(session: Session, ended: SessionTransaction) -> None:
+    if ended.parent is None:
+        session.info.pop(_COMMITTING, None)

@@ -1,47 +1,41 @@
 """The document's own `user.credits_balance += n`, noted until the ledger books it.
 
-Assigning `credits_balance` on a loaded `User` means a *delta* (new minus loaded), applied to the
-row as it is under its lock, so that two sessions that both add lose nothing (DESIGN §4 rule 10).
-The row changes with the flush, as the document's code expects; which entry explains it is only
-known at the end of the database transaction, when all deltas and all new `Transaction`s are there.
-Until then they are noted here, on the session.
+The row changes with the flush, as the document's code expects (`listeners.py`); which entry
+explains it is only known at the end of the database transaction, when all changes and all new
+purchases are there. Until then the changes are noted here, on the session. Of the purchases the
+database itself is asked, so that it makes no difference how they were written.
 """
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from sqlalchemy import Row, event, inspect, select
-from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
 
 from src.common.credits import errors, own_commands
-from src.common.credits.commands import AMOUNT_MAX, ORM_ACTOR, Command
-from src.common.credits.opening import open_books
-from src.common.exceptions import Conflict, Invalid
-from src.common.models.transaction import Transaction
-from src.common.models.user import User
+from src.common.credits.commands import ORM_ACTOR, Command
+from src.common.credits.loaded_users import Lineage, lineage_of
+from src.common.credits.new_purchases import NewPurchase, find_new_purchases
 
 _INFO_KEY = "flashslides.credits.pending"
 
 
-_Lineage = tuple[SessionTransaction, ...]
-"""A session's database transaction and the savepoints in it, innermost first."""
-
-
 @dataclass
 class _Note:
-    """One change that was flushed, and the database transactions it is part of."""
+    """A change of a balance, or a purchase, that was flushed, and what it is part of."""
 
     user_id: uuid.UUID
-    lineage: _Lineage
+    lineage: Lineage
     delta: int = 0
     is_new_user: bool = False
-    transaction: Transaction | None = None
-    booked_in: _Lineage = ()
+    transaction_id: uuid.UUID | None = None
+    booked_in: Lineage = ()
     """Where an entry explains it already; a savepoint among them may still be rolled back."""
+    is_bought: bool = False
+    """Whether that entry is a purchase's."""
 
 
 @dataclass
@@ -49,149 +43,113 @@ class Pending:
     """What one user's flushed changes amount to."""
 
     delta: int = 0
+    """What is to be booked."""
+    booked: int = 0
+    """What was booked before, in this database transaction, as something else than purchases."""
     is_new_user: bool = False
-    transactions: list[Transaction] = field(default_factory=list[Transaction])
+    announced: set[uuid.UUID] = field(default_factory=set[uuid.UUID])
+    """Purchases that the session inserted for this user."""
+    purchases: list[NewPurchase] = field(default_factory=list[NewPurchase])
+    """Those that are there now and credited to nobody."""
 
-    def commands(self, user_id: uuid.UUID) -> list[Command]:
+    def commands(self, user_id: uuid.UUID, *, is_final: bool = False) -> list[Command]:
         """The entries that explain the changes (rule 10).
+
+        At the end, when `is_final`, a purchase may not be left whose credits were booked before as
+        something else: settling it later would pay them twice.
 
         Raises:
             Conflict: BALANCE_CHANGE_AMBIGUOUS, the balance changed by something else than the new
                 purchases add up to.
         """
-        if self.delta == 0:
+        bought = sum(each.credits_added for each in self.purchases)
+        if self.purchases and bought == self.delta:
+            return [_purchase(user_id, each) for each in self.purchases]
+        if self.delta == 0 and not (is_final and self.booked and self.purchases):
             return []  # purchases alone credit nothing; they are listed as such
-        if self.transactions:
-            return self._purchases(user_id)
+        if self.purchases or self.announced:
+            raise errors.balance_change_ambiguous(
+                f"credits_balance changed by {self.delta or self.booked}, the new transactions add "
+                f"{bought}: change it by just that, after the last of them was added and before "
+                "anything else is asked of the ledger, or call src.common.credits for the rest"
+            )
         if self.is_new_user:
             return [own_commands.opening(user_id, self.delta, actor=ORM_ACTOR)]
         return [own_commands.assignment(user_id, self.delta, actor=ORM_ACTOR)]
 
-    def _purchases(self, user_id: uuid.UUID) -> list[Command]:
-        bought = sum(each.credits_added for each in self.transactions)
-        if bought != self.delta:
-            raise Conflict(
-                f"credits_balance changed by {self.delta}, the new transactions add {bought}: "
-                "change it by just that, or call src.common.credits for the rest",
-                "BALANCE_CHANGE_AMBIGUOUS",
-            )
-        return [
-            own_commands.purchase(
-                user_id,
-                each.credits_added,
-                transaction_id=each.transaction_id,
-                stripe_session_id=each.stripe_session_id,
-                actor=ORM_ACTOR,
-            )
-            for each in self.transactions
-        ]
+
+def _purchase(user_id: uuid.UUID, purchase: NewPurchase) -> Command:
+    return own_commands.purchase(
+        user_id,
+        purchase.credits_added,
+        transaction_id=purchase.transaction_id,
+        stripe_session_id=purchase.stripe_session_id,
+        actor=ORM_ACTOR,
+    )
 
 
-def read_pending(session: Session) -> dict[uuid.UUID, Pending]:
-    """What was flushed and is not yet booked, of every user whose balance it changed.
-
-    Purchases alone stay noted: the balance may follow later in the same database transaction.
-    """
-    pending: dict[uuid.UUID, Pending] = defaultdict(Pending)
-    for note in _notes(session):
-        if note.booked_in:
-            continue
-        each = pending[note.user_id]
-        each.delta += note.delta
-        each.is_new_user |= note.is_new_user
-        if note.transaction is not None:
-            each.transactions.append(note.transaction)
-    return {user_id: each for user_id, each in pending.items() if each.delta}
+def note_change(
+    session: Session, user_id: uuid.UUID, delta: int, *, is_new_user: bool = False
+) -> None:
+    """A user's row was written with a balance changed by `delta`."""
+    _add(session, _Note(user_id, lineage_of(session), delta=delta, is_new_user=is_new_user))
 
 
-def read_cancelled(session: Session) -> set[uuid.UUID]:
-    """Users whose balance was changed and changed back, so that there is nothing to book."""
-    sums: defaultdict[uuid.UUID, int] = defaultdict(int)
-    for note in _notes(session):
-        if note.delta and not note.booked_in:
-            sums[note.user_id] += note.delta
-    return {user_id for user_id, delta in sums.items() if delta == 0}
-
-
-def mark_booked(session: Session, user_ids: AbstractSet[uuid.UUID]) -> None:
-    """Entries that explain these users' changes were written."""
-    booked = read_pending(session).keys() & user_ids
-    lineage = _lineage(session)
-    for note in _notes(session):
-        if note.user_id in booked and not note.booked_in:
-            note.booked_in = lineage
+def note_purchase(session: Session, user_id: uuid.UUID, transaction_id: uuid.UUID) -> None:
+    """The session inserted a purchase: it was meant, should it be gone when its sum is booked."""
+    _add(session, _Note(user_id, lineage_of(session), transaction_id=transaction_id))
 
 
 def has_pending(session: Session) -> bool:
     """Whether anything waits to be booked."""
-    return bool(read_pending(session))
+    return any(each.delta for each in _sums(session).values())
+
+
+def read_cancelled(session: Session) -> set[uuid.UUID]:
+    """Users whose balance was changed and changed back, so that there is nothing to book."""
+    changed = {note.user_id for note in _notes(session) if note.delta and not note.booked_in}
+    return {user_id for user_id, each in _sums(session).items() if not each.delta} & changed
+
+
+def read_pending(
+    session: Session,
+    *,
+    granted: AbstractSet[uuid.UUID] = frozenset(),
+    is_final: bool = False,
+) -> dict[uuid.UUID, Pending]:
+    """What was flushed and is not yet booked, of every user whose balance it changed.
+
+    When `is_final`, also what was booked before. `granted` are purchases that are being credited by
+    a command of their own.
+    """
+    pending = {
+        user_id: each
+        for user_id, each in _sums(session).items()
+        if each.delta or (is_final and each.booked)
+    }
+    if pending:
+        for purchase in find_new_purchases(session, pending):
+            each = pending[purchase.user_id]
+            each.announced.discard(purchase.transaction_id)
+            if not purchase.is_credited and purchase.transaction_id not in granted:
+                each.purchases.append(purchase)
+    return pending
+
+
+def mark_booked(session: Session, booked: Mapping[uuid.UUID, Pending]) -> None:
+    """Entries that explain these users' changes were written."""
+    lineage = lineage_of(session)
+    for note in _notes(session):
+        each = booked.get(note.user_id)
+        if each is not None and each.delta and not note.booked_in:
+            note.booked_in, note.is_bought = lineage, bool(each.purchases)
 
 
 def install() -> None:
     """Listen to every session of the process, whichever session maker made it."""
-    if not event.contains(Session, "before_flush", _before_flush):
-        event.listen(Session, "before_flush", _before_flush)
-        event.listen(Session, "after_flush", _after_flush)
+    if not event.contains(Session, "after_soft_rollback", _after_rollback):
         event.listen(Session, "after_soft_rollback", _after_rollback)
         event.listen(Session, "after_transaction_end", _after_end)
-
-
-def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
-    """Turn assigned balances into deltas on the locked rows."""
-    for each in session.new:
-        if isinstance(each, User):
-            _check_first_balance(each)
-    changed = {
-        user.user_id: (user, delta)
-        for user in session.dirty
-        if isinstance(user, User) and (delta := _assigned_delta(user))
-    }
-    if not changed:
-        return
-    booked = _lock(session, changed)
-    in_debt = [user_id for user_id, balance, version in booked if version == 0 and balance < 0]
-    if in_debt:  # from before the ledger: what is added repays that first
-        open_books(session, in_debt)
-        booked = _lock(session, changed)
-    for user_id, balance, _ in booked:
-        _, delta = changed[user_id]
-        if balance + delta < 0:
-            raise errors.InsufficientCredits(required=-delta, available=balance)
-        if balance + delta > AMOUNT_MAX:
-            raise errors.balance_limit_exceeded(AMOUNT_MAX)
-    for user_id, balance, version in booked:  # none is refused: a refusal notes nothing
-        user, delta = changed[user_id]
-        set_committed_value(user, "credits_version", version)
-        set_committed_value(user, "credits_balance", balance)
-        user.credits_balance = balance + delta
-        _note(session, _Note(user_id, _lineage(session), delta=delta))
-
-
-def _lock(session: Session, user_ids: Iterable[uuid.UUID]) -> Sequence[Row[uuid.UUID, int, int]]:
-    rows = session.connection(bind_arguments={"mapper": User}).execute(
-        select(User.user_id, User.credits_balance, User.credits_version)
-        .where(User.user_id.in_(user_ids))
-        .order_by(User.user_id)
-        .with_for_update(key_share=True)
-    )
-    return rows.all()
-
-
-def _after_flush(session: Session, _context: UOWTransaction) -> None:
-    """Note what was inserted: users with a balance, purchases."""
-    for each in session.new:
-        if isinstance(each, User) and each.credits_balance:
-            _note(
-                session,
-                _Note(
-                    each.user_id,
-                    _lineage(session),
-                    delta=each.credits_balance,
-                    is_new_user=True,
-                ),
-            )
-        elif isinstance(each, Transaction):
-            _note(session, _Note(each.user_id, _lineage(session), transaction=each))
 
 
 def _after_rollback(session: Session, rolled_back: SessionTransaction) -> None:
@@ -199,7 +157,7 @@ def _after_rollback(session: Session, rolled_back: SessionTransaction) -> None:
     notes = [note for note in _notes(session) if rolled_back not in note.lineage]
     for note in notes:
         if rolled_back in note.booked_in:
-            note.booked_in = ()
+            note.booked_in, note.is_bought = (), False
     session.info[_INFO_KEY] = notes
 
 
@@ -209,48 +167,24 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
         session.info.pop(_INFO_KEY, None)
 
 
-def _assigned_delta(user: User) -> int:
-    """New minus loaded.
-
-    Raises:
-        Invalid: BALANCE_CHANGE_NOT_A_NUMBER, something else than an integer was assigned.
-    """
-    history = inspect(user).attrs.credits_balance.history
-    if not history.added or not history.deleted:
-        return 0
-    loaded: int = history.deleted[0]
-    return _integer(history.added[0]) - loaded
-
-
-def _check_first_balance(user: User) -> None:
-    balance: object = inspect(user).dict.get("credits_balance")
-    if balance is not None and _integer(balance) < 0:
-        raise errors.InsufficientCredits(required=-user.credits_balance, available=0)
+def _sums(session: Session) -> dict[uuid.UUID, Pending]:
+    sums: defaultdict[uuid.UUID, Pending] = defaultdict(Pending)
+    for note in _notes(session):
+        each = sums[note.user_id]
+        if note.booked_in:
+            each.booked += 0 if note.is_bought else note.delta
+            continue
+        each.delta += note.delta
+        each.is_new_user |= note.is_new_user
+        if note.transaction_id is not None:
+            each.announced.add(note.transaction_id)
+    return sums
 
 
-def _integer(value: object) -> int:
-    if type(value) is not int:
-        raise Invalid(
-            "credits_balance takes an integer, no SQL expression: load the user and add to it, "
-            "or call src.common.credits",
-            "BALANCE_CHANGE_NOT_A_NUMBER",
-        )
-    return value
-
-
-def _note(session: Session, note: _Note) -> None:
+def _add(session: Session, note: _Note) -> None:
     session.info.setdefault(_INFO_KEY, []).append(note)
 
 
 def _notes(session: Session) -> list[_Note]:
     notes: list[_Note] = session.info.get(_INFO_KEY, [])
     return notes
-
-
-def _lineage(session: Session) -> _Lineage:
-    lineage: list[SessionTransaction] = []
-    current = session.get_nested_transaction() or session.get_transaction()
-    while current is not None:
-        lineage.append(current)
-        current = current.parent
-    return tuple(lineage)

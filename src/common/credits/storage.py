@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Uuid, cast, func, select
+from sqlalchemy import Connection, Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.orm.util import identity_key
 
+from src.common.credits import errors
 from src.common.credits.book import Book, Hold, Lot, StoredBook
 from src.common.credits.commands import Result
+from src.common.credits.loaded_users import show
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
@@ -66,6 +66,7 @@ def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
     A caller who will change several users in several calls locks them all first. `FOR NO KEY
     UPDATE` does not conflict with the foreign-key checks of rows that refer to the user.
     """
+    connection_of(session)
     wanted = cast(list(user_ids), ARRAY(Uuid(as_uuid=True)))
     session.execute(
         select(User.user_id)
@@ -87,6 +88,7 @@ def lock_books(
 
     Otherwise as `load_books`.
     """
+    connection_of(session)
     parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
     books, stale = _read(session, Locking.WAIT, parameters)
     if stale:
@@ -134,11 +136,22 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
     if not changed:
         return
     shape, arrays = shape_and_arrays(rows_of(changed))
-    # Where the ledger's tables are, for a session too whose models alone are bound.
-    connection = session.connection(bind_arguments={"mapper": User})
-    connection.execute(write_statement(shape), arrays)
+    connection_of(session).execute(write_statement(shape), arrays)
     for book in changed:
-        _refresh_loaded_user(session, book)
+        show(session, book.user_id, balance=book.balance, version=book.version)
+
+
+def connection_of(session: Session) -> Connection:
+    """Where the ledger's tables are, for a session too whose models alone are bound.
+
+    Raises:
+        Invalid: DATABASE_TRANSACTION_REQUIRED, each statement would be committed by itself.
+    """
+    connection = session.connection(bind_arguments={"mapper": User})
+    driver_connection: Any = connection.connection.dbapi_connection
+    if connection.dialect.detect_autocommit_setting(driver_connection):
+        raise errors.database_transaction_required()
+    return connection
 
 
 def _read(
@@ -285,11 +298,3 @@ def _add_holds(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
         rows[Part.HOLDS].append(
             (book.user_id, seq, hold.captured, str(hold.status), hold.expires_at)
         )
-
-
-def _refresh_loaded_user(session: Session, book: Book) -> None:
-    """A `User` the caller has loaded shows the balance as booked; nothing is expired."""
-    user = session.identity_map.get(identity_key(User, book.user_id))
-    if user is not None:
-        set_committed_value(user, "credits_balance", book.balance)
-        set_committed_value(user, "credits_version", book.version)

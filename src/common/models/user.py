@@ -4,10 +4,22 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CheckConstraint, Enum, Index, Integer, String, func, null, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Enum,
+    Index,
+    Integer,
+    String,
+    event,
+    func,
+    null,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
+from src.common.models.booked_columns import BookedBalance, KeptVersion, note_unflushed
 from src.common.models.preferences import Preferences
 
 if TYPE_CHECKING:
@@ -59,13 +71,16 @@ class User(Base):
 
     # Billing
     stripe_customer_id: Mapped[str | None] = mapped_column(String, unique=True, index=True)
-    credits_balance: Mapped[int] = mapped_column(
-        Integer, default=0, server_default=text("0"), active_history=True
+    credits_balance: Mapped[int] = BookedBalance(
+        Column(Integer, nullable=False, default=0, server_default=text("0")), active_history=True
     )
     """Whole credits the user may spend, as booked; never negative. Assigning it means the
     difference to what was loaded, which the ledger books (`src/common/credits/pending.py`)."""
-    credits_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """The `seq` of the user's newest ledger entry; 0 before the first."""
+    credits_version: Mapped[int] = KeptVersion(
+        Column(Integer, nullable=False, default=0, server_default=text("0")), active_history=True
+    )
+    """The `seq` of the user's newest ledger entry; 0 before the first. The ledger's to write:
+    what else is assigned is put back."""
 
     # Preferences
     preferences: Mapped[dict[str, Any] | None] = mapped_column(
@@ -109,3 +124,6 @@ class User(Base):
         CheckConstraint("length(preferences ->> 'company') <= 500", "company_length"),
         CheckConstraint("erased_at IS NULL OR NOT is_active", "erased_is_inactive"),
     )
+
+
+event.listen(User, "pickle", note_unflushed, propagate=True)

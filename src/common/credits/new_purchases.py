@@ -1,0 +1,55 @@
+"""Purchases that this very database transaction wrote, by whatever statement.
+
+The ORM tells of those it inserted itself. A Core `INSERT … ON CONFLICT`, a line of SQL or a trigger
+tell nobody; PostgreSQL knows which database transaction wrote a row.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import ARRAY, Uuid, bindparam, text
+from sqlalchemy.orm import Session
+
+from src.common.models.transaction import Transaction
+
+
+class NewPurchase(NamedTuple):
+    """A row of `transactions` that nobody else can see yet."""
+
+    user_id: uuid.UUID
+    transaction_id: uuid.UUID
+    stripe_session_id: str
+    credits_added: int
+    is_credited: bool
+    """Whether a lot refers to it."""
+
+
+# A row is ours if we see it although whoever wrote it is still at work: nobody sees what others
+# have not committed. `xmin`, of savepoints each its own, has 32 bits: counted from the snapshot's
+# end, it is the other 32 that are found. Beyond that end nobody else's rows are seen at all.
+_STATEMENT = (
+    text("""
+SELECT t.user_id, t.transaction_id, t.stripe_session_id, t.credits_added,
+  EXISTS (SELECT FROM credit_lots l
+    WHERE l.user_id = t.user_id AND l.transaction_id = t.transaction_id) AS is_credited
+FROM transactions t
+CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS snapshot (xmax)
+CROSS JOIN LATERAL (SELECT (t.xmin::text::bigint - snapshot.xmax) & 4294967295) AS writer (ahead)
+WHERE t.user_id = ANY (:user_ids) AND NOT t.predates_ledger
+  AND CASE WHEN writer.ahead < 2147483648 THEN true
+    ELSE pg_xact_status(greatest(snapshot.xmax + writer.ahead - 4294967296, 3)::text::xid8)
+      = 'in progress' END
+ORDER BY t.user_id, t.created_at, t.stripe_session_id
+""")
+    .bindparams(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
+    .columns(user_id=Uuid(as_uuid=True), transaction_id=Uuid(as_uuid=True))
+)
+
+
+def find_new_purchases(session: Session, user_ids: Iterable[uuid.UUID]) -> Sequence[NewPurchase]:
+    """Those of these users."""
+    rows = session.execute(
+        _STATEMENT, {"user_ids": list(user_ids)}, bind_arguments={"mapper": Transaction}
+    )
+    return [NewPurchase(*row) for row in rows]
