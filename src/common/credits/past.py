@@ -43,7 +43,8 @@ def balance_as_of(session: Session, book: Book, as_of: dt.datetime) -> Balance:
             total += due.amount
             held -= due.amount if due.kind is EntryKind.HOLD_EXPIRY else 0
             for posting in due.postings:
-                lots[posting.lot_seq].remaining = posting.remaining_after
+                lot = lots.setdefault(posting.lot_seq, book.lots[posting.lot_seq])
+                lot.remaining = posting.remaining_after
     live = sorted((lot for lot in lots.values() if lot.remaining), key=lambda lot: lot.burn_order)
     return Balance(
         balance=total,

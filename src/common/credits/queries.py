@@ -1,7 +1,8 @@
 """Reading the ledger; nothing here locks or writes.
 
 Every answer counts from one snapshot of the user's book, brought to the present in memory by the
-same rules that writes use, so it is exact without a worker (DESIGN §4 rule 8). What further
+same rules that writes use, so it is exact without a worker (DESIGN §4 rule 8). What the session has
+changed and not booked yet is flushed and counts as its commit would book it. What further
 statements read are rows up to that snapshot's newest entry, which never change.
 """
 
@@ -25,6 +26,7 @@ from src.common.credits.book import Book, Entry, Posting, StoredBook
 from src.common.credits.commands import AMOUNT_MAX, KEY_LENGTH_MAX, Capture, Command, Release, Renew
 from src.common.credits.decisions import OPEN_HOLDS_MAX
 from src.common.credits.past import balance_as_of
+from src.common.credits.pending import Pending, read_pending
 from src.common.credits.storage import load_books
 from src.common.credits.views import (
     Balance,
@@ -169,13 +171,14 @@ def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = N
     Raises:
         NotFound: USER_NOT_FOUND.
     """
-    stored = _stored(session, user_id, now=now)
+    stored, pending = _stored(session, user_id, now=now)
     if stored.version == 0:  # from before the ledger: as its opening entry, if any, will have it
         rules.settle(stored)
     booked_balance = stored.balance
     in_lots = sum(lot.remaining for lot in stored.lots.values())
     book = rules.settle(stored)
     total_by_kind = _total_by_kind(session, book)
+    _apply_pending(book, pending)
     lots = book.live_lots()
     open_holds = sorted(hold.seq for hold in book.open_holds)
     owed = {seq: outstanding for seq, outstanding in sorted(book.debts.items()) if outstanding}
@@ -199,13 +202,16 @@ def _stored(
     *,
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None,
-) -> StoredBook:
-    """The user's book as booked."""
+) -> tuple[StoredBook, Pending]:
+    """The user's book as booked, and what the session has changed and not booked yet."""
     _check(user_id, now)
+    session.flush()
+    pending = read_pending(session).get(user_id, Pending())
     stored = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
     if stored is None:
         raise errors.user_not_found()
-    return stored
+    stored.balance -= pending.delta
+    return stored, pending
 
 
 def _settled(
@@ -215,7 +221,16 @@ def _settled(
     hold_seqs: Iterable[int] = (),
     now: dt.datetime | None,
 ) -> Book:
-    return rules.settle(_stored(session, user_id, hold_seqs=hold_seqs, now=now))
+    """The user's book as the next operation would find it."""
+    stored, pending = _stored(session, user_id, hold_seqs=hold_seqs, now=now)
+    book = rules.settle(stored)
+    _apply_pending(book, pending)
+    return book
+
+
+def _apply_pending(book: Book, pending: Pending) -> None:
+    for command in pending.commands(book.user_id):
+        rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
 
 
 def _balance_of(book: Book) -> Balance:
