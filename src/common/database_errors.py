@@ -21,6 +21,9 @@ DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
 READ_ONLY = "25006"
 STATEMENT_TIMEOUT = "57014"
+LOCK_TIMEOUT = "55P03"
+CONTENTION = frozenset({SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_TIMEOUT, STATEMENT_TIMEOUT})
+"""What is wrong with the rows that one database transaction is about, not with the server."""
 _TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
 _CONNECTION_FAILURE = "08006"
@@ -36,7 +39,7 @@ _TRANSIENT = {
     SERIALIZATION_FAILURE: "serialization failure",
     DEADLOCK_DETECTED: "deadlock",
     "40003": "statement completion unknown",
-    "55P03": "lock not granted in time",
+    LOCK_TIMEOUT: "lock not granted in time",
     STATEMENT_TIMEOUT: "statement took too long",
     "25P03": "idle in a database transaction for too long",
     "25P04": "database transaction took too long",

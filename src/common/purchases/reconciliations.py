@@ -3,10 +3,20 @@
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, cast, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Select,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+)
 from sqlalchemy.orm import Session
 
 from src.common.models.checkout_order import CheckoutOrder
@@ -118,6 +128,12 @@ def finish(session: Session, run_id: uuid.UUID) -> Reconciliation:
     return run
 
 
+def renew(session: Session, run_id: uuid.UUID) -> None:
+    """Keep a run whose page takes long."""
+    session.get_one(Reconciliation, run_id, with_for_update=True).lease_expires_at = _lease()
+    session.flush()
+
+
 def release(session: Session, run_id: uuid.UUID) -> None:
     """Leave a run for whoever comes next."""
     session.get_one(Reconciliation, run_id, with_for_update=True).lease_expires_at = None
@@ -140,60 +156,77 @@ def newest_drift(session: Session) -> int | None:
     ).one_or_none()
 
 
-@dataclass(frozen=True)
-class Ours:
-    """What we have of Stripe's objects, by their ids."""
-
-    purchases: Sequence[str]
-    reversals: Sequence[str]
-
-
-def ours_between(
-    session: Session, *, livemode: bool, since: dt.datetime, until: dt.datetime
-) -> Ours:
-    """What we noted in a window; purchases from before the ledger are left out."""
-    purchases = session.scalars(
-        select(Transaction.stripe_session_id)
-        .where(
-            Transaction.created_at >= since,
-            Transaction.created_at < until,
-            Transaction.livemode == livemode,
-            Transaction.predates_ledger.is_(False),
-        )
-        .order_by(Transaction.stripe_session_id)
+def purchases_between(
+    session: Session,
+    *,
+    livemode: bool,
+    since: dt.datetime,
+    until: dt.datetime,
+    after: str | None,
+    limit: int,
+) -> Sequence[str]:
+    """A page of the purchases we noted in a window, by id; without those from before the ledger."""
+    purchases = select(Transaction.stripe_session_id.label("name")).where(
+        Transaction.created_at >= since,
+        Transaction.created_at < until,
+        Transaction.livemode == livemode,
+        Transaction.predates_ledger.is_(False),
     )
-    reversals = session.scalars(
-        select(StripeReversal.reversal_id)
-        .where(
-            StripeReversal.created_at >= since,
-            StripeReversal.created_at < until,
-            StripeReversal.livemode == livemode,
-        )
-        .order_by(StripeReversal.reversal_id)
+    return _page(session, purchases, after, limit)
+
+
+def reversals_between(
+    session: Session,
+    *,
+    livemode: bool,
+    since: dt.datetime,
+    until: dt.datetime,
+    after: str | None,
+    limit: int,
+) -> Sequence[str]:
+    """A page of the refunds, disputes and credit notes we noted in a window, by id."""
+    reversals = select(StripeReversal.reversal_id.label("name")).where(
+        StripeReversal.created_at >= since,
+        StripeReversal.created_at < until,
+        StripeReversal.livemode == livemode,
     )
-    return Ours(purchases.all(), reversals.all())
+    return _page(session, reversals, after, limit)
 
 
-def unfinished(session: Session, *, livemode: bool) -> list[str]:
-    """Sessions, refunds and disputes that may have changed since, whenever they were made."""
+def unfinished(
+    session: Session,
+    *,
+    livemode: bool,
+    since: dt.datetime,  # noqa: ARG001  a page of ours is asked for in one way
+    until: dt.datetime,  # noqa: ARG001
+    after: str | None,
+    limit: int,
+) -> Sequence[str]:
+    """A page of sessions, refunds and disputes that may have changed since, whenever made."""
     recent = func.now() - dt.timedelta(days=UNFINISHED_DAYS)
-    sessions = session.scalars(
-        select(CheckoutOrder.stripe_session_id).where(
-            CheckoutOrder.status.in_(("created", "open", "processing")),
-            CheckoutOrder.livemode == livemode,
-            CheckoutOrder.stripe_session_id.is_not(None),
-            CheckoutOrder.created_at > recent,
-        )
+    sessions = select(CheckoutOrder.stripe_session_id.label("name")).where(
+        CheckoutOrder.status.in_(("created", "open", "processing")),
+        CheckoutOrder.livemode == livemode,
+        CheckoutOrder.stripe_session_id.is_not(None),
+        CheckoutOrder.created_at > recent,
     )
-    reversals = session.scalars(
-        select(StripeReversal.reversal_id).where(
-            StripeReversal.status.in_(("pending", "inquiry", "withdrawn")),
-            StripeReversal.livemode == livemode,
-            StripeReversal.kind != "credit_note",
-            StripeReversal.created_at > recent,
-        )
+    reversals = select(StripeReversal.reversal_id.label("name")).where(
+        StripeReversal.status.in_(("pending", "inquiry", "withdrawn")),
+        StripeReversal.livemode == livemode,
+        StripeReversal.kind != "credit_note",
+        StripeReversal.created_at > recent,
     )
-    return sorted({each for each in (*sessions, *reversals) if each is not None})
+    return _page(session, union(sessions, reversals), after, limit)
+
+
+def _page(
+    session: Session, names: Select[Any] | CompoundSelect[Any], after: str | None, limit: int
+) -> Sequence[str]:
+    found = names.subquery("ours")
+    statement = select(found.c.name).order_by(found.c.name).limit(limit)
+    return session.scalars(
+        statement if after is None else statement.where(found.c.name > after)
+    ).all()
 
 
 def _lease() -> ColumnElement[Any]:

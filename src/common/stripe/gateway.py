@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import httpx
 import stripe
@@ -64,6 +64,10 @@ class StripeGatewayError(ExceptionWithErrorType):
         """What of the request it refused, where it says so."""
 
 
+class UnreadableObject(StripeGatewayError):
+    """Stripe answered, with an object that is not as Stripe's are."""
+
+
 class CustomerMissing(StripeGatewayError):
     """Stripe no longer has the customer we know."""
 
@@ -79,6 +83,28 @@ class Window:
     def created(self) -> dict[str, int]:
         """As Stripe's lists take it."""
         return {"gte": int(self.since.timestamp()), "lt": int(self.until.timestamp())}
+
+
+@dataclass(frozen=True)
+class Listed(Generic[M]):
+    """An object of a list, not read yet: one that cannot be keeps nobody from the others."""
+
+    found: Mapping[str, Any]
+    """As Stripe has it."""
+    model: type[M]
+
+    @property
+    def object_id(self) -> str:
+        """Its id at Stripe."""
+        return str(self.found["id"])
+
+    def read(self) -> M:
+        """Our reading of it.
+
+        Raises:
+            UnreadableObject: it is not as Stripe's are.
+        """
+        return _read(self.model, self.found)
 
 
 class Gateway:
@@ -233,46 +259,47 @@ class Gateway:
         """A credit note, or None where Stripe has none of this id."""
         return await self._retrieve(CreditNote, self._stripe.credit_notes.retrieve_async, note_id)
 
-    async def sessions(self, window: Window, after: str | None) -> list[CheckoutSession]:
+    async def sessions(self, window: Window, after: str | None) -> list[Listed[CheckoutSession]]:
         """A page of the Checkout Sessions of a window, newest first."""
-        found = await self._walk(self._stripe.checkout.sessions.list_async, window, after)
-        return [_read(CheckoutSession, each) for each in found]
+        return await self._walk(
+            CheckoutSession, self._stripe.checkout.sessions.list_async, window, after
+        )
 
-    async def payments(self, window: Window, after: str | None) -> list[PaymentIntent]:
+    async def payments(self, window: Window, after: str | None) -> list[Listed[PaymentIntent]]:
         """A page of the PaymentIntents of a window, newest first."""
-        found = await self._walk(self._stripe.payment_intents.list_async, window, after)
-        return [_read(PaymentIntent, each) for each in found]
+        return await self._walk(
+            PaymentIntent, self._stripe.payment_intents.list_async, window, after
+        )
 
-    async def refunds(self, window: Window, after: str | None) -> list[Refund]:
+    async def refunds(self, window: Window, after: str | None) -> list[Listed[Refund]]:
         """A page of the refunds of a window, newest first."""
-        found = await self._walk(self._stripe.refunds.list_async, window, after)
-        return [_read(Refund, each) for each in found]
+        return await self._walk(Refund, self._stripe.refunds.list_async, window, after)
 
-    async def disputes(self, window: Window, after: str | None) -> list[Dispute]:
+    async def disputes(self, window: Window, after: str | None) -> list[Listed[Dispute]]:
         """A page of the disputes of a window, newest first."""
-        found = await self._walk(self._stripe.disputes.list_async, window, after)
-        return [_read(Dispute, each) for each in found]
+        return await self._walk(Dispute, self._stripe.disputes.list_async, window, after)
 
-    async def credit_notes(self, window: Window, after: str | None) -> list[CreditNote]:
+    async def credit_notes(self, window: Window, after: str | None) -> list[Listed[CreditNote]]:
         """A page of the credit notes of a window, newest first."""
-        found = await self._walk(self._stripe.credit_notes.list_async, window, after)
-        return [_read(CreditNote, each) for each in found]
+        return await self._walk(CreditNote, self._stripe.credit_notes.list_async, window, after)
 
-    async def events(self, window: Window, after: str | None) -> list[dict[str, Any]]:
+    async def events(self, window: Window, after: str | None) -> list[Listed[Event]]:
         """A page of the events of a window, newest first, as Stripe would send them.
 
         Stripe keeps events for 30 days.
         """
-        found = await self._walk(self._stripe.events.list_async, window, after)
-        for each in found:
-            _read(Event, each)
-        return found
+        return await self._walk(Event, self._stripe.events.list_async, window, after)
 
     async def _walk(
-        self, method: Callable[..., Awaitable[Any]], window: Window, after: str | None
-    ) -> list[dict[str, Any]]:
+        self,
+        model: type[M],
+        method: Callable[..., Awaitable[Any]],
+        window: Window,
+        after: str | None,
+    ) -> list[Listed[M]]:
         parameters: dict[str, Any] = {"created": window.created}
-        return await self._page(method, parameters | ({"starting_after": after} if after else {}))
+        found = await self._page(method, parameters | ({"starting_after": after} if after else {}))
+        return [Listed(each, model) for each in found]
 
     async def _page(
         self, method: Callable[..., Awaitable[Any]], parameters: Mapping[str, Any]
@@ -345,7 +372,7 @@ def _read(model: type[M], found: Mapping[str, Any]) -> M:
         return model.model_validate(found)
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
-        raise StripeGatewayError(f"Stripe answered a {model.__name__} without {fields}") from None
+        raise UnreadableObject(f"Stripe answered a {model.__name__} without {fields}") from None
 
 
 def _gateway_error(error: Exception) -> StripeGatewayError:

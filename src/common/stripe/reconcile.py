@@ -7,27 +7,51 @@ in a savepoint that is undone, mended by doing it.
 
 import datetime as dt
 import json
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import ExceptionWithErrorType, Invalid
+from src.common.database_errors import CONTENTION
+from src.common.exceptions import DatabaseBusy, Invalid, RetryableDatabaseError, Unavailable
+from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.purchases import reconciliations as runs
 from src.common.stripe import inbox
-from src.common.stripe.gateway import Gateway, Window, configured
+from src.common.stripe.gateway import (
+    PAGE_SIZE,
+    Gateway,
+    Listed,
+    StripeGatewayError,
+    UnreadableObject,
+    Window,
+    configured,
+)
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
 from src.common.stripe.processing import Processor, terms_of
-from src.common.stripe.wire import Refund, parse_event
+from src.common.stripe.wire import Event, PaymentIntent, Refund, parse_event
 
+logger = structlog.get_logger(__name__)
+
+OURS = {
+    "unfinished": runs.unfinished,
+    "ours": runs.purchases_between,
+    "our_reversals": runs.reversals_between,
+}
+"""What we have in the database: the stage, and how a page of it is found."""
 STAGES = (
     *("sessions", "payments", "refunds", "disputes", "credit_notes"),
-    *("unfinished", "ours", "events"),
+    *OURS,
+    "events",
 )
 UNSETTLED_EVENTS = ("missing", "received", "failed", "dead")
 
@@ -48,6 +72,10 @@ class Page:
 
 Progress = Callable[[str, Page], None]
 """Called after each page: the stage, and what it came to."""
+CompareOne = Callable[[Page, str], Awaitable[None]]
+"""Compares the object of this id, and notes on the page what differs."""
+ReadFacts = Callable[[Any], Awaitable[Facts]]
+"""What one of Stripe's objects says."""
 
 
 @dataclass
@@ -59,11 +87,13 @@ class Reconciler:
     window: Window
     livemode: bool
     repairs: bool
+    run_id: uuid.UUID
     seen: set[str] = field(default_factory=set[str])
+    renewed_at: float = field(default_factory=time.monotonic)
 
     async def run(self, run: Reconciliation, progress: Progress) -> Reconciliation:
         """Walk all stages from where the run stands; each page is noted as it is done."""
-        in_database, run_id = self.processor.in_database, run.reconciliation_id
+        in_database, run_id = self.processor.in_database, self.run_id
         cursor = run.cursor
         try:
             for stage in STAGES[STAGES.index(run.stage) :]:
@@ -86,50 +116,67 @@ class Reconciler:
                     if cursor is None:
                         break
         except BaseException:
-            await in_database(lambda session: runs.release(session, run_id))
+            with suppress(DatabaseBusy):  # then it is free once the lease has ended
+                await in_database(lambda session: runs.release(session, run_id))
             raise
         return await in_database(lambda session: runs.finish(session, run_id))
 
     async def _page(self, stage: str, cursor: str | None) -> Page:
         page = Page(None, 0)
-        names: list[str] = []
-        if stage == "unfinished":
-            await self._ask_after_unfinished(page)
-        elif stage == "ours":
-            await self._look_for_extra(page)
-        elif stage == "events":
+        names: Sequence[str]
+        if stage == "events":
             names = await self._compare_events(page, cursor)
+        elif stage in OURS:
+            names = await self._compare_ours(page, stage, cursor)
         else:
-            for name, facts in await self._walk(stage, cursor):
-                names.append(name)
-                await self._compare(page, name, facts)
-        self.seen.update(names)
+            listed, read = await self._list(stage, cursor)
+            names = [each.object_id for each in listed]
+            for each in listed:
+                await self._guard(page, each.object_id, partial(self._compare_listed, each, read))
+            self.seen.update(names)
         page.compared += len(names)
         page.cursor = names[-1] if names else None
         return page
 
-    async def _walk(self, stage: str, cursor: str | None) -> list[tuple[str, Facts]]:
-        """A page of Stripe's objects, each with what it says."""
-        lookup, window = self.processor.lookup, self.window
+    async def _guard(self, page: Page, name: str, compare: CompareOne) -> None:
+        """Compare one object; what is wrong with it alone is a finding, and the run goes on."""
+        await self._renew_lease()
+        try:
+            await compare(page, name)
+        except Exception as error:  # an edge: the finding says so
+            if concerns_others(error):
+                raise
+            logger.warning("Not compared", object=name, error_type=keep(error).error_type)
+            what = f"failed: {_failure(error)}"
+            page.findings.append({"object": name, "what": what, "mended": False})
+
+    async def _renew_lease(self) -> None:
+        """Stripe may take long over a page, and nobody else shall walk it meanwhile."""
+        if time.monotonic() - self.renewed_at > runs.LEASE_SECONDS / 3:
+            await self.processor.in_database(lambda session: runs.renew(session, self.run_id))
+            self.renewed_at = time.monotonic()
+
+    async def _list(
+        self, stage: str, cursor: str | None
+    ) -> tuple[Sequence[Listed[Any]], ReadFacts]:
+        """A page of Stripe's objects, and how to read what one of them says."""
+        gateway, lookup, window = self.gateway, self.processor.lookup, self.window
         match stage:
             case "sessions":
-                sessions = await self.gateway.sessions(window, cursor)
-                return [(each.id, await lookup.session_facts(each)) for each in sessions]
+                return await gateway.sessions(window, cursor), lookup.session_facts
             case "payments":
-                payments = await self.gateway.payments(window, cursor)
-                return [
-                    (each.id, await lookup.payment_facts(each) if each.has_succeeded else Facts())
-                    for each in payments
-                ]
+                return await gateway.payments(window, cursor), self._payment
             case "refunds":
-                refunds = await self.gateway.refunds(window, cursor)
-                return [(each.id, await self._refund(each)) for each in refunds]
+                return await gateway.refunds(window, cursor), self._refund
             case "disputes":
-                disputes = await self.gateway.disputes(window, cursor)
-                return [(each.id, await lookup.dispute_facts(each)) for each in disputes]
+                return await gateway.disputes(window, cursor), lookup.dispute_facts
             case _:
-                notes = await self.gateway.credit_notes(window, cursor)
-                return [(each.id, await lookup.credit_note_facts(each)) for each in notes]
+                return await gateway.credit_notes(window, cursor), lookup.credit_note_facts
+
+    async def _compare_listed(
+        self, listed: Listed[Any], read: ReadFacts, page: Page, name: str
+    ) -> None:
+        await self._compare(page, name, await read(listed.read()))
 
     async def _compare(self, page: Page, object_id: str, facts: Facts) -> None:
         """Note what settling these facts would change; change it where we repair."""
@@ -142,8 +189,10 @@ class Reconciler:
         if self.repairs:
             try:
                 await self.processor.apply(facts, cause=f"reconcile:{object_id}"[:255])
-            except ExceptionWithErrorType as error:
-                failure = f"{error.error_type}: {error.message}"
+            except Exception as error:
+                if concerns_others(error):
+                    raise
+                failure = _failure(error)
                 difference = difference if failure in difference else f"{difference}; {failure}"
             else:
                 mended = await self._difference(facts) is None
@@ -170,9 +219,11 @@ class Reconciler:
                     raise _Undo  # noqa: TRY301  nothing of it stays
             except _Undo:
                 session.expire_all()
-            except ExceptionWithErrorType as error:
+            except Exception as error:
                 session.expire_all()
-                return f"{error.error_type}: {error.message}"
+                if concerns_others(error):
+                    raise
+                return _failure(error)
             if answer is EventAnswer.PROCESSED:
                 return "missing"
             if answer is EventAnswer.UNMATCHED and None in noted:
@@ -181,25 +232,44 @@ class Reconciler:
 
         return await self.processor.in_database(work)
 
+    async def _payment(self, payment: PaymentIntent) -> Facts:
+        if not payment.has_succeeded:
+            return Facts()
+        return await self.processor.lookup.payment_facts(payment)
+
     async def _refund(self, refund: Refund) -> Facts:
         return await self.processor.lookup.refund_facts(refund, livemode=self.livemode)
 
-    async def _ask_after_unfinished(self, page: Page) -> None:
-        """Orders, refunds and disputes from before the window that may have ended in it."""
+    async def _compare_ours(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
+        """A page of what we have, asking Stripe after what it has not listed itself."""
+        find = OURS[stage]
         names = await self.processor.in_database(
-            lambda session: runs.unfinished(session, livemode=self.livemode)
+            lambda session: find(
+                session,
+                livemode=self.livemode,
+                since=self.window.since,
+                until=self.window.until,
+                after=cursor,
+                limit=PAGE_SIZE,
+            )
         )
+        ask = self._ask_whether_paid if stage == "ours" else self._ask_after
         for name in names:
             if name not in self.seen:
-                await self._ask_after(page, name)
+                await self._guard(page, name, ask)
+        return names
 
     async def _ask_after(self, page: Page, name: str) -> None:
         """Compare what Stripe says of one session or reversal that we know."""
-        page.compared += 1
         facts = await self._found(name)
         if facts is not None:
             await self._compare(page, name, facts)
         else:
+            page.findings.append(_extra(name))
+
+    async def _ask_whether_paid(self, page: Page, name: str) -> None:
+        """Note a purchase of ours that Stripe does not call paid."""
+        if not await self._is_paid(name):
             page.findings.append(_extra(name))
 
     async def _found(self, name: str) -> Facts | None:
@@ -216,24 +286,6 @@ class Reconciler:
             return await lookup.credit_note_facts(note) if note else None
         refund = await gateway.retrieve_refund(name)
         return await self._refund(refund) if refund else None
-
-    async def _look_for_extra(self, page: Page) -> None:
-        """Purchases of ours that Stripe does not call paid, reversals that it knows nothing of."""
-        ours = await self.processor.in_database(
-            lambda session: runs.ours_between(
-                session,
-                livemode=self.livemode,
-                since=self.window.since,
-                until=self.window.until,
-            )
-        )
-        for name in ours.purchases:
-            page.compared += 1
-            if name not in self.seen and not await self._is_paid(name):
-                page.findings.append(_extra(name))
-        for name in ours.reversals:
-            if name not in self.seen:
-                await self._ask_after(page, name)
 
     async def _is_paid(self, name: str) -> bool:
         if name.startswith("pi_"):
@@ -252,25 +304,44 @@ class Reconciler:
         else is.
         """
         found = await self.gateway.events(self.window, cursor)
-        names = [str(each["id"]) for each in found]
+        names = [each.object_id for each in found]
         stored = await self.processor.in_database(
             lambda session: inbox.statuses_of(session, livemode=self.livemode, event_ids=names)
         )
-        for each, name in zip(found, names, strict=True):
-            status = stored.get(name, "missing")
-            if each["type"] not in HANDLED_TYPES or status == "processed":
-                continue
-            what = f"{status}: {each['type']}"
-            mended = self.repairs and await self._is_taken_in(each)
-            if status in UNSETTLED_EVENTS or (self.repairs and not mended):
-                page.findings.append({"object": name, "what": what, "mended": mended})
+        for each in found:
+            status = stored.get(each.object_id, "missing")
+            if each.found["type"] in HANDLED_TYPES and status != "processed":
+                compare = partial(self._compare_event, each, status)
+                await self._guard(page, each.object_id, compare)
         return names
 
-    async def _is_taken_in(self, found: dict[str, Any]) -> bool:
+    async def _compare_event(
+        self, listed: Listed[Event], status: str, page: Page, name: str
+    ) -> None:
+        mended = self.repairs and await self._is_taken_in(listed)
+        if status in UNSETTLED_EVENTS or (self.repairs and not mended):
+            what = f"{status}: {listed.found['type']}"
+            page.findings.append({"object": name, "what": what, "mended": mended})
+
+    async def _is_taken_in(self, listed: Listed[Event]) -> bool:
         """Receive an event as if it had been delivered; whether it could be settled."""
-        body = json.dumps(found, default=str).encode()  # the library reads decimals
+        body = json.dumps(listed.found, default=str).encode()  # the library reads decimals
         event = parse_event(body)
         return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
+
+
+def concerns_others(error: Exception) -> bool:
+    """Whether other objects would fail likewise: Stripe or the database does not answer."""
+    if isinstance(error, StripeGatewayError):
+        return not (error.is_refusal or isinstance(error, UnreadableObject))
+    if isinstance(error, RetryableDatabaseError):
+        return error.sqlstate not in CONTENTION
+    return isinstance(error, Unavailable)
+
+
+def _failure(error: Exception) -> str:
+    kept = keep(error)
+    return f"{kept.error_type}: {kept.message}"
 
 
 def _extra(name: str) -> dict[str, Any]:
@@ -315,4 +386,5 @@ async def reconcile(
 
     run = await processor.in_database(begin)
     window = Window(run.since_at, run.until_at)
-    return await Reconciler(processor, gateway, window, livemode, repairs).run(run, progress)
+    reconciler = Reconciler(processor, gateway, window, livemode, repairs, run.reconciliation_id)
+    return await reconciler.run(run, progress)
