@@ -15,7 +15,12 @@ from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection
 
 from src.common.database_reach import build_migration_engine, database_in_reach
-from src.common.migrations import hold_migration_lock, release_migration_lock
+from src.common.migrations import (
+    hold_migration_lock,
+    migrations_to_undo,
+    refuse_data_loss,
+    release_migration_lock,
+)
 from src.common.models import Base
 from src.common.models.preferences import PreferencesJSONB
 from src.common.settings import get_settings
@@ -30,10 +35,9 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
 
 def report(*, step: MigrationInfo, **_others: object) -> None:
     """Say which migration was applied; on stderr, whoever runs Alembic."""
-    if not step.is_stamp:
-        verb = "Upgraded" if step.is_upgrade else "Downgraded"
+    if step.is_upgrade and not step.is_stamp:
         migration = context.script.get_revision(step.up_revision_id or "base")
-        sys.stderr.write(f"{verb}: {migration.doc} ({migration.revision})\n")
+        sys.stderr.write(f"Upgraded: {migration.doc} ({migration.revision})\n")
 
 
 OPTIONS: dict[str, Any] = {
@@ -45,15 +49,38 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+def run(connection: Connection | None) -> None:
+    """Run the command: up, each migration for itself; down, all of the way or nothing of it.
+
+    Who goes up lets go of a lock as soon as may be, and can go on where it failed. Who goes down
+    ends at the revision that was asked for or is refused, never between.
+
+    Without a connection the SQL is printed instead (`--sql`), for reading and for squawk.
+    """
+    options: dict[str, Any] = {**OPTIONS, "connection": connection}
+    if connection is None:
+        options |= {"dialect_name": "postgresql", "literal_binds": True}
+    context.configure(**options)
+    undone = migrations_to_undo(context.get_context())
+    if connection is not None:
+        connection.rollback()  # Alembic would take what the look has begun for somebody else's
+    options["transaction_per_migration"] = not undone
+    context.configure(**options)
+    with context.begin_transaction():
+        refuse_data_loss(undone)
+        context.run_migrations()
+    if connection is not None:
+        for migration in undone:
+            sys.stderr.write(f"Downgraded: {migration.doc} ({migration.revision})\n")
+
+
 def migrate(connection: Connection) -> None:
     """Run the command on `connection`, alone among all processes that migrate this database.
 
     Where it fails the lock goes with the connection, which is closed then.
     """
-    context.configure(connection=connection, **OPTIONS)
     hold_migration_lock(connection)
-    with context.begin_transaction():
-        context.run_migrations()
+    run(connection)
     connection.rollback()
     release_migration_lock(connection)
 
@@ -61,9 +88,7 @@ def migrate(connection: Connection) -> None:
 def migrate_given(connection: Connection) -> None:
     """Run the command on a connection whose owner serialises and commits (tests)."""
     connection.commit()  # a concurrent index cannot be made inside what the owner has begun
-    context.configure(connection=connection, **OPTIONS)
-    with context.begin_transaction():
-        context.run_migrations()
+    run(connection)
 
 
 def migrate_database() -> None:
@@ -74,16 +99,9 @@ def migrate_database() -> None:
         migrate(stack.enter_context(engine.connect()))
 
 
-def write_sql() -> None:
-    """Print the SQL instead of running it (`--sql`), for reading and for squawk."""
-    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
-    with context.begin_transaction():
-        context.run_migrations()
-
-
 given = context.config.attributes.get("connection")
 if context.is_offline_mode():
-    write_sql()
+    run(None)
 elif given is not None:
     migrate_given(given)
 else:

@@ -11,19 +11,24 @@ Read `docs/how-to/change-the-schema.md` before you edit this. In short:
 - Locks are taken for moments only: indexes with `postgresql_concurrently=True` inside
   `op.get_context().autocommit_block()`, constraints `postgresql_not_valid=True` and validated
   afterwards, no rewrite of a large table.
-- `downgrade` undoes `upgrade` exactly, types included (`DROP TYPE`), and refuses to drop what people
-  or payments put there: `refuse_data_loss("table")`.
+- `downgrade` undoes `upgrade` exactly, types included (`DROP TYPE`), in one database transaction. What
+  it drops that people, payments or the ledger put there stands in `LOST_BY_DOWNGRADE`: `Loss("table")`,
+  or `Loss("table", "column IS NOT NULL", what="column")`. Whoever goes down is asked first.
 """
 
 # pyright: reportUnknownArgumentType=false
 import sqlalchemy as sa
 from alembic import op
+
+from src.common.migrations import Loss
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 
 def upgrade() -> None:

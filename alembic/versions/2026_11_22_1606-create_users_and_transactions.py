@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import refuse_data_loss
+from src.common.migrations import Loss
 
 revision = "c6134a1d3b72"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (Loss("transactions"), Loss("users"))
 
 
 def upgrade() -> None:
@@ -159,7 +161,6 @@ def downgrade() -> None:
     """Undo: create users and transactions."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    refuse_data_loss("transactions", "users")
     op.drop_table("transactions")
     op.drop_table("users")
     op.execute("DROP TYPE user_type")

@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import refuse_data_loss
+from src.common.migrations import Loss
 
 revision = "5a0e9c1f7d24"
 down_revision = "c6134a1d3b72"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (Loss("stripe_events"), Loss("unmatched_payments"))
 
 
 def upgrade() -> None:
@@ -108,6 +110,5 @@ def downgrade() -> None:
     """Undo: create the Stripe inbox: events and unmatched payments."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    refuse_data_loss("stripe_events", "unmatched_payments")
     op.drop_table("unmatched_payments")
     op.drop_table("stripe_events")

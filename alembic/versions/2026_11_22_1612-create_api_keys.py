@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import refuse_data_loss
+from src.common.migrations import Loss
 
 revision = "8b7c2d60e9f1"
 down_revision = "5a0e9c1f7d24"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (Loss("api_keys"),)
 
 
 def upgrade() -> None:
@@ -53,5 +55,4 @@ def downgrade() -> None:
     """Undo: create API keys."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    refuse_data_loss("api_keys")
     op.drop_table("api_keys")

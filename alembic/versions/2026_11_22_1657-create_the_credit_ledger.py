@@ -10,12 +10,21 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import found, refuse_data_loss
+from src.common.migrations import Loss, found
 
 revision = "3f4e5d6c7b8a"
 down_revision = "8b7c2d60e9f1"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (
+    Loss("credit_entries"),
+    Loss("credit_entry_metadata"),
+    Loss("credit_postings"),
+    Loss("credit_lots"),
+    Loss("credit_holds"),
+    Loss("credit_debts"),
+)
 
 
 def upgrade() -> None:
@@ -232,7 +241,6 @@ def downgrade() -> None:
     """Undo: create the credit ledger."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    refuse_data_loss("credit_entries")
     # The document's column again: what is there, what holds would give back, less what is owed.
     op.execute("ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_credits_balance_not_negative")
     op.execute(

@@ -7,10 +7,17 @@ Create Date: 2026-11-22 17:10:00+00:00
 
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "9d8c7b6a5f40"
 down_revision = "3f4e5d6c7b8a"
 branch_labels = None
 depends_on = None
+
+# No row goes, but from then on anything can be written into the books that are there.
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (
+    Loss("credit_entries", what="the triggers that guard the rows"),
+)
 
 _FUNCTIONS = (
     """

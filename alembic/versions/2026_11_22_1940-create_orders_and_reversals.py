@@ -10,12 +10,19 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import refuse_data_loss
+from src.common.migrations import Loss
 
 revision = "2fc471da6c01"
 down_revision = "9d8c7b6a5f40"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (
+    Loss("stripe_reversals"),
+    Loss("refund_requests"),
+    Loss("checkout_orders"),
+    Loss("reconciliations"),
+)
 
 
 def upgrade() -> None:
@@ -245,7 +252,6 @@ def downgrade() -> None:
     """Undo: create orders, reversals, refund requests and reconciliations."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    refuse_data_loss("stripe_reversals", "refund_requests", "checkout_orders", "reconciliations")
     op.drop_table("stripe_reversals")
     op.drop_table("refund_requests")
     op.drop_table("checkout_orders")

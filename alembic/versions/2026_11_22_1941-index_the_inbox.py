@@ -9,10 +9,14 @@ Create Date: 2026-11-22 19:41:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "61d0c3b5a7e8"
 down_revision = "2fc471da6c01"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (Loss("stripe_events", "remark IS NOT NULL", what="remark"),)
 
 INDEXES = (
     ("ix_stripe_events_dead", ["received_at"], "status = 'dead'"),
@@ -41,9 +45,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo: index the inbox by time and type, and give its rows a remark."""
-    with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = '3s'")
-        op.execute("SET statement_timeout = '60s'")
-        for name, _, _ in INDEXES:
-            op.drop_index(name, if_exists=True, postgresql_concurrently=True)
-        op.drop_column("stripe_events", "remark", if_exists=True)
+    op.execute("SET LOCAL lock_timeout = '3s'")
+    op.execute("SET LOCAL statement_timeout = '60s'")
+    for name, _, _ in INDEXES:
+        op.drop_index(name, if_exists=True)
+    op.drop_column("stripe_events", "remark", if_exists=True)

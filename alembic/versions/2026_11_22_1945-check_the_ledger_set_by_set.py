@@ -9,10 +9,14 @@ from types import ModuleType
 
 from alembic import context, op
 
+from src.common.migrations import Loss
+
 revision = "7e1d4c2b9a58"
 down_revision = "61d0c3b5a7e8"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 # The walls as they were when this was the newest migration about them.
 _FUNCTIONS = (

@@ -9,12 +9,29 @@ Create Date: 2026-11-22 19:45:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import found
+from src.common.migrations import Loss, found
 
 revision = "4c1d2e3f5a60"
 down_revision = "7e1d4c2b9a58"
 branch_labels = None
 depends_on = None
+
+# Whether the opening balance held what a purchase added: it has no lot of its own, and was there
+# before the first entry of its user.
+_PREDATES = """
+NOT EXISTS (SELECT FROM credit_lots
+    WHERE credit_lots.user_id = transactions.user_id
+      AND credit_lots.transaction_id = transactions.transaction_id)
+AND NOT EXISTS (SELECT FROM credit_entries
+    WHERE credit_entries.user_id = transactions.user_id AND credit_entries.seq = 1
+      AND credit_entries.created_at < transactions.created_at)
+"""
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = (
+    Loss("credit_debts", "opening_debt > 0", what="opening_debt"),
+    # Where it says what `upgrade` would say again, it is not lost.
+    Loss("transactions", f"predates_ledger IS DISTINCT FROM ({_PREDATES})", what="predates_ledger"),
+)
 
 
 _SIGNS = (
@@ -43,13 +60,14 @@ def upgrade() -> None:
     """Tie what was before the ledger; the next migration validates the constraints."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    # Every purchase there is now was there before the ledger, or has a lot of its own; later ones
-    # are not. Both defaults are constants: no row is written.
+    # Where the ledger is new, every purchase there is was there before it, and none that comes is:
+    # both defaults are constants, and no row is written.
     op.add_column(
         "transactions",
         sa.Column("predates_ledger", sa.Boolean(), server_default=sa.text("true"), nullable=False),
     )
     op.alter_column("transactions", "predates_ledger", server_default=sa.text("false"))
+    op.execute(f"UPDATE transactions SET predates_ledger = false WHERE NOT ({_PREDATES})")  # noqa: S608  our own names
     op.add_column(
         "credit_debts",
         sa.Column("opening_debt", sa.Integer(), server_default=sa.text("0"), nullable=False),

@@ -7,10 +7,14 @@ Create Date: 2026-11-22 19:46:00+00:00
 
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "5d2e3f4a6b71"
 down_revision = "4c1d2e3f5a60"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 _CONSTRAINTS = {
     "ck_credit_debts_opening_debt_not_negative": "credit_debts",

@@ -9,10 +9,15 @@ Create Date: 2026-11-22 20:45:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "8c4f6a2d1e93"
 down_revision = "5d2e3f4a6b71"
 branch_labels = None
 depends_on = None
+
+# How far a pass has come is no more than that: the next one begins anew.
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 
 def upgrade() -> None:

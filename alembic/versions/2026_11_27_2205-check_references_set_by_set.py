@@ -9,10 +9,14 @@ from types import ModuleType
 
 from alembic import context, op
 
+from src.common.migrations import Loss
+
 revision = "1f7c9e2b4d83"
 down_revision = "8c4f6a2d1e93"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 _FUNCTIONS = (
     """

@@ -9,10 +9,14 @@ from types import ModuleType
 
 from alembic import context, op
 
+from src.common.migrations import Loss
+
 revision = "6b0e3d9f5a17"
 down_revision = "1f7c9e2b4d83"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 _FUNCTIONS = {
     "credit_entries_balanced": """

@@ -7,10 +7,14 @@ Create Date: 2026-11-28 01:56:00+00:00
 
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "7c1f4eaf6b28"
 down_revision = "6b0e3d9f5a17"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 _CONSTRAINTS = {
     "ck_credit_entries_sign_goes_with_kind": "credit_entries",

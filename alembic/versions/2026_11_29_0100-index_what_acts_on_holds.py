@@ -8,10 +8,14 @@ Create Date: 2026-11-29 01:00:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "9e2a61c04b7d"
 down_revision = "7c1f4eaf6b28"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 _NAME = "ix_credit_entries_holds"
 _ACTING = (
@@ -37,7 +41,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo: index the entries that act on holds."""
-    with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = '3s'")
-        op.execute("SET statement_timeout = '60s'")
-        op.drop_index(_NAME, if_exists=True, postgresql_concurrently=True)
+    op.execute("SET LOCAL lock_timeout = '3s'")
+    op.execute("SET LOCAL statement_timeout = '60s'")
+    op.drop_index(_NAME, if_exists=True)

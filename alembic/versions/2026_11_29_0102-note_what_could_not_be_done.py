@@ -9,10 +9,14 @@ Create Date: 2026-11-29 01:02:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "4e8b1d6c9f27"
 down_revision = "a47d0f3e8c52"
 branch_labels = None
 depends_on = None
+
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 
 def upgrade() -> None:

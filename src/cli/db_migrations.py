@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import OperationalError
 
 from src.common.exceptions import DatabaseBusy
-from src.common.migrations import alembic_config
+from src.common.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
 
 Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]
 
@@ -36,10 +36,13 @@ def downgrade(
     *,
     allow_data_loss: Annotated[
         bool,
-        typer.Option("--allow-data-loss", help="Drop tables even where they hold rows."),
+        typer.Option("--allow-data-loss", help="Go down even where that loses data."),
     ] = False,
 ) -> None:
-    """Take the database back to a revision; refuses to drop users' or payments' rows."""
+    """Take the database back to a revision, all of the way or not at all.
+
+    Refuses to lose what people, payments or the ledger put there.
+    """
     options = ["allow-data-loss=true"] if allow_data_loss else []
     _run(lambda config: command.downgrade(config, revision), *options)
 
@@ -62,6 +65,7 @@ def check() -> None:
 def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     config = alembic_config()
     config.cmd_opts = Namespace(x=list(x_options))
+    config.attributes[HOW_TO_ALLOW_DATA_LOSS] = "flashslides db downgrade … --allow-data-loss"
     config.stdout = sys.stdout
     try:
         alembic_command(config)

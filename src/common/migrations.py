@@ -3,15 +3,16 @@
 The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import structlog
-from alembic import command, context, op
+from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -26,6 +27,32 @@ ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
 ADVISORY_LOCK = 7_205_759_403_792_801
 LOCK_PAUSE_SECONDS = 0.25
 LOCK_PATIENCE_SECONDS = 900.0
+
+HOW_TO_ALLOW_DATA_LOSS = "how-to-allow-data-loss"
+"""The attribute of Alembic's configuration that says how whoever runs the command allows it."""
+_ALEMBIC_S_OWN_WAY = "alembic -x allow-data-loss=true downgrade …"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a downgrade throws away: something of a table, where rows are found there.
+
+    Each migration declares its own as `LOST_BY_DOWNGRADE: tuple[Loss, ...]`, empty where undoing it
+    loses nothing that people, payments or the ledger put there. `where` chooses the rows with which
+    it would be lost; it is asked while the database is still at the newest of the revisions.
+    """
+
+    table: str
+    where: str = "true"
+    what: str = "rows"
+
+    @property
+    def rows(self) -> str:
+        """The query that finds what would be lost."""
+        return f"SELECT FROM {self.table} WHERE {self.where}"
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.table}"
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -139,23 +166,49 @@ def found(query: str) -> bool:
     """Whether a migration's query finds a row; none where SQL is only printed (`--sql`)."""
     if context.is_offline_mode():
         return False
-    return bool(op.get_bind().execute(text(f"SELECT EXISTS ({query})")).scalar_one())
+    return bool(context.get_bind().execute(text(f"SELECT EXISTS ({query})")).scalar_one())
 
 
-def refuse_data_loss(*tables: str) -> None:
-    """Stop a downgrade that would drop rows of `tables`, unless `-x allow-data-loss=true` says so.
+def migrations_to_undo(migration_context: MigrationContext) -> list[Script]:
+    """The migrations that the command at hand is to undo, the newest first; none if it goes up.
+
+    Only what has a destination has such a plan; asking for it changes nothing.
+    """
+    options = migration_context.opts
+    if "destination_rev" not in options:
+        return []
+    heads = () if migration_context.purge else migration_context.get_current_heads()
+    steps = options["fn"](heads, migration_context)
+    undone = [step.info for step in steps if step.is_downgrade and not step.info.is_stamp]
+    scripts: ScriptDirectory = options["script"]
+    return [scripts.get_revision(info.up_revision_id) for info in undone]
+
+
+def refuse_data_loss(undone: Sequence[Script]) -> None:
+    """Stop a downgrade that would lose anything, unless `-x allow-data-loss=true` says so.
+
+    To be called in the database transaction that undoes all of these migrations: nobody adds a row
+    between this look and its end. Whoever is adding one is waited for. SQL that is only printed
+    (`--sql`) looks for itself.
 
     Raises:
-        CommandError: naming the first table that is not empty.
+        CommandError: naming everything that would be lost.
     """
-    allowed = context.get_x_argument(as_dictionary=True).get("allow-data-loss") == "true"
-    if allowed or context.is_offline_mode():
+    losses: list[Loss] = [loss for script in undone for loss in script.module.LOST_BY_DOWNGRADE]
+    if not losses or context.get_x_argument(as_dictionary=True).get("allow-data-loss") == "true":
         return
-    for table in tables:
-        # Who is about to add a row waits until it is too late, or is done before we look.
-        op.execute(f"LOCK TABLE {table} IN SHARE MODE")
-        if found(f"SELECT FROM {table}"):
-            raise CommandError(
-                f"This downgrade would drop the rows of {table}. Back them up, then repeat it "
-                "with: alembic -x allow-data-loss=true downgrade …"
+    context.execute("SET LOCAL lock_timeout = '3s'")
+    context.execute(f"LOCK TABLE {', '.join(sorted({it.table for it in losses}))} IN SHARE MODE")
+    if context.is_offline_mode():
+        for loss in losses:
+            context.execute(
+                f"DO $$ BEGIN IF EXISTS ({loss.rows}) THEN RAISE EXCEPTION"
+                f" 'This downgrade would lose {loss}'; END IF; END $$"
             )
+    lost = [loss for loss in losses if found(loss.rows)]
+    if lost:
+        how = context.config.attributes.get(HOW_TO_ALLOW_DATA_LOSS, _ALEMBIC_S_OWN_WAY)
+        raise CommandError(
+            f"This downgrade would lose {', '.join(map(str, lost))}; nothing was changed. Make a "
+            f"backup, then repeat it with: {how}"
+        )

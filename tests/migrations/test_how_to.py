@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from src.common.database import SessionLocal, get_engine
 from src.common.migrations import head_revision
 from src.common.models import User
-from tests.migrations.commands import REPOSITORY, alembic, copy_of_repository
+from tests.migrations.commands import REPOSITORY, alembic, copy_of_repository, start_alembic
 from tests.migrations.test_rules import squawk
 from tests.models.examples import a_user
 
@@ -31,8 +31,11 @@ Revises: {down_revision}
 import sqlalchemy as sa
 from alembic import op
 
+from src.common.migrations import Loss
+
 revision = "{revision}"
 down_revision = "{down_revision}"
+LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 
 '''
@@ -94,11 +97,21 @@ def test_the_example_adds_a_bio(copy: Path) -> None:
     alembic(*shlex.split(generate)[1:], root=copy)
     [migration] = set((copy / "alembic/versions").glob("*.py")) - before
     assert migration.name.endswith("-add_user_bio_field.py")
-    assert recipe('op.add_column("users", sa.Column("bio"') in migration.read_text("utf-8")
+    generated = migration.read_text("utf-8")
+    assert recipe('op.add_column("users", sa.Column("bio"') in generated
+    nothing_lost = "LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()\n"
+    assert nothing_lost in generated
+    migration.write_text(generated.replace(nothing_lost, recipe("LOST_BY_DOWNGRADE")), "utf-8")
     for line in up_and_down.splitlines():
         alembic(*shlex.split(line)[1:], root=copy)
     columns = {column["name"]: column for column in users_now().get_columns("users")}
     assert columns["bio"]["nullable"]
+    with SessionLocal.begin() as db:
+        db.add(a_user())
+        db.flush()
+        db.execute(text("UPDATE users SET bio = 'Wrote the first program.'"))
+    refused = start_alembic("downgrade", "-1", root=copy)
+    assert "would lose bio of users" in "".join(refused.communicate(timeout=120))
 
 
 @pytest.mark.usefixtures("fresh_database")

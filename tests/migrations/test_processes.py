@@ -13,6 +13,7 @@ from src.common.migrations import current_revision, head_revision, hold_migratio
 from src.common.migrations import release_migration_lock as let_go
 from src.common.models import User
 from tests.migrations.commands import alembic, copy_of_repository, revisions, start_alembic
+from tests.migrations.test_history import structure
 from tests.migrations.test_how_to import INDEX, add_migrations
 from tests.models.test_constraints import RIGHT
 
@@ -85,8 +86,9 @@ def test_a_process_does_not_wait_for_ever(alembic_engine: Connection) -> None:
 
 
 def test_a_row_that_is_being_written_is_not_dropped(alembic_engine: Connection) -> None:
-    """A downgrade waits for whoever writes into its table before it looks whether that is empty."""
-    alembic("upgrade", revisions()[0].revision)  # whose way down has no other lock to wait for
+    """A downgrade waits for whoever writes into a table of its last step before it takes any."""
+    alembic("upgrade", "head")
+    before = structure(alembic_engine)
     alembic_engine.execute(insert(User).values(RIGHT[User]))
     downgrade = start_alembic("downgrade", "base")
     with alembic_engine.engine.connect() as watching:
@@ -95,6 +97,8 @@ def test_a_row_that_is_being_written_is_not_dropped(alembic_engine: Connection) 
     said = "".join(downgrade.communicate(timeout=60))
     assert downgrade.returncode != 0
     assert "allow-data-loss" in said
+    assert current_revision(alembic_engine) == head_revision()
+    assert structure(alembic_engine) == before
     assert alembic_engine.scalar(text("SELECT count(*) FROM users")) == 1
 
 
