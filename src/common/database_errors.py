@@ -28,6 +28,7 @@ _TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
 _CONNECTION_FAILURE = "08006"
 _PROTOCOL_VIOLATION = "08P01"
+_INTERNAL_ERROR = "XX000"
 
 STALE_PLAN = "cached plan out of date"
 CONNECTION_LOST = "connection lost"
@@ -140,17 +141,27 @@ def _transient_reason(sqlstate: str | None, error: DBAPIError) -> str | None:
         return None
     if sqlstate.startswith(_CONNECTION_EXCEPTIONS):
         return CONNECTION_LOST
-    if sqlstate == FEATURE_NOT_SUPPORTED and _is_stale_plan(error):
-        return STALE_PLAN  # a migration changed a table under a prepared statement
+    if _is_stale_plan(sqlstate, error):
+        return STALE_PLAN
     if sqlstate.startswith(_INSUFFICIENT_RESOURCES):
         return _TRANSIENT.get(sqlstate, OUT_OF_RESOURCES)
     return _TRANSIENT.get(sqlstate)
 
 
-def _is_stale_plan(error: DBAPIError) -> bool:
-    """Whether the server refused a cached plan; the function's name is the same in any language."""
-    function = _told_by_server(error, "source_function", "server_source_function")
-    return function == "RevalidateCachedQuery"
+def _is_stale_plan(sqlstate: str, error: DBAPIError) -> bool:
+    """Whether a migration changed a table or a type under what a connection had prepared.
+
+    Told in words that are the same in any language: a function's name, an internal error's message.
+    """
+    if sqlstate == FEATURE_NOT_SUPPORTED:
+        function = _told_by_server(error, "source_function", "server_source_function")
+        return function == "RevalidateCachedQuery"
+    if sqlstate == _INTERNAL_ERROR:
+        # A type made anew has another number. Parameters are asked for by the old one once; a
+        # PL/pgSQL function keeps it for its variables as long as the connection lives.
+        message = _told_by_server(error, "message_primary", "message") or ""
+        return message.startswith("cache lookup failed for type ")
+    return False
 
 
 def _told_by_server(error: DBAPIError, psycopg_name: str, asyncpg_name: str) -> str | None:

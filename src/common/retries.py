@@ -10,8 +10,8 @@ from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponen
 
 from src.common.database_errors import (
     DEADLOCK_DETECTED,
-    FEATURE_NOT_SUPPORTED,
     SERIALIZATION_FAILURE,
+    STALE_PLAN,
 )
 from src.common.exceptions import RetryableDatabaseError
 
@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 7
 
-# The server rolled all of it back and says that trying again may help: a deadlock, a
-# serialization failure, a prepared statement that a migration made stale.
-_ROLLED_BACK_BY_SERVER = frozenset(
-    {DEADLOCK_DETECTED, SERIALIZATION_FAILURE, FEATURE_NOT_SUPPORTED}
-)
+_ROLLED_BACK_BY_SERVER = frozenset({DEADLOCK_DETECTED, SERIALIZATION_FAILURE})
+"""The server rolled all of it back and says that trying again may help."""
 
 
 def is_worth_retrying(error: BaseException) -> bool:
@@ -33,7 +30,9 @@ def is_worth_retrying(error: BaseException) -> bool:
     A lost connection is not: its COMMIT may have arrived, and only the caller's idempotency key
     can tell.
     """
-    return isinstance(error, RetryableDatabaseError) and error.sqlstate in _ROLLED_BACK_BY_SERVER
+    return isinstance(error, RetryableDatabaseError) and (
+        error.reason == STALE_PLAN or error.sqlstate in _ROLLED_BACK_BY_SERVER
+    )
 
 
 RETRY_POLICY: "dict[str, Any]" = {

@@ -47,6 +47,12 @@ _NOTE_TIMEOUTS = (
     """CREATE TRIGGER note_timeouts AFTER INSERT ON credit_entries
     FOR EACH STATEMENT EXECUTE FUNCTION note_timeouts()""",
 )
+_KNOW_AN_ENUM = (
+    """CREATE FUNCTION know_an_enum() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE known user_type := 'individual'; BEGIN RETURN NULL; END $$""",
+    """CREATE TRIGGER know_an_enum AFTER INSERT ON credit_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION know_an_enum()""",
+)
 
 
 def change(database: ConnectionParameters, *statements: str) -> None:
@@ -200,14 +206,22 @@ async def test_a_commit_whose_answer_is_lost_is_found_by_its_key(
         ("ALTER TABLE users ADD COLUMN nickname text", "ALTER TABLE credit_entries ADD note text"),
         ("CREATE DOMAIN flag AS boolean", "ALTER TABLE users ALTER is_active TYPE flag"),
         ("CREATE INDEX ON credit_lots (source)", "ANALYZE"),
+        (
+            "CREATE TYPE user_type_new AS ENUM ('admin', 'member', 'individual', 'robot')",
+            "ALTER TABLE users ALTER user_type DROP DEFAULT",
+            "ALTER TABLE users ALTER user_type TYPE user_type_new USING 'robot'::user_type_new",
+            "DROP TYPE user_type",
+            "ALTER TYPE user_type_new RENAME TO user_type",
+        ),
     ],
-    ids=["columns", "a column's type", "an index"],
+    ids=["columns", "a column's type", "an index", "an enum made anew"],
 )
 async def test_a_migration_between_batches_fails_nobody(
     fresh_database: ConnectionParameters, statements: tuple[str, ...]
 ) -> None:
-    """Statements prepared before are prepared anew, in every lane."""
+    """Statements prepared before are prepared anew, in every lane; what triggers know, too."""
     people = make_users(*[100] * 4)
+    change(fresh_database, *_KNOW_AN_ENUM)
     commands = [spend(who, 1) for who in people]
     async with running() as engine:
         with locked(fresh_database, people[0]):
