@@ -5,6 +5,7 @@ Operations are written once, for the sync `Session`; async callers run them thro
 `AsyncSession` (`run_sync`). There are no twins.
 """
 
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from threading import Lock
@@ -60,6 +61,14 @@ def get_async_engine() -> AsyncEngine:
         if _State.engine is None or _State.settings != settings:
             _State.engine, _State.settings = build_async_engine(settings), settings
         return _State.engine
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread of the parent's may have held it."""
+    _State.lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@
 nothing and connects to nothing. `Base` is re-exported for `from src.common.database import Base`.
 """
 
+import os
 from collections.abc import Callable, Generator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +59,14 @@ def get_engine() -> Engine:
                 _State.engine.dispose()
             _State.engine, _State.settings = build_engine(settings), settings
         return _State.engine
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread of the parent's may have held it."""
+    _State.lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def __getattr__(name: str) -> Any:

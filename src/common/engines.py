@@ -1,9 +1,12 @@
 """How engines are built, sync and async alike: URL, pool, time-outs, caches, one transient error.
 
 The document's values are the defaults (pool 20 + 10, pre-ping on the sync pool). `DATABASE_POOLER`
-decides what a transaction pooler forbids: prepared statements and start-up options.
+decides what a transaction pooler forbids: prepared statements and start-up options. A process that
+was forked opens connections of its own.
 """
 
+import os
+import weakref
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ from src.local_postgres import ConnectionParameters, LocalPostgresError, read_co
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 PLAIN_BEGIN = "BEGIN"
 _LANES_PLANNER = {
@@ -35,6 +38,11 @@ _LANES_PLANNER = {
 """How the batch engine's statements are planned: once, each row looked up."""
 
 logger = structlog.get_logger(__name__)
+
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+_inherited_pools: "list[Pool]" = []
+"""Of the parent process. Kept: were their connections collected, asyncpg would unsettle the
+parent's event loop."""
 
 SYNC_DRIVER = "postgresql+psycopg"
 ASYNC_DRIVER = "postgresql+asyncpg"
@@ -213,6 +221,7 @@ def _timeouts_statement(settings: Settings) -> str:
 
 def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
+    _engines.add(engine)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     if settings.database_pooler is not DatabasePooler.NONE:
         statement = _timeouts_statement(settings)
@@ -277,3 +286,13 @@ def _connect_with_asyncpg(
         return dialect.connect(*arguments, **parameters)
     except OSError as error:
         raise RetryableDatabaseError(None, None, NOT_REACHABLE) from error
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the open connections are the parent's, neither used nor closed here."""
+    for engine in list(_engines):
+        _inherited_pools.append(engine.pool)
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -11,6 +11,8 @@ write side by side (decision 0017).
 """
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Self
 
@@ -29,6 +31,8 @@ from src.common.settings import Settings
 P = ParamSpec("P")
 
 logger = structlog.get_logger(__name__)
+
+_started: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 FURTHER_LANE_FROM = 16
 """From how many waiting operations on a further lane works beside one that works already."""
@@ -81,6 +85,7 @@ class Engine:
         return cls(build_lanes_engine(settings), settings)
 
     async def __aenter__(self) -> Self:
+        _started.add(self)
         self._queue.is_closed = False
         for lane in self._lanes:
             self._start(lane.run())
@@ -132,6 +137,11 @@ class Engine:
         if ready >= FURTHER_LANE_FROM or self._queue.is_closed:
             return True
         return not any(other.is_working for other in self._lanes if other is not lane)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the lanes work in the parent's event loop, nobody here is answered."""
+        self._queue.is_closed = True
+        self._tasks.clear()
 
     def share(self) -> int:
         """How many operations a lane that does nothing should take: others were woken too."""
@@ -187,3 +197,11 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             logger.error("A task of the credits' engine ended by a bug", exc_info=bug)
+
+
+def _leave_to_parent() -> None:
+    for engine in list(_started):
+        engine.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
