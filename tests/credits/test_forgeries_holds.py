@@ -76,12 +76,16 @@ def a_retaking(hold: int) -> Write:
     )
 
 
-def a_repayment(outstanding: int, *, kind: str = "debt_repayment") -> Write:
-    """The debtor is given 60, of which 50 repay the debt."""
+def a_repayment(outstanding: int, amount: int = 50) -> Write:
+    """The debtor is given 10 more than repay so much of the debt, and what is owed then."""
+    given = amount + 10
     return Write(
-        entries=[entry(4, "grant", 60, 60), entry(5, kind, -50, 10, related_seq=1)],
-        new_lots=[{**lot(4, 60), "remaining": 10, "last_seq": 5}],
-        postings=[(4, 4, 60, 60), (5, 4, -50, 10)],
+        entries=[
+            entry(4, "grant", given, given),
+            entry(5, "debt_repayment", -amount, 10, related_seq=1),
+        ],
+        new_lots=[{**lot(4, given), "remaining": 10, "last_seq": 5}],
+        postings=[(4, 4, given, given), (5, 4, -amount, 10)],
         debts={1: f"outstanding = {outstanding}"},
         user=(10, 5),
     )
@@ -220,6 +224,8 @@ DEBTS = {
     "a grant that repays nothing": Forgery(
         [Write([entry(4, "grant", 60, 60)], [(4, 4, 60, 60)], [lot(4, 60)], user=(60, 4))], "debtor"
     ),
+    "a repayment that lowers its debt by more": Forgery([a_repayment(0, 20)], "debtor"),
+    "a repayment that lowers its debt by less": Forgery([a_repayment(40)], "debtor"),
     "a repayment without its debt": Forgery(
         [
             Write(

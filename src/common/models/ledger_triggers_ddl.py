@@ -80,10 +80,14 @@ _AT_ONCE = {
     "credit_lots_made": ("INSERT", "credit_lots", _NEW.format("after"), "credit_lots_made"),
     "credit_lots_balanced": ("UPDATE", "credit_lots", _BOTH, "credit_lots_balanced"),
     **{
-        f"{table}_{name}": (operation, table, _NEW.format("after"), f"{table}_balanced")
-        for table in ("credit_holds", "credit_debts")
+        f"credit_holds_{name}": (
+            *(operation, "credit_holds"),
+            *(_NEW.format("after"), "credit_holds_balanced"),
+        )
         for name, operation in (("made", "INSERT"), ("balanced", "UPDATE"))
     },
+    "credit_debts_made": ("INSERT", "credit_debts", _NEW.format("after"), "credit_debts_made"),
+    "credit_debts_balanced": ("UPDATE", "credit_debts", _BOTH, "credit_debts_balanced"),
     "credit_metadata_added": (
         *("INSERT", "credit_entry_metadata"),
         *(_NEW.format("added"), "credit_metadata_added"),

@@ -4,6 +4,26 @@ Written as `ledger_triggers_journal.py` says. All that is looked up here is of o
 a spend, which pays for none of it.
 """
 
+_OWED_BESIDE_CREDITS = """(d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
+      WHERE u.user_id = d.user_id) <> 0)"""
+_WRITTEN = """WITH RECURSIVE written AS (
+        SELECT e.seq, e.kind, e.amount, e.related_seq, n.xmin AS writer, n.cmin AS command
+        FROM @here.credit_debts n JOIN @here.users u ON u.user_id = n.user_id
+          JOIN @here.credit_entries e ON e.user_id = u.user_id AND e.seq = u.credits_version
+        WHERE n.user_id = d.user_id AND n.seq = d.seq AND e.xmin = n.xmin AND e.cmin = n.cmin
+        UNION ALL
+        SELECT e.seq, e.kind, e.amount, e.related_seq, w.writer, w.command
+        FROM written w JOIN @here.credit_entries e
+          ON e.user_id = d.user_id AND e.seq = w.seq - 1
+        WHERE e.xmin = w.writer AND e.cmin = w.command)"""
+"""The user's entries that the statement wrote: its newest, back to the first of another one."""
+_DEBT_REFUSED = """IF found THEN
+    PERFORM @here.credit_ledger_unbalanced(format(
+      'debt %s of user %s, of which %s is outstanding, is of no payment, stands beside credits, or '
+      'was changed otherwise than an entry says', wrong.seq, wrong.user_id, wrong.outstanding));
+  END IF;
+  RETURN NULL;"""
+
 HOLD_FUNCTIONS = {
     # A hold is what its entries say: the one that opened it, and those that acted on it.
     "credit_holds_balanced": """
@@ -45,40 +65,41 @@ BEGIN
   RETURN NULL;
 END""",
     # A debt is of a payment or of the opening, beside no credits, and changes only with entries
-    # that say so: the user's newest of the same statement are looked through. How much may be owed
-    # is for `verify` to say, from what Stripe told.
-    "credit_debts_balanced": """
+    # that say so. How much may be owed is for `verify` to say, from what Stripe told.
+    "credit_debts_made": f"""
 DECLARE
   wrong record;
 BEGIN
   SELECT d.user_id, d.seq, d.outstanding INTO wrong FROM after d
-  WHERE (d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
-      WHERE u.user_id = d.user_id) <> 0)
-    OR (tg_op = 'INSERT' AND NOT coalesce((SELECT e.kind = 'opening' OR (d.opening_debt = 0
-          AND EXISTS (SELECT FROM @here.credit_lots l
-            WHERE l.user_id = d.user_id AND l.seq = d.seq AND l.source = 'purchase' OFFSET 0))
-      FROM @here.credit_entries e WHERE e.user_id = d.user_id AND e.seq = d.seq), false))
-    OR NOT EXISTS (
-      WITH RECURSIVE written AS (
-        SELECT e.seq, e.kind, n.xmin AS writer, n.cmin AS command
-        FROM @here.credit_debts n JOIN @here.users u ON u.user_id = n.user_id
-          JOIN @here.credit_entries e ON e.user_id = u.user_id AND e.seq = u.credits_version
-        WHERE n.user_id = d.user_id AND n.seq = d.seq AND e.xmin = n.xmin AND e.cmin = n.cmin
-        UNION ALL
-        SELECT e.seq, e.kind, w.writer, w.command
-        FROM written w JOIN @here.credit_entries e
-          ON e.user_id = d.user_id AND e.seq = w.seq - 1
-        WHERE e.xmin = w.writer AND e.cmin = w.command)
-      SELECT FROM written
-      WHERE kind = ANY ('{clawback,reinstatement,debt_repayment,opening}'::text[]) OFFSET 0)
+  WHERE {_OWED_BESIDE_CREDITS}
+    OR NOT coalesce((SELECT e.kind = 'opening' OR (d.opening_debt = 0
+        AND EXISTS (SELECT FROM @here.credit_lots l
+          WHERE l.user_id = d.user_id AND l.seq = d.seq AND l.source = 'purchase' OFFSET 0))
+      FROM @here.credit_entries e WHERE e.user_id = d.user_id AND e.seq = d.seq), false)
+    OR NOT coalesce(({_WRITTEN}
+      SELECT bool_or(w.kind = ANY ('{{clawback,reinstatement,opening}}'::text[]))
+      FROM written w), false)
   LIMIT 1;
-  IF found THEN
-    PERFORM @here.credit_ledger_unbalanced(format(
-      'debt %s of user %s, of which %s is outstanding, is of no payment, stands beside credits, or '
-      'was changed without an entry', wrong.seq, wrong.user_id, wrong.outstanding));
-  END IF;
-  RETURN NULL;
-END""",
+  {_DEBT_REFUSED}
+END""",  # noqa: S608  our own names
+    "credit_debts_balanced": f"""
+DECLARE
+  wrong record;
+BEGIN
+  SELECT d.user_id, d.seq, d.outstanding INTO wrong
+  FROM (SELECT r.*, lag(r.outstanding) OVER debt AS owed_before
+    FROM (SELECT b.user_id, b.seq, b.outstanding, false AS is_new FROM before b
+      UNION ALL SELECT a.user_id, a.seq, a.outstanding, true FROM after a) r
+    WINDOW debt AS (PARTITION BY r.user_id, r.seq ORDER BY r.is_new)) d
+  WHERE d.is_new AND ({_OWED_BESIDE_CREDITS}
+    OR NOT coalesce(({_WRITTEN}
+      SELECT bool_or(w.kind = ANY ('{{clawback,reinstatement}}'::text[]))
+        OR sum(-w.amount) FILTER (WHERE w.kind = 'debt_repayment' AND w.related_seq = d.seq)
+          = d.owed_before - d.outstanding
+      FROM written w), false))
+  LIMIT 1;
+  {_DEBT_REFUSED}
+END""",  # noqa: S608  our own names
     # Metadata comes with its entry or never.
     "credit_metadata_added": """
 DECLARE

@@ -3,7 +3,7 @@
 They look rows up by scalar subqueries: no planner turns them into a scan of a whole table. A row
 before and after its change meet in a window, never in a join of two transition tables: its plan
 would be kept from the first, small statement, and a large one then takes the square of its rows. No
-frequent query has a parameter, so it is planned once (`ledger_triggers_ddl.py` says how). Where
+query has a parameter, so each is planned once (`ledger_triggers_ddl.py` says how). Where
 something is mostly plain, a query that asks for no more than that comes first: to begin a query
 costs a statement of a single row the more, the more it could look up.
 

@@ -1,0 +1,131 @@
+"""What the database lets the service's own role write, and `verify` or the hash chain must find."""
+
+import re
+
+import pytest
+
+from tests.credits import test_forgeries_holds, test_forgeries_journal
+from tests.credits.forging import Forger, Forgery, Write, entry, lot
+from tests.document.document import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "reference" / "what-the-database-refuses.md"
+ROW = re.compile(r"^\| (?P<what>.+?) \| (?P<by>.+?) \|$", re.MULTILINE)
+LEFT = "`verify`"
+NOBODY = "nobody"
+
+SPEND = entry(14, "spend", -10, 555)
+
+
+def a_spend(**others: object) -> Forgery:
+    """A spend of 10 from lot 1, but for these columns."""
+    return Forgery(
+        [Write([{**SPEND, **others}], [(14, 1, -10, 35)], lots={1: (35, 14)}, user=(555, 14))],
+        by=LEFT,
+    )
+
+
+LEFT_TO_OTHERS = {
+    "a spend from lots in another order": Forgery(
+        [Write([SPEND], [(14, 7, -10, 490)], lots={7: (490, 14)}, user=(555, 14))], by=LEFT
+    ),
+    "a release in another order of lots": Forgery(
+        [
+            Write(
+                [
+                    entry(14, "hold", -90, 475, hold_expires_at="'2020-01-02T01:00Z'"),
+                    entry(15, "capture", 10, 485, captured=80, related_seq=14),
+                ],
+                [(14, 1, -45, 0), (14, 2, -20, 0), (14, 7, -25, 475), (15, 1, 10, 10)],
+                lots={1: (10, 15), 2: (0, 14), 7: (475, 14)},
+                new_holds=[
+                    {
+                        "seq": 14,
+                        "amount": 90,
+                        "captured": 80,
+                        "status": "'captured'",
+                        "expires_at": "'2020-01-02T01:00Z'",
+                    }
+                ],
+                user=(485, 15),
+            )
+        ],
+        by=LEFT,
+    ),
+    "another balance answered": a_spend(result_balance=999),
+    "another digest": a_spend(request_digest="decode(repeat('11', 32), 'hex')"),
+    "a key of our own for what it is not": a_spend(idempotency_key="'~purchase:cs_1'"),
+    "a clawback without a refund": Forgery(
+        [
+            Write(
+                [entry(14, "clawback", -10, 555)],
+                [(14, 7, -10, 490)],
+                lots={7: (490, 14)},
+                user=(555, 14),
+            )
+        ],
+        by=LEFT,
+    ),
+    "a debt that an entry raises without a refund": Forgery(
+        [
+            Write(
+                [entry(4, "clawback", 0, 0, related_seq=1)],
+                debts={1: "outstanding = 60"},
+                user=(0, 4),
+            )
+        ],
+        "debtor",
+        LEFT,
+    ),
+    "a debt that an entry lowers without its refund's end": Forgery(
+        [
+            Write(
+                [entry(4, "reinstatement", 0, 0, related_seq=1)],
+                debts={1: "outstanding = 0"},
+                user=(0, 4),
+            )
+        ],
+        "debtor",
+        LEFT,
+    ),
+    "what was refunded or disputed of a purchase": Forgery(
+        ["UPDATE transactions SET refunded_cents = 1 WHERE user_id = :who"], by=LEFT
+    ),
+    "an opening of another balance than there was": Forgery(
+        [
+            Write(
+                [entry(1, "opening", 40, 40)],
+                [(1, 1, 40, 40)],
+                [lot(1, 40, source="'opening'", priority=100)],
+                user=(40, 1),
+            )
+        ],
+        "before",
+        NOBODY,
+    ),
+    "another reference, actor or key of a caller": a_spend(
+        reference="'x'", actor="'user:somebody'", idempotency_key="'x'"
+    ),
+    "an entry dated earlier than it was booked": a_spend(),
+    "a grant that nobody asked for": Forgery(
+        [Write([entry(14, "grant", 10, 575)], [(14, 14, 10, 10)], [lot(14, 10)], user=(575, 14))],
+        by=NOBODY,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_TO_OTHERS)
+def test_it_passes_the_database(forger: Forger, name: str) -> None:
+    """So that the reference does not promise too little either."""
+    assert forger.attempt(LEFT_TO_OTHERS[name]) is None
+
+
+def test_the_reference_names_every_statement_and_what_refuses_it() -> None:
+    """Each row of its table is a test, and each test a row."""
+    tried = {
+        **test_forgeries_journal.FORGERIES,
+        **test_forgeries_holds.FORGERIES,
+        **LEFT_TO_OTHERS,
+    }
+    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
+    said = {what: by for what, by in rows if what.strip("-") and what != "what is tried"}
+    assert said == {name: forgery.by for name, forgery in tried.items()}
