@@ -14,14 +14,13 @@ from msgspec import structs
 
 from src.common.credits import reversals, rules
 from src.common.credits.book import Book, Entry
-from src.common.credits.commands import Command, Result
+from src.common.credits.commands import STRIPE_ACTOR, Command, Result
 from src.common.credits.decisions import decide_each
+from src.common.credits.own_commands import Purchase
 from src.common.credits.reversals import LotHistory, credits_to_be_back
 from src.common.exceptions import ExceptionWithErrorType
-from src.common.models.credit_lot import LotSource
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.purchases.reversals import Reversal, money_back, supersedes
-from tests.credits import books
 from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
 from tests.credits.model_money_back import STAGES, hear, reallocate
 from tests.credits.wishes import COMMANDS, Asker, Wish
@@ -195,10 +194,12 @@ class Life:
     def _buy(self, wish: Wish) -> None:
         """A payment is credited; some of it may have gone back before it came."""
         lasts = dt.timedelta(seconds=abs(wish.seconds) + 1) if wish.pick % 2 else None
-        grant = books.grant(
-            USER,
-            2 * wish.amount,
-            source=LotSource.PURCHASE,
+        grant = Purchase(
+            user_id=USER,
+            key=f"~purchase:cs_{len(self.person.journal)}",
+            actor=STRIPE_ACTOR,
+            amount=2 * wish.amount,
+            transaction_id=uuid.uuid4(),
             priority=wish.pick if wish.no else None,
             expires_at=lasts and max(self.now, self.person.last_instant) + lasts,
         )

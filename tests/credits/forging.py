@@ -11,8 +11,10 @@ import psycopg
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
+from src.common.credits import own_commands
 from src.common.credits.commands import (
     HOLD_SECONDS_MAX,
+    STRIPE_ACTOR,
     Capture,
     Grant,
     OpenHold,
@@ -21,8 +23,8 @@ from src.common.credits.commands import (
     Spend,
 )
 from src.common.credits.money_back import settle_reversals
+from src.common.credits.operations import execute
 from src.common.engines import database_url
-from src.common.models.credit_lot import LotSource
 from src.common.models.transaction import Transaction
 from src.common.runtime_role import grant_runtime
 from src.common.settings import get_settings
@@ -121,14 +123,14 @@ def _purchase(session: Session, user_id: uuid.UUID, credits_added: int) -> Trans
 
 
 def _pay(session: Session, bought: Transaction) -> None:
-    do(
-        session,
-        Grant,
+    command = own_commands.purchase(
         bought.user_id,
-        amount=bought.credits_added,
-        source=LotSource.PURCHASE,
+        bought.credits_added,
         transaction_id=bought.transaction_id,
+        stripe_session_id=bought.stripe_session_id,
+        actor=STRIPE_ACTOR,
     )
+    execute(session, [command], now=at(0))
 
 
 @dataclass
