@@ -160,8 +160,8 @@ build(async_database, async_database.get_async_engine)
 
 @pytest.mark.parametrize(
     "program",
-    [SYNC, ASYNC, BATCH_ENGINE, WHILE_A_THREAD_BUILDS],
-    ids=["sync", "async", "batch engine", "while a thread builds"],
+    [SYNC + ASYNC + WHILE_A_THREAD_BUILDS, BATCH_ENGINE],
+    ids=["sessions", "batch engine"],
 )
 def test_parent_and_child_both_go_on(fresh_database: ConnectionParameters, program: str) -> None:
     """Neither reads the other's answers, nor waits for a lock nobody holds."""

@@ -1,9 +1,10 @@
 """JSON objects that know when they change, at any depth: what `sqlalchemy-json` leaves out.
 
 The library misses some of list's methods, lets a part of one row's value be shared with another
-row's, and answers a value of the wrong type with an AttributeError.
+row's, does not look into tuples, and answers a value of the wrong type with an AttributeError.
 """
 
+from collections.abc import Collection
 from typing import Any, Self, SupportsIndex, cast
 
 from sqlalchemy_json import NestedMutableDict
@@ -18,14 +19,21 @@ class _Part(TrackedObject):
         """What to store for `obj` inside `parent`: a tracked copy, unless it belongs there already.
 
         A part of another row's value is copied, so that a change of one is not booked on the other.
+        A tuple becomes a list, as on its way through JSON.
+
+        Raises:
+            ValueError: JSON has nothing like it.
         """
         if isinstance(obj, TrackedObject) and obj.parent is parent:
             return obj
         part: TrackedObject
         if isinstance(obj, dict):
             part = TrackedJsonDict(cast("dict[str, Any]", obj))
-        elif isinstance(obj, list):
-            part = TrackedJsonList(cast("list[object]", obj))
+        elif isinstance(obj, list | tuple):
+            part = TrackedJsonList(cast("Collection[object]", obj))
+        elif isinstance(obj, Collection) and not isinstance(obj, str):
+            name = type(cast("object", obj)).__name__
+            raise ValueError(f"JSON has dicts and lists, and no {name}")  # noqa: TRY004  as coerce
         else:
             return obj
         part.parent = parent
@@ -35,6 +43,10 @@ class _Part(TrackedObject):
 class TrackedJsonDict(_Part, TrackedDict):
     """A JSON object inside a tracked one."""
 
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """As `dict.update`, with any mapping, pairs or names."""
+        super().update(dict(other, **named))
+
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]  # as dict's, pairs too
         self.update(other)
         return self
@@ -43,10 +55,19 @@ class TrackedJsonDict(_Part, TrackedDict):
 class TrackedJsonList(_Part, TrackedList):
     """A JSON array inside a tracked object."""
 
+    def __setitem__(self, index: "SupportsIndex | slice[Any, Any, Any]", value: Any) -> None:
+        if isinstance(index, slice):
+            parts = [self.convert(each, self) for each in value]
+            self.changed()
+            list.__setitem__(self, index, parts)
+        else:
+            super().__setitem__(index, value)
+
     def insert(self, index: SupportsIndex, value: Any) -> None:
         """As `list.insert`."""
+        part = self.convert(value, self)
         self.changed()
-        super().insert(index, self.convert(value, self))
+        super().insert(index, part)
 
     def pop(self, index: SupportsIndex = -1) -> Any:
         """As `list.pop`."""
