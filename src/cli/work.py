@@ -19,7 +19,7 @@ from src.common.credits.drift import verify_next_slice
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verify import Report
 from src.common.database import run_in_database_transaction
-from src.common.database_errors import STATEMENT_TIMEOUT
+from src.common.database_errors import QUERY_CANCELED
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
 from src.common.kept_errors import keep
 from src.common.purchases import reconciliations
@@ -88,7 +88,7 @@ def _book_alone(user_id: uuid.UUID) -> bool:
 def _is_nobodys_fault(error: Exception) -> bool:
     """A condition of the database; but what takes too long may do so for one user's books alone."""
     if isinstance(error, RetryableDatabaseError):
-        return error.sqlstate != STATEMENT_TIMEOUT
+        return error.sqlstate != QUERY_CANCELED
     return isinstance(error, DatabaseBusy)
 
 

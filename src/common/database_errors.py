@@ -20,9 +20,11 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 FEATURE_NOT_SUPPORTED = "0A000"
 READ_ONLY = "25006"
-STATEMENT_TIMEOUT = "57014"
-LOCK_TIMEOUT = "55P03"
-CONTENTION = frozenset({SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_TIMEOUT, STATEMENT_TIMEOUT})
+QUERY_CANCELED = "57014"
+LOCK_NOT_AVAILABLE = "55P03"
+CONTENTION = frozenset(
+    {SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, QUERY_CANCELED}
+)
 """What is wrong with the rows that one database transaction is about, not with the server."""
 _TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
@@ -33,6 +35,7 @@ _INTERNAL_ERROR = "XX000"
 STALE_PLAN = "cached plan out of date"
 CONNECTION_LOST = "connection lost"
 NOT_REACHABLE = "server not reachable"
+LOCK_NOT_GRANTED = "lock not granted in time"
 
 # Appendix A of PostgreSQL's manual. Classes 08 (connection exceptions) and 53 (insufficient
 # resources: connections, memory, disk) are transient as a whole.
@@ -40,8 +43,8 @@ _TRANSIENT = {
     SERIALIZATION_FAILURE: "serialization failure",
     DEADLOCK_DETECTED: "deadlock",
     "40003": "statement completion unknown",
-    LOCK_TIMEOUT: "lock not granted in time",
-    STATEMENT_TIMEOUT: "statement took too long",
+    LOCK_NOT_AVAILABLE: LOCK_NOT_GRANTED,
+    QUERY_CANCELED: "statement took too long",
     "25P03": "idle in a database transaction for too long",
     "25P04": "database transaction took too long",
     _TOO_MANY_CONNECTIONS: "too many connections",

@@ -114,13 +114,13 @@ class Settings(BaseSettings):
     """Batches of credit operations that are written at once, in each process; two connections
     each."""
     credits_engine_side_lanes: int = Field(default=2, ge=1, le=16)
-    """Connections beside them, for users whose rows somebody else keeps locked."""
+    """Connections beside them, and one more, for users whose rows somebody else keeps locked."""
     credits_engine_batch_max: int = Field(default=256, ge=1, le=1_000)
     """The most operations one batch takes along."""
     credits_engine_queue_max: int = Field(default=4_096, ge=1)
     """How many operations may wait before further ones are answered ENGINE_BUSY."""
     credits_engine_lock_timeout_ms: int = Field(default=2_000, ge=1)
-    """How long the engine waits for a user's row that somebody else keeps locked."""
+    """How long an operation waits for its user's row that somebody else keeps locked."""
 
     credits_manual_limit: int = Field(default=100_000, ge=0)
     """The most credits given at once by a grant or adjustment over HTTP, or by a command without
@@ -209,8 +209,11 @@ class Settings(BaseSettings):
 
     @property
     def credits_engine_connections(self) -> int:
-        """The most connections the batch engine opens in one process: two a lane."""
-        return 2 * self.credits_engine_lanes + self.credits_engine_side_lanes
+        """The most connections the batch engine opens in one process.
+
+        Two a lane, one a side lane, and one that looks at those who wait for a side lane.
+        """
+        return 2 * self.credits_engine_lanes + self.credits_engine_side_lanes + 1
 
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ class Life:
             amount=2 * wish.amount,
             transaction_id=uuid.uuid4(),
             priority=wish.pick if wish.no else None,
-            expires_at=lasts and max(self.now, self.person.last_instant) + lasts,
+            expires_at=max(self.now, self.person.last_instant) + lasts if lasts else None,
         )
         answer = self._ask(grant)
         if isinstance(answer, str):

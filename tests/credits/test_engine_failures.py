@@ -39,7 +39,7 @@ WHEN = {
     "at COMMIT": "CREATE CONSTRAINT TRIGGER poison AFTER INSERT ON credit_entries"
     " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
 }
-_NOTE_TIMEOUTS = (
+NOTE_TIMEOUTS = (
     "CREATE TABLE noted (lock_timeout text, statement_timeout text)",
     """CREATE FUNCTION note_timeouts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO noted VALUES (current_setting('lock_timeout'),
@@ -240,7 +240,7 @@ async def test_time_outs_hold_behind_every_pooler(
     fresh_database: ConnectionParameters, pooler: DatabasePooler
 ) -> None:
     """Each database transaction has the engine's lock time-out and the statement time-out."""
-    change(fresh_database, *_NOTE_TIMEOUTS)
+    change(fresh_database, *NOTE_TIMEOUTS)
     people = make_users(100, 100)
     change(fresh_database, "DELETE FROM noted")
     async with running(

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
+from src.common.credits.engine_connection import HOLDERS
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import COLUMNS, Part, write_statement
 from src.common.engines import build_lanes_engine
@@ -106,6 +107,20 @@ async def test_finished_holds_are_passed_by(
     of_holds = [node for node in nodes if node["Relation Name"] == "credit_holds"]
     assert sum(node["Actual Rows"] for node in of_holds) == 1
     assert sum(node.get("Rows Removed by Filter", 0) for node in of_holds) == 0
+
+
+async def test_looking_who_is_locked_reads_nobody_else(filled: psycopg.Connection) -> None:
+    """However many users there are, their rows are found by the index."""
+    assert filled
+    connections = build_lanes_engine(get_settings())
+    pooled = await connections.raw_connection()
+    lane: Any = pooled.driver_connection
+    user_ids = [row[0] for row in await lane.fetch("SELECT user_id FROM users LIMIT 25")]
+    rows = await lane.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {HOLDERS}", user_ids)
+    pooled.close()
+    await connections.dispose()
+    nodes = list(_nodes(_parsed(rows[0][0])[0]["Plan"]))
+    assert [node["Node Type"] for node in nodes] == ["Index Scan", "Index Scan"]
 
 
 def _parsed(plan: Any) -> Any:

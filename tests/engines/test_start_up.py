@@ -29,7 +29,7 @@ POOLS = {
     "CREDITS_ENGINE_LANES": "1",
     "CREDITS_ENGINE_SIDE_LANES": "1",
 }
-"""Thirteen connections a process."""
+"""Fourteen connections a process."""
 
 
 def _set(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
@@ -53,21 +53,21 @@ def test_pools_that_exceed_the_server_are_warned_of_with_the_numbers(
 ) -> None:
     """Of all processes together, one connection more than the server gives is too many."""
     allowed = _allowed(fresh_database)
-    _set(monkeypatch, **POOLS, WEB_CONCURRENCY=str(allowed // 13 + 1))
+    _set(monkeypatch, **POOLS, WEB_CONCURRENCY=str(allowed // 14 + 1))
     with capture_logs() as logs:
         init_db()
     [warning] = logs
     assert warning["log_level"] == "warning"
-    assert warning["connections_wanted"] == (allowed // 13 + 1) * 13
+    assert warning["connections_wanted"] == (allowed // 14 + 1) * 14
     assert warning["connections_allowed"] == allowed
-    assert warning["processes"] == allowed // 13 + 1
+    assert warning["processes"] == allowed // 14 + 1
 
 
 def test_pools_that_just_fit_are_not_warned_of(
     fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server gives to ordinary roles may be used up to the last connection."""
-    rest = _allowed(fresh_database) - 9
+    rest = _allowed(fresh_database) - 10
     _set(monkeypatch, **POOLS | {"DATABASE_POOL_SIZE": str(rest)}, WEB_CONCURRENCY="1")
     with capture_logs() as logs:
         init_db()

@@ -19,12 +19,12 @@ from typing import Any, Concatenate, ParamSpec, Self
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from src.common.credits import engine_attempts, engine_metrics, requests
+from src.common.credits import requests
 from src.common.credits.commands import Command, Result
 from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_lane import Lane
-from src.common.credits.engine_queue import Line, Queue, Waiting
-from src.common.credits.statements import Locking
+from src.common.credits.engine_parked import Parked
+from src.common.credits.engine_queue import Line, Queue
 from src.common.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
 
@@ -44,11 +44,25 @@ def _operation(
     """The command that `word` makes of its arguments, done in the next batch."""
 
     async def run(engine: "Engine", /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        return await engine.submit(word(*args, **kwargs))
+        return await engine.execute(word(*args, **kwargs))
 
     run.__name__ = run.__qualname__ = word.__name__
     run.__doc__ = word.__doc__
     return run
+
+
+class _Answer(asyncio.Future[Result]):
+    """A future that tells when it is given up; awaiting it costs more than a plain one."""
+
+    __slots__ = ("queue",)
+    queue: Queue
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give it up."""
+        is_cancelled = super().cancel(msg)
+        if is_cancelled:
+            self.queue.note_given_up()
+        return is_cancelled
 
 
 class Engine:
@@ -68,15 +82,18 @@ class Engine:
     def __init__(self, connections: AsyncEngine, settings: Settings) -> None:
         self._connections = connections
         self._begin = begin_statement(settings)
-        self._batch_max = settings.credits_engine_batch_max
+        self._statement_timeout_ms = settings.database_statement_timeout_ms
         self._queue = Queue(settings.credits_engine_queue_max, self.wake_lanes)
         self._lanes = [
-            Lane(self._queue, self, (self._connection(), self._connection()), self._batch_max)
+            Lane(
+                self._queue,
+                self,
+                (self._connection(), self._connection()),
+                settings.credits_engine_batch_max,
+            )
             for _ in range(settings.credits_engine_lanes)
         ]
-        self._side_lanes_max = settings.credits_engine_side_lanes
-        self._side_lanes = asyncio.Semaphore(self._side_lanes_max)
-        self._parked_users = 0
+        self._parked = Parked(self._queue, self._connection, self._start, settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -114,7 +131,15 @@ class Engine:
             RetryableDatabaseError: a passing condition. Where the connection was lost the operation
                 may have been committed: ask again with the same key.
         """
-        return await self._queue.add(requests.of_caller(command))
+        asked = requests.of_caller(command)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.add(asked, answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled():
+                self._queue.note_given_up()
+            raise
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
         """Put a command into the queue; the future is what `execute` would answer or raise.
@@ -123,7 +148,11 @@ class Engine:
             EngineBusy: ENGINE_BUSY.
             Invalid: VALIDATION_ERROR, this is no command that callers give.
         """
-        return self._queue.add(requests.of_caller(command))
+        asked = requests.of_caller(command)
+        answer = _Answer(loop=asyncio.get_running_loop())
+        answer.queue = self._queue
+        self._queue.add(asked, answer)
+        return answer
 
     def is_worth_a_lane(self, lane: Lane) -> bool:
         """Whether a lane that does nothing should take what is ready.
@@ -157,36 +186,10 @@ class Engine:
 
     def park(self, line: Line) -> None:
         """Have a line tried apart whose user somebody else has locked."""
-        self._parked_users += 1
-        engine_metrics.PARKED.set(self._parked_users)
-        self._start(self._run_parked(line))
-
-    async def _run_parked(self, line: Line) -> None:
-        """Wait for one user's row, and do what has gathered for it, while others use the row.
-
-        Where further users wait for a side lane, only once: then it is their turn.
-        """
-        async with self._side_lanes:
-            connection = self._connection()
-            batch: list[Waiting] = []
-            try:
-                while batch := self._queue.first_of(line, self._batch_max):
-                    await engine_attempts.run(self._queue, connection, batch, Locking.WAIT)
-                    await asyncio.sleep(0)  # who was answered may ask again before the next batch
-                    others_wait = self._parked_users > self._side_lanes_max
-                    if (others_wait or not connection.was_contended) and not self._queue.is_closed:
-                        break
-            except Exception as bug:  # the callers' edge: nobody waits for ever
-                logger.exception("A side lane of the credits' engine failed by a bug")
-                self._queue.fail(batch, bug)
-                connection.drop()
-            connection.close()
-        self._parked_users -= 1
-        engine_metrics.PARKED.set(self._parked_users)
-        self._queue.let_go(line)
+        self._parked.add(line)
 
     def _connection(self) -> EngineConnection:
-        return EngineConnection(self._connections, self._begin)
+        return EngineConnection(self._connections, self._begin, self._statement_timeout_ms)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

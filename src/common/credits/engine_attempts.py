@@ -30,7 +30,8 @@ async def run(
     except Exception as error:  # noqa: BLE001  the callers' edge: each gets its own error
         return await run_again(queue, connection, batch, locking, error, attempt)
     skipped = queue.answer(batch, outcomes)
-    note_answered(batch)
+    if len(skipped) < len(batch):
+        note_answered(batch)
     return skipped
 
 

@@ -1,11 +1,12 @@
 """A database connection of the batch engine: kept between batches, replaced when it is lost."""
 
+import math
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common.credits.batches import (
@@ -21,7 +22,13 @@ from src.common.credits.book import Book
 from src.common.credits.commands import Command
 from src.common.credits.decisions import Outcome
 from src.common.credits.statements import Locking
-from src.common.database_errors import READ_ONLY, STALE_PLAN, translate_asyncpg_error
+from src.common.database_errors import (
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    READ_ONLY,
+    STALE_PLAN,
+    translate_asyncpg_error,
+)
 from src.common.engines import PLAIN_BEGIN
 from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 
@@ -30,21 +37,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECTIONS_MAX = 48
+CONNECTIONS_MAX = 49
 """As many as the pool may hold; a server that restarted has broken all of them."""
 
 _UNUSABLE = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, OSError),
     asyncpg.InternalClientError,  # of one whose end has arrived and was not yet noticed
 )
+_WAITED_IN_VAIN = (LOCK_NOT_AVAILABLE, QUERY_CANCELED)
+HOLDERS = """
+WITH unlocked AS (
+    SELECT user_id FROM users WHERE user_id = ANY($1::uuid[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT user_id, concat(xmin, ' ', xmax) FROM users
+WHERE user_id = ANY($1::uuid[]) AND user_id NOT IN (SELECT user_id FROM unlocked)
+"""
+"""A row's `xmin` is who wrote it, its `xmax` who has locked it."""
 
 
 class EngineConnection:
     """Runs batches, one at a time; `begin` begins their database transactions."""
 
-    def __init__(self, connections: AsyncEngine, begin: str) -> None:
+    def __init__(self, connections: AsyncEngine, begin: str, statement_timeout_ms: int = 0) -> None:
         self._connections = connections
-        self._begin = begin
+        self._statement_timeout_ms = statement_timeout_ms
+        self._usual_begin = self._begin = begin
         self._pooled: PoolProxiedConnection | None = None
         self.was_lost = False
         """Whether the last batch ended with the connection, or never had one.
@@ -89,7 +106,7 @@ class EngineConnection:
         return await self._finished(connection, write_guarded(connection, prepared))
 
     async def run(self, commands: Sequence[Command], locking: Locking) -> list[Outcome | Skipped]:
-        """Run a batch with locks, as `run_batch`.
+        """Run a batch with locks, as `run_batch`; all are skipped that waited in vain.
 
         Raises:
             RetryableDatabaseError: a passing condition.
@@ -102,10 +119,42 @@ class EngineConnection:
             self.drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
-        outcomes, self.was_contended = await self._finished(
-            connection, run_batch(connection, commands, locking)
-        )
+        try:
+            outcomes, self.was_contended = await self._finished(
+                connection, run_batch(connection, commands, locking)
+            )
+        except RetryableDatabaseError as error:
+            if locking is not Locking.WAIT or error.sqlstate not in _WAITED_IN_VAIN:
+                raise
+            return [Skipped.SKIPPED] * len(commands)
         return outcomes
+
+    def limit_waiting(self, seconds: float) -> None:
+        """For how long at most the next batches wait for a row.
+
+        A row that others write to is waited for again and again in one statement, each time for
+        less than the limit: so the statements have it as well.
+        """
+        milliseconds = max(1, math.ceil(seconds * 1_000))
+        statement = min(milliseconds, self._statement_timeout_ms or milliseconds)
+        self._begin = (
+            f"{self._usual_begin}; SET LOCAL lock_timeout = {milliseconds};"
+            f" SET LOCAL statement_timeout = {statement}"
+        )
+
+    async def find_holders(self, user_ids: Sequence[uuid.UUID]) -> dict[int, str]:
+        """Whose rows somebody else has locked at this moment, and who; waits for none of them.
+
+        Users are numbers here. Nobody's where it cannot be found out: what is run instead will tell
+        the error.
+        """
+        try:
+            connection = _driver_connection(await self._pooled_connection())
+            rows = await connection.fetch(HOLDERS, user_ids)
+        except (*_UNUSABLE, SQLAlchemyError):
+            self.drop()
+            return {}
+        return {user_id.int: holder for user_id, holder in rows}
 
     async def _finished(self, connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -> T:
         """The result of what may write; its errors as ours, and the connection dropped if lost."""

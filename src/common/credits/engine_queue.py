@@ -4,16 +4,18 @@ Knows no database. A lane takes lines, or the first of a long one; while a line 
 batches nobody else takes it, so that a user's operations stay in order.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from src.common.credits.batches import Skipped
 from src.common.credits.commands import Command, Result
 from src.common.credits.decisions import Outcome
 from src.common.exceptions import Unavailable
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class EngineBusy(Unavailable):
@@ -29,6 +31,7 @@ class Waiting(NamedTuple):
     command: Command
     answer: "asyncio.Future[Result]"
     since: float
+    """When it was asked for, by `time.perf_counter`."""
 
 
 class Line:
@@ -54,17 +57,16 @@ class Queue:
         self._ready: deque[Line] = deque()
         """Lines that nobody holds, in the order of their first operation."""
         self.ready_operations = 0
-        self._unanswered: set[asyncio.Future[Result]] = set()
-        """Of operations that wait or are under way, also where nobody awaits them any more."""
+        self.length = 0
+        """How many operations somebody awaits, waiting or under way."""
+        self._given_up = 0
+        """How many that nobody awaits any more may still be in their lines, at most."""
         self.is_closed = True
 
-    @property
-    def length(self) -> int:
-        """How many operations wait or are under way."""
-        return len(self._unanswered)
-
-    def add(self, command: Command) -> "asyncio.Future[Result]":
+    def add(self, command: Command, answer: "asyncio.Future[Result]") -> None:
         """Put a command at the end of its user's line.
+
+        Who cancels its answer says so (`note_given_up`).
 
         Raises:
             EngineBusy: ENGINE_BUSY.
@@ -73,8 +75,7 @@ class Queue:
             raise EngineBusy("The engine is not running; try again shortly.")
         if self.length >= self._length_max:
             raise EngineBusy("Too many operations wait already; try again shortly.")
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._unanswered.add(answer)
+        self.length += 1
         user = command.user_id.int
         line = self._lines.get(user)
         if line is None:
@@ -84,7 +85,23 @@ class Queue:
         if not line.batches:
             self.ready_operations += 1
             self._on_ready()
-        return answer
+
+    def note_given_up(self) -> None:
+        """Nobody awaits an operation any more: there is room for another at once.
+
+        It leaves its line when that is taken. Where that takes long more and more would gather, so
+        all lines are cleared of them whenever as many were given up as may wait.
+        """
+        self.length -= 1
+        self._given_up += 1
+        if self._given_up < self._length_max:
+            return
+        self._given_up = 0
+        for line in self._lines.values():
+            awaited = deque(each for each in line.waiting if not each.answer.done())
+            if not line.batches:
+                self.ready_operations -= len(line.waiting) - len(awaited)
+            line.waiting = awaited
 
     def take(
         self, share: int, number_max: int, *, split_from: int
@@ -124,9 +141,7 @@ class Queue:
         first: list[Waiting] = []
         while line.waiting and len(first) < number:
             waiting = line.waiting.popleft()
-            if waiting.answer.done():
-                self._unanswered.discard(waiting.answer)
-            else:
+            if not waiting.answer.done():
                 first.append(waiting)
         return first
 
@@ -157,9 +172,9 @@ class Queue:
             if isinstance(outcome, Skipped):
                 skipped.append(waiting)
                 continue
-            self._unanswered.discard(waiting.answer)
             if waiting.answer.done():
                 continue
+            self.length -= 1
             if isinstance(outcome, Result):
                 waiting.answer.set_result(outcome)
             else:
@@ -169,6 +184,6 @@ class Queue:
     def fail(self, operations: Sequence[Waiting], error: Exception) -> None:
         """Raise `error` to everybody who has no answer yet."""
         for waiting in operations:
-            self._unanswered.discard(waiting.answer)
             if not waiting.answer.done():
+                self.length -= 1
                 waiting.answer.set_exception(error)
