@@ -23,6 +23,8 @@ from tests.credits.differential import answer_of
 from tests.credits.machine import LedgerMachine, pauses, seeds
 from tests.credits.model import Answer
 
+AHEAD = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+"""The engine asks the database's own clock: behind the last entry, so that this is what counts."""
 LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 NOBODY = uuid.UUID(int=0)
 
@@ -30,6 +32,7 @@ NOBODY = uuid.UUID(int=0)
 class EngineMachine(LedgerMachine):
     """Whatever happens, through whichever engine, the database and the model agree."""
 
+    start: ClassVar[dt.datetime] = AHEAD
     runner: ClassVar[asyncio.Runner]
     engines: ClassVar[Sequence[Engine]] = ()
 

@@ -73,6 +73,7 @@ pauses = st.sampled_from((0, 1, 5, 20, 60, -30))
 class LedgerMachine(RuleBasedStateMachine):
     """Whatever happens, the database and the model agree and the books balance."""
 
+    start: ClassVar[dt.datetime] = START
     bind: ClassVar[Connection | Engine]
     """Where an example's session works; on a connection nothing of it stays."""
     operations: ClassVar[Counter[str]] = Counter()
@@ -80,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now: dt.datetime = START
+        self.now: dt.datetime = self.start
         self.asker = Asker()
         self.people: dict[uuid.UUID, Person] = {}
         on_connection = isinstance(self.bind, Connection)

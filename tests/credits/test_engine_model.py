@@ -22,7 +22,16 @@ from src.common.models.credit_entry import CreditEntry
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import all_at_once, running
-from tests.credits.books import capture, from_before, grant, make_user, open_hold, release, spend
+from tests.credits.books import (
+    allow_a_clock_ahead,
+    capture,
+    from_before,
+    grant,
+    make_user,
+    open_hold,
+    release,
+    spend,
+)
 from tests.credits.clock import settable_clock
 from tests.credits.engine_machine import EngineMachine
 from tests.credits.machine import OWN_KINDS
@@ -74,6 +83,8 @@ def test_batches_do_what_the_model_does(
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+    with SessionLocal() as session:
+        allow_a_clock_ahead(session)
     EngineMachine.bind = get_engine()
     with settable_clock(EngineMachine.bind):
         run_state_machine_as_test(EngineMachine, settings=profile)
