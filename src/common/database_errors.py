@@ -118,8 +118,9 @@ def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseE
     if reason is None:
         _leave_out_values(error, sqlstate)
         return None
-    if reason == STALE_PLAN:
-        # Every other pooled connection has the same plan: the next attempt must meet a new one.
+    if reason == STALE_PLAN or sqlstate == READ_ONLY:
+        # Every other pooled connection is as useless: it has the same plan, or leads to what was
+        # the primary until a failover. The next attempt must meet a new one.
         context.is_disconnect = True
     return RetryableDatabaseError(sqlstate, error, reason)
 

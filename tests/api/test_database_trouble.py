@@ -16,6 +16,7 @@ from src.common.models.user import User
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import make_token
+from tests.engines.drivers import read_only
 from tests.fixtures.api import Api, StartApi, error_type_of, make_user, until
 from tests.fixtures.databases import Server
 from tests.stripe.payments import make_event, make_session
@@ -153,6 +154,17 @@ async def test_connections_that_died_in_the_pool_are_busy_once(
     if answer.status_code != 200:
         assert_busy(answer)
     assert (await api.get(f"/user/{user.user_id}", token)).status_code == 200
+
+
+async def test_a_server_that_only_reads_is_not_ready(
+    start_api: StartApi, fresh_database: ConnectionParameters
+) -> None:
+    """As after a failover. Once another takes writes, its connections take the old ones' place."""
+    api = await start_api()
+    with read_only(fresh_database):
+        await dispose_async_db()
+        assert_busy(await api.client.get("/readyz"))
+    assert (await api.client.get("/readyz")).status_code == 200
 
 
 async def test_a_schema_that_is_behind_is_not_ready(start_api: StartApi) -> None:

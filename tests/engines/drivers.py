@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
@@ -127,6 +128,20 @@ def open_connection(database: ConnectionParameters) -> psycopg.Connection:
         dbname=database.database,
         autocommit=True,
     )
+
+
+@contextmanager
+def read_only(database: ConnectionParameters) -> Generator[None]:
+    """Whoever connects within the block may only read, as at a standby, and stays so after it."""
+    with open_connection(database) as admin:
+        setting = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on")
+        admin.execute(setting.format(sql.Identifier(database.database)))
+        yield
+        admin.execute(
+            sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(
+                sql.Identifier(database.database)
+            ),
+        )
 
 
 def terminate(database: ConnectionParameters, pid: int) -> None:

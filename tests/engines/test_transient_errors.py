@@ -18,6 +18,7 @@ from src.local_postgres import ConnectionParameters
 from tests.engines.drivers import (
     Driver,
     open_connection,
+    read_only,
     refusing_server,
     settings_for,
     terminate,
@@ -150,6 +151,20 @@ async def test_a_connection_that_the_server_ends(
     error = await _failure(driver, worker_database, work)
     assert error.connection_invalidated
     assert error.sqlstate in {"57P01", "08003"}  # asyncpg notices the closed socket first
+
+
+async def test_a_server_that_only_reads(
+    driver: Driver, fresh_database: ConnectionParameters
+) -> None:
+    """The first refused write drops every pooled connection, so the next reaches who takes it."""
+    write = text("UPDATE users SET first_name = 'Ada'")
+    with read_only(fresh_database):
+        for _ in range(2):
+            with pytest.raises(RetryableDatabaseError) as caught:
+                await driver.transact(lambda session: session.execute(write).close())
+            assert (caught.value.sqlstate, caught.value.reason) == ("25006", "server read-only")
+    await driver.transact(lambda session: session.execute(text("SELECT 1")).close())
+    await driver.transact(lambda session: session.execute(write).close())
 
 
 async def test_a_socket_that_breaks(driver: Driver, worker_database: ConnectionParameters) -> None:

@@ -7,6 +7,7 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import false, select
 from sqlalchemy.orm import Session
 
 from src.api.src import metrics
@@ -18,6 +19,7 @@ from src.common.credits.drift import drift
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.exceptions import DatabaseBusy, Unavailable
 from src.common.migrations import current_revision, is_behind
+from src.common.models.user import User
 from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
 from src.common.stripe.inbox import count_dead_events
@@ -40,10 +42,15 @@ async def livez() -> LivenessOut:
     responses=error_responses(*ALWAYS, *DATABASE, "NOT_READY"),
 )
 async def readyz(request: Request) -> ReadinessOut:
-    """Answer 200 when the database answers and has every migration that this code expects."""
+    """Answer 200 when the database takes writes and has every migration that this code expects."""
 
     def work(session: Session) -> str | None:
-        return current_revision(session.connection())
+        found = current_revision(session.connection())
+        if found is not None:
+            # A lock of no row, refused where the server only reads, as a standby does; its
+            # connections are dropped with that answer.
+            session.execute(select(User.user_id).where(false()).with_for_update(key_share=True))
+        return found
 
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
