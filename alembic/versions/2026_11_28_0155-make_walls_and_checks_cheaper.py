@@ -143,9 +143,9 @@ def raise_walls() -> tuple[str, ...]:
     beginnings = {
         f"CREATE OR REPLACE FUNCTION {name}()": body.strip() for name, body in _FUNCTIONS.items()
     }
+    before: tuple[str, ...] = _walls_before().RAISE_WALLS
     return tuple(
-        beginnings.get(statement.partition(" RETURNS")[0], statement)
-        for statement in _walls_before().RAISE_WALLS
+        beginnings.get(statement.partition(" RETURNS")[0], statement) for statement in before
     )
 
 
