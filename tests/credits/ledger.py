@@ -47,7 +47,8 @@ def buy(
     session: Session, user_id: uuid.UUID, now: float = 0, *, amount: int, **arguments: Any
 ) -> Result:
     """Pay for credits, `now` seconds after the start."""
-    command = purchase(session, user_id, amount, **arguments)
+    given = {"actor": ACTOR, "key": f"key-{next(_numbers)}", **arguments}
+    command = purchase(session, user_id, amount, **given)
     [result] = execute(session, [command], now=at(now))
     return result
 
