@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session, UOWTransaction, obj
 
 from src.common.credits import errors, loaded_users, pending
 from src.common.credits.commands import AMOUNT_MAX
+from src.common.credits.loaded_users import history_of
 from src.common.credits.opening import open_books
 from src.common.credits.storage import connection_of
 from src.common.exceptions import Invalid
@@ -149,8 +150,7 @@ def _check_range(balance: int, delta: int) -> None:
 
 
 def _is_touched(user: User) -> bool:
-    attributes = inspect(user).attrs
-    return any(attributes[name].history.has_changes() for name in _BOOKED_COLUMNS)
+    return any(history_of(user, name).has_changes() for name in _BOOKED_COLUMNS)
 
 
 def _assigned_delta(user: User) -> int:
@@ -159,7 +159,7 @@ def _assigned_delta(user: User) -> int:
     Raises:
         Invalid: BALANCE_CHANGE_NOT_A_NUMBER, something else than an integer was assigned.
     """
-    history = inspect(user).attrs.credits_balance.history
+    history = history_of(user, "credits_balance")
     if not history.has_changes():
         return 0
     loaded: int = next(iter(history.deleted))  # active history: never changed without being loaded

@@ -8,9 +8,9 @@ savepoint, and put back: expired, it could not be read under asyncio.
 import uuid
 from typing import Any
 
-from sqlalchemy import event, inspect
-from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy import event
+from sqlalchemy.orm import PassiveFlag, Session, SessionTransaction
+from sqlalchemy.orm.attributes import History, get_history, set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from src.common.models.user import User
@@ -34,6 +34,11 @@ def lineage_of(session: Session) -> Lineage:
         lineage.append(current)
         current = current.parent
     return tuple(lineage)
+
+
+def history_of(user: User, name: str) -> History:
+    """What became of an attribute since it was loaded; loads nothing."""
+    return get_history(user, name, PassiveFlag.PASSIVE_NO_INITIALIZE)
 
 
 def show(session: Session, user_id: uuid.UUID, *, balance: int, version: int) -> None:
@@ -81,13 +86,12 @@ def _loaded(session: Session, user_id: uuid.UUID) -> User | None:
 def _shown_by(user: User | None) -> _Shown:
     if user is None:
         return (None, None)
-    return tuple(map(_as_loaded, (inspect(user).attrs[name].history for name in _NAMES)))
+    return tuple(_as_loaded(history_of(user, name)) for name in _NAMES)
 
 
-def _as_loaded(history: Any) -> int | None:
+def _as_loaded(history: History) -> Any:
     """The value without what was assigned since."""
-    values = history.deleted or history.unchanged
-    return values[0] if values else None
+    return next(iter(history.deleted or history.unchanged), None)
 
 
 def _put(user: User, shown: _Shown) -> None:
