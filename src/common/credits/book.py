@@ -21,7 +21,8 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.models.credit_lot import LotSource
 
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
-_BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
+BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
+"""For those who have no entry yet: when their last one counted."""
 _BURN_ORDER = attrgetter("burn_order")
 
 Answer = tuple[bytes, Result]
@@ -108,7 +109,7 @@ class StoredBook(msgspec.Struct):
     is_active: bool
     now: dt.datetime
     """The instant every decision counts from, in UTC; never before the last entry's."""
-    last_effective_at: dt.datetime = _BEFORE_ALL
+    last_effective_at: dt.datetime = BEFORE_ALL
     """When the last entry counts from, in UTC; no entry counts from before it (rule 8)."""
     lots: dict[int, Lot] = {}
     holds: dict[int, Hold] = {}
@@ -213,8 +214,12 @@ class Book(StoredBook):
             RuntimeError: a bug of ours: the book is not settled, or the entry would count from
                 before the last one or from the future. No later entry could follow it.
         """
-        instant = effective_at or self.now
-        if self.settled_at != self.now or not self.last_effective_at <= instant <= self.now:
+        now = self.now
+        instant = effective_at or now
+        # The very instant, mostly: then there is nothing to compare.
+        is_settled = self.settled_at is now or self.settled_at == now
+        is_past = instant is now or instant <= now
+        if not (is_settled and is_past and self.last_effective_at <= instant):
             raise RuntimeError(f"An entry at {instant} does not follow: settle the book first")
         self.last_effective_at = instant
         self.version = seq = self.version + 1
@@ -241,7 +246,7 @@ class Book(StoredBook):
             reference,
             actor,
             instant,
-            self.now,
+            now,
             postings,
             metadata,
         )

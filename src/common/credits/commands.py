@@ -81,13 +81,17 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Free JSON, at most 16 KiB; not part of what makes two requests the same."""
 
     def __post_init__(self) -> None:
-        check_user_id(self.user_id)
+        if type(self.user_id) is not uuid.UUID:
+            check_user_id(self.user_id)
         check_text("key", self.key, KEY_LENGTH_MAX)
-        if self.key.startswith(OWN_KEY_PREFIX) and not self.is_own:
-            raise invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
         if type(self.actor) is not str:  # what is no text need not have a hash
             check_text("actor", self.actor, KEY_LENGTH_MAX)
-        _check_actor(self.actor, is_own=self.is_own)
+        _check_actor(self.actor)
+        if not self.is_own:
+            if self.key.startswith(OWN_KEY_PREFIX):
+                raise invalid("key", f"must not begin with {OWN_KEY_PREFIX!r}")
+            if self.actor in OWN_ACTORS:
+                raise invalid("actor", f"{self.actor} is the ledger itself")
         if self.reference is not None:
             check_text("reference", self.reference, REFERENCE_LENGTH_MAX)
         if self.metadata is not None:
@@ -263,8 +267,6 @@ class Result:
 
 
 @lru_cache(maxsize=1_024)
-def _check_actor(actor: str, *, is_own: bool) -> None:
+def _check_actor(actor: str) -> None:
     """Few actors ask much; one that was right stays right."""
     check_text("actor", actor, KEY_LENGTH_MAX)
-    if actor in OWN_ACTORS and not is_own:
-        raise invalid("actor", f"{actor} is the ledger itself")

@@ -7,6 +7,7 @@ gives what the same commands one by one would.
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import cast
 
 from src.common.credits import errors, rules
 from src.common.credits.book import Book, StoredBook
@@ -26,9 +27,10 @@ def decide_each(
 
     Those are of users for whom something succeeded. A user not among `stored` does not exist.
     """
-    books = {user_id: rules.settle(book) for user_id, book in stored.items()}
+    settled = [rules.settle(book) for book in stored.values()]
+    books = cast("Mapping[uuid.UUID, Book]", stored)  # the same ones: a UUID is slow to hash
     outcomes = [_outcome(books.get(command.user_id), command) for command in commands]
-    return outcomes, [book for book in books.values() if book.is_changed]
+    return outcomes, [book for book in settled if book.is_changed]
 
 
 def holds_named(commands: Iterable[Command]) -> set[int]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from src.common.credits import errors
-from src.common.credits.book import Book, Hold, Lot, StoredBook
+from src.common.credits.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
 from src.common.credits.commands import Result
 from src.common.credits.loaded_users import show
 from src.common.credits.statements import Locking, books_statement
@@ -173,10 +173,9 @@ def read_rows(
         if version_seen != version:
             stale.append(user_id)
             continue
-        # A session may have a time zone whose clock goes back once a year.
-        book = books[user_id] = Book(user_id, balance, version, is_active, now.astimezone(dt.UTC))
-        if last is not None:
-            book.last_effective_at = last.astimezone(dt.UTC)
+        book = books[user_id] = Book(user_id, balance, version, is_active, now, last or BEFORE_ALL)
+        if now.tzinfo is not dt.UTC:
+            _turn_to_utc(book)
         lots, holds, debts, answers = texts
         if lots:
             book.lots = {lot.seq: lot for lot in _read_lots(lots)}
@@ -189,6 +188,12 @@ def read_rows(
             for answer in _read_answers(answers):
                 _add_answer(book, answer)
     return books, stale
+
+
+def _turn_to_utc(book: StoredBook) -> None:
+    """From the session's time zone, which may be one whose clock goes back once a year."""
+    book.now = book.now.astimezone(dt.UTC)
+    book.last_effective_at = book.last_effective_at.astimezone(dt.UTC)
 
 
 def _add_hold(book: StoredBook, row: _HoldRow) -> None:
