@@ -21,7 +21,7 @@ from src.common.settings import get_settings
 from tests.credits.books import booked_balance, journal, make_user, write_purchase
 
 WHO = uuid.uuid4()
-NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 NOT_TEXT: list[Any] = [b"text", 7, ["text"], {"te": "xt"}]
 NOT_A_NUMBER: list[Any] = [True, 1.0, "1", None, [1]]
 NOT_AN_INSTANT: list[Any] = ["2030-01-01T00:00:00Z", 1_900_000_000, dt.date(2030, 1, 1)]
