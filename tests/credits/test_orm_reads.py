@@ -11,7 +11,6 @@ from src.common.credits import ledger
 from src.common.credits.errors import InsufficientCredits
 from src.common.credits.operations import execute
 from src.common.exceptions import Conflict
-from src.common.models.credit_hold import CreditDebt
 from src.common.models.user import User
 from tests.credits.books import (
     InSession,
@@ -20,6 +19,7 @@ from tests.credits.books import (
     grant,
     journal,
     make_user,
+    owe,
     spend,
 )
 from tests.models.examples import a_transaction, a_user
@@ -106,7 +106,8 @@ async def test_a_sum_repays_debts_in_every_answer(in_session: InSession) -> None
     def work(session: Session) -> None:
         user = make_user(session, 10)
         user.credits_balance -= 10
-        session.add(CreditDebt(user_id=user.user_id, seq=1, outstanding=7))
+        session.commit()
+        owe(session, user.user_id, 1, 7)
         session.commit()
         user.credits_balance += 20
         seen = ledger.balance(session, user.user_id)

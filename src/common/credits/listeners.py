@@ -39,7 +39,7 @@ def install() -> None:
     event.listen(User, "after_update", _after_update, propagate=True)
     event.listen(User, "after_insert", _after_insert, propagate=True)
     event.listen(Transaction, "after_insert", _after_purchase, propagate=True)
-    event.listen(Transaction, "after_update", _refuse_move, propagate=True)
+    event.listen(Transaction, "before_update", _refuse_move, propagate=True)
     event.listen(Transaction, "before_delete", _refuse_delete, propagate=True)
 
 
@@ -91,27 +91,22 @@ def _after_purchase(_mapper: Mapper[Any], _connection: Connection, bought: Trans
         pending.note_purchase(session, bought.user_id, bought.transaction_id)
 
 
-def _refuse_move(_mapper: Mapper[Any], connection: Connection, purchase: Transaction) -> None:
-    """A credited purchase stays with its user, whose lot it paid for."""
-    history = inspect(purchase).attrs.user_id.history
-    if history.added:
-        _check_not_credited(connection, purchase, {*history.added, *history.deleted})
+_KEEPS_ITS_USER = "A purchase keeps its user and stays: what it was credited goes back by a refund"
+
+
+def _refuse_move(_mapper: Mapper[Any], _connection: Connection, purchase: Transaction) -> None:
+    """A purchase stays with its user, whose lot it pays for; the database says so too."""
+    if inspect(purchase).attrs.user_id.history.added:
+        raise errors.balance_change_ambiguous(_KEEPS_ITS_USER)
 
 
 def _refuse_delete(_mapper: Mapper[Any], connection: Connection, purchase: Transaction) -> None:
-    _check_not_credited(connection, purchase, {purchase.user_id})
-
-
-def _check_not_credited(
-    connection: Connection, purchase: Transaction, user_ids: set[uuid.UUID]
-) -> None:
+    """One that was credited stays; a lot would name no purchase."""
     lot = exists().where(
-        CreditLot.user_id.in_(user_ids), CreditLot.transaction_id == purchase.transaction_id
+        CreditLot.user_id == purchase.user_id, CreditLot.transaction_id == purchase.transaction_id
     )
     if connection.execute(select(lot)).scalar_one():
-        raise errors.balance_change_ambiguous(
-            "A purchase that was credited keeps its user and stays: its credits go back by a refund"
-        )
+        raise errors.balance_change_ambiguous(_KEEPS_ITS_USER)
 
 
 def _lock_and_apply(session: Session, users: Iterable[User]) -> None:
