@@ -263,6 +263,7 @@ def test_verify_finds_sound_books_sound(flashslides: RunCommand, ada: uuid.UUID)
             "differing_users": 0,
             "differences": 0,
             "first": [],
+            "unbookable": [],
             "without_opening_entry": 0,
         }
         assert "Users verified" in result.err
