@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from src.common.credits import engine_attempts
+from src.common.credits import engine_attempts, engine_queue
 from src.common.credits.engine_queue import EngineBusy
 from src.common.credits.statements import Locking
 from src.common.exceptions import RetryableDatabaseError
@@ -77,11 +77,11 @@ async def test_everybody_waits_for_a_time_out_of_their_own(
 ) -> None:
     """While all rows stay locked, all are told in the time of a few time-outs, not of many."""
     people = make_users(*[100] * MANY)
-    timeout_ms = 250
+    timeout_ms = 400
     async with running(credits_engine_lock_timeout_ms=timeout_ms) as engine:
         with all_locked(fresh_database, people):
             asked = [engine.submit(spend(who, 1)) for who in people]
-            few = asyncio.create_task(asyncio.sleep(8 * timeout_ms / 1_000))
+            few = asyncio.create_task(asyncio.sleep(10 * timeout_ms / 1_000))
             outcomes = await asyncio.gather(*asked, return_exceptions=True)
             assert not few.done()
             few.cancel()
@@ -92,16 +92,25 @@ async def test_everybody_waits_for_a_time_out_of_their_own(
     assert balances(people) == [99] * MANY
 
 
+class FarAhead:
+    """A clock that is ten minutes fast: who asks by it asks that much later."""
+
+    @staticmethod
+    def perf_counter() -> float:
+        """What it shows."""
+        return time.perf_counter() + 600
+
+
 @pytest.mark.parametrize("number", [1, 3])
 async def test_who_asks_later_waits_for_longer(
-    fresh_database: ConnectionParameters, number: int
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The same users' later operations are not told along with the first, and may be served."""
     people = make_users(*[100] * number)
-    async with running(credits_engine_side_lanes=1, credits_engine_lock_timeout_ms=1_000) as engine:
+    async with running(credits_engine_side_lanes=1, credits_engine_lock_timeout_ms=500) as engine:
         with all_locked(fresh_database, people):
             first = [engine.submit(spend(who, 1)) for who in people]
-            await asyncio.sleep(0.5)
+            monkeypatch.setattr(engine_queue, "time", FarAhead)
             later = [engine.submit(spend(who, 2)) for who in people]
             outcomes = await asyncio.gather(*first, return_exceptions=True)
             assert {told(each) for each in outcomes} == {"DATABASE_BUSY"}
