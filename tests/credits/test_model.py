@@ -30,6 +30,7 @@ EVERYTHING = OWN_KINDS | {
 }
 
 
+@pytest.mark.timeout(900)  # thousands of operations, on a machine that may be busy
 @pytest.mark.parametrize("round_seed", SEEDS)
 async def test_the_ledger_does_what_the_model_does(
     in_session: InSession, round_seed: int | None
