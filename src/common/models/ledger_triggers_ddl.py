@@ -43,7 +43,7 @@ def _function(signature: str, result: str, settings: str, body: str) -> str:
     return f"""
 DO $make$ BEGIN
   EXECUTE pg_catalog.replace($ddl$
-CREATE FUNCTION @here.{signature} RETURNS {result} LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION @here.{signature} RETURNS {result} LANGUAGE plpgsql
 {settings} AS $${body} $$
 $ddl$, '@here', pg_catalog.quote_ident(pg_catalog.current_schema()));
 END $make$"""
