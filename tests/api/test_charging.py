@@ -1,5 +1,6 @@
 """`Depends(charge(10))`: held before the work, kept for a success, given back for anything else."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi import Depends, FastAPI, Response
-from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -20,9 +20,8 @@ from src.common.credits import ledger
 from src.common.credits.reservation import Reservation
 from src.common.database_errors import CONNECTION_LOST
 from src.common.exceptions import RetryableDatabaseError
-from src.common.models import CreditHold, User
+from src.common.models import User
 from tests.api.tokens import make_token
-from tests.credits.books import triggers_off
 from tests.fixtures.api import Api, balance_of, error_type_of, make_user
 
 START = 25
@@ -221,15 +220,17 @@ async def test_a_hold_that_expired_meanwhile_is_charged_from_what_is_there(
     """Work that outlasts its hold is still paid for."""
 
     async def slow(reservation: Charged) -> str:
-        def let_it_expire(session: Session) -> None:
-            with triggers_off(session, "credit_holds"):
-                session.execute(
-                    update(CreditHold)
-                    .where(CreditHold.user_id == reservation.user_id)
-                    .values(expires_at=func.clock_timestamp())
-                )
+        def let_it_expire_soon(session: Session) -> None:
+            ledger.renew(
+                session,
+                reservation.user_id,
+                reservation.hold_seq,
+                expires_in_seconds=1,
+                key="soon",
+            )
 
-        await run_in_async_database_transaction(let_it_expire)
+        await run_in_async_database_transaction(let_it_expire_soon)
+        await asyncio.sleep(1.1)  # until then, by the database's own clock
         return "slides"
 
     customer.api.app.post("/api/v1/slow")(slow)
