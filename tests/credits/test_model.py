@@ -19,9 +19,9 @@ from tests.credits.machine import OWN_KINDS, LedgerMachine
 FIRST = os.environ.get("LEDGER_MODEL_SEED")
 """Of a thorough run."""
 SEEDS = [None] if FIRST is None else range(int(FIRST), int(FIRST) + int(os.environ["ROUNDS"]))
-EXAMPLES = 14 if FIRST is None else 125
+EXAMPLES = 24 if FIRST is None else 125
 STEPS = 40
-OPERATIONS_MIN = 3_000 if FIRST is None else 25_000
+OPERATIONS_MIN = 5_000 if FIRST is None else 25_000
 """For each driver."""
 EVERYTHING = OWN_KINDS | {
     *("grant", "spend", "adjustment", "hold", "capture", "release", "renewal", "replay"),
