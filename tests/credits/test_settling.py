@@ -337,3 +337,9 @@ def test_what_is_read_is_no_book_yet() -> None:
     """Only `storage.py` makes books."""
     with pytest.raises(TypeError):
         rules.settle(StoredBook(uuid.uuid4(), 0, 0, True, NOW))
+
+
+def test_an_opening_entry_says_the_balance_it_left() -> None:
+    """What was there before the ledger is what its entry, too, answers with."""
+    [entry] = rules.settle(Book(uuid.uuid4(), 70, 0, True, NOW)).entries
+    assert (entry.amount, entry.balance_after, entry.result_balance) == (70, 70, 70)

@@ -85,7 +85,8 @@ def _write_opening(book: Book) -> None:
         book.changed_debts.add(seq)
         return
     book.opening_seq = book.next_seq
-    _grant(book, opening(book.user_id, before)).result_balance = book.balance
+    entry = _grant(book, opening(book.user_id, before))
+    entry.result_balance = book.balance
 
 
 def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
