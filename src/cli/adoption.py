@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from src.cli.output import AsJson, print_json, print_record
+from src.cli.output import AsJson, print_json, print_record, print_rows
 from src.cli.reach import database_in_reach
 from src.common import adoption
 from src.common.credits import opening_import
@@ -43,9 +43,11 @@ def import_opening_balances(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open the ledger for everybody from before it, then compare; exit 1 if anything differs.
+    """Open the ledger for everybody from before it, then compare.
 
-    Runs while the service does. Safe to kill, to run again, and to run several times at once.
+    Runs while the service does. Safe to kill, to run again, and to run several times at once. Exit
+    code 1 where anything differs, or where somebody could not be opened: they are named, and the
+    next run tries them again.
     """
     with database_in_reach(get_settings()):
         try:
@@ -55,8 +57,8 @@ def import_opening_balances(
     if as_json:
         print_json({**asdict(report), "dry_run": dry_run})
     else:
-        print_record(asdict(report), as_json=False)
-    if report.differences:
+        _print(report)
+    if report.differences or report.not_opened:
         raise typer.Exit(1)
 
 
@@ -73,6 +75,15 @@ def _import(batch_size: int, *, dry_run: bool) -> ImportReport:
         comparing = progress.add_task("Users compared", total=None)
         for _ in opening_import.compare(SessionLocal, report, batch_size=batch_size):
             progress.update(comparing, completed=report.compared + report.not_compared)
-    if not report.differences:
+    if not report.differences and not report.not_opened:
         opening_import.forbid_negative_balances(SessionLocal)
     return report
+
+
+def _print(report: ImportReport) -> None:
+    record = asdict(report)
+    not_opened = record.pop("first_not_opened")
+    print_record(record, as_json=False)
+    if not_opened:
+        typer.echo("\nUsers who could not be opened; mend what is said, then run it again:")
+        print_rows(not_opened, as_json=False, empty="")

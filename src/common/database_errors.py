@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from src.common.exceptions import RetryableDatabaseError
+from src.common.exceptions import RetryableDatabaseError, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -94,6 +94,13 @@ def violated_constraint(error: IntegrityError) -> str | None:
 def is_ledger_unbalanced(error: DBAPIError) -> bool:
     """Whether the ledger's walls refused the change (`src/common/models/ledger_walls.py`)."""
     return sqlstate_of(error) == "P0001" and "LEDGER_UNBALANCED" in str(error.orig)
+
+
+def concerns_other_rows(error: Exception) -> bool:
+    """Whether work on other rows would fail likewise: the database does not serve us."""
+    if isinstance(error, RetryableDatabaseError):
+        return error.sqlstate not in CONTENTION
+    return isinstance(error, Unavailable)
 
 
 def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseError | None:

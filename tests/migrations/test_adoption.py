@@ -18,7 +18,7 @@ from src.common.credits import opening_import, verify
 from src.common.credits.commands import OpenHold, Spend
 from src.common.credits.opening_import import ImportReport
 from src.common.credits.operations import execute
-from src.common.database import SessionLocal
+from src.common.database import SessionLocal, dispose_db
 from src.common.engines import database_url
 from src.common.exceptions import SettingsError
 from src.common.migrations import alembic_config as our_alembic_config
@@ -278,3 +278,71 @@ def test_the_commands_do_it_all(theirs: Connection) -> None:
     theirs.execute(text("UPDATE credit_debts SET outstanding = 299 WHERE outstanding = 300"))
     theirs.commit()
     assert runner.invoke(app, importing).exit_code == 1
+
+
+UNBOOKABLE = (
+    "UPDATE users SET credits_version = 1 WHERE email IN ('User1@example.com', 'User4@example.com')"
+)
+MENDED = UNBOOKABLE.replace("credits_version = 1", "credits_version = 0")
+
+
+def behind_the_ledgers_back(connection: Connection, statement: str) -> None:
+    """A superuser's change, past all triggers."""
+    connection.execute(text("SET LOCAL session_replication_role = replica"))
+    connection.execute(text(statement))
+    connection.commit()
+
+
+@pytest.mark.parametrize("batch_size", ["1", "500"])
+def test_who_cannot_be_opened_keeps_nobody_else_from_it(
+    theirs: Connection, batch_size: str
+) -> None:
+    """The others are opened; the two are counted, named and noted, until somebody mended them."""
+    take_over(theirs)
+    behind_the_ledgers_back(theirs, UNBOOKABLE)
+    importing = ("credits", "import-opening-balances", "--batch-size", batch_size)
+    runner = CliRunner()
+    done = runner.invoke(app, [*importing, "--json"])
+    assert done.exit_code == 1, done.output
+    report = json.loads(done.stdout)
+    assert (report["opened"], report["not_opened"]) == (len(BALANCES) - 2, 2)
+    emails = text("SELECT user_id, email FROM users WHERE email LIKE 'User_@example.com'")
+    names = {str(user_id): email for user_id, email in theirs.execute(emails)}
+    damaged = {names[each["user_id"]]: each["error_type"] for each in report["first_not_opened"]}
+    assert damaged == {
+        "User1@example.com": "LEDGER_UNBALANCED",
+        "User4@example.com": "CheckViolation",
+    }
+    noted = text("SELECT count(*) FROM credit_booking_failures WHERE attempts = 1")
+    assert theirs.scalar(noted) == 2
+    theirs.commit()
+    said = runner.invoke(app, importing)
+    assert said.exit_code == 1
+    assert all(each["user_id"] in said.stdout for each in report["first_not_opened"])
+    behind_the_ledgers_back(theirs, MENDED)
+    mended = json.loads(runner.invoke(app, [*importing, "--json"]).stdout)
+    assert (mended["opened"], mended["not_opened"], mended["differences"]) == (2, 0, 0)
+    assert theirs.scalar(text("SELECT count(*) FROM credit_booking_failures")) == 0
+    theirs.commit()
+    assert net_balances(theirs) == EXPECTED
+
+
+def test_a_locked_user_is_left_to_the_next_import(
+    theirs: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as not opened, and not noted: there is nothing wrong with their books."""
+    take_over(theirs)
+    monkeypatch.setenv("DATABASE_LOCK_TIMEOUT_MS", "50")
+    get_settings.cache_clear()
+    dispose_db()
+    locking = "SELECT user_id FROM users WHERE email = 'User4@example.com' FOR UPDATE"
+    locked = theirs.scalar(text(locking))
+    *_, report = opening_import.import_openings(SessionLocal)
+    theirs.rollback()
+    assert report.opened == len(BALANCES) - 1
+    assert [(each.user_id, each.error_type) for each in report.first_not_opened] == [
+        (locked, "DATABASE_BUSY")
+    ]
+    again = import_all()
+    assert (again.opened, again.not_opened, again.differences) == (1, 0, 0)
+    assert theirs.scalar(text("SELECT count(*) FROM credit_booking_failures")) == 0

@@ -1,33 +1,43 @@
 """Opening entries for everybody from before the ledger: online, in batches, resumable.
 
 It owns short database transactions, one a batch. Killed at any point, or run by several at once, it
-opens each user once: who is opened already is not looked at again.
+opens each user once: who is opened already is not looked at again. A batch that fails is gone
+through user by user; whoever cannot be opened is named, and keeps nobody else from it.
 """
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from src.common.credits import unbookable
 from src.common.credits.book import Book
 from src.common.credits.opening import write_openings
 from src.common.credits.own_commands import OPENING_KEY
 from src.common.credits.storage import lock_users
+from src.common.database_errors import concerns_other_rows
+from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
+from src.common.kept_errors import LEDGER_UNBALANCED, keep
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.transaction import Transaction
 from src.common.models.user import CK_USERS_CREDITS_BALANCE, User
 from src.common.silent_servers import lift_time_limits
 
+logger = structlog.get_logger(__name__)
+
 BATCH_SIZE = 500
+FIRST_MAX = 100
 
 _PARITY = text("""
 SELECT u.user_id, coalesce(j.booked, 0) - coalesce(d.opening_debt, 0) AS expected,
        u.credits_balance - coalesce(d.outstanding, 0) AS found,
-       coalesce(j.has_money_back, false) AS has_money_back
-FROM (SELECT user_id, credits_balance FROM users WHERE user_id > :after
+       coalesce(j.has_money_back, false)
+           OR (u.credits_version = 0 AND u.credits_balance <> 0) AS says_nothing
+FROM (SELECT user_id, credits_balance, credits_version FROM users WHERE user_id > :after
       ORDER BY user_id LIMIT :size) AS u
 LEFT JOIN LATERAL (
     SELECT sum(amount) FILTER (WHERE kind <> 'debt_repayment') AS booked,
@@ -38,6 +48,15 @@ LEFT JOIN LATERAL (
     FROM credit_debts WHERE user_id = u.user_id) AS d ON true
 ORDER BY u.user_id
 """)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotOpened:
+    """Whom the import could not open, and why."""
+
+    user_id: uuid.UUID
+    error_type: str
+    message: str
 
 
 @dataclass(kw_only=True)
@@ -53,11 +72,16 @@ class ImportReport:
     compared: int = 0
     """Users whose `credits_balance - debt` was compared with the old column and all since."""
     not_compared: int = 0
-    """Users with clawbacks since: their debts do not follow from the journal alone."""
+    """Users with clawbacks since, whose debts do not follow from the journal alone; and whoever has
+    a balance and still no entry."""
     differences: int = 0
     first_difference: uuid.UUID | None = None
     expected: int | None = None
     found: int | None = None
+    not_opened: int = 0
+    """Users whose opening entry could not be written; the next run tries them again."""
+    first_not_opened: list[NotOpened] = field(default_factory=list[NotOpened])
+    """At most `FIRST_MAX` of them."""
 
 
 def import_openings(
@@ -65,23 +89,23 @@ def import_openings(
 ) -> Iterator[ImportReport]:
     """Write the opening entry of all who lack one; yields the report after each batch.
 
+    Whoever cannot be opened is noted as unbookable (`unbookable.py`), but not for a row that
+    somebody has locked.
+
     Raises:
-        RetryableDatabaseError: a passing condition, a locked row among them; run it again.
-        RuntimeError: a batch would have changed what somebody has; it was not written.
+        DatabaseBusy: the database cannot serve this now; run it again.
     """
     report = ImportReport()
-    after: uuid.UUID = uuid.UUID(int=0)
-    while True:
-        with sessions.begin() as session:
-            batch = session.scalars(
-                select(User.user_id)
-                .where(_lacks_opening(), User.user_id > after)
-                .order_by(User.user_id)
-                .limit(batch_size)
-            ).all()
-            if not batch:
-                return
-            _open_batch(session, batch, report, dry_run=dry_run)
+    after = uuid.UUID(int=0)
+    while batch := _next_batch(sessions, after, batch_size):
+        try:
+            _open(sessions, batch, report, dry_run=dry_run)
+        except Exception as error:
+            if concerns_other_rows(error):
+                raise
+            logger.warning("A batch cannot be opened", error_type=keep(error).error_type)
+            for user_id in batch:
+                _open_alone(sessions, user_id, report, dry_run=dry_run)
         after = batch[-1]
         yield report
 
@@ -100,8 +124,8 @@ def compare(
             rows = session.execute(_PARITY, {"after": after, "size": batch_size}).all()
         if not rows:
             return
-        for user_id, expected, found, has_money_back in rows:
-            if has_money_back:
+        for user_id, expected, found, says_nothing in rows:
+            if says_nothing:
                 report.not_compared += 1
                 continue
             report.compared += 1
@@ -158,9 +182,66 @@ def _lacks_opening() -> ColumnElement[bool]:
     return or_(and_(User.credits_version == 0, User.credits_balance != 0), and_(historic, ~opening))
 
 
-def _open_batch(
-    session: Session, batch: Sequence[uuid.UUID], report: ImportReport, *, dry_run: bool
+def _next_batch(
+    sessions: sessionmaker[Session], after: uuid.UUID, batch_size: int
+) -> Sequence[uuid.UUID]:
+    with sessions.begin() as session:
+        return session.scalars(
+            select(User.user_id)
+            .where(_lacks_opening(), User.user_id > after)
+            .order_by(User.user_id)
+            .limit(batch_size)
+        ).all()
+
+
+def _open_alone(
+    sessions: sessionmaker[Session], user_id: uuid.UUID, report: ImportReport, *, dry_run: bool
 ) -> None:
+    """Open one user, or say in the report that it failed, and note what is wrong with the user."""
+    try:
+        _open(sessions, [user_id], report, dry_run=dry_run)
+    except Exception as error:
+        if concerns_other_rows(error):
+            raise
+        kept = keep(error)
+        is_contention = isinstance(error, DatabaseBusy)
+    else:
+        return
+    logger.error(
+        "A user cannot be opened",
+        user_id=str(user_id),
+        error_type=kept.error_type,
+        reason=kept.message,
+    )
+    if not is_contention and not dry_run:
+        with sessions.begin() as session:
+            unbookable.note(session, user_id, kept)
+    report.not_opened += 1
+    if len(report.first_not_opened) < FIRST_MAX:
+        report.first_not_opened.append(
+            NotOpened(user_id=user_id, error_type=kept.error_type, message=kept.message)
+        )
+
+
+def _open(
+    sessions: sessionmaker[Session],
+    user_ids: Sequence[uuid.UUID],
+    report: ImportReport,
+    *,
+    dry_run: bool,
+) -> None:
+    """Open these in one database transaction, and count them once it is committed."""
+    with sessions.begin() as session:
+        before = _open_batch(session, user_ids, dry_run=dry_run)
+    report.opened += len(before)
+    report.credits += sum(net for net in before.values() if net > 0)
+    report.debt -= sum(net for net in before.values() if net < 0)
+
+
+def _open_batch(
+    session: Session, batch: Sequence[uuid.UUID], *, dry_run: bool
+) -> dict[uuid.UUID, int]:
+    """Write the opening entries that lack; balance less debt of these users, as it was before."""
     if not dry_run:
         lock_users(session, batch)
     # Once locked: somebody else, an operation or another import, may have opened some meanwhile.
@@ -173,10 +254,12 @@ def _open_batch(
         after = _net(session, lacking)
         for book in books:
             if after[book.user_id] != before[book.user_id] + _due(book):
-                raise RuntimeError(f"The opening entry would change what user {book.user_id} has")
-    report.opened += len(lacking)
-    report.credits += sum(net for net in before.values() if net > 0)
-    report.debt -= sum(net for net in before.values() if net < 0)
+                raise ExceptionWithErrorType(
+                    f"The opening entry would change what user {book.user_id} has",
+                    LEDGER_UNBALANCED,
+                )
+        unbookable.forget(session, lacking)
+    return before
 
 
 def _due(book: Book) -> int:

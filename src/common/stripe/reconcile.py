@@ -18,8 +18,8 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from src.common.database_errors import CONTENTION
-from src.common.exceptions import DatabaseBusy, Invalid, RetryableDatabaseError, Unavailable
+from src.common.database_errors import concerns_other_rows
+from src.common.exceptions import DatabaseBusy, Invalid
 from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
@@ -334,9 +334,7 @@ def concerns_others(error: Exception) -> bool:
     """Whether other objects would fail likewise: Stripe or the database does not answer."""
     if isinstance(error, StripeGatewayError):
         return not (error.is_refusal or isinstance(error, UnreadableObject))
-    if isinstance(error, RetryableDatabaseError):
-        return error.sqlstate not in CONTENTION
-    return isinstance(error, Unavailable)
+    return concerns_other_rows(error)
 
 
 def _failure(error: Exception) -> str:
