@@ -18,8 +18,8 @@ from src.common.purchases.operations import credit_transaction
 from src.common.settings import get_settings
 from src.common.stripe import inbox
 from src.common.stripe.gateway import Gateway
+from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.processing import InDatabase, Processor
-from src.common.stripe.wire import parse_event
 
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
 unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
@@ -66,7 +66,7 @@ def list_events(
 def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
     """Show one event, its body too."""
     event = run_operation(get_settings(), lambda session: inbox.get_event(session, event_id))
-    body = None if event.body is None else json.loads(event.body)
+    body = None if event.body is None else _readable(event.body)
     print_record(
         {
             **_summary(event),
@@ -75,7 +75,7 @@ def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
             "object_id": event.object_id,
             "next_attempt_at": event.next_attempt_at,
             "processed_at": event.processed_at,
-            "body": body if as_json or body is None else json.dumps(body, indent=1),
+            "body": body if as_json or not isinstance(body, dict) else json.dumps(body, indent=1),
         },
         as_json=as_json,
     )
@@ -96,7 +96,8 @@ def replay_events(
 ) -> None:
     """Settle stored events again, dead and ignored ones too; the oldest first.
 
-    One that fails once more says so, with its new error.
+    One that fails once more says so, with its new error, and the others are settled all the same;
+    then the exit code is 1.
     """
     if event_id is None and event_type is None and status is None and since is None:
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
@@ -104,7 +105,7 @@ def replay_events(
     settings = get_settings()
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
-        def chosen(session: Session) -> list[bytes]:
+        def chosen(session: Session) -> list[tuple[bool, str, bytes]]:
             if event_id is not None:
                 found = [inbox.get_event(session, event_id)]
             else:
@@ -118,18 +119,21 @@ def replay_events(
                         until=utc(until),
                     )
                 )
-            return [event.body for event in reversed(found) if event.body is not None]
+            return [
+                (event.livemode, event.event_id, event.body)
+                for event in reversed(found)
+                if event.body is not None
+            ]
 
         processor = Processor(in_database, gateway, settings)
         rows: list[dict[str, Any]] = []
-        for body in await in_database(chosen):
-            event = parse_event(body)
-            answer = await processor.receive(event, body)
-            stored = await _stored(in_database, event.id)
+        for livemode, name, body in await in_database(chosen):
+            answer = await processor.settle_stored(body, livemode=livemode, event_id=name)
+            stored = await _stored(in_database, name)
             rows.append(
                 {
-                    "event_id": event.id,
-                    "type": event.type,
+                    "event_id": name,
+                    "type": stored.type,
                     "answer": str(answer),
                     "status": stored.status,
                     "error": stored.error,
@@ -139,6 +143,8 @@ def replay_events(
 
     rows = run_with_stripe(settings, work)
     print_rows(rows, as_json=as_json, empty="The inbox has no such event with a body.")
+    if any(row["answer"] == EventAnswer.ACCEPTED for row in rows):
+        raise typer.Exit(1)
 
 
 @events.command("ignore")
@@ -209,6 +215,14 @@ def resolve_unmatched(
         },
         as_json=as_json,
     )
+
+
+def _readable(body: bytes) -> Any:
+    """What a body says; the text of one that is no JSON."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
 
 
 async def _stored(in_database: InDatabase, event_id: str) -> StripeEvent:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 
+import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
@@ -76,9 +77,38 @@ def test_a_dead_event_whose_replay_fails_says_so(flashslides: RunCommand, db: Se
     inbox.store_event(db, parse_event(body), body)
     db.execute(update(StripeEvent).values(status="dead", attempts=16, error="of long ago"))
     db.commit()
-    [row] = flashslides("stripe", "events", "replay", "evt_1", "--json").json
+    replayed = flashslides("stripe", "events", "replay", "evt_1", "--json")
+    [row] = replayed.json
     assert (row["answer"], row["status"]) == ("accepted", "dead")
+    assert replayed.exit_code == 1
     assert row["error"].startswith("STRIPE_NOT_CONFIGURED")
+
+
+@pytest.mark.parametrize("unreadable", [b"no JSON at all \xff", b"[]", b'{"id": "evt_1"}'])
+def test_a_body_that_nobody_can_read_holds_up_no_other(
+    flashslides: RunCommand, db: Session, unreadable: bytes
+) -> None:
+    """Its row says so, it can be shown, and the events beside it are settled."""
+    user = a_user()
+    db.add(user)
+    db.commit()
+    for number in range(3):
+        body = json.dumps(make_event(make_session(user), id=f"evt_{number}")).encode()
+        inbox.store_event(db, parse_event(body), body)
+    db.execute(update(StripeEvent).where(StripeEvent.event_id == "evt_1").values(body=unreadable))
+    db.execute(update(StripeEvent).values(status="dead"))
+    db.commit()
+    replayed = flashslides("stripe", "events", "replay", "--status", "dead", "--json")
+    assert replayed.exit_code == 1
+    answers = {row["event_id"]: (row["answer"], row["status"]) for row in replayed.json}
+    assert answers == {
+        "evt_0": ("processed", "processed"),
+        "evt_1": ("accepted", "dead"),
+        "evt_2": ("processed", "processed"),
+    }
+    shown = flashslides("stripe", "events", "show", "evt_1", "--json").json
+    assert shown["error"].startswith("WEBHOOK_PAYLOAD_INVALID")
+    assert "evt_1" in flashslides("stripe", "events", "show", "evt_1").out
 
 
 def test_events_are_selected_by_type_status_and_time(flashslides: RunCommand, db: Session) -> None:
