@@ -4,7 +4,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from msgspec import structs
@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 app.command("refund")(refund)
 
+GrantSource = Literal["promo", "subscription", "adjustment"]
+"""What somebody may give: `Grant.sources`, as a choice that the command line can offer."""
 Amount = Annotated[int, typer.Argument(help="Whole credits, 1 or more.")]
 Reference = Annotated[str | None, typer.Option(help="What it is for; kept in the journal.")]
 Key = Annotated[
@@ -100,8 +102,8 @@ def grant(
     amount: Amount,
     *,
     source: Annotated[
-        LotSource, typer.Option(help="Why they are given: promo, subscription or adjustment.")
-    ] = LotSource.PROMO,
+        GrantSource, typer.Option(help="Why they are given; it decides when they are spent.")
+    ] = "promo",
     priority: Annotated[
         int | None, typer.Option(help="The lower is spent first. Default: the source's.")
     ] = None,
@@ -118,7 +120,7 @@ def grant(
     _check_limit(amount, is_sure=yes or dry_run)
     facts = {
         "amount": amount,
-        "source": source,
+        "source": LotSource(source),
         "priority": priority,
         "expires_at": _instant("expires_at", expires_at),
         "reference": reference,

@@ -3,13 +3,14 @@
 import json
 import re
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import OpenHold
+from src.cli.credits import GrantSource
+from src.common.credits.commands import Grant, OpenHold
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.user import User
@@ -129,6 +130,11 @@ def test_much_at_once_wants_yes(flashslides: RunCommand, db: Session, ada: uuid.
     assert taken.exit_code == 0
 
 
+def test_the_help_offers_the_sources_that_are_granted_from() -> None:
+    """Neither what was paid for nor what was there before, which a grant refuses."""
+    assert set(get_args(GrantSource)) == set(Grant.sources)
+
+
 def test_a_dry_run_says_what_would_be_done(
     flashslides: RunCommand, db: Session, ada: uuid.UUID
 ) -> None:
@@ -159,8 +165,11 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "an unknown option": (["adjust", ADA, "1", "--reasn", "x", "--reason", "x"], 2, "--reasn"),
     "a key of ours": (["grant", ADA, "1", "--key", "~opening"], 2, "VALIDATION_ERROR"),
     "an empty key": (["grant", ADA, "1", "--key", ""], 2, "key: must be 1 to 255"),
-    "an opening": (["grant", ADA, "1", "--source", "opening"], 2, "VALIDATION_ERROR"),
-    "a purchase": (["grant", ADA, "1", "--source", "purchase"], 2, "source: must be one of"),
+    "an opening": (["grant", ADA, "1", "--source", "opening"], 2, "--source"),
+    "a purchase": (["grant", ADA, "1", "--source", "purchase"], 2, "--source"),
+    "all there is": (["grant", ADA, "2147483647"], 2, "takes --yes"),
+    "more than there is": (["grant", ADA, "2147483648", "--yes"], 2, "VALIDATION_ERROR"),
+    "a key like a purchase's": (["grant", ADA, "1", "--key", "~purchase:cs_1"], 2, "key: must not"),
     "an unknown source": (["grant", ADA, "1", "--source", "gift"], 2, "gift"),
     "no instant": (["grant", ADA, "1", "--expires-at", "tomorrow"], 2, "VALIDATION_ERROR"),
     "no time zone": (["show", ADA, "--as-of", "2020-01-01"], 2, "VALIDATION_ERROR"),
