@@ -22,6 +22,7 @@ from src.common.engines import (
     build_async_engine,
     database_url,
 )
+from src.common.purchases.money_back import adopt_reversals_of
 from src.common.retries import RETRY_POLICY
 from src.common.settings import Settings, get_settings
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     DATABASE_URL_ASYNC: URL
     async_engine: AsyncEngine
 
-ledger.install()
+ledger.install(adopt_reversals_of)
 
 __all__ = [
     "DATABASE_URL_ASYNC",

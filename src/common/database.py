@@ -16,6 +16,7 @@ from tenacity import Retrying
 from src.common.credits import operations as ledger
 from src.common.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.models import Base
+from src.common.purchases.money_back import adopt_reversals_of
 from src.common.retries import RETRY_POLICY
 from src.common.settings import Settings, get_settings
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     DATABASE_URL: URL
     engine: Engine
 
-ledger.install()
+ledger.install(adopt_reversals_of)
 
 __all__ = [
     "DATABASE_URL",

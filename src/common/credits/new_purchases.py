@@ -23,6 +23,8 @@ class NewPurchase(NamedTuple):
     credits_added: int
     is_credited: bool
     """Whether a lot refers to it."""
+    is_reversed: bool
+    """Whether money went back of it or of another purchase of this user."""
 
 
 # A row is ours if we see it although whoever wrote it is still at work: nobody sees what others
@@ -32,7 +34,11 @@ _STATEMENT = (
     text("""
 SELECT t.user_id, t.transaction_id, t.stripe_session_id, t.credits_added,
   EXISTS (SELECT FROM credit_lots l
-    WHERE l.user_id = t.user_id AND l.transaction_id = t.transaction_id) AS is_credited
+    WHERE l.user_id = t.user_id AND l.transaction_id = t.transaction_id) AS is_credited,
+  EXISTS (SELECT FROM stripe_reversals r JOIN transactions o USING (transaction_id)
+    WHERE o.user_id = t.user_id)
+  OR EXISTS (SELECT FROM stripe_reversals r
+    WHERE r.payment_intent_id = t.payment_intent_id AND r.transaction_id IS NULL) AS is_reversed
 FROM transactions t
 CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS snapshot (xmax)
 CROSS JOIN LATERAL (SELECT (t.xmin::text::bigint - snapshot.xmax) & 4294967295) AS writer (ahead)

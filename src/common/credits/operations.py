@@ -9,6 +9,7 @@ in `user_id` order and puts every command to the rules in the order given (`deci
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
@@ -31,6 +32,22 @@ from src.common.exceptions import ExceptionWithErrorType
 _COMMITTING = "flashslides.credits.committing"
 
 
+class AdoptReversals(Protocol):
+    """Recomputes what money back takes from users whose purchases were just credited."""
+
+    def __call__(
+        self, session: Session, transaction_ids: Sequence[uuid.UUID], *, now: dt.datetime | None
+    ) -> None:
+        """Called with the users locked and everything booked; several users' purchases at once."""
+        ...
+
+
+class _Roads:
+    """What the layers above have given us to call."""
+
+    adopt_reversals: AdoptReversals
+
+
 def execute(
     session: Session, commands: Sequence[Command], *, now: dt.datetime | None = None
 ) -> list[Result]:
@@ -44,7 +61,7 @@ def execute(
         RetryableDatabaseError: a passing condition of the database.
     """
     session.flush()
-    pending = read_pending(session, granted=_purchases_granted(commands))
+    pending = _read_pending(session, commands, now)
     books, outcomes = decide(session, commands, pending, now=now)
     results: list[Result] = []
     for outcome in outcomes:
@@ -60,7 +77,7 @@ def execute_each(
 ) -> list[Outcome]:
     """Do each of `commands` on its own, in one database transaction: a result or a refusal each."""
     session.flush()
-    pending = read_pending(session, granted=_purchases_granted(commands))
+    pending = _read_pending(session, commands, now)
     books, outcomes = decide(session, commands, pending, now=now)
     _write(session, books, pending)
     return outcomes
@@ -99,6 +116,21 @@ def decide(
     return changed, outcomes[len(due) :]
 
 
+def _read_pending(
+    session: Session, commands: Sequence[Command], now: dt.datetime | None
+) -> Mapping[uuid.UUID, Pending]:
+    """What is to be booked together with these commands.
+
+    A purchase of a user with money back is booked before them, as any other road has it: they find
+    the lots as the recomputed allocation leaves them.
+    """
+    pending = read_pending(session, granted=_purchases_granted(commands))
+    if any(each.reversed_purchases for each in pending.values()):
+        _book(session, pending, now=now)
+        return {}
+    return pending
+
+
 def _write(session: Session, books: Sequence[Book], pending: Mapping[uuid.UUID, Pending]) -> None:
     write_books(session, books)
     mark_booked(session, pending)
@@ -121,11 +153,12 @@ def book_pending(session: Session) -> None:
         InsufficientCredits: the effective balance is smaller than what was taken.
     """
     if has_pending(session):
-        _book(session, is_final=False)
+        _book(session, read_pending(session))
 
 
-def install() -> None:
+def install(adopt_reversals: AdoptReversals) -> None:
     """Have every session of this process keep the books (DESIGN §4 rule 10)."""
+    _Roads.adopt_reversals = adopt_reversals
     install_listeners()
     if not event.contains(Session, "before_commit", _before_commit):
         event.listen(Session, "before_commit", _before_commit)
@@ -133,27 +166,38 @@ def install() -> None:
         event.listen(Session, "after_transaction_end", _after_end)
 
 
-def _book(session: Session, *, is_final: bool) -> None:
-    pending = read_pending(session, is_final=is_final)
-    books, _ = decide(session, [], pending, is_final=is_final)
+def _book(
+    session: Session,
+    pending: Mapping[uuid.UUID, Pending],
+    *,
+    is_final: bool = False,
+    now: dt.datetime | None = None,
+) -> None:
+    books, _ = decide(session, [], pending, is_final=is_final, now=now)
     _write(session, books, pending)
-    if is_final:
-        # A balance that was changed without an entry has one at COMMIT, though it is what it was.
-        write_missing_openings(session, read_cancelled(session))
+    bought = [each for one in pending.values() for each in one.reversed_purchases]
+    if bought:
+        _Roads.adopt_reversals(session, bought, now=now)
+
+
+def _book_at_commit(session: Session) -> None:
+    _book(session, read_pending(session, is_final=True), is_final=True)
+    # A balance that was changed without an entry has one at COMMIT, though it is what it was.
+    write_missing_openings(session, read_cancelled(session))
 
 
 def _before_commit(session: Session) -> None:
     if session.get_nested_transaction() is None:
         session.info.pop(_COMMITTING, None)  # an earlier attempt was refused
         session.flush()
-        _book(session, is_final=True)
+        _book_at_commit(session)
         session.info[_COMMITTING] = True
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
     """Book at once what other listeners change in a commit, after ours has booked the rest."""
     if session.info.get(_COMMITTING):
-        _book(session, is_final=True)
+        _book_at_commit(session)
 
 
 def _after_end(session: Session, ended: SessionTransaction) -> None:

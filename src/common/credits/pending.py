@@ -52,6 +52,11 @@ class Pending:
     purchases: list[NewPurchase] = field(default_factory=list[NewPurchase])
     """Those that are there now and credited to nobody."""
 
+    @property
+    def reversed_purchases(self) -> list[uuid.UUID]:
+        """The purchases to be booked whose credits money back takes from, or gives back to."""
+        return [each.transaction_id for each in self.purchases if self.delta and each.is_reversed]
+
     def commands(self, user_id: uuid.UUID, *, is_final: bool = False) -> list[Command]:
         """The entries that explain the changes (rule 10).
 

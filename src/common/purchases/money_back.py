@@ -4,9 +4,10 @@ On the caller's open session, never committing. The credits themselves are the l
 `src.common.credits.money_back` (DESIGN §4 rule 5).
 """
 
+import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -67,7 +68,9 @@ def has_reversals(transaction: Transaction) -> ColumnElement[bool]:
     )
 
 
-def adopt_reversals(session: Session, transaction: Transaction) -> None:
+def adopt_reversals(
+    session: Session, transaction: Transaction, *, now: dt.datetime | None = None
+) -> None:
     """Take up the refunds and disputes that arrived before their payment, which now has a row.
 
     Called when a purchase was credited, with its payment and its user locked: what was owed for
@@ -83,16 +86,43 @@ def adopt_reversals(session: Session, transaction: Transaction) -> None:
             .values(transaction_id=transaction.transaction_id)
         )
     settle_user(
-        session, transaction.user_id, cause=transaction.stripe_session_id, about=transaction
+        session,
+        transaction.user_id,
+        cause=transaction.stripe_session_id,
+        about=transaction,
+        now=now,
     )
 
 
+def adopt_reversals_of(
+    session: Session, transaction_ids: Sequence[uuid.UUID], *, now: dt.datetime | None = None
+) -> None:
+    """The same for purchases that application code wrote, which the ledger has just booked.
+
+    Their payments are not locked: a refund that is told this very moment may still wait for its
+    payment afterwards, until that payment's own event.
+    """
+    purchases = session.scalars(
+        select(Transaction)
+        .where(Transaction.transaction_id.in_(transaction_ids))
+        .order_by(Transaction.user_id, Transaction.transaction_id)
+    ).all()
+    for transaction in purchases:
+        adopt_reversals(session, transaction, now=now)
+
+
 def settle_user(
-    session: Session, user_id: uuid.UUID, *, cause: str, about: Transaction | None = None
+    session: Session,
+    user_id: uuid.UUID,
+    *,
+    cause: str,
+    about: Transaction | None = None,
+    now: dt.datetime | None = None,
 ) -> None:
     """Recompute what went back of each of a user's payments, and the credits that makes.
 
-    The user is locked. `cause` names what changed; `about` is the payment it is about.
+    The user is locked. `cause` names what changed; `about` is the payment it is about. `now`
+    replaces the database's clock, in tests.
     """
     by_payment: defaultdict[tuple[uuid.UUID, str], list[StripeReversal]] = defaultdict(list)
     found = session.execute(
@@ -119,6 +149,7 @@ def settle_user(
         to_be_back,
         key=reversal_key(cause),
         actor=STRIPE_ACTOR,
+        now=now,
         related_seq=lots.get(about.transaction_id) if about else None,
     )
 
