@@ -23,10 +23,36 @@ from tests.credits.books import (
     grant,
     journal,
     make_user,
+    open_hold,
     purchases,
     spend,
 )
 from tests.models.examples import a_transaction, a_user
+
+
+async def test_what_came_back_counts_before_a_change_is_refused(in_session: InSession) -> None:
+    """A hold that has expired, booked or not: the effective balance decides, as for a spend."""
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+
+    def work(session: Session) -> None:
+        user = make_user(session)
+        execute(session, [grant(user.user_id, 20), open_hold(user.user_id, 15, 60)], now=past)
+        session.commit()
+        assert user.credits_balance == 5
+        user.credits_balance -= 21
+        for _ in range(2):
+            with pytest.raises(InsufficientCredits) as caught:
+                session.commit()
+            assert caught.value.details == {"required": 21, "available": 20}
+        session.rollback()
+        assert user.credits_balance == 5
+        user.credits_balance -= 12
+        session.commit()
+        assert user.credits_balance == booked_balance(session, user.user_id) == 8
+        assert journal(session, user.user_id)[2:] == [("hold_expiry", 15), ("adjustment", -12)]
+        check_books(session)
+
+    await in_session(work)
 
 
 @pytest.mark.parametrize(("change", "bought"), [(499, 500), (501, 500), (-500, 500)])

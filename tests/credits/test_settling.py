@@ -13,7 +13,7 @@ from src.common.credits import ledger, opening_import, rules
 from src.common.credits.book import Book, Hold, Lot, StoredBook
 from src.common.credits.due import expire_due
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
-from src.common.credits.opening import open_books, write_openings
+from src.common.credits.opening import settle_books, write_openings
 from src.common.credits.operations import execute, execute_each
 from src.common.credits.storage import load_books
 from src.common.database import SessionLocal
@@ -123,7 +123,7 @@ ROADS: dict[str, Road] = {
     "several": lambda session, user: execute_each(session, [spend(user.user_id, 1)] * 3),
     "assigned": assigned,
     "bought": bought,
-    "open_books": lambda session, user: open_books(session, [user.user_id]),
+    "settle_books": lambda session, user: settle_books(session, [user.user_id]),
     "write_openings": lambda session, user: write_openings(session, [user.user_id]),
     "lot_of_purchase": lambda session, user: lot_of_purchase(session, the_purchase(session, user)),
     "money_back": money_back,

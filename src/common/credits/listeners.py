@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session, UOWTransaction, obj
 from src.common.credits import errors, loaded_users, pending
 from src.common.credits.commands import AMOUNT_MAX
 from src.common.credits.loaded_users import history_of
-from src.common.credits.opening import open_books
+from src.common.credits.opening import settle_books
 from src.common.credits.storage import connection_of
 from src.common.exceptions import Invalid
 from src.common.models.credit_lot import CreditLot
@@ -114,17 +114,33 @@ def _lock_and_apply(session: Session, users: Iterable[User]) -> None:
     if not changed:
         return
     booked = _lock(session, changed)
-    in_debt = [user_id for user_id, balance, version in booked if version == 0 and balance < 0]
-    if in_debt:  # from before the ledger: what is added repays that first
-        open_books(session, in_debt)
+    behind = {
+        user_id
+        for user_id, balance, version in booked
+        if (version == 0 and balance < 0)  # from before the ledger: what is added repays that first
+        # What is due decides whether there is enough, unless the row is ahead of its entries.
+        or (balance + changed[user_id][1] < 0 and not pending.is_changed(session, user_id))
+    }
+    if behind:
+        settle_books(session, behind)
         booked = _lock(session, changed)
+        _apply([row for row in booked if row.user_id in behind], changed, session)
     for user_id, balance, _ in booked:
         _check_range(balance, changed[user_id][1])
-    for user_id, balance, version in booked:  # none is refused: a refusal changes nothing
+    _apply(booked, changed, session)  # none is refused: a refusal keeps what was assigned
+    session.info[_LOCKED].update(changed)
+
+
+def _apply(
+    rows: Iterable[Row[uuid.UUID, int, int]],
+    changed: Mapping[uuid.UUID, tuple[User, int]],
+    session: Session,
+) -> None:
+    """Have loaded users show their rows as loaded, and what was assigned as a change of that."""
+    for user_id, balance, version in rows:
         user, delta = changed[user_id]
         loaded_users.show(session, user_id, balance=balance, version=version)
         user.credits_balance = balance + delta
-        session.info[_LOCKED].add(user_id)
 
 
 def _lock(session: Session, user_ids: Iterable[uuid.UUID]) -> Sequence[Row[uuid.UUID, int, int]]:

@@ -14,8 +14,11 @@ from src.common.credits.book import Book
 from src.common.credits.storage import load_books, write_books
 
 
-def open_books(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
-    """Write the opening entry of those who have a balance and no entry; their books."""
+def settle_books(session: Session, user_ids: Collection[uuid.UUID]) -> list[Book]:
+    """Write what is due, and the opening entry of those who have a balance and no entry.
+
+    Their books. Nobody's row is ahead of its entries.
+    """
     return _written(session, _settled(session, user_ids))
 
 

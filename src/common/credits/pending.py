@@ -105,6 +105,13 @@ def note_purchase(session: Session, user_id: uuid.UUID, transaction_id: uuid.UUI
     _add(session, _Note(user_id, lineage_of(session), transaction_id=transaction_id))
 
 
+def is_changed(session: Session, user_id: uuid.UUID) -> bool:
+    """Whether the user's row was changed, perhaps back again, by what is not booked yet."""
+    return any(
+        note.user_id == user_id and note.delta and not note.booked_in for note in _notes(session)
+    )
+
+
 def has_pending(session: Session) -> bool:
     """Whether anything waits to be booked."""
     return any(each.delta for each in _sums(session).values())
