@@ -1,15 +1,9 @@
-"""Every order of a payment's life ends in one state: all 5,040 orders of seven events.
-
-The orders are walked as a tree of savepoints. Where two orders of the same events have come to the
-very same state, with everything money back may still reach, they go on as one: what follows is
-decided by that state alone.
-"""
+"""Every order of a payment's life ends in one state: all 5,040 orders of seven events."""
 
 import datetime as dt
 import random
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,41 +16,12 @@ from src.common.purchases.packages import PACKAGES
 from src.common.stripe.lookup import Facts
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, grant, make_user, open_hold, spend
-from tests.purchases.lives import State, life_of, payment_of, settle, state_of
+from tests.purchases.lives import State, life_of, payment_of, settle, state_of, walk
 
 STARTER, BASIC = PACKAGES[:2]
 ORDERS = 5_040
 Beginning = Callable[[Session, uuid.UUID, str], dict[str, Facts]]
 """Brings a user so far; payments are called by the tag, then `x` or `y`. What is to come."""
-Ends = Counter[State]
-
-
-class _Undo(Exception):
-    pass
-
-
-def walk(
-    session: Session,
-    user_id: uuid.UUID,
-    left: Mapping[str, Facts],
-    seen: dict[tuple[frozenset[str], State], Ends],
-) -> Ends:
-    """Settle what is left in every order; how many orders end in which state."""
-    here = frozenset(left), state_of(session, user_id)
-    if here not in seen:
-        if not left:
-            check_books(session)
-        seen[here] = Ends() if left else Ends({here[1]: 1})
-        for name, facts in left.items():
-            rest = {other: each for other, each in left.items() if other != name}
-            try:
-                with session.begin_nested():
-                    settle(session, facts, name)
-                    seen[here] += walk(session, user_id, rest, seen)
-                    raise _Undo  # noqa: TRY301  nothing stays
-            except _Undo:
-                session.expire_all()
-    return seen[here]
 
 
 def fresh(session: Session, user_id: uuid.UUID, tag: str = "") -> dict[str, Facts]:

@@ -92,7 +92,7 @@ def _check_clawbacks(
     """
     states = {
         **{each["id"]: each["status"] for each in offline.account.all("refund")},
-        **{each["id"]: _funds(each) for each in offline.account.all("dispute")},
+        **{each["id"]: _funds(each)[0] for each in offline.account.all("dispute")},
     }
     noted = session.scalars(select(StripeReversal)).all()
     assert {each.reversal_id: each.status for each in noted} == states
@@ -102,7 +102,7 @@ def _check_clawbacks(
             each["status"] in ("pending", "succeeded")
         )
     for each in offline.account.all("dispute"):
-        disputed[each["payment_intent"]] += each["amount"] * (_funds(each) == "withdrawn")
+        disputed[each["payment_intent"]] += _funds(each)[1]
     expected: defaultdict[uuid.UUID, int] = defaultdict(int)
     for name, purchase in paid.items():
         sums = (purchase.refunded_cents, purchase.disputed_cents)
@@ -125,9 +125,10 @@ def _check_clawbacks(
     assert Counter(found) == Counter(expected)
 
 
-def _funds(dispute: Object) -> str:
-    """Whether a dispute's money is with the bank, by what was moved."""
+def _funds(dispute: Object) -> tuple[str, int]:
+    """Whether a dispute's money is with the bank, by what was moved; and how much of it."""
     moved = [int(each["amount"]) for each in dispute["balance_transactions"]]
-    if dispute["status"] == "won" or any(amount > 0 for amount in moved):
-        return "reinstated"
-    return "withdrawn" if moved else "inquiry"
+    if not moved:
+        return "inquiry", 0
+    taken = 0 if dispute["status"] == "won" else -sum(moved)
+    return ("withdrawn" if taken else "reinstated"), taken

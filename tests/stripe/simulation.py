@@ -202,10 +202,11 @@ class Storm:
         self._theirs(lambda: self.offline.open_dispute(charge, inquiry=inquiry, amount=amount))
 
     def decide_dispute(self) -> None:
-        """Escalated, won, lost, or given back after all."""
+        """Escalated, won, appealed, lost, or given back after all, perhaps in part."""
         dispute = self._any("dispute")
-        decision = self.chance.choice(("escalate", "win", "lose", "reinstate"))
-        self._theirs(lambda: self.offline.decide_dispute(dispute, decision))
+        decision = self.chance.choice(("escalate", "win", "appeal", "lose", "reinstate"))
+        amount = self.chance.choice((None, 50))
+        self._theirs(lambda: self.offline.decide_dispute(dispute, decision, amount))
 
     def settle_payment(self) -> None:
         """A bank debit arrives, or does not."""

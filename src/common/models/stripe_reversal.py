@@ -3,7 +3,7 @@
 import uuid
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, String, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.common.models.base import Base, CreatedAt, Instant
@@ -29,7 +29,7 @@ _STATUS_OF_KIND = " ".join(
 
 
 class StripeReversal(Base):
-    """One refund, dispute or credit note. Its status only moves up (DESIGN §3)."""
+    """One refund, dispute or credit note, as the latest snapshot of it says (DESIGN §3)."""
 
     __tablename__ = "stripe_reversals"
 
@@ -44,7 +44,10 @@ class StripeReversal(Base):
     )
     """Our row of that payment; NULL while the payment itself has not arrived."""
     amount_cents: Mapped[int] = mapped_column(Integer)
-    """What goes back, in the currency's smallest unit; never negative."""
+    """What goes back, in the currency's smallest unit; never negative. Of a dispute: what the bank
+    has, while that is anything, else what is disputed."""
+    moved_cents: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    """Of a dispute: all that was moved for it so far, out and back, in the account's currency."""
     currency: Mapped[str] = mapped_column(String)
     status: Mapped[str] = mapped_column(String)
     created_at: Mapped[CreatedAt]
@@ -59,6 +62,6 @@ class StripeReversal(Base):
         Index(
             "ix_stripe_reversals_unfinished",
             "created_at",
-            postgresql_where=text("status IN ('pending', 'inquiry', 'withdrawn')"),
+            postgresql_where=text("status IN ('pending', 'inquiry', 'withdrawn', 'reinstated')"),
         ),
     )

@@ -179,6 +179,7 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
     state = {
         "status": reversal.status,
         "amount_cents": reversal.amount_cents,
+        "moved_cents": reversal.moved_cents,
         "currency": reversal.currency,
     }
     inserted = session.execute(

@@ -211,7 +211,7 @@ def unfinished(
         CheckoutOrder.created_at > recent,
     )
     reversals = select(StripeReversal.reversal_id.label("name")).where(
-        StripeReversal.status.in_(("pending", "inquiry", "withdrawn")),
+        StripeReversal.status.in_(("pending", "inquiry", "withdrawn", "reinstated")),
         StripeReversal.livemode == livemode,
         StripeReversal.kind != "credit_note",
         StripeReversal.created_at > recent,

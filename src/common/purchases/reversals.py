@@ -1,12 +1,14 @@
 """Pure decisions about money back: which snapshot of a refund or dispute holds, what it counts.
 
 Stripe tells in any order and repeats itself. The newest state of a reversal is the greatest
-snapshot of it (`rank`, amount, status), and the greatest of several is the same in whatever order
-they come (DESIGN §3).
+snapshot of it (what was moved, `rank`, amount, status), and the greatest of several is the same in
+whatever order they come (DESIGN §3).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 
@@ -22,7 +24,7 @@ RANK_BY_STATUS = {
     "void": 1,
 }
 COUNTING = frozenset({"pending", "succeeded", "withdrawn", "issued"})
-"""A refund counts until it fails, a dispute from funds withdrawn to funds reinstated."""
+"""A refund counts until it fails, a dispute while some of its funds are with the bank."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,31 @@ class Reversal:
     know no PaymentIntent."""
     request: str | None = None
     """The name of the request of ours that made it (`refunds.request_name`), of a refund."""
+    moved_cents: int = 0
+    """Of a dispute: all that was moved for it so far, out and back. It only grows, so a snapshot
+    that tells of more is the later one, whatever its status."""
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A balance transaction of a dispute: money into (+) or out of (-) our Stripe balance."""
+
+    amount_cents: int
+    """In the smallest unit of the account's currency."""
+    currency: str | None
+    exchange_rate: Decimal | None
+    """From the dispute's currency to the account's, where the two differ."""
+
+
+@dataclass(frozen=True)
+class DisputedFunds:
+    """Where the funds of a dispute are, as one snapshot of it says."""
+
+    status: str
+    """`inquiry`, `withdrawn` or `reinstated`."""
+    amount_cents: int
+    """What the bank has, while that is anything; else what is disputed."""
+    moved_cents: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,52 @@ class MoneyBack:
     def total_cents(self) -> int:
         """Both together."""
         return self.refunded_cents + self.disputed_cents
+
+
+def disputed_funds(
+    disputed_cents: int,
+    currency: str,
+    *,
+    status: str | None,
+    movements: Sequence[Movement] = (),
+    told: str | None = None,
+) -> DisputedFunds:
+    """Where the funds of a dispute are: what was taken is what was moved, in its own currency.
+
+    Nothing is taken of a dispute that was won, though its funds may come back a moment later. Where
+    no movement is told the status says it, or the event: `told` is `withdrawn` or `reinstated`.
+
+    Stripe withdraws the funds once more where a bank insists after we had won (`appeal_…`), and
+    gives a part back, of a lost dispute too, where that part had been refunded before
+    (docs.stripe.com/disputes/how-disputes-work).
+    """
+    moved = sum(abs(each.amount_cents) for each in movements)
+    if status == "won":
+        return DisputedFunds("reinstated", disputed_cents, moved or disputed_cents)
+    if moved:
+        # Where a rate is not told, the first withdrawal was of all that is disputed.
+        rate = Fraction(abs(movements[0].amount_cents) or 1, disputed_cents or 1)
+        taken = -sum(_in_currency(each, disputed_cents, currency, rate) for each in movements)
+        if taken > 0:
+            return DisputedFunds("withdrawn", taken, moved)
+        return DisputedFunds("reinstated", disputed_cents, moved)
+    if told is not None or status == "lost":
+        return DisputedFunds(told or "withdrawn", disputed_cents, disputed_cents)
+    return DisputedFunds("inquiry", disputed_cents, 0)
+
+
+def _in_currency(movement: Movement, disputed_cents: int, currency: str, rate: Fraction) -> int:
+    """A movement in the dispute's currency, by its own exchange rate, else by `rate`.
+
+    Stripe rounds to the account's currency, so the way back may be off: all of the disputed amount
+    is recognized as just that.
+    """
+    if movement.currency in (None, currency):
+        return movement.amount_cents
+    rate = Fraction(movement.exchange_rate) if movement.exchange_rate else rate
+    if abs(disputed_cents * rate - abs(movement.amount_cents)) < 1:
+        return disputed_cents if movement.amount_cents > 0 else -disputed_cents
+    return round(movement.amount_cents / rate)
 
 
 def supersedes(snapshot: Reversal, known: StripeReversal) -> bool:
@@ -83,5 +156,6 @@ def money_back(reversals: Iterable[StripeReversal], currency: str) -> MoneyBack:
     return MoneyBack(sum(each.amount_cents for each in counting) - disputed, disputed)
 
 
-def _order(reversal: Reversal | StripeReversal) -> tuple[int, int, str]:
-    return RANK_BY_STATUS[reversal.status], reversal.amount_cents, reversal.status
+def _order(reversal: Reversal | StripeReversal) -> tuple[int, int, int, str]:
+    rank = RANK_BY_STATUS[reversal.status]
+    return reversal.moved_cents, rank, reversal.amount_cents, reversal.status

@@ -5,13 +5,14 @@ Shapes: Stripe's API reference, "The Event object" and so for each.
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from src.common.exceptions import BadRequest
 from src.common.models.stripe_reversal import ReversalKind
-from src.common.purchases.reversals import Reversal
+from src.common.purchases.reversals import Movement, Reversal, disputed_funds
 from src.common.purchases.rules import Payment
 
 
@@ -216,7 +217,13 @@ class Refund(_Wire):
 class BalanceTransaction(_Wire):
     """`balance_transaction`: money into (+) or out of (-) our Stripe balance."""
 
-    amount: int = Field(default=0, strict=True)
+    amount: Cents = 0
+    currency: Text | None = None
+    exchange_rate: Decimal | None = None
+
+    def as_movement(self) -> Movement:
+        """The movement in our own terms."""
+        return Movement(self.amount, self.currency, self.exchange_rate)
 
 
 class Dispute(_Wire):
@@ -236,31 +243,29 @@ class Dispute(_Wire):
         self, *, event_type: str | None = None, payment_intent_id: str | None = None
     ) -> Reversal:
         """The dispute in our own terms: what counts is whether the funds are with the bank."""
+        funds = disputed_funds(
+            self.amount,
+            self.currency,
+            status=self.status,
+            movements=[each.as_movement() for each in self.balance_transactions],
+            told=_FUNDS_BY_EVENT.get(event_type or ""),
+        )
         return Reversal(
             livemode=self.livemode,
             reversal_id=self.id,
             kind=ReversalKind.DISPUTE,
-            status=self._funds(event_type),
-            amount_cents=self.amount,
+            status=funds.status,
+            amount_cents=funds.amount_cents,
+            moved_cents=funds.moved_cents,
             currency=self.currency,
             payment_intent_id=self.payment_intent or payment_intent_id,
         )
 
-    def _funds(self, event_type: str | None) -> str:
-        moved = [each.amount for each in self.balance_transactions]
-        if (
-            event_type == "charge.dispute.funds_reinstated"
-            or self.status == "won"
-            or any(amount > 0 for amount in moved)
-        ):
-            return "reinstated"
-        if (
-            event_type == "charge.dispute.funds_withdrawn"
-            or self.status == "lost"
-            or any(amount < 0 for amount in moved)
-        ):
-            return "withdrawn"
-        return "inquiry"
+
+_FUNDS_BY_EVENT = {
+    "charge.dispute.funds_withdrawn": "withdrawn",
+    "charge.dispute.funds_reinstated": "reinstated",
+}
 
 
 class CreditNoteRefund(_Wire):

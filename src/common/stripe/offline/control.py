@@ -46,6 +46,7 @@ class _Dispute(TypedDict):
 
 class _Decision(TypedDict):
     decision: str
+    amount: NotRequired[int]
 
 
 class _Advance(TypedDict):

@@ -12,7 +12,8 @@ from src.common.stripe.offline.listing import matches, page
 FEE_CENTS = 1_500
 ANSWER_SECONDS = 9 * 86_400
 INQUIRY = ("warning_needs_response", "warning_under_review")
-OPEN = (*INQUIRY, "needs_response", "under_review")
+APPEALED = ("appeal_needs_response", "appeal_under_review")
+OPEN = (*INQUIRY, "needs_response", "under_review", *APPEALED)
 _TEXTS = [
     "access_activity_log",
     "billing_address",
@@ -130,22 +131,39 @@ def win(account: Account, dispute_id: str) -> Object:
     if dispute["status"] in INQUIRY:
         return account.change(dispute, "charge.dispute.closed", status="warning_closed")
     account.change(dispute, "charge.dispute.closed", status="won")
-    return reinstate(account, dispute_id) if _is_withdrawn(dispute) else dispute
+    return reinstate(account, dispute_id) if _withdrawn(dispute) else dispute
 
 
 def lose(account: Account, dispute_id: str) -> Object:
     """The bank sides with the cardholder, or nobody answered."""
-    dispute = _in_status(account, dispute_id, ("needs_response", "under_review"))
+    dispute = _in_status(account, dispute_id, ("needs_response", "under_review", *APPEALED))
     return account.change(dispute, "charge.dispute.closed", status="lost")
 
 
-def reinstate(account: Account, dispute_id: str) -> Object:
-    """The money that was withdrawn comes back, which may be before or after the decision."""
+def reinstate(account: Account, dispute_id: str, amount: int | None = None) -> Object:
+    """The money that was withdrawn comes back, or a part, before the decision or after it.
+
+    Raises:
+        StripeError: nothing of the dispute, or less than `amount`, is withdrawn.
+    """
     dispute = account.get("dispute", dispute_id)
-    if not _is_withdrawn(dispute):
+    withdrawn = _withdrawn(dispute)
+    if not withdrawn:
         raise refused("Nothing of this dispute is withdrawn", "dispute_not_withdrawn")
-    _move(account, dispute, dispute["amount"])
+    amount = withdrawn if amount is None else amount
+    if not 1 <= amount <= withdrawn:
+        raise invalid("At most what is withdrawn can come back", "amount")
+    _move(account, dispute, amount)
     account.emit("charge.dispute.funds_reinstated", dispute)
+    return dispute
+
+
+def appeal(account: Account, dispute_id: str) -> Object:
+    """The bank does not accept that we have won: the money is taken once more."""
+    dispute = _in_status(account, dispute_id, ("won",))
+    _move(account, dispute, _withdrawn(dispute) - dispute["amount"], fee=FEE_CENTS)
+    account.change(dispute, "charge.dispute.updated", status=APPEALED[0])
+    account.emit("charge.dispute.funds_withdrawn", dispute)
     return dispute
 
 
@@ -168,13 +186,13 @@ def update(account: Account, parameters: Object, object_id: str) -> Object:
             "submission_method": "manual" if submitted else details["submission_method"],
         }
         if submitted:
-            warning = "warning_" if dispute["status"] in INQUIRY else ""
-            fields["status"] = f"{warning}under_review"
+            before = dispute["status"].removesuffix("needs_response").removesuffix("under_review")
+            fields["status"] = f"{before}under_review"
     account.change(dispute, "charge.dispute.updated", **fields)
     words = evidence.get("uncategorized_text")
     if words == "winning_evidence":
         win(account, object_id)
-    elif words == "losing_evidence" and dispute["status"] == "under_review":
+    elif words == "losing_evidence" and dispute["status"] not in INQUIRY:
         lose(account, object_id)
     return dispute
 
@@ -202,9 +220,9 @@ def _in_status(account: Account, dispute_id: str, statuses: tuple[str, ...]) -> 
     return dispute
 
 
-def _is_withdrawn(dispute: Object) -> bool:
+def _withdrawn(dispute: Object) -> int:
     moved: list[Object] = dispute["balance_transactions"]
-    return sum(int(each["amount"]) for each in moved) < 0
+    return -sum(int(each["amount"]) for each in moved)
 
 
 def _move(account: Account, dispute: Object, amount: int, *, fee: int = 0) -> None:

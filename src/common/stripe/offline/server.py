@@ -19,6 +19,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from src.common.stripe.offline import cards, checkout, disputes, idempotency, payments, refunds
@@ -164,13 +165,17 @@ class OfflineStripe:
                 self.account, charge_id, inquiry=inquiry, amount=amount, reason=reason
             )
 
-    def decide_dispute(self, dispute_id: str, decision: str) -> Object:
-        """The bank decides: `escalate`, `win` (for us), `lose` or `reinstate`."""
-        decisions = {
+    def decide_dispute(self, dispute_id: str, decision: str, amount: int | None = None) -> Object:
+        """The bank decides: `escalate`, `win` (for us), `lose`, `appeal` or `reinstate`.
+
+        `amount` is what it reinstates, where that is not all.
+        """
+        decisions: dict[str, Callable[[Account, str], Object]] = {
             "escalate": disputes.escalate,
             "win": disputes.win,
             "lose": disputes.lose,
-            "reinstate": disputes.reinstate,
+            "appeal": disputes.appeal,
+            "reinstate": partial(disputes.reinstate, amount=amount),
         }
         with self.lock:
             if decision not in decisions:
