@@ -257,3 +257,30 @@ def test_the_oldest_unmatched_payment_comes_first(db: Session, user: User) -> No
     db.commit()
     listed = [row.stripe_object_id for row in open_unmatched_payments(db, limit=2)]
     assert listed == [session["id"] for session in sessions[:0:-1]]
+
+
+SILENT: dict[str, dict[str, Any]] = {
+    "2019, before currency, amounts and payment_status": {
+        "currency": None,
+        "amount_subtotal": None,
+        "amount_total": None,
+        "payment_status": None,
+        "mode": None,
+    },
+    "no PaymentIntent yet": {"payment_intent": None},
+    "no metadata": {"metadata": None},
+}
+
+
+@pytest.mark.parametrize("silence", SILENT.values(), ids=SILENT.keys())
+def test_what_an_event_does_not_say_conflicts_with_nothing(
+    db: Session, user: User, silence: dict[str, Any]
+) -> None:
+    """It comes after the payment was credited, whichever of its figures it lacks."""
+    session = make_session(user)
+    assert settle(db, session) is PurchaseStatus.CREDITED
+    late = {**session, **silence}
+    assert settle(db, late, "evt_2") is PurchaseStatus.ALREADY_CREDITED
+    assert open_unmatched_payments(db, limit=10) == []
+    other = {**late, "amount_total": 499}
+    assert settle(db, other, "evt_3") is Reason.PAYMENT_CONFLICT, "what it says is compared"

@@ -38,7 +38,7 @@ class StripeReversal(Base):
     """`re_…`, `dp_…` or `cn_…`, or as older Stripe accounts call them."""
     kind: Mapped[str] = mapped_column(String)
     payment_intent_id: Mapped[str | None] = mapped_column(String, index=True)
-    """The payment it takes from; NULL while unknown."""
+    """The payment it takes from, or its invoice while that is all we know; else NULL."""
     transaction_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("transactions.transaction_id"), index=True
     )

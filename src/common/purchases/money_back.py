@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -36,7 +36,7 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
     Raises:
         Invalid: BALANCE_LIMIT_EXCEEDED, credits that come back do not fit into the balance.
     """
-    lock_payment(session, reversal.payment_intent_id or reversal.reversal_id)
+    lock_payment(session, reversal.payment_name or reversal.reversal_id)
     transaction = _find_transaction(session, reversal)
     if transaction is not None:
         lock_user(session, transaction.user_id)
@@ -57,15 +57,7 @@ def has_reversals(transaction: Transaction) -> ColumnElement[bool]:
         StripeReversal.transaction_id == Transaction.transaction_id,
         Transaction.user_id == transaction.user_id,
     )
-    if transaction.payment_intent_id is None:
-        return of_user
-    return or_(
-        of_user,
-        exists().where(
-            StripeReversal.payment_intent_id == transaction.payment_intent_id,
-            StripeReversal.transaction_id.is_(None),
-        ),
-    )
+    return or_(of_user, exists().where(_waits_for(transaction)))
 
 
 def adopt_reversals(
@@ -76,15 +68,11 @@ def adopt_reversals(
     Called when a purchase was credited, with its payment and its user locked: what was owed for
     other payments may be taken from its credits too.
     """
-    if transaction.payment_intent_id is not None:
-        session.execute(
-            update(StripeReversal)
-            .where(
-                StripeReversal.payment_intent_id == transaction.payment_intent_id,
-                StripeReversal.transaction_id.is_(None),
-            )
-            .values(transaction_id=transaction.transaction_id)
-        )
+    session.execute(
+        update(StripeReversal)
+        .where(_waits_for(transaction))
+        .values(transaction_id=transaction.transaction_id)
+    )
     settle_user(
         session,
         transaction.user_id,
@@ -109,6 +97,15 @@ def adopt_reversals_of(
     ).all()
     for transaction in purchases:
         adopt_reversals(session, transaction, now=now)
+
+
+def _waits_for(transaction: Transaction) -> ColumnElement[bool]:
+    """Whether a reversal that came before its payment is of this one."""
+    names = (transaction.payment_intent_id, transaction.invoice_id)
+    return and_(
+        StripeReversal.payment_intent_id.in_([each for each in names if each is not None]),
+        StripeReversal.transaction_id.is_(None),
+    )
 
 
 def settle_user(
@@ -157,7 +154,7 @@ def settle_user(
 def _find_transaction(session: Session, reversal: Reversal) -> Transaction | None:
     """The purchase it takes from: by its PaymentIntent, else by what application code called it.
 
-    That is the session somebody looked up, or the PaymentIntent again.
+    That is the session somebody looked up, the PaymentIntent again, or the invoice.
     """
     if reversal.payment_intent_id is not None:
         found = session.scalars(
@@ -165,12 +162,13 @@ def _find_transaction(session: Session, reversal: Reversal) -> Transaction | Non
         ).one_or_none()
         if found is not None:
             return found
-    names = (reversal.stripe_session_id, reversal.payment_intent_id)
-    return session.scalars(
-        select(Transaction)
-        .where(Transaction.stripe_session_id.in_([each for each in names if each is not None]))
-        .limit(1)
-    ).one_or_none()
+    names = (reversal.stripe_session_id, reversal.payment_intent_id, reversal.invoice_id)
+    same: list[ColumnElement[bool]] = [
+        Transaction.stripe_session_id.in_([each for each in names if each is not None])
+    ]
+    if reversal.invoice_id is not None:
+        same.append(Transaction.invoice_id == reversal.invoice_id)
+    return session.scalars(select(Transaction).where(or_(*same)).limit(1)).one_or_none()
 
 
 def _write(session: Session, reversal: Reversal, transaction: Transaction | None) -> bool:
@@ -188,7 +186,7 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
             livemode=reversal.livemode,
             reversal_id=reversal.reversal_id,
             kind=str(reversal.kind),
-            payment_intent_id=reversal.payment_intent_id,
+            payment_intent_id=reversal.payment_name,
             transaction_id=transaction_id,
             **state,
         )
@@ -207,15 +205,11 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
         .execution_options(populate_existing=True)
     ).one()
     changes = state if rules.supersedes(reversal, known) else {}
-    learnt = {
-        "payment_intent_id": reversal.payment_intent_id,
-        "transaction_id": transaction_id,
-    }
-    changes |= {
-        name: value
-        for name, value in learnt.items()
-        if value is not None and getattr(known, name) is None
-    }
+    if known.transaction_id is None and transaction_id is not None:
+        changes["transaction_id"] = transaction_id
+    is_vague = known.payment_intent_id in (None, reversal.invoice_id)
+    if is_vague and reversal.payment_name not in (None, known.payment_intent_id):
+        changes["payment_intent_id"] = reversal.payment_name
     for name, value in changes.items():
         setattr(known, name, value)
     session.flush()

@@ -51,6 +51,8 @@ def settle_payment(
     the second wall. `cause` is the event, or whatever else brought the payment here.
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
+    if payment.invoice_id is not None:
+        lock_payment(session, payment.invoice_id)  # all that a credit note may know of it
     order = find_order(session, payment)
     owner = order.user_id if order else payment.user_id
     user = lock_user(session, owner) if owner else None

@@ -42,11 +42,18 @@ class Reversal:
     stripe_session_id: str | None = None
     """The payment's Checkout Session where somebody looked it up: application code's own purchases
     know no PaymentIntent."""
+    invoice_id: str | None = None
+    """Of a credit note: its invoice, which names the payment until a PaymentIntent does."""
     request: str | None = None
     """The name of the request of ours that made it (`refunds.request_name`), of a refund."""
     moved_cents: int = 0
     """Of a dispute: all that was moved for it so far, out and back. It only grows, so a snapshot
     that tells of more is the later one, whatever its status."""
+
+    @property
+    def payment_name(self) -> str | None:
+        """What the payment is called: by its PaymentIntent, else by its invoice."""
+        return self.payment_intent_id or self.invoice_id
 
 
 @dataclass(frozen=True)

@@ -110,16 +110,20 @@ def judge(payment: Payment, order: CheckoutOrder | None, terms: Terms) -> Offer 
 
 
 def is_same_purchase(existing: Transaction, payment: Payment, order: CheckoutOrder | None) -> bool:
-    """Whether the row with this payment's key is this payment; NULL means "did not say"."""
-    credits_paid_for = str(order.credits) if order else payment.credits
-    return (
-        existing.user_id == (order.user_id if order else payment.user_id)
-        and existing.amount_paid_cents == payment.amount_total_cents
-        and str(existing.credits_added) == credits_paid_for
-        and existing.currency == payment.currency
-        and existing.livemode in (payment.livemode, None)
-        and existing.payment_intent_id in (payment.payment_intent_id, None)
+    """Whether the row with this payment's key is this payment.
+
+    What one of them does not say conflicts with nothing: events of old API versions lack currency
+    and amounts, an invoice and a charge name no user.
+    """
+    said: tuple[tuple[object, object], ...] = (
+        (existing.user_id, order.user_id if order else payment.user_id),
+        (existing.amount_paid_cents, payment.amount_total_cents),
+        (str(existing.credits_added), str(order.credits) if order else payment.credits),
+        (existing.currency, payment.currency),
+        (existing.livemode, payment.livemode),
+        (existing.payment_intent_id, payment.payment_intent_id),
     )
+    return all(ours == theirs or None in (ours, theirs) for ours, theirs in said)
 
 
 def _ordered(

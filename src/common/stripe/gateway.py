@@ -196,7 +196,7 @@ class Gateway:
 
     async def session_of_payment(self, payment_intent_id: str) -> CheckoutSession | None:
         """The Checkout Session that a PaymentIntent paid for, if there is one."""
-        found = await self._page(
+        found = await self._page_of(
             self._stripe.checkout.sessions.list_async, {"payment_intent": payment_intent_id}
         )
         return _read(CheckoutSession, found[0]) if found else None
@@ -204,28 +204,26 @@ class Gateway:
     async def invoice_of_payment(self, payment_intent_id: str) -> str | None:
         """The invoice that a PaymentIntent paid for, if there is one."""
         payment = {"type": "payment_intent", "payment_intent": payment_intent_id}
-        found = await self._page(self._stripe.invoice_payments.list_async, {"payment": payment})
+        found = await self._page_of(self._stripe.invoice_payments.list_async, {"payment": payment})
         return str(found[0]["invoice"]) if found else None
 
-    async def payments_of_invoice(self, invoice_id: str) -> list[str]:
-        """The PaymentIntents that paid an invoice."""
-        found = await self._page(
+    async def payments_of_invoice(self, invoice_id: str) -> list[str] | None:
+        """The PaymentIntents that paid an invoice; None where Stripe has no such invoice."""
+        found = await self._page_of(
             self._stripe.invoice_payments.list_async, {"invoice": invoice_id, "status": "paid"}
         )
+        if found is None:
+            return None
         payments = [cast("dict[str, Any]", each["payment"]) for each in found]
         return [str(each["payment_intent"]) for each in payments if each.get("payment_intent")]
 
-    async def refunds_of_payment(self, payment_intent_id: str) -> list[Refund]:
-        """All refunds of a PaymentIntent, at most a hundred."""
-        found = await self._page(
-            self._stripe.refunds.list_async, {"payment_intent": payment_intent_id}
-        )
-        return [_read(Refund, each) for each in found]
+    async def refunds_of(self, **named: str) -> list[Refund] | None:
+        """All refunds, at most a hundred, of what is named: `charge=…` or `payment_intent=…`.
 
-    async def refunds_of_charge(self, charge_id: str) -> list[Refund]:
-        """All refunds of a charge, at most a hundred."""
-        found = await self._page(self._stripe.refunds.list_async, {"charge": charge_id})
-        return [_read(Refund, each) for each in found]
+        None where Stripe has nothing of this id.
+        """
+        found = await self._page_of(self._stripe.refunds.list_async, named)
+        return None if found is None else [_read(Refund, each) for each in found]
 
     async def retrieve_session(self, session_id: str) -> CheckoutSession | None:
         """A Checkout Session, or None where Stripe has none of this id."""
@@ -307,15 +305,17 @@ class Gateway:
         listed = await self._call(method, {**parameters, "limit": PAGE_SIZE})
         return cast("list[dict[str, Any]]", listed["data"])
 
+    async def _page_of(
+        self, method: Callable[..., Awaitable[Any]], parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]] | None:
+        """What belongs to an object; None where Stripe has no such object."""
+        return await _or_none(self._page(method, parameters))
+
     async def _retrieve(
         self, model: type[M], method: Callable[..., Awaitable[Any]], object_id: str
     ) -> M | None:
-        try:
-            return _read(model, await self._call(method, object_id))
-        except StripeGatewayError as error:
-            if error.code == "resource_missing":
-                return None
-            raise
+        found = await _or_none(self._call(method, object_id))
+        return None if found is None else _read(model, found)
 
     async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> dict[str, Any]:
         """One call within the time-out; Stripe's rate limit is waited for while that allows."""
@@ -365,6 +365,16 @@ def configured(gateway: Gateway | None) -> Gateway:
     if gateway is None:
         raise Unavailable("STRIPE_SECRET_KEY is not set", "STRIPE_NOT_CONFIGURED")
     return gateway
+
+
+async def _or_none(answer: Awaitable[T]) -> T | None:
+    """Stripe's answer; None where our key knows no such object: deleted, or another account's."""
+    try:
+        return await answer
+    except StripeGatewayError as error:
+        if error.code == "resource_missing":
+            return None
+        raise
 
 
 def _read(model: type[M], found: Mapping[str, Any]) -> M:

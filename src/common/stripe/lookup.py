@@ -2,7 +2,8 @@
 
 Asked before any database transaction begins, so that no lock waits for Stripe. An event is a hint:
 a PaymentIntent is resolved to its Checkout Session, an invoice to its PaymentIntents, a refunded
-charge to its refunds (DESIGN §4 rule 4).
+charge to its refunds (DESIGN §4 rule 4). What Stripe does not know for our key, because it is
+deleted or of another account, is taken as the event tells it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -67,11 +68,14 @@ class Lookup:
             return Facts()
         return Facts(payments=(session.as_payment(),))
 
-    async def payment_facts(self, payment: PaymentIntent) -> Facts:
-        """What a PaymentIntent says: its session, else its invoice, else itself was paid."""
+    async def payment_facts(self, payment: PaymentIntent, invoice_id: str | None = None) -> Facts:
+        """What a PaymentIntent says: its session, else its invoice, else itself was paid.
+
+        `invoice_id` is the invoice that was said to be its own.
+        """
         if await self.is_known(payment.id):
             return Facts(known=True)
-        return Facts(payments=(await self._resolve(payment),))
+        return Facts(payments=(await self._resolve(payment, invoice_id),))
 
     async def refund_facts(self, refund: Refund, *, livemode: bool) -> Facts:
         """What a refund says."""
@@ -110,37 +114,36 @@ class Lookup:
             bare = PaymentIntent(id=charge.id, livemode=charge.livemode, status="succeeded")
             payment = replace(bare.as_payment(), mode="charge", payment_intent_id=None)
             return Facts(payments=(payment,))
-        if await self.is_known(charge.payment_intent):
-            return Facts(known=True)
-        payment_intent = await configured(self.gateway).retrieve_payment(charge.payment_intent)
-        if payment_intent is not None:
-            return await self.payment_facts(payment_intent)
-        # Of the other mode, or of an account that is not our key's: whose it is nobody can say.
-        unknown = PaymentIntent(
-            id=charge.payment_intent, livemode=charge.livemode, status="succeeded"
-        )
-        return Facts(payments=(unknown.as_payment(),))
+        return await self._paid(charge.as_payment_intent(charge.payment_intent))
 
     async def on_invoice(self, event: Event) -> Facts:
         """`invoice.paid`: its PaymentIntents were paid; where there are none, nothing was."""
         invoice = Invoice.model_validate(event.data.object)
-        gateway = configured(self.gateway)
-        found = [
-            await gateway.retrieve_payment(each)
-            for each in await gateway.payments_of_invoice(invoice.id)
-        ]
+        found = await configured(self.gateway).payments_of_invoice(invoice.id)
         if not found:
             return Facts(payments=(invoice.as_payment(),))
-        facts = [await self.payment_facts(each) for each in found if each is not None]
-        return Facts(
-            payments=tuple(payment for each in facts for payment in each.payments), known=True
-        )
+        told = [
+            PaymentIntent(id=each, livemode=invoice.livemode, status="succeeded") for each in found
+        ]
+        facts = [await self._paid(each, invoice.id) for each in told]
+        return Facts(payments=tuple(payment for each in facts for payment in each.payments))
 
-    async def on_charge_refunded(self, event: Event) -> Facts:
-        """`charge.refunded` only says that the charge's refunds are worth a look."""
+    async def on_charge_refunded(self, event: Event) -> Facts | None:
+        """`charge.refunded` only says that the charge's refunds are worth a look.
+
+        Where Stripe cannot show them, and the event does not, their own events tell of them.
+        """
         charge = Charge.model_validate(event.data.object)
-        refunds = await configured(self.gateway).refunds_of_charge(charge.id)
-        facts = [await self.refund_facts(each, livemode=charge.livemode) for each in refunds]
+        refunds = await configured(self.gateway).refunds_of(charge=charge.id)
+        if refunds is None and charge.refunds is None:
+            return None
+        if refunds is None:
+            refunds = charge.refunds.data if charge.refunds else []
+        named = [
+            each.model_copy(update={"payment_intent": each.payment_intent or charge.payment_intent})
+            for each in refunds
+        ]
+        facts = [await self.refund_facts(each, livemode=charge.livemode) for each in named]
         return Facts(reversals=tuple(found for each in facts for found in each.reversals))
 
     async def on_refund(self, event: Event) -> Facts:
@@ -164,14 +167,21 @@ class Lookup:
         reversal = note.as_reversal(payment_intent_id=found[0] if found else None)
         return Facts(reversals=(await self._with_session(reversal),))
 
-    async def _resolve(self, payment_intent: PaymentIntent) -> Payment:
+    async def _paid(self, told: PaymentIntent, invoice_id: str | None = None) -> Facts:
+        """What a PaymentIntent says that somebody else told of; as told where Stripe has none."""
+        if await self.is_known(told.id):
+            return Facts(known=True)
+        found = await configured(self.gateway).retrieve_payment(told.id)
+        return await self.payment_facts(found or told, invoice_id)
+
+    async def _resolve(self, payment_intent: PaymentIntent, invoice_id: str | None) -> Payment:
         if self.livemode is not None and payment_intent.livemode != self.livemode:
-            return payment_intent.as_payment()
+            return payment_intent.as_payment(invoice_id=invoice_id)
         gateway = configured(self.gateway)
         session = await gateway.session_of_payment(payment_intent.id)
         if session is None:
-            invoice_id = await gateway.invoice_of_payment(payment_intent.id)
-            return payment_intent.as_payment(invoice_id=invoice_id)
+            found = await gateway.invoice_of_payment(payment_intent.id)
+            return payment_intent.as_payment(invoice_id=found or invoice_id)
         payment = replace(session.as_payment(), payment_intent_id=payment_intent.id)
         if payment_intent.has_succeeded and payment.payment_status == "unpaid":
             # The session may be read a moment before Stripe has marked it paid.
@@ -201,7 +211,7 @@ class Lookup:
         return replace(reversal, stripe_session_id=session.id) if session else reversal
 
 
-_HANDLERS: dict[str, Callable[[Lookup, Event], Awaitable[Facts]]] = {
+_HANDLERS: dict[str, Callable[[Lookup, Event], Awaitable[Facts | None]]] = {
     "checkout.session.completed": Lookup.on_session,
     "checkout.session.async_payment_succeeded": Lookup.on_session,
     "checkout.session.async_payment_failed": Lookup.on_session_failed,

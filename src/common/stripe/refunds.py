@@ -140,7 +140,7 @@ class _Till:
 
     async def _refunds(self) -> list[Refund]:
         payment = self.bought.payment_intent_id
-        return [] if payment is None else await self.client.refunds_of_payment(payment)
+        return await self.client.refunds_of(payment_intent=payment) or [] if payment else []
 
 
 async def _payment_of(gateway: Gateway, stripe_object_id: str) -> str | None:

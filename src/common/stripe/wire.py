@@ -174,14 +174,6 @@ class Invoice(_Wire):
         )
 
 
-class Charge(_Wire):
-    """`charge`: one attempt of a payment that took money."""
-
-    id: Id
-    livemode: bool
-    payment_intent: ExpandableId = None
-
-
 class Refund(_Wire):
     """`refund`."""
 
@@ -211,6 +203,41 @@ class Refund(_Wire):
             currency=self.currency,
             payment_intent_id=self.payment_intent or payment_intent_id,
             request=self.request,
+        )
+
+
+class RefundList(_Wire):
+    """`charge.refunds`: the newest ten."""
+
+    data: list[Refund] = []
+
+
+class Charge(_Wire):
+    """`charge`: one attempt of a payment that took money."""
+
+    id: Id
+    livemode: bool
+    payment_intent: ExpandableId = None
+    paid: bool = False
+    captured: bool = False
+    amount: Cents | None = None
+    amount_captured: Cents | None = None
+    """Since 2020; before, a charge was for what was captured."""
+    currency: Text | None = None
+    metadata: dict[str, Text] | None = None
+    refunds: RefundList | None = None
+    """Not told unasked since 2022-11-15."""
+
+    def as_payment_intent(self, payment_intent_id: str) -> PaymentIntent:
+        """Its PaymentIntent, as far as the charge tells: metadata and all."""
+        taken = self.amount if self.amount_captured is None else self.amount_captured
+        return PaymentIntent(
+            id=payment_intent_id,
+            livemode=self.livemode,
+            status="succeeded" if self.paid and self.captured else "requires_capture",
+            amount_received=taken,
+            currency=self.currency,
+            metadata=self.metadata,
         )
 
 
@@ -297,6 +324,7 @@ class CreditNote(_Wire):
             amount_cents=max(self.post_payment_amount - carried, 0),
             currency=self.currency,
             payment_intent_id=payment_intent_id,
+            invoice_id=self.invoice,
         )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from src.common.stripe.offline.account import Account, Object
-from src.common.stripe.offline.errors import invalid
+from src.common.stripe.offline.errors import invalid, missing_object
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 100
 EXPAND_DEPTH_MAX = 4
 _COMPARISONS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+_REFERENCES = ("charge", "customer", "invoice", "payment_intent")
+"""Filters that name an object; they are called as its kind."""
 _PAGING = ("limit", "starting_after", "ending_before", "expand")
 
 Included = Callable[[Account, Object], Object]
@@ -41,6 +43,19 @@ def page(objects: Iterable[Object], parameters: Mapping[str, Any], url: str) -> 
     if after is not None:
         newest_first = newest_first[_position(newest_first, after, "starting_after") + 1 :]
     return list_of(newest_first[:limit], url, has_more=len(newest_first) > limit)
+
+
+def check_references(account: Account, parameters: Mapping[str, Any]) -> None:
+    """Refuse a list that is filtered by an object which is not there, as Stripe does.
+
+    Raises:
+        StripeError: 400 resource_missing.
+    """
+    for name, wanted in parameters.items():
+        if isinstance(wanted, dict):
+            check_references(account, cast("Mapping[str, Any]", wanted))
+        elif name in _REFERENCES and wanted and account.find(name, wanted) is None:
+            raise missing_object(name, wanted, name)
 
 
 def _position(objects: list[Object], object_id: str, param: str) -> int:

@@ -27,7 +27,7 @@ from src.common.stripe.offline.account import API_VERSION, Account, Object, Stat
 from src.common.stripe.offline.due import do_what_is_due, session_of, settle_payment
 from src.common.stripe.offline.errors import StripeError, invalid, missing_object, unauthorized
 from src.common.stripe.offline.forms import parse_form
-from src.common.stripe.offline.listing import rendered
+from src.common.stripe.offline.listing import check_references, rendered
 from src.common.stripe.offline.parameters import parse_parameters
 from src.common.stripe.offline.routes import INCLUDED, find_route
 from src.common.stripe.offline.trouble import Trouble, Troubles
@@ -118,6 +118,8 @@ class OfflineStripe:
         operation, shape, ids = route
         parameters = parse_parameters(form, shape)
         expand = parameters.pop("expand", [])
+        if request.method == "GET" and not ids:
+            check_references(self.account, parameters)
         return rendered(self.account, operation(self.account, parameters, *ids), expand, INCLUDED)
 
     # What the world does: customers, banks, time. All raise StripeError where it cannot be.
