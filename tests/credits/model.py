@@ -170,7 +170,7 @@ class Person:
     def at(self, now: dt.datetime) -> "Person":
         """The books at that instant, everything due counted (rule 8); these stay as they are."""
         settled = self.copy()
-        settled.last_instant = max(now, self.last_instant)
+        settled.last_instant = max([now, *(line.effective_at for line in self.journal[-1:])])
         if settled.before and not settled.journal:
             settled.open()
         while settled.settle_one():
