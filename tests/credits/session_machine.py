@@ -22,10 +22,14 @@ from src.common.credits.due import expire_due
 from src.common.credits.opening_import import import_openings
 from src.common.credits.operations import execute_each
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.models.transaction import Transaction
 from src.common.models.user import User
+from tests.credits import stripe_side
 from tests.credits.differential import answer_of
-from tests.credits.machine import LedgerMachine, pauses, seeds, users
-from tests.credits.model import Person, Refused
+from tests.credits.machine import PAYMENTS_MAX, LedgerMachine, pauses, picks, seeds, users
+from tests.credits.model import Payment, Person, Refused
+from tests.credits.model_money_back import cause, has_gone_back, reallocate
+from tests.credits.stripe_side import PACKAGES
 from tests.credits.unit_of_work import UnitOfWork
 from tests.credits.wishes import draw
 
@@ -93,6 +97,62 @@ class SessionMachine(LedgerMachine):
         else:
             self._count(["unit of work"])
             self._finish({work.user_id: work.person})
+
+    @rule(user=users, pick=picks, seed=seeds, seconds=pauses)
+    def application_code_credits_a_purchase(
+        self, user: int, pick: int, seed: int, seconds: int
+    ) -> None:
+        """The document's own pattern, perhaps with another sum, perhaps with operations beside."""
+        self._wait(seconds)
+        user_id, random = self.ids[user], Random(seed)  # noqa: S311  to be repeatable
+        if len(self.people[user_id].payments) == PAYMENTS_MAX:
+            return
+        name, package = f"pi_{uuid.uuid4()}", PACKAGES[pick % len(PACKAGES)]
+        if random.random() < 1 / 2:
+            self._tell(user_id, pick, name, package.price_cents)
+        person = self.people[user_id].at(self.now)
+        answer = person.do(stripe_side.grant_of(user_id, package))
+        payment = Payment(name, package.credits, package.price_cents, answer.seq)
+        person.payments.append(payment)
+        if has_gone_back(person):
+            reallocate(person, cause(person, name))
+        wrong = random.choice((0, 0, 0, 1, -1))
+        work = UnitOfWork(user_id, person, self.now, is_ambiguous=wrong != 0)
+        try:
+            self._write_purchase(user_id, payment, wrong, random)
+            if random.random() < 1 / 2:
+                self._ask(work, random)
+            _alike(self.session.commit, work.commit)
+        except Refused as refused:
+            self._count([refused.args[0]])
+            self._roll_back()
+            self._finish({})
+        else:
+            self._count(["purchase of application code"])
+            self._finish({user_id: work.person})
+
+    def _write_purchase(
+        self, user_id: uuid.UUID, payment: Payment, wrong: int, random: Random
+    ) -> None:
+        """The row and the balance, in any order, with flushes between them."""
+
+        def add_row() -> None:
+            row = Transaction(
+                user_id=user_id,
+                stripe_session_id=f"cs_{payment.name}",
+                payment_intent_id=payment.name,
+                amount_paid_cents=payment.paid_cents,
+                credits_added=payment.credits,
+            )
+            self.session.add(row)
+
+        def add_credits() -> None:
+            self.loaded[user_id].credits_balance += payment.credits + wrong
+
+        for step in random.sample((add_row, add_credits), 2):
+            step()
+            if random.random() < 1 / 2:
+                self.session.flush()
 
     def _run(self, work: UnitOfWork, random: Random, depth: int = 0) -> None:
         """Some steps."""

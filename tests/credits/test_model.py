@@ -31,7 +31,8 @@ OPERATIONS_MIN = 5_000 if FIRST is None else 25_000
 EVERYTHING = OWN_KINDS | {
     *("grant", "spend", "adjustment", "hold", "capture", "release", "renewal", "replay"),
     *("INSUFFICIENT_CREDITS", "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED", "USER_INACTIVE"),
-    *("CAPTURE_EXCEEDS_HOLD", "IDEMPOTENCY_KEY_REUSED", "VALIDATION_ERROR", "unit of work"),
+    *("CAPTURE_EXCEEDS_HOLD", "IDEMPOTENCY_KEY_REUSED", "VALIDATION_ERROR"),
+    *("unit of work", "purchase of application code", "BALANCE_CHANGE_AMBIGUOUS"),
 }
 
 

@@ -26,6 +26,8 @@ class UnitOfWork:
     """Assigned, not flushed."""
     pending: int = 0
     """Flushed, not booked."""
+    is_ambiguous: bool = False
+    """Whether what is pending is neither the sum of new purchases nor without any."""
     is_noted: bool = False
     """Whether the row was changed, perhaps back again, since anything was booked."""
 
@@ -96,6 +98,8 @@ class UnitOfWork:
             raise Refused("INSUFFICIENT_CREDITS")
 
     def _book(self) -> None:
+        if self.is_ambiguous:
+            raise Refused("BALANCE_CHANGE_AMBIGUOUS")
         if self.pending:
             person = self.person.at(self.now)
             person.do(adjust(self.user_id, self.pending))

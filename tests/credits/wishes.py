@@ -72,7 +72,7 @@ class Asker:
         if wish.kind == "grant":
             expires_at = now + dt.timedelta(seconds=wish.seconds) if wish.yes else None
             source = (LotSource.PROMO, LotSource.ADJUSTMENT, LotSource.SUBSCRIPTION)[wish.pick % 3]
-            priority = wish.pick if wish.no else None
+            priority = 40 * wish.pick if wish.no else None  # some come after what was bought
             return books.grant(
                 user_id, 2 * wish.amount, source=source, priority=priority, expires_at=expires_at
             )
