@@ -120,6 +120,7 @@ class Ours:
                 status=said.status,
                 amount_cents=said.amount_cents,
                 currency=said.currency,
+                moved_cents=said.moved_cents,
             )
         book = self.at(now)
         try:

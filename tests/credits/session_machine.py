@@ -162,6 +162,8 @@ class SessionMachine(LedgerMachine):
                 self._savepoint(work, random, depth + 1)
             else:
                 getattr(self, f"_{step}")(work, random)
+            if step != "ask":  # which counts what was answered
+                self._count([step])
             self._check_shown(work)
 
     def _assign(self, work: UnitOfWork, random: Random) -> None:

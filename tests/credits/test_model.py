@@ -59,4 +59,4 @@ async def test_the_ledger_does_what_the_model_does(in_session: InSession, round_
                 run_state_machine_as_test(machine, settings=profile)
 
     await in_session(work)
-    assert operations.keys() >= EVERYTHING, operations
+    assert operations.keys() >= EVERYTHING
