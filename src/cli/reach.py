@@ -48,7 +48,11 @@ def run_with_stripe(
 
 
 async def in_database(work: Callable[[Session], T]) -> T:
-    """Run work in one database transaction, holding up this process's one task meanwhile."""
+    """Run work in one database transaction, holding up this thread's tasks meanwhile.
+
+    First the others have their turn, and whoever is cancelled ends here.
+    """
+    await asyncio.sleep(0)
     return run_in_database_transaction(work)
 
 

@@ -1,14 +1,15 @@
 """The kinds of the worker's work, a short step at a time; each in database transactions of its own.
 
 A step says whether there may be more to do at once. What is wrong with one user, event or payment
-is noted with it, and the step goes on with the others.
+is noted with it, and the step goes on with the others. A step that may wait for Stripe is a
+coroutine; cancelled, it leaves what it was at to the next.
 """
 
-import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from src.common.purchases import reconciliations
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
 from src.common.stripe.gateway import open_gateway
-from src.common.stripe.processing import BATCH_EVENTS, Processor
+from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
 
 logger = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ logger = structlog.get_logger(__name__)
 RECONCILED = dt.timedelta(days=3)
 """How far back the worker compares, each time."""
 
-Step = Callable[[], bool]
+Step = Callable[[], bool | Coroutine[Any, Any, bool]]
 
 
 def book_batch() -> bool:
@@ -125,17 +126,24 @@ def _tell_of(report: Report) -> None:
     )
 
 
-def settle_events() -> bool:
-    """Try a batch of events again."""
-    return asyncio.run(_settle_events(get_settings()))
+async def settle_events() -> bool:
+    """Try the events again that nobody has to ask Stripe about."""
+    return await _settle_events(needs_lookup=False)
 
 
-async def _settle_events(settings: Settings) -> bool:
+async def settle_lookups() -> bool:
+    """Try the events again that Stripe has to be asked about."""
+    return await _settle_events(needs_lookup=True)
+
+
+async def _settle_events(*, needs_lookup: bool) -> bool:
+    settings = get_settings()
     async with open_gateway(settings) as gateway:
-        tried = await Processor(in_database, gateway, settings).settle_due()
+        processor = Processor(in_database, gateway, settings)
+        tried = await processor.settle_due(needs_lookup=needs_lookup)
     if tried:
         logger.info("Tried events again", events=tried)
-    return tried == BATCH_EVENTS
+    return False  # all of them
 
 
 def drop_bodies() -> bool:
@@ -146,23 +154,34 @@ def drop_bodies() -> bool:
     return dropped > 0
 
 
-def reconcile_where_due() -> bool:
-    """Compare the last days with Stripe, where it is time."""
+async def reconcile_where_due() -> bool:
+    """Compare the last days with Stripe, where it is time or a run was cut off."""
     settings = get_settings()
     interval = settings.stripe_reconcile_interval_seconds
     if settings.stripe_secret_key is None or not interval:
         return False
-    if run_in_database_transaction(lambda session: reconciliations.is_due(session, interval)):
-        asyncio.run(_reconcile(settings))
+    since = _window_begins_at()
+    is_due = partial(
+        reconciliations.is_due,
+        interval_seconds=interval,
+        livemode=bool(settings.stripe_livemode),
+        since=since,
+    )
+    if await in_database(is_due):
+        await _reconcile(settings, since)
     return False
 
 
-async def _reconcile(settings: Settings) -> None:
-    """The last days, from a midnight on, so that a run that was cut off is found again."""
+def _window_begins_at() -> dt.datetime:
+    """A midnight, so that a run that was cut off is found again."""
     today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - RECONCILED
+
+
+async def _reconcile(settings: Settings, since: dt.datetime) -> None:
     async with open_gateway(settings) as gateway:
         processor = Processor(in_database, gateway, settings)
-        run = await reconcile(processor, since=today - RECONCILED, repairs=True, resumes=True)
+        run = await reconcile(processor, since=since, repairs=True, resumes=True)
     logger.info("Compared with Stripe", compared=run.compared, left=run.drift)
 
 
@@ -170,7 +189,10 @@ WORK: dict[str, Step] = {
     "bookings": book_batch,
     "verification": verify_slice,
     "events": settle_events,
+    "lookups": settle_lookups,
     "bodies": drop_bodies,
     "reconciliation": reconcile_where_due,
 }
 """Every kind, by the name under which its failures are counted."""
+RETRYING = frozenset({"bookings", "events", "lookups"})
+"""The kinds that have promised when they try again what failed."""

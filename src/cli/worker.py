@@ -1,9 +1,16 @@
 """`flashslides worker`: books what is due, verifies books, settles what Stripe sent."""
 
+import asyncio
+import os
 import signal
+import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from enum import Enum, auto
+from functools import partial
+from queue import SimpleQueue
 from types import FrameType
 from typing import Annotated
 
@@ -12,6 +19,7 @@ import typer
 
 from src.cli import work
 from src.cli.reach import database_in_reach
+from src.cli.shutdown import Shutdown
 from src.common import worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
@@ -19,12 +27,15 @@ from src.common.exceptions import DatabaseBusy
 from src.common.kept_errors import KeptError, keep
 from src.common.settings import get_settings
 from src.common.stripe.gateway import StripeGatewayError
+from src.common.stripe.processing import RETRIES_SECONDS
 
 logger = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 5.0
-STOP_TIMEOUT_SECONDS = 10
-"""How long a round is waited for; one that is cut off is taken up by the next."""
+REST_MAX_SECONDS = 60.0
+"""How long a kind of work rests that fails again and again."""
+STOP_TIMEOUT_SECONDS = 4.0
+"""How long database transactions are waited for; one that is cut off has done nothing."""
 
 
 def worker(
@@ -41,85 +52,147 @@ def worker(
 ) -> None:
     """Book what has expired, verify books, settle Stripe's failed events, compare with Stripe.
 
-    Any number may run, and be killed, at any time. No balance depends on the expiries: every
-    operation and every answer counts what is due by itself. What it finds in the books is the
-    metric `flashslides_credits_drift_users`; users whom it cannot book are the metric
+    The kinds of work do not wait for each other, except with --once. Any number of workers may run,
+    and be killed, at any time; SIGTERM ends one within five seconds. No balance depends on the
+    expiries: every operation and every answer counts what is due by itself. What it finds in the
+    books is the metric `flashslides_credits_drift_users`; users whom it cannot book are the metric
     `flashslides_credits_unbookable_users`, and named by `flashslides verify`.
     """
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    workers = Workers(interval_seconds, once=once)
+    signal.signal(signal.SIGTERM, workers.notice)
+    signal.signal(signal.SIGINT, workers.notice)
     with database_in_reach(get_settings()):
         try:
-            succeeded = _work(stopping, interval_seconds, once=once)
-            if once and (not succeeded or run_in_database_transaction(count_unbookable_users)):
-                raise typer.Exit(1)
+            workers.start()
+            workers.wait()
+            unfinished = workers.stop()
+            failed = workers.has_failed or (
+                once and not unfinished and run_in_database_transaction(count_unbookable_users) > 0
+            )
         finally:
             dispose_db()
+    if unfinished:  # Python would wait for their threads, and those for others
+        sys.stderr.flush()
+        os._exit(failed)
+    if failed:
+        raise typer.Exit(1)
 
 
 @contextmanager
 def working() -> Generator[None]:
-    """Do the worker's work in a thread of this process until the block is left.
-
-    What would end the command, for its supervisor to start it again, is logged and tried again.
-    """
-    stopping = threading.Event()
-
-    def keep_working() -> None:
-        while not stopping.is_set():
-            try:
-                _work(stopping, INTERVAL_SECONDS)
-            except Exception:  # an edge: the thread's
-                logger.exception("The worker failed; the next round tries again")
-                stopping.wait(INTERVAL_SECONDS)
-        dispose_db()
-
-    thread = threading.Thread(target=keep_working, name="worker", daemon=True)
-    thread.start()
+    """Do the worker's work in threads of this process until the block is left."""
+    workers = Workers(INTERVAL_SECONDS)
+    workers.start()
     try:
         yield
     finally:
-        stopping.set()
-        thread.join(STOP_TIMEOUT_SECONDS)
+        workers.stop()
+        dispose_db()
 
 
-def _work(stopping: threading.Event, interval_seconds: float, *, once: bool = False) -> bool:
-    """Round after round until somebody stops it, or `once` until nothing is due.
+class Workers:
+    """Does all kinds of work, each in a thread of its own; `once` in turn, until nothing is due."""
 
-    Whether all of it succeeded.
-    """
-    succeeded = True
-    while not stopping.is_set():
-        busy = False
-        for name, step in work.WORK.items():
-            outcome = _do(name, step)
-            succeeded = succeeded and outcome is not None
-            busy = outcome or busy
-        if not busy and (once or stopping.wait(interval_seconds)):
-            break
-    return succeeded
+    def __init__(self, interval_seconds: float, *, once: bool = False) -> None:
+        self.has_failed = False
+        """Whether anything failed that was to be done once, or a thread ended by itself."""
+        self._interval_seconds = interval_seconds
+        self._shutdown = Shutdown()
+        self._told: SimpleQueue[None] = SimpleQueue()
+        kinds: dict[str, Callable[[], None]] = (
+            {"work": self._do_all_in_turn}
+            if once
+            else {name: partial(self._keep_doing, name) for name in work.WORK}
+        )
+        self._threads = [
+            threading.Thread(target=self._run, args=[does], name=f"worker: {name}", daemon=True)
+            for name, does in kinds.items()
+        ]
+
+    def notice(self, _signal: int, _frame: FrameType | None) -> None:
+        """Note that a signal came: all that its handler may do, whatever it has interrupted."""
+        self._told.put(None)
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Wait for a signal, or for a thread's end."""
+        self._told.get()
+
+    def stop(self) -> list[str]:
+        """End all threads; the names of those that did not end in time."""
+        self._shutdown.ask()
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        unfinished = [thread.name for thread in self._threads if thread.is_alive()]
+        if unfinished:
+            logger.warning("Cut off; the next worker does it", threads=unfinished)
+        return unfinished
+
+    def _run(self, does: Callable[[], None]) -> None:
+        try:
+            does()
+        except asyncio.CancelledError:
+            return  # as it was asked to
+        except BaseException:
+            self.has_failed = True
+            raise
+        finally:
+            self._told.put(None)
+
+    def _keep_doing(self, name: str) -> None:
+        """One kind of work, for ever; what fails again and again rests longer each time."""
+        interval, failures = self._interval_seconds, 0
+        while not self._shutdown.is_asked:
+            outcome = self._do(name)
+            failures = failures + 1 if outcome is _Outcome.FAILED else 0
+            if outcome is _Outcome.FAILED:
+                rest = min(interval * 2 ** min(failures - 1, 10), max(interval, REST_MAX_SECONDS))
+            elif name in work.RETRYING and outcome is _Outcome.DONE:
+                rest = min(interval, RETRIES_SECONDS)
+            else:
+                rest = interval
+            if outcome is not _Outcome.MORE:
+                self._shutdown.wait(rest)
+
+    def _do_all_in_turn(self) -> None:
+        is_busy = True
+        while is_busy and not self._shutdown.is_asked:
+            outcomes = [self._do(name) for name in work.WORK if not self._shutdown.is_asked]
+            self.has_failed |= not {_Outcome.BUSY, _Outcome.FAILED}.isdisjoint(outcomes)
+            is_busy = _Outcome.MORE in outcomes
+
+    def _do(self, name: str) -> "_Outcome":
+        """One step of one kind of work, whose failure is none of the others'."""
+        try:
+            step = work.WORK[name]()
+            has_more = self._shutdown.run(step) if isinstance(step, Coroutine) else step
+        except DatabaseBusy as busy:
+            logger.warning("The database is busy; it is tried again", reason=busy.message)
+            return _Outcome.BUSY
+        except StripeGatewayError as error:
+            logger.warning("Stripe does not answer; it is tried again", reason=error.message)
+            return _Outcome.FAILED
+        except Exception as error:  # an edge: this kind of work's
+            logger.exception("Work failed; it is tried again", work=name)
+            _count(name, keep(error))
+            return _Outcome.FAILED
+        return _Outcome.MORE if has_more else _Outcome.DONE
 
 
-def _do(name: str, step: work.Step) -> bool | None:
-    """One step of one kind of work, whose failure is none of the others'.
+class _Outcome(Enum):
+    """What a step came to."""
 
-    Whether there may be more at once; None where it failed.
-    """
-    try:
-        return step()
-    except DatabaseBusy as busy:
-        logger.warning("The database is busy; the next round tries again", reason=busy.message)
-    except StripeGatewayError as error:
-        logger.warning("Stripe does not answer; the next round tries again", reason=error.message)
-    except Exception as error:  # an edge: this kind of work's
-        logger.exception("Work failed; the next round tries again", work=name)
-        _count(name, keep(error))
-    return None
+    MORE = auto()
+    """There may be more at once."""
+    DONE = auto()
+    BUSY = auto()
+    """The database has no time for it."""
+    FAILED = auto()
 
 
 def _count(name: str, error: KeptError) -> None:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import update
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from src.cli import serve, worker
+from src.cli import serve, work, worker
 from src.cli.serve import put_offline_stripe_in_place
 from src.common.database import SessionLocal
 from src.common.models.stripe_event import StripeEvent
@@ -197,18 +197,20 @@ def test_one_local_process_does_the_workers_work(
 
 
 def test_a_worker_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a round raises is logged, and the next one works; leaving the block ends it."""
-    rounds = threading.Semaphore(0)
+    """Whatever a step raises is logged, and the next one works; leaving the block ends it."""
+    steps = threading.Semaphore(0)
 
-    def fail(*_arguments: Any, **_options: Any) -> None:
-        rounds.release()
+    def fail() -> bool:
+        steps.release()
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(worker, "INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(worker, "_work", fail)
+    monkeypatch.setattr(worker, "_count", lambda *_: None)
+    for name in work.WORK:
+        monkeypatch.setitem(work.WORK, name, fail)
     with worker.working():
-        assert all(rounds.acquire(timeout=60) for _ in range(3))
-    assert "worker" not in {thread.name for thread in threading.enumerate()}
+        assert all(steps.acquire(timeout=60) for _ in range(3 * len(work.WORK)))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker")]
 
 
 @pytest.mark.parametrize(("env", "processes"), [("local", 2), ("dev", 1)])

@@ -85,6 +85,14 @@ class Loop:
 
         return asyncio.run(all_of_them())
 
+    def settle_due(self) -> int:
+        """Try what waits in the inbox, as the worker does; how many events."""
+        return asyncio.run(self._settle_due())
+
+    async def _settle_due(self) -> int:
+        at_once = await self.processor.settle_due(needs_lookup=False)
+        return at_once + await self.processor.settle_due(needs_lookup=True)
+
     def reconcile(
         self,
         since: dt.datetime,

@@ -5,7 +5,6 @@ lost, doubled, late or out of order, at which statement of ours everything ends.
 what has to hold once it is over.
 """
 
-import asyncio
 import datetime as dt
 import random
 from collections import Counter
@@ -248,7 +247,7 @@ class Storm:
     def work(self) -> None:
         """The worker's turn, after whatever it has to wait for."""
         self._let_leases_end()
-        self._ours(lambda: asyncio.run(self.loop.processor.settle_due()))
+        self._ours(self.loop.settle_due)
 
     def reconcile(self) -> None:
         """Compare in the middle of it; one that died is taken up by the next."""

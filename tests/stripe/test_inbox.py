@@ -1,6 +1,5 @@
 """The inbox's edges: what few events say, what is forgotten in time, what fails once more."""
 
-import asyncio
 import datetime as dt
 import json
 from typing import Any
@@ -86,7 +85,7 @@ def test_a_dead_event_that_fails_again_says_why_now(db: Session, loop: Loop, use
     row = db.scalars(select(StripeEvent)).one()
     assert (row.status, row.attempts) == ("dead", 18)
     assert str(row.error).startswith("STRIPE_GATEWAY_ERROR")
-    assert asyncio.run(loop.processor.settle_due()) == 0
+    assert loop.settle_due() == 0
     loop.offline.troubles.clear()
     assert loop.deliver([intent]) == [EventAnswer.PROCESSED]
     assert booked_balance(db, user.user_id) == 500
@@ -109,7 +108,7 @@ def test_an_event_that_was_put_aside_and_fails_again_keeps_why(
     assert (row.status, row.attempts, row.next_attempt_at) == (status, 3, None)
     assert str(row.error).startswith("STRIPE_GATEWAY_ERROR")
     loop.offline.troubles.clear()
-    assert asyncio.run(loop.processor.settle_due()) == 0
+    assert loop.settle_due() == 0
     assert loop.deliver([intent]) == [EventAnswer.PROCESSED]
     db.expire_all()
     assert (row.status, row.attempts, row.error) == ("processed", 4, None)
@@ -135,9 +134,9 @@ def test_a_stored_event_that_cannot_be_read_holds_up_nobody(
     unreadable = update(StripeEvent).where(StripeEvent.event_id == bad.event_id)
     db.execute(unreadable.values(body=b"{}"))
     db.commit()
-    assert asyncio.run(loop.processor.settle_due()) == 2
+    assert loop.settle_due() == 2
     db.expire_all()
     row = db.get_one(StripeEvent, (False, bad.event_id))
-    assert (row.status, row.attempts) == ("failed", 1)
+    assert (row.status, row.attempts) == ("failed", 2)
     assert str(row.error).startswith("WEBHOOK_PAYLOAD_INVALID")
     assert booked_balance(db, user.user_id) == 500

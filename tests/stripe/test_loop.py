@@ -1,6 +1,5 @@
 """Offer, pay, credit, refund, dispute, reconcile, against a Stripe that keeps its own books."""
 
-import asyncio
 import datetime as dt
 import json
 import random
@@ -19,7 +18,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
-from src.common.stripe import inbox
+from src.common.stripe import attempts, inbox
 from src.common.stripe.checkout import plan_checkout
 from src.common.stripe.gateway import StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
@@ -110,7 +109,7 @@ def test_an_event_that_needs_stripe_waits_for_it(db: Session, loop: Loop, user: 
     due = {"next_attempt_at": YESTERDAY, "lease_expires_at": None}
     db.execute(update(StripeEvent).values(due))
     db.commit()
-    assert asyncio.run(loop.processor.settle_due()) == 1
+    assert loop.settle_due() == 1
     assert booked_balance(db, user.user_id) == 500
     assert only_purchase(db).stripe_session_id.startswith("cs_")
 
@@ -121,13 +120,13 @@ def test_an_event_that_always_fails_is_dead_in_the_end(db: Session, loop: Loop, 
     [intent] = [each for each in loop.webhooks() if each.event_type == "payment_intent.succeeded"]
     loop.offline.troubles.add(Trouble(TroubleKind.ERROR, times=1_000))
     loop.deliver([intent])
-    db.execute(update(StripeEvent).values(attempts=inbox.ATTEMPTS_MAX - 1))
+    db.execute(update(StripeEvent).values(attempts=attempts.ATTEMPTS_MAX - 1))
     db.commit()
     loop.deliver([intent])
     db.expire_all()
     assert db.scalars(select(StripeEvent.status)).one() == "dead"
     assert inbox.count_dead_events(db) == 1
-    assert inbox.claim_due(db, 10) == []
+    assert [attempts.claim_next(db, needs_lookup=needs) for needs in (False, True)] == [None] * 2
 
 
 def test_a_refund_through_us_takes_the_credits_back_once(

@@ -26,7 +26,7 @@ class StripeEvent(Base):
         String, default="received", server_default=text("'received'")
     )
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """How often processing has begun and ended."""
+    """How often processing has begun: counted first, for it may end the process."""
     error: Mapped[str | None] = mapped_column(String)
     """Why the last attempt failed; NULL after one that did not."""
     remark: Mapped[str | None] = mapped_column(String)
@@ -37,6 +37,8 @@ class StripeEvent(Base):
     next_attempt_at: Mapped[Instant | None]
     lease_expires_at: Mapped[Instant | None]
     """Until when a worker has the event to itself."""
+    needs_lookup: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether Stripe has to be asked about it: found out by an attempt that was not to ask."""
 
     __table_args__ = (
         CheckConstraint(

@@ -140,8 +140,10 @@ def release(session: Session, run_id: uuid.UUID) -> None:
     session.flush()
 
 
-def is_due(session: Session, interval_seconds: int) -> bool:
-    """Whether the newest run began longer ago than this."""
+def is_due(session: Session, *, interval_seconds: int, livemode: bool, since: dt.datetime) -> bool:
+    """Whether the newest run began longer ago than this, or a mending one was cut off."""
+    if find_cut_off(session, livemode=livemode, since=since, repairs=True) is not None:
+        return True
     recent = func.clock_timestamp() - dt.timedelta(seconds=interval_seconds)
     return session.scalars(select(~exists().where(Reconciliation.started_at > recent))).one()
 

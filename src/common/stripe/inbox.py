@@ -2,8 +2,8 @@
 
 Each step is a database transaction of its own, because the first must survive whatever the later
 ones do: `store_event`, `finish_event` (what the event says, and that it is done, together), and
-`record_failure` where that was not possible. All take the caller's open session and never commit;
-`processing.py` puts them together.
+`attempts.record_failure` where that was not possible. All take the caller's open session and never
+commit; `processing.py` puts them together.
 """
 
 import datetime as dt
@@ -11,25 +11,19 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import stripe
-from sqlalchemy import Update, func, or_, select, update
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import Conflict, ExceptionWithErrorType, NotFound
+from src.common.exceptions import Conflict, NotFound
 from src.common.models.stripe_event import StripeEvent
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import PurchaseStatus, end_order, settle_payment
 from src.common.purchases.rules import Terms
+from src.common.stripe import attempts
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
 from src.common.stripe.wire import Event
 
-UNSETTLED_STATUSES = ("received", "failed")
-ERROR_LENGTH_MAX = 2_000
-RETRY_DELAY_MAX_SECONDS = 3_600
-ATTEMPTS_MAX = 16
-"""After so many, some five hours, an event is dead: an operator looks, and replays it."""
-LEASE_SECONDS = 60
-"""How long whoever took an event has it to itself; longer than any attempt takes."""
 BODY_DAYS = 30
 """How long the body of a settled event is kept: as long as Stripe keeps it."""
 
@@ -54,7 +48,7 @@ _STATUS_BY_ANSWER = {
 
 
 def store_event(session: Session, event: Event, body: bytes) -> bool:
-    """Keep a verified event, leased to whoever stores it; False if a copy is there already."""
+    """Keep a verified event, and begin an attempt at it; False if a copy is there already."""
     statement = (
         insert(StripeEvent)
         .values(
@@ -66,42 +60,13 @@ def store_event(session: Session, event: Event, body: bytes) -> bool:
             body=body,
             remark=_remark(event),
             stripe_created_at=event.created,
-            lease_expires_at=func.clock_timestamp() + dt.timedelta(seconds=LEASE_SECONDS),
+            attempts=1,
+            lease_expires_at=attempts.lease(),
         )
         .on_conflict_do_nothing()
         .returning(StripeEvent.event_id)
     )
     return session.execute(statement).one_or_none() is not None
-
-
-def claim_due(session: Session, limit: int) -> Sequence[StripeEvent]:
-    """Take events that wait for another try; nobody else has them until the lease ends."""
-    now = func.clock_timestamp()
-    due = session.scalars(
-        select(StripeEvent)
-        .where(
-            StripeEvent.status.in_(UNSETTLED_STATUSES),
-            or_(StripeEvent.next_attempt_at.is_(None), StripeEvent.next_attempt_at <= now),
-            or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at <= now),
-        )
-        .order_by(StripeEvent.next_attempt_at.nulls_first())
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for event in due:
-        event.lease_expires_at = now + dt.timedelta(seconds=LEASE_SECONDS)
-    session.flush()
-    return due
-
-
-def is_settled(session: Session, *, livemode: bool, event_id: str) -> bool:
-    """Whether a copy of the event was processed already."""
-    row = session.execute(
-        select(StripeEvent.status, StripeEvent.body.is_(None)).where(
-            StripeEvent.livemode == livemode, StripeEvent.event_id == event_id
-        )
-    ).one_or_none()
-    return row is not None and (row[0] == "processed" or row[1])
 
 
 def statuses_of(session: Session, *, livemode: bool, event_ids: Sequence[str]) -> dict[str, str]:
@@ -150,7 +115,6 @@ def _mark(event: Event) -> Update:
             processed_at=func.clock_timestamp(),
             next_attempt_at=None,
             lease_expires_at=None,
-            attempts=StripeEvent.attempts + 1,
         )
         .execution_options(synchronize_session=False)
     )
@@ -168,37 +132,6 @@ def apply(session: Session, facts: Facts, terms: Terms, *, cause: str) -> EventA
     if PurchaseStatus.CREDITED in outcomes or any(changes):
         return EventAnswer.PROCESSED
     return EventAnswer.ALREADY_PROCESSED
-
-
-def record_failure(
-    session: Session, *, livemode: bool, event_id: str, error: BaseException
-) -> None:
-    """Note why processing failed, and when it may be tried again, or that it is dead.
-
-    Not on a row that was processed: a copy of the event may have settled it meanwhile. One that
-    nobody tries any more, dead, ignored or unmatched, and somebody replayed, stays what it is, with
-    the new error.
-    """
-    row = session.scalars(
-        select(StripeEvent)
-        .where(
-            StripeEvent.livemode == livemode,
-            StripeEvent.event_id == event_id,
-            StripeEvent.status != "processed",
-        )
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if row is None:
-        return
-    row.attempts += 1
-    row.error = _describe(error)
-    row.lease_expires_at = None
-    if row.status in UNSETTLED_STATUSES:
-        row.status = "dead" if row.attempts >= ATTEMPTS_MAX else "failed"
-        delay = min(2 ** (row.attempts - 1), RETRY_DELAY_MAX_SECONDS)
-        row.next_attempt_at = func.clock_timestamp() + dt.timedelta(seconds=delay)
-    session.flush()
 
 
 def events_matching(
@@ -301,9 +234,3 @@ def _remark(event: Event) -> str | None:
     except ValueError:
         is_known = False
     return None if is_known else "API_VERSION_UNKNOWN"
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, ExceptionWithErrorType):
-        return f"{error.error_type}: {error.message}"[:ERROR_LENGTH_MAX]
-    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]

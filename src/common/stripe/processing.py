@@ -4,8 +4,11 @@ Written once, async, and given the way into the database: the API's own, or the 
 commands' sync one.
 """
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -15,10 +18,11 @@ from src.common.exceptions import DatabaseBusy
 from src.common.purchases.operations import find_credited
 from src.common.purchases.rules import Terms
 from src.common.settings import Settings
-from src.common.stripe import inbox
+from src.common.stripe import attempts, inbox
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import Facts, Lookup
+from src.common.stripe.unasked import StripeNeeded, UnaskedGateway
 from src.common.stripe.wire import Event, parse_event
 
 logger = structlog.get_logger(__name__)
@@ -26,7 +30,12 @@ T = TypeVar("T")
 
 ATTEMPTS = 2
 """A failed event is tried again at once, except by a busy database; then by the worker."""
-BATCH_EVENTS = 50
+LOOKUPS_AT_ONCE = 20
+"""How many events may wait for Stripe's answers at a time."""
+RETRIES_SECONDS = 1.0
+"""How late an event may be tried: as long as the first wait that is promised."""
+Claim = tuple[bool, str, bytes | None]
+"""An event's mode, id and body."""
 
 
 class InDatabase(Protocol):
@@ -69,17 +78,20 @@ class Processor:
         is_new = await self.in_database(lambda session: inbox.store_event(session, event, body))
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self.settle(event, is_new=is_new)
+                return await self.settle(event, has_begun=is_new and attempt == 1)
             except Exception as error:  # noqa: BLE001  an edge: the row says why
                 await self._note_failure(event.livemode, event.id, error)
                 if attempt == ATTEMPTS or isinstance(error, DatabaseBusy):
                     break
         return EventAnswer.ACCEPTED
 
-    async def settle(self, event: Event, *, is_new: bool = False) -> EventAnswer:
-        """Do what a stored event says, once; Stripe is not asked about one that is settled."""
-        if not is_new and await self.in_database(
-            lambda session: inbox.is_settled(session, livemode=event.livemode, event_id=event.id)
+    async def settle(self, event: Event, *, has_begun: bool = False) -> EventAnswer:
+        """Do what a stored event says, once; Stripe is not asked about one that is settled.
+
+        The attempt is counted first, unless it `has_begun`.
+        """
+        if not has_begun and not await self.in_database(
+            lambda session: attempts.begin_attempt(session, event)
         ):
             return EventAnswer.ALREADY_PROCESSED
         facts = await self.lookup.facts_of(event)
@@ -95,19 +107,64 @@ class Processor:
             lambda session: inbox.apply(session, facts, terms, cause=cause)
         )
 
-    async def settle_due(self, limit: int = BATCH_EVENTS) -> int:
-        """Try events that wait for another try; how many those were."""
-        due = await self.in_database(
-            lambda session: [
-                (row.livemode, row.event_id, row.body) for row in inbox.claim_due(session, limit)
-            ]
-        )
-        for livemode, event_id, body in due:
-            assert body is not None  # noqa: S101  only settled events lose theirs
-            answer = await self.settle_stored(body, livemode=livemode, event_id=event_id)
-            if answer is not EventAnswer.ACCEPTED:
-                logger.info("Stripe event", event_id=event_id, answer=answer)
-        return len(due)
+    async def settle_due(self, *, needs_lookup: bool) -> int:
+        """Try events that wait for another try, until none does; how many were settled or failed.
+
+        Without `needs_lookup` nobody is asked: whatever needs an answer of Stripe's is left to who
+        tries with it. So the others do not wait while Stripe is silent. Those that ask do not wait
+        for each other, and what falls due meanwhile is begun in time. If cancelled, it hands back
+        what it has begun.
+        """
+        gateway = self.gateway if needs_lookup or self.gateway is None else UnaskedGateway()
+        processor = replace(self, gateway=gateway)
+        running: set[asyncio.Task[bool]] = set()
+        tried = 0
+        try:
+            while True:
+                if len(running) < LOOKUPS_AT_ONCE and (claim := await self._claim(needs_lookup)):
+                    running.add(asyncio.create_task(processor.try_claimed(*claim)))
+                    continue
+                if not running:
+                    return tried
+                done, running = await asyncio.wait(
+                    running, timeout=RETRIES_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                tried += sum(task.result() for task in done)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _claim(self, needs_lookup: bool) -> Claim | None:  # noqa: FBT001  a column's value
+        def work(session: Session) -> Claim | None:
+            row = attempts.claim_next(session, needs_lookup=needs_lookup)
+            return None if row is None else (row.livemode, row.event_id, row.body)
+
+        return await self.in_database(work)
+
+    async def try_claimed(
+        self,
+        livemode: bool,  # noqa: FBT001  as Stripe's objects have it
+        event_id: str,
+        body: bytes | None,
+    ) -> bool:
+        """Try an event that was claimed; False where Stripe has to be asked first."""
+        assert body is not None  # noqa: S101  only settled events lose theirs
+        hand_back = partial(attempts.hand_back, livemode=livemode, event_id=event_id)
+        try:
+            answer = await self.settle(parse_event(body), has_begun=True)
+        except StripeNeeded:
+            await self.in_database(partial(hand_back, needs_lookup=True))
+            return False
+        except asyncio.CancelledError:
+            with suppress(DatabaseBusy):  # then it is free once the lease has ended
+                await self.in_database(hand_back)
+            raise
+        except Exception as error:  # noqa: BLE001  an edge: the row says why
+            await self._note_failure(livemode, event_id, error)
+        else:
+            logger.info("Stripe event", event_id=event_id, answer=answer)
+        return True
 
     async def settle_stored(self, body: bytes, *, livemode: bool, event_id: str) -> EventAnswer:
         """Do what an event of the inbox says; `accepted` where that failed, and its row says why.
@@ -130,7 +187,7 @@ class Processor:
         logger.warning("Stripe event failed", event_id=event_id, error=type(error).__name__)
         try:
             await self.in_database(
-                lambda session: inbox.record_failure(
+                lambda session: attempts.record_failure(
                     session, livemode=livemode, event_id=event_id, error=error
                 )
             )

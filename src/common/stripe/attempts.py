@@ -1,0 +1,150 @@
+"""Attempts at a stored event: counted when they begin, promised again when they fail.
+
+Counted when they begin, because one that kills its process can count nothing any more. All take the
+caller's open session and never commit.
+"""
+
+import datetime as dt
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from src.common.exceptions import ExceptionWithErrorType
+from src.common.models.stripe_event import StripeEvent
+from src.common.stripe.wire import Event
+
+UNSETTLED_STATUSES = ("received", "failed")
+ERROR_LENGTH_MAX = 2_000
+RETRY_DELAY_MAX_SECONDS = 3_600
+ATTEMPTS_MAX = 16
+"""After so many, some five hours, an event is dead: an operator looks, and replays it."""
+LEASE_SECONDS = 60
+"""How long whoever took an event has it to itself; longer than any attempt takes."""
+CUT_OFF = "ATTEMPT_CUT_OFF: the process ended during the last attempt"
+
+
+def claim_next(session: Session, *, needs_lookup: bool) -> StripeEvent | None:
+    """Begin an attempt at the event that has waited longest; nobody else has it until its lease.
+
+    If the process ends meanwhile the event comes again, later each time, and in the end it is dead.
+    """
+    while (event := _next_due(session, needs_lookup=needs_lookup)) is not None:
+        if event.attempts < ATTEMPTS_MAX:
+            event.attempts += 1
+            event.next_attempt_at = _promised(event.attempts)
+            event.lease_expires_at = lease()
+            session.flush()
+            return event
+        _bury(event, CUT_OFF)
+        session.flush()
+    return None
+
+
+def _next_due(session: Session, *, needs_lookup: bool) -> StripeEvent | None:
+    now = func.clock_timestamp()
+    return session.scalars(
+        select(StripeEvent)
+        .where(
+            StripeEvent.status.in_(UNSETTLED_STATUSES),
+            StripeEvent.needs_lookup == needs_lookup,
+            or_(StripeEvent.next_attempt_at.is_(None), StripeEvent.next_attempt_at <= now),
+            or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at <= now),
+        )
+        .order_by(StripeEvent.next_attempt_at.nulls_first())
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def begin_attempt(session: Session, event: Event) -> bool:
+    """Count an attempt at an event that was delivered again; False where it is settled for good."""
+    begun = session.execute(
+        update(StripeEvent)
+        .where(
+            StripeEvent.livemode == event.livemode,
+            StripeEvent.event_id == event.id,
+            StripeEvent.status != "processed",
+            StripeEvent.body.is_not(None),
+        )
+        .values(attempts=StripeEvent.attempts + 1)
+        .returning(StripeEvent.event_id)
+        .execution_options(synchronize_session=False)
+    )
+    return begun.one_or_none() is not None
+
+
+def hand_back(
+    session: Session, *, livemode: bool, event_id: str, needs_lookup: bool | None = None
+) -> None:
+    """Leave an event to whoever claims it next, as if this attempt had not begun.
+
+    `needs_lookup` notes that Stripe has to be asked about it, which this attempt was not to do.
+    """
+    row = _unsettled(session, livemode=livemode, event_id=event_id)
+    if row is None:
+        return
+    row.attempts = max(row.attempts - 1, 0)
+    row.next_attempt_at = func.clock_timestamp()
+    row.lease_expires_at = None
+    if needs_lookup is not None:
+        row.needs_lookup = needs_lookup
+    session.flush()
+
+
+def record_failure(
+    session: Session, *, livemode: bool, event_id: str, error: BaseException
+) -> None:
+    """Note why an attempt failed, and when there may be another, or that the event is dead.
+
+    Not on a row that was processed: a copy of the event may have settled it meanwhile. One that
+    nobody tries any more, dead, ignored or unmatched, and somebody replayed, stays what it is, with
+    the new error.
+    """
+    row = _unsettled(session, livemode=livemode, event_id=event_id)
+    if row is None:
+        return
+    row.error = _describe(error)
+    row.lease_expires_at = None
+    if row.status in UNSETTLED_STATUSES:
+        if row.attempts >= ATTEMPTS_MAX:
+            _bury(row, row.error)
+        else:
+            row.status = "failed"
+            row.next_attempt_at = _promised(row.attempts)
+    session.flush()
+
+
+def lease() -> ColumnElement[dt.datetime]:
+    """Until when whoever takes an event now has it."""
+    return func.clock_timestamp() + dt.timedelta(seconds=LEASE_SECONDS)
+
+
+def _unsettled(session: Session, *, livemode: bool, event_id: str) -> StripeEvent | None:
+    return session.scalars(
+        select(StripeEvent)
+        .where(
+            StripeEvent.livemode == livemode,
+            StripeEvent.event_id == event_id,
+            StripeEvent.status != "processed",
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _promised(attempts: int) -> ColumnElement[dt.datetime]:
+    """When an attempt follows that many: after 1, 2, 4 … seconds, an hour at most."""
+    delay = min(2 ** max(attempts - 1, 0), RETRY_DELAY_MAX_SECONDS)
+    return func.clock_timestamp() + dt.timedelta(seconds=delay)
+
+
+def _bury(row: StripeEvent, error: str) -> None:
+    row.status, row.error = "dead", error
+    row.next_attempt_at = row.lease_expires_at = None
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, ExceptionWithErrorType):
+        return f"{error.error_type}: {error.message}"[:ERROR_LENGTH_MAX]
+    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]
