@@ -64,7 +64,7 @@ def serve(
         if works:
             stack.enter_context(working())
         _greet(settings, host, port, works=works)
-        _run(host, port, workers)
+        _run(settings, host, port, workers)
 
 
 def does_the_workers_work(settings: Settings, workers: int) -> bool:
@@ -72,8 +72,10 @@ def does_the_workers_work(settings: Settings, workers: int) -> bool:
     return settings.is_local and workers == 1
 
 
-def _run(host: str, port: int, workers: int) -> None:
+def _run(settings: Settings, host: str, port: int, workers: int) -> None:
     import uvicorn
+
+    from src.cli.http_protocol import BoundedHttpProtocol
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how this command ends
         uvicorn.run(
@@ -82,7 +84,9 @@ def _run(host: str, port: int, workers: int) -> None:
             port=port,
             workers=workers,
             loop="uvloop",  # named, so that a lack of either is an error and not a server
-            http="httptools",  # that needs five times the CPU for a request (decision 0018)
+            http=BoundedHttpProtocol,  # that needs five times the CPU for a request (decision 0018)
+            ws="none",  # we serve none, and its shutdown can end that of all others
+            timeout_graceful_shutdown=settings.api_shutdown_timeout_seconds,
             log_config=None,  # the application's own, src/common/observability.py
             access_log=False,  # src/api/src/request_context.py logs one line a request
             server_header=False,

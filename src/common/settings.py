@@ -161,6 +161,13 @@ class Settings(BaseSettings):
     api_key_cache_seconds: float = Field(default=5, ge=0, le=5)
     """How long a process may believe that an API key it has seen is still valid."""
     api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    api_head_timeout_seconds: float = Field(default=10, gt=0)
+    """How long a request's line and headers may take to come, where `flashslides serve` serves."""
+    api_body_timeout_seconds: float = Field(default=15, gt=0)
+    """How long a whole body may take to come."""
+    api_shutdown_timeout_seconds: int = Field(default=40, ge=1)
+    """How long after SIGTERM requests may take to be answered; what takes longer is cut off. More
+    than a statement and its locks may take, and less than what stops the process waits."""
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod

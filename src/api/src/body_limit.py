@@ -1,8 +1,10 @@
-"""Requests with a body larger than we read are answered 413, in the one body of all errors.
+"""Requests with a body larger than we read are answered 413, and slower than we wait 408.
 
-FastAPI's `max_body_size` would answer in plain text where Content-Length already says so.
+In the one body of all errors: FastAPI's `max_body_size` would answer in plain text where
+Content-Length already says so.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -17,11 +19,15 @@ _DIGITS_MAX = 15
 
 
 class BodyLimitMiddleware:
-    """Refuse a body by its declared size, or as soon as more than `max_bytes` of it have come."""
+    """Refuse a body by its declared size, or once more than `max_bytes` or not all have come.
 
-    def __init__(self, app: "ASGIApp", max_bytes: int) -> None:
+    `timeout_seconds` are the whole body's, from when the first of it is asked for.
+    """
+
+    def __init__(self, app: "ASGIApp", max_bytes: int, timeout_seconds: float) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one request."""
@@ -33,10 +39,23 @@ class BodyLimitMiddleware:
             await error_answer(413, "PAYLOAD_TOO_LARGE", sentence)(scope, receive, send)
             return
         received = 0
+        deadline: float | None = None
+        is_complete = False
 
         async def receive_within_limit() -> "Message":
-            nonlocal received
-            message = await receive()
+            nonlocal received, deadline, is_complete
+            if is_complete:
+                return await receive()
+            if deadline is None:
+                deadline = asyncio.get_running_loop().time() + self.timeout_seconds
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(
+                    408, "The body did not come in time", {"Connection": "close"}
+                ) from None
+            is_complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.max_bytes:
                 raise HTTPException(413, sentence)

@@ -39,6 +39,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "HOLD_NOT_FOUND": (404, "The user has no such hold"),
     "NOT_FOUND": (404, "No such endpoint"),
     "METHOD_NOT_ALLOWED": (405, "The endpoint does not take this method"),
+    "REQUEST_TIMEOUT": (408, "The request did not come in time; nothing was done"),
     "IDEMPOTENCY_KEY_REUSED": (409, "The key belongs to another request; nothing was done"),
     "HOLD_CLOSED": (409, "The hold was captured or released already"),
     "HOLD_EXPIRED": (409, "The hold has expired; its credits went back"),
@@ -50,6 +51,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "CAPTURE_EXCEEDS_HOLD": (422, "The hold has only `uncaptured` credits left"),
     "REFUND_EXCEEDS_PAYMENT": (422, "More than the `refundable_cents` left of the payment"),
     "BALANCE_LIMIT_EXCEEDED": (422, "Balance and held credits would exceed `limit`"),
+    "HEADERS_TOO_LARGE": (431, "Request line and headers are larger than we read"),
     "LEDGER_UNBALANCED": (500, "A change the ledger's books do not explain; nothing was done"),
     "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
@@ -118,7 +120,7 @@ def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-ALWAYS = ("PAYLOAD_TOO_LARGE", "INTERNAL_ERROR")
+ALWAYS = ("REQUEST_TIMEOUT", "PAYLOAD_TOO_LARGE", "HEADERS_TOO_LARGE", "INTERNAL_ERROR")
 """What any endpoint at all may answer."""
 DATABASE = ("SETTINGS_INVALID", "LEDGER_UNBALANCED", "DATABASE_BUSY")
 """What any endpoint that needs the database may answer besides."""

@@ -65,7 +65,12 @@ def create_app() -> FastAPI:
     )
     # The middleware added last is the outermost.
     app.add_middleware(ChargingMiddleware)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=get_settings().api_max_body_bytes)
+    settings = get_settings()
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=settings.api_max_body_bytes,
+        timeout_seconds=settings.api_body_timeout_seconds,
+    )
     install_error_handlers(app)
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
