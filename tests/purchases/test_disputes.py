@@ -21,7 +21,7 @@ from src.common.purchases.reversals import (
     supersedes,
 )
 from src.common.stripe.lookup import Facts
-from src.common.stripe.wire import Dispute
+from src.common.stripe.wire_money_back import Dispute
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.purchases.lives import payment_of, settle, walk
 

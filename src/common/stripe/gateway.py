@@ -23,16 +23,8 @@ from tenacity.wait import wait_random_exponential
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, Unavailable
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
-from src.common.stripe.wire import (
-    Charge,
-    CheckoutSession,
-    CreditNote,
-    Dispute,
-    Event,
-    Invoice,
-    PaymentIntent,
-    Refund,
-)
+from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
+from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
 PAGE_SIZE = 100
 NETWORK_RETRIES = 2

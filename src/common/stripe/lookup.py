@@ -13,16 +13,8 @@ from src.common.models.checkout_order import OrderStatus
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment
 from src.common.stripe.gateway import Gateway, configured
-from src.common.stripe.wire import (
-    Charge,
-    CheckoutSession,
-    CreditNote,
-    Dispute,
-    Event,
-    Invoice,
-    PaymentIntent,
-    Refund,
-)
+from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
+from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
 IsKnown = Callable[[str], Awaitable[bool]]
 """Whether a PaymentIntent has a credited purchase already."""
@@ -91,7 +83,10 @@ class Lookup:
 
     async def on_session(self, event: Event) -> Facts:
         """`checkout.session.completed` and `…async_payment_succeeded`."""
-        return Facts(payments=(CheckoutSession.model_validate(event.data.object).as_payment(),))
+        session = CheckoutSession.model_validate(event.data.object)
+        if not session.tells_all and self.gateway is not None:
+            session = await self.gateway.retrieve_session(session.id) or session
+        return Facts(payments=(session.as_payment(),))
 
     async def on_session_failed(self, event: Event) -> Facts:
         """`checkout.session.async_payment_failed`."""
@@ -120,6 +115,8 @@ class Lookup:
         """`invoice.paid`: its PaymentIntents were paid; where there are none, nothing was."""
         invoice = Invoice.model_validate(event.data.object)
         found = await configured(self.gateway).payments_of_invoice(invoice.id)
+        if found is None and invoice.payment_intent is not None:
+            found = [invoice.payment_intent]
         if not found:
             return Facts(payments=(invoice.as_payment(),))
         told = [
@@ -135,10 +132,10 @@ class Lookup:
         """
         charge = Charge.model_validate(event.data.object)
         refunds = await configured(self.gateway).refunds_of(charge=charge.id)
-        if refunds is None and charge.refunds is None:
-            return None
         if refunds is None:
-            refunds = charge.refunds.data if charge.refunds else []
+            if charge.refunds is None:
+                return None
+            refunds = list(charge.refunds.data)
         named = [
             each.model_copy(update={"payment_intent": each.payment_intent or charge.payment_intent})
             for each in refunds
@@ -161,9 +158,10 @@ class Lookup:
 
     async def credit_note_facts(self, note: CreditNote) -> Facts:
         """What a credit note says: it takes from the payment of its invoice."""
-        found = (
-            await configured(self.gateway).payments_of_invoice(note.invoice) if note.invoice else []
-        )
+        gateway = configured(self.gateway)
+        if not note.tells_all:
+            note = await gateway.retrieve_credit_note(note.id) or note
+        found = await gateway.payments_of_invoice(note.invoice) if note.invoice else []
         reversal = note.as_reversal(payment_intent_id=found[0] if found else None)
         return Facts(reversals=(await self._with_session(reversal),))
 

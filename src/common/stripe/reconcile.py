@@ -38,7 +38,8 @@ from src.common.stripe.gateway import (
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
 from src.common.stripe.processing import Processor, terms_of
-from src.common.stripe.wire import Event, PaymentIntent, Refund, parse_event
+from src.common.stripe.wire import Event, PaymentIntent, parse_event
+from src.common.stripe.wire_money_back import Refund
 
 logger = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway, StripeGatewayError, configured
 from src.common.stripe.lookup import Facts
 from src.common.stripe.processing import InDatabase, Processor
-from src.common.stripe.wire import Refund
+from src.common.stripe.wire_money_back import Refund
 
 TOO_MUCH = "amount_too_large"
 NOTHING_CHARGED = "nothing_was_charged"

@@ -1,58 +1,37 @@
 """What we read of Stripe's objects, and nothing else; everything more is kept in the raw body.
 
-Shapes: Stripe's API reference, "The Event object" and so for each.
+Shapes: Stripe's API reference, "The Event object" and so for each. What we ask for ourselves has
+the shape of our library's API version; an event has that of its endpoint's, which may be of 2018.
+So each field that moved is read from all its places, and what a shape does not tell is None.
+Refunds, disputes and credit notes are in `wire_money_back.py`.
 """
 
-import datetime as dt
 import uuid
-from decimal import Decimal
-from typing import Annotated, Any, cast
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from src.common.exceptions import BadRequest
-from src.common.models.stripe_reversal import ReversalKind
-from src.common.purchases.reversals import Movement, Reversal, disputed_funds
 from src.common.purchases.rules import Payment
+from src.common.stripe.wire_money_back import RefundList
+from src.common.stripe.wire_types import (
+    Cents,
+    ExpandableId,
+    Id,
+    Text,
+    UnixTime,
+    Wire,
+    without_nul,
+)
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-
-def _id_of(value: object) -> object:
-    """An object's id, whether Stripe sent the id or, expanded, the object."""
-    return cast("dict[str, object]", value).get("id") if isinstance(value, dict) else value
-
-
-def _without_nul(text: str) -> str:
-    """PostgreSQL stores no NUL; what has one is like nothing we know, and must not fail."""
-    return text.replace("\x00", "\ufffd")
-
-
-def _instant(seconds: object) -> dt.datetime:
-    try:
-        if isinstance(seconds, int):
-            return dt.datetime.fromtimestamp(seconds, dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise ValueError("no Unix time")
-
-
-Text = Annotated[str, AfterValidator(_without_nul)]
-Id = Annotated[Text, Field(min_length=1, max_length=255)]
-ExpandableId = Annotated[Text | None, BeforeValidator(_id_of)]
-Cents = Annotated[int, Field(strict=True)]
-UnixTime = Annotated[dt.datetime, BeforeValidator(_instant)]
-
-
-class EventData(_Wire):
+class EventData(Wire):
     """`event.data`."""
 
     object: dict[str, Any]
 
 
-class Event(_Wire):
+class Event(Wire):
     """`event`: something that happened at Stripe."""
 
     id: Id
@@ -66,17 +45,17 @@ class Event(_Wire):
     def object_id(self) -> str | None:
         """The id of the object the event is about."""
         found = self.data.object.get("id")
-        return _without_nul(found) if isinstance(found, str) else None
+        return without_nul(found) if isinstance(found, str) else None
 
 
-class TotalDetails(_Wire):
+class TotalDetails(Wire):
     """`checkout.session.total_details`."""
 
     amount_discount: Cents = 0
     amount_tax: Cents = 0
 
 
-class CheckoutSession(_Wire):
+class CheckoutSession(Wire):
     """`checkout.session`: a page on which somebody pays, or did."""
 
     id: Id
@@ -95,6 +74,22 @@ class CheckoutSession(_Wire):
     url: Text | None = None
     created: UnixTime | None = None
     expires_at: UnixTime | None = None
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether it tells all that we judge by.
+
+        Since 2019-10 there is `mode`, since 2020 `payment_status`, currency, amounts and
+        `total_details`.
+        """
+        if self.mode is None or self.payment_status is None:
+            return False
+        amounts = (self.amount_subtotal, self.amount_total)
+        if self.mode != "payment":
+            return True
+        if None in (self.currency, *amounts):
+            return False
+        return self.total_details is not None or amounts[0] == amounts[1]
 
     def as_payment(self) -> Payment:
         """The session in our own terms."""
@@ -116,7 +111,7 @@ class CheckoutSession(_Wire):
         )
 
 
-class PaymentIntent(_Wire):
+class PaymentIntent(Wire):
     """`payment_intent`: one payment."""
 
     id: Id
@@ -125,6 +120,8 @@ class PaymentIntent(_Wire):
     amount_received: Cents | None = None
     currency: Text | None = None
     metadata: dict[str, Text] | None = None
+    invoice: ExpandableId = None
+    """Until 2025-03-31."""
     created: UnixTime | None = None
 
     @property
@@ -134,6 +131,7 @@ class PaymentIntent(_Wire):
 
     def as_payment(self, *, invoice_id: str | None = None) -> Payment:
         """A payment without a Checkout Session: of an invoice, or by nobody's page."""
+        invoice_id = invoice_id or self.invoice
         return _payment(
             self.metadata,
             stripe_session_id=invoice_id or self.id,
@@ -148,7 +146,7 @@ class PaymentIntent(_Wire):
         )
 
 
-class Invoice(_Wire):
+class Invoice(Wire):
     """`invoice`."""
 
     id: Id
@@ -157,6 +155,8 @@ class Invoice(_Wire):
     currency: Text | None = None
     amount_paid: Cents | None = None
     metadata: dict[str, Text] | None = None
+    payment_intent: ExpandableId = None
+    """Until 2025-03-31; then an invoice may have several payments, which are listed."""
 
     def as_payment(self) -> Payment:
         """An invoice on which nothing was charged."""
@@ -174,45 +174,7 @@ class Invoice(_Wire):
         )
 
 
-class Refund(_Wire):
-    """`refund`."""
-
-    id: Id
-    amount: Cents
-    currency: Text
-    status: Text | None = None
-    payment_intent: ExpandableId = None
-    charge: ExpandableId = None
-    metadata: dict[str, Text] | None = None
-    created: UnixTime | None = None
-
-    @property
-    def request(self) -> str | None:
-        """The name of the request of ours that made it, as `Gateway.create_refund` wrote it."""
-        return (self.metadata or {}).get("request")
-
-    def as_reversal(self, *, livemode: bool, payment_intent_id: str | None = None) -> Reversal:
-        """The refund in our own terms; what is no end of it is on its way."""
-        ended = {"succeeded", "failed", "canceled"}
-        return Reversal(
-            livemode=livemode,
-            reversal_id=self.id,
-            kind=ReversalKind.REFUND,
-            status=self.status if self.status in ended else "pending",
-            amount_cents=self.amount,
-            currency=self.currency,
-            payment_intent_id=self.payment_intent or payment_intent_id,
-            request=self.request,
-        )
-
-
-class RefundList(_Wire):
-    """`charge.refunds`: the newest ten."""
-
-    data: list[Refund] = []
-
-
-class Charge(_Wire):
+class Charge(Wire):
     """`charge`: one attempt of a payment that took money."""
 
     id: Id
@@ -225,6 +187,8 @@ class Charge(_Wire):
     """Since 2020; before, a charge was for what was captured."""
     currency: Text | None = None
     metadata: dict[str, Text] | None = None
+    invoice: ExpandableId = None
+    """Until 2025-03-31."""
     refunds: RefundList | None = None
     """Not told unasked since 2022-11-15."""
 
@@ -238,93 +202,7 @@ class Charge(_Wire):
             amount_received=taken,
             currency=self.currency,
             metadata=self.metadata,
-        )
-
-
-class BalanceTransaction(_Wire):
-    """`balance_transaction`: money into (+) or out of (-) our Stripe balance."""
-
-    amount: Cents = 0
-    currency: Text | None = None
-    exchange_rate: Decimal | None = None
-
-    def as_movement(self) -> Movement:
-        """The movement in our own terms."""
-        return Movement(self.amount, self.currency, self.exchange_rate)
-
-
-class Dispute(_Wire):
-    """`dispute`: a customer's bank wants the money back."""
-
-    id: Id
-    livemode: bool
-    amount: Cents
-    currency: Text
-    status: Text | None = None
-    payment_intent: ExpandableId = None
-    charge: ExpandableId = None
-    balance_transactions: list[BalanceTransaction] = []
-    created: UnixTime | None = None
-
-    def as_reversal(
-        self, *, event_type: str | None = None, payment_intent_id: str | None = None
-    ) -> Reversal:
-        """The dispute in our own terms: what counts is whether the funds are with the bank."""
-        funds = disputed_funds(
-            self.amount,
-            self.currency,
-            status=self.status,
-            movements=[each.as_movement() for each in self.balance_transactions],
-            told=_FUNDS_BY_EVENT.get(event_type or ""),
-        )
-        return Reversal(
-            livemode=self.livemode,
-            reversal_id=self.id,
-            kind=ReversalKind.DISPUTE,
-            status=funds.status,
-            amount_cents=funds.amount_cents,
-            moved_cents=funds.moved_cents,
-            currency=self.currency,
-            payment_intent_id=self.payment_intent or payment_intent_id,
-        )
-
-
-_FUNDS_BY_EVENT = {
-    "charge.dispute.funds_withdrawn": "withdrawn",
-    "charge.dispute.funds_reinstated": "reinstated",
-}
-
-
-class CreditNoteRefund(_Wire):
-    """`credit_note.refunds[]`: a refund that carries part of the note."""
-
-    amount_refunded: Cents = 0
-
-
-class CreditNote(_Wire):
-    """`credit_note`: an invoice is taken back, in part or whole."""
-
-    id: Id
-    livemode: bool
-    currency: Text
-    status: Text | None = None
-    invoice: ExpandableId = None
-    post_payment_amount: Cents = 0
-    """What goes back of what had been paid."""
-    refunds: list[CreditNoteRefund] = []
-
-    def as_reversal(self, *, payment_intent_id: str | None) -> Reversal:
-        """The note in our own terms: only what no refund carries."""
-        carried = sum(each.amount_refunded for each in self.refunds)
-        return Reversal(
-            livemode=self.livemode,
-            reversal_id=self.id,
-            kind=ReversalKind.CREDIT_NOTE,
-            status="void" if self.status == "void" else "issued",
-            amount_cents=max(self.post_payment_amount - carried, 0),
-            currency=self.currency,
-            payment_intent_id=payment_intent_id,
-            invoice_id=self.invoice,
+            invoice=self.invoice,
         )
 
 
