@@ -9,7 +9,8 @@ from src.cli.output import AsJson, operator, print_record
 from src.cli.reach import run_with_stripe
 from src.common.purchases.refunds import RefundWish
 from src.common.settings import get_settings
-from src.common.stripe.gateway import Gateway, StripeGatewayError
+from src.common.stripe.gateway import Gateway
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import InDatabase
 from src.common.stripe.refunds import Refunded, refund_payment
 

@@ -26,7 +26,7 @@ from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
 from src.common.kept_errors import KeptError, keep
 from src.common.settings import get_settings
-from src.common.stripe.gateway import StripeGatewayError
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import RETRIES_SECONDS
 
 logger = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe import attempts, inbox
 from src.common.stripe.checkout import plan_checkout
-from src.common.stripe.gateway import StripeGatewayError
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.offline import Delivery, Trouble, TroubleKind
 from tests.credits.books import booked_balance, check_books, spend

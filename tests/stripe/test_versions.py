@@ -183,6 +183,7 @@ def test_a_session_of_any_version_is_credited_by_its_one_event(
     if discount:
         session["amount_total"] -= discount
         session["total_details"]["amount_discount"] = discount
+        loop.offline.get(session["payment_intent"])["amount_received"] -= discount
     told = {name: value for name, value in session.items() if name not in lacks}
     [answer] = loop.deliver([delivery(told, "checkout.session.completed")])
     reasons = [each.reason for each in db.scalars(select(UnmatchedPayment))]

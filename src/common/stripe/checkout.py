@@ -16,12 +16,8 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import Checkout, open_order, place_order
 from src.common.purchases.packages import find_package
 from src.common.settings import Settings
-from src.common.stripe.gateway import (
-    CustomerMissing,
-    Gateway,
-    StripeGatewayError,
-    configured,
-)
+from src.common.stripe.gateway import Gateway, configured
+from src.common.stripe.gateway_errors import CustomerMissing, StripeGatewayError
 from src.common.stripe.processing import InDatabase
 from src.common.stripe.wire import CheckoutSession
 

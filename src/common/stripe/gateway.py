@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import httpx
 import stripe
@@ -20,48 +20,25 @@ from pydantic import BaseModel, ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from src.common.exceptions import ErrorKind, ExceptionWithErrorType, Unavailable
+from src.common.exceptions import Unavailable
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
+from src.common.stripe.gateway_errors import (
+    CustomerMissing,
+    StripeGatewayError,
+    UnreadableObject,
+    gateway_error,
+)
 from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
 PAGE_SIZE = 100
 NETWORK_RETRIES = 2
+WITH_PAYMENT = {"expand": ["payment_intent"]}
+"""A session with what arrived of its payment, which it does not tell itself."""
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-
-class StripeGatewayError(ExceptionWithErrorType):
-    """Stripe did not answer in time, or not as it should; the same key may ask again."""
-
-    kind = ErrorKind.BAD_GATEWAY
-    status: ClassVar[int] = 502
-
-    def __init__(
-        self,
-        message: str,
-        code: str | None = None,
-        parameter: str | None = None,
-        *,
-        is_refusal: bool = False,
-    ) -> None:
-        super().__init__(message, "STRIPE_GATEWAY_ERROR")
-        self.is_refusal = is_refusal
-        """Whether Stripe said no to what was asked, and did none of it."""
-        self.code = code
-        """Stripe's own code where it refused what was asked, as in `charge_already_refunded`."""
-        self.parameter = parameter
-        """What of the request it refused, where it says so."""
-
-
-class UnreadableObject(StripeGatewayError):
-    """Stripe answered, with an object that is not as Stripe's are."""
-
-
-class CustomerMissing(StripeGatewayError):
-    """Stripe no longer has the customer we know."""
 
 
 @dataclass(frozen=True)
@@ -219,9 +196,8 @@ class Gateway:
 
     async def retrieve_session(self, session_id: str) -> CheckoutSession | None:
         """A Checkout Session, or None where Stripe has none of this id."""
-        return await self._retrieve(
-            CheckoutSession, self._stripe.checkout.sessions.retrieve_async, session_id
-        )
+        retrieve = self._stripe.checkout.sessions.retrieve_async
+        return await self._retrieve(CheckoutSession, retrieve, session_id, WITH_PAYMENT)
 
     async def retrieve_payment(self, payment_intent_id: str) -> PaymentIntent | None:
         """A PaymentIntent, or None where Stripe has none of this id."""
@@ -252,7 +228,11 @@ class Gateway:
     async def sessions(self, window: Window, after: str | None) -> list[Listed[CheckoutSession]]:
         """A page of the Checkout Sessions of a window, newest first."""
         return await self._walk(
-            CheckoutSession, self._stripe.checkout.sessions.list_async, window, after
+            CheckoutSession,
+            self._stripe.checkout.sessions.list_async,
+            window,
+            after,
+            expand=[f"data.{each}" for each in WITH_PAYMENT["expand"]],
         )
 
     async def payments(self, window: Window, after: str | None) -> list[Listed[PaymentIntent]]:
@@ -286,8 +266,9 @@ class Gateway:
         method: Callable[..., Awaitable[Any]],
         window: Window,
         after: str | None,
+        **more: Any,
     ) -> list[Listed[M]]:
-        parameters: dict[str, Any] = {"created": window.created}
+        parameters: dict[str, Any] = {"created": window.created, **more}
         found = await self._page(method, parameters | ({"starting_after": after} if after else {}))
         return [Listed(each, model) for each in found]
 
@@ -304,9 +285,9 @@ class Gateway:
         return await _or_none(self._page(method, parameters))
 
     async def _retrieve(
-        self, model: type[M], method: Callable[..., Awaitable[Any]], object_id: str
+        self, model: type[M], method: Callable[..., Awaitable[Any]], *arguments: Any
     ) -> M | None:
-        found = await _or_none(self._call(method, object_id))
+        found = await _or_none(self._call(method, *arguments))
         return None if found is None else _read(model, found)
 
     async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> dict[str, Any]:
@@ -325,7 +306,7 @@ class Gateway:
                 f"Stripe did not answer within {self._timeout_seconds:g} seconds"
             ) from None
         except (stripe.StripeError, httpx.HTTPError) as error:
-            raise _gateway_error(error) from None
+            raise gateway_error(error) from None
         return cast("dict[str, Any]", answer.to_dict())
 
 
@@ -375,17 +356,3 @@ def _read(model: type[M], found: Mapping[str, Any]) -> M:
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
         raise UnreadableObject(f"Stripe answered a {model.__name__} without {fields}") from None
-
-
-def _gateway_error(error: Exception) -> StripeGatewayError:
-    """What went wrong, without Stripe's sentence, which may quote what was sent."""
-    if not isinstance(error, stripe.StripeError):
-        return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
-    known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
-    parameter: str | None = getattr(error, "param", None)
-    return StripeGatewayError(
-        f"Stripe refused or failed ({known})",
-        error.code,
-        parameter,
-        is_refusal=isinstance(error, (stripe.InvalidRequestError, stripe.CardError)),
-    )

@@ -181,6 +181,10 @@ class Lookup:
             found = await gateway.invoice_of_payment(payment_intent.id)
             return payment_intent.as_payment(invoice_id=found or invoice_id)
         payment = replace(session.as_payment(), payment_intent_id=payment_intent.id)
+        received = payment_intent.amount_received if payment_intent.has_succeeded else None
+        if received is not None and payment_intent.currency == payment.currency:
+            # All that was captured, which may be less than the session's total.
+            payment = replace(payment, amount_total_cents=received)
         if payment_intent.has_succeeded and payment.payment_status == "unpaid":
             # The session may be read a moment before Stripe has marked it paid.
             return replace(payment, payment_status="paid")

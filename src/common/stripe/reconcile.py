@@ -26,15 +26,8 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.purchases import reconciliations as runs
 from src.common.stripe import inbox
-from src.common.stripe.gateway import (
-    PAGE_SIZE,
-    Gateway,
-    Listed,
-    StripeGatewayError,
-    UnreadableObject,
-    Window,
-    configured,
-)
+from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
+from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
 from src.common.stripe.processing import Processor, terms_of

@@ -16,7 +16,8 @@ from src.common.purchases.refunds import (
 )
 from src.common.purchases.reversals import COUNTING
 from src.common.settings import Settings
-from src.common.stripe.gateway import Gateway, StripeGatewayError, configured
+from src.common.stripe.gateway import Gateway, configured
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.lookup import Facts
 from src.common.stripe.processing import InDatabase, Processor
 from src.common.stripe.wire_money_back import Refund
@@ -148,4 +149,4 @@ async def _payment_of(gateway: Gateway, stripe_object_id: str) -> str | None:
     if stripe_object_id.startswith("pi_"):
         return stripe_object_id
     session = await gateway.retrieve_session(stripe_object_id)
-    return session.payment_intent if session else None
+    return session.as_payment().payment_intent_id if session else None

@@ -7,9 +7,9 @@ Refunds, disputes and credit notes are in `wire_money_back.py`.
 """
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from src.common.exceptions import BadRequest
 from src.common.purchases.rules import Payment
@@ -48,11 +48,24 @@ class Event(Wire):
         return without_nul(found) if isinstance(found, str) else None
 
 
+def _expanded(found: object) -> object:
+    return {"id": found} if isinstance(found, str) else found
+
+
 class TotalDetails(Wire):
     """`checkout.session.total_details`."""
 
     amount_discount: Cents = 0
     amount_tax: Cents = 0
+
+
+class SessionPayment(Wire):
+    """`checkout.session.payment_intent`: its id or, expanded, what arrived of it."""
+
+    id: Id
+    status: Text | None = None
+    currency: Text | None = None
+    amount_received: Cents | None = None
 
 
 class CheckoutSession(Wire):
@@ -63,7 +76,7 @@ class CheckoutSession(Wire):
     mode: Text | None = None
     status: Text | None = None
     payment_status: Text | None = None
-    payment_intent: ExpandableId = None
+    payment_intent: Annotated[SessionPayment | None, BeforeValidator(_expanded)] = None
     invoice: ExpandableId = None
     currency: Text | None = None
     amount_subtotal: Cents | None = None
@@ -92,7 +105,15 @@ class CheckoutSession(Wire):
         return self.total_details is not None or amounts[0] == amounts[1]
 
     def as_payment(self) -> Payment:
-        """The session in our own terms."""
+        """The session in our own terms.
+
+        What was paid is what arrived, where Stripe was asked for the PaymentIntent with it: of a
+        payment that is captured by hand that may be less than the session's total.
+        """
+        paid = self.payment_intent
+        total = self.amount_total
+        if paid and paid.status == "succeeded" and paid.currency == self.currency:
+            total = paid.amount_received
         totals = self.total_details or TotalDetails()
         return _payment(
             self.metadata,
@@ -100,11 +121,11 @@ class CheckoutSession(Wire):
             livemode=self.livemode,
             mode=self.mode,
             payment_status=self.payment_status,
-            payment_intent_id=self.payment_intent,
+            payment_intent_id=paid.id if paid else None,
             invoice_id=self.invoice,
             currency=self.currency,
             amount_subtotal_cents=self.amount_subtotal,
-            amount_total_cents=self.amount_total,
+            amount_total_cents=total,
             discount_cents=totals.amount_discount,
             tax_cents=totals.amount_tax,
             reference_id=_uuid_or_none(self.client_reference_id),
@@ -117,6 +138,7 @@ class PaymentIntent(Wire):
     id: Id
     livemode: bool
     status: Text | None = None
+    amount: Cents | None = None
     amount_received: Cents | None = None
     currency: Text | None = None
     metadata: dict[str, Text] | None = None
@@ -141,7 +163,7 @@ class PaymentIntent(Wire):
             payment_intent_id=self.id,
             invoice_id=invoice_id,
             currency=self.currency,
-            amount_subtotal_cents=self.amount_received,
+            amount_subtotal_cents=self.amount,
             amount_total_cents=self.amount_received,
         )
 
@@ -199,6 +221,7 @@ class Charge(Wire):
             id=payment_intent_id,
             livemode=self.livemode,
             status="succeeded" if self.paid and self.captured else "requires_capture",
+            amount=self.amount,
             amount_received=taken,
             currency=self.currency,
             metadata=self.metadata,

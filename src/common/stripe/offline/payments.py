@@ -206,6 +206,9 @@ def capture(account: Account, parameters: Object, object_id: str) -> Object:
     charged = account.get("charge", intent["latest_charge"])
     charges.capture(account, charged, amount)
     account.emit("charge.captured", charged)
+    for session in account.all("checkout.session"):
+        if session["payment_intent"] == object_id:
+            session["payment_status"] = "paid"
     _received(account, intent)
     return intent
 
