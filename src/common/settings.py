@@ -146,6 +146,9 @@ class Settings(BaseSettings):
     """How long one call to Stripe may take, repetitions included, before STRIPE_GATEWAY_ERROR."""
     stripe_require_order: bool = False
     """Whether only Checkout Sessions that we made ourselves are credited."""
+    stripe_connected_accounts: str = Field(default="", pattern=r"^(acct_\w+( *, *acct_\w+)*)?$")
+    """Connected accounts (`acct_…`), separated by commas, that we act for; the events of any other
+    account are kept and ignored."""
     stripe_allow_promotion_codes: bool = False
     stripe_automatic_tax: bool = False
     stripe_reconcile_interval_seconds: int = Field(default=3_600, ge=0)
@@ -229,6 +232,12 @@ class Settings(BaseSettings):
             return ()
         written = self.stripe_webhook_secret.get_secret_value()
         return tuple(part.strip() for part in written.split(",") if part.strip())
+
+    @property
+    def connected_accounts(self) -> frozenset[str]:
+        """The accounts beside our own whose events we act on (Stripe Connect)."""
+        written = self.stripe_connected_accounts.split(",")
+        return frozenset(each.strip() for each in written if each.strip())
 
     @property
     def packages(self) -> tuple[Package, ...]:

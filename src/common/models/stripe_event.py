@@ -30,7 +30,8 @@ class StripeEvent(Base):
     error: Mapped[str | None] = mapped_column(String)
     """Why the last attempt failed; NULL after one that did not."""
     remark: Mapped[str | None] = mapped_column(String)
-    """What is unusual about it: a type we do not handle, an API version we do not know."""
+    """What is unusual about it: it is a connected account's, of a type we do not handle, or of an
+    API version we do not know."""
     stripe_created_at: Mapped[Instant]
     received_at: Mapped[CreatedAt]
     processed_at: Mapped[Instant | None]

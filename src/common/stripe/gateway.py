@@ -79,9 +79,17 @@ class Listed(Generic[M]):
 class Gateway:
     """A client of Stripe's API. Made by `open_gateway`; belongs to one event loop."""
 
-    def __init__(self, client: stripe.StripeClient, timeout_seconds: float) -> None:
+    def __init__(
+        self, client: stripe.StripeClient, timeout_seconds: float, account: str | None = None
+    ) -> None:
+        self._client = client
         self._stripe = client.v1
         self._timeout_seconds = timeout_seconds
+        self._account = account
+
+    def for_account(self, account: str) -> "Gateway":
+        """The same client, which reads in the name of a connected account."""
+        return Gateway(self._client, self._timeout_seconds, account)
 
     async def create_customer(
         self, user_id: uuid.UUID, email: str, env: str, *, replaces: str | None = None
@@ -298,9 +306,12 @@ class Gateway:
             stop=stop_after_delay(self._timeout_seconds),
             reraise=True,
         )
+        of_account: dict[str, Any] = (
+            {"options": {"stripe_account": self._account}} if self._account else {}
+        )
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer: Any = await patient(method, *arguments)
+                answer: Any = await patient(method, *arguments, **of_account)
         except TimeoutError:
             raise StripeGatewayError(
                 f"Stripe did not answer within {self._timeout_seconds:g} seconds"

@@ -224,6 +224,8 @@ def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
 
 def _remark(event: Event) -> str | None:
     """What is unusual: we read it all the same, by the fields every version has."""
+    if event.account is not None:
+        return "CONNECTED_ACCOUNT"
     if event.type not in HANDLED_TYPES:
         return "TYPE_NOT_HANDLED"
     version = (event.api_version or "").partition(".")[0]

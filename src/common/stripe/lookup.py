@@ -40,9 +40,11 @@ class Lookup:
     is_known: IsKnown
     livemode: bool | None
     """The mode of our key: objects of the other mode cannot be asked for."""
+    accounts: frozenset[str] = frozenset()
+    """The connected accounts that we act for."""
 
     async def facts_of(self, event: Event) -> Facts | None:
-        """What the event says; None where its type is none of our business.
+        """What the event says; None where its type or its account is none of our business.
 
         Raises:
             StripeGatewayError: Stripe could not say what it must.
@@ -50,7 +52,9 @@ class Lookup:
             ValidationError: the object is not as Stripe's are.
         """
         handle = _HANDLERS.get(event.type)
-        return None if handle is None else await handle(self, event)
+        if handle is None or event.account not in {None, *self.accounts}:
+            return None
+        return await handle(self._of_account(event.account), event)
 
     async def session_facts(self, session: CheckoutSession) -> Facts:
         """What a session says that was found at Stripe."""
@@ -164,6 +168,12 @@ class Lookup:
         found = await gateway.payments_of_invoice(note.invoice) if note.invoice else []
         reversal = note.as_reversal(payment_intent_id=found[0] if found else None)
         return Facts(reversals=(await self._with_session(reversal),))
+
+    def _of_account(self, account: str | None) -> "Lookup":
+        """What asks Stripe in the name of a connected account, where it is one."""
+        if account is None or self.gateway is None:
+            return self
+        return replace(self, gateway=self.gateway.for_account(account))
 
     async def _paid(self, told: PaymentIntent, invoice_id: str | None = None) -> Facts:
         """What a PaymentIntent says that somebody else told of; as told where Stripe has none."""

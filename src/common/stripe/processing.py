@@ -67,7 +67,10 @@ class Processor:
     @property
     def lookup(self) -> Lookup:
         """What reads events for us."""
-        return Lookup(self.gateway, self._is_known, self.settings.stripe_livemode)
+        settings = self.settings
+        return Lookup(
+            self.gateway, self._is_known, settings.stripe_livemode, settings.connected_accounts
+        )
 
     async def receive(self, event: Event, body: bytes) -> EventAnswer:
         """Store an event, then settle it; `accepted` where only the storing succeeded.

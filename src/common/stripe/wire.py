@@ -39,6 +39,8 @@ class Event(Wire):
     created: UnixTime
     livemode: bool
     api_version: Text | None = None
+    account: Text | None = None
+    """The connected account it is from; of our own account's events NULL."""
     data: EventData
 
     @property
