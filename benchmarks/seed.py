@@ -6,6 +6,7 @@ could have written: one large lot, spends from it, two lots of `LOT`, the first 
 """
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Generator
@@ -18,6 +19,7 @@ from alembic.script import ScriptDirectory
 
 from benchmarks.server import connect
 from benchmarks.workload import LOT, RESERVE, RESERVE_PRIORITY
+from src.common.credits.commands import Grant, Spend
 from src.common.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
@@ -32,6 +34,8 @@ index as a uuid4 is."""
 _ID = SQL_USER_ID.format(number="number")
 _BEGUN = f"(1 + mod(number, {LOT - 1}))"
 """How much of a user's first small lot is used."""
+
+_ACTOR = "system:seed"
 
 _INSERT_USERS = f"""
     INSERT INTO users (user_id, email, password_hash, first_name, last_name, stripe_customer_id,
@@ -69,8 +73,9 @@ _INSERT_ENTRIES = f"""
     INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
                                 idempotency_key, request_digest, actor, effective_at, created_at)
     SELECT user_id, seq, CASE WHEN amount > 0 THEN 'grant' ELSE 'spend' END, amount, balance,
-           balance, 'seed:' || md5(user_id::text || seq), decode(repeat('00', 32), 'hex'),
-           'system:seed', moment, moment
+           balance, 'seed:' || md5(user_id::text || seq), decode(%(digests)s::jsonb ->>
+           CASE WHEN seq = 1 THEN 'reserve' ELSE amount::text END, 'hex'),
+           '{_ACTOR}', moment, moment
     FROM ({_HISTORY}) AS history, (SELECT now() - interval '1 day' AS moment) AS clock
     ORDER BY seq
 """  # noqa: S608  in the order of time, as a grown table lies on the disk
@@ -124,11 +129,31 @@ def add_users(admin: psycopg.Connection, *, first: int, count: int, history: int
         "history": history,
         "balance": RESERVE + 2 * LOT - 1,
         "version": history + 4,
+        "digests": json.dumps(_digests(history)),
     }
     with admin.transaction():
         admin.execute("SET LOCAL session_replication_role = replica")
         for statement in (_INSERT_USERS, _INSERT_ENTRIES, _INSERT_LOTS, _INSERT_POSTINGS):
             admin.execute(statement.encode(), parameters)
+
+
+def _digests(history: int) -> dict[str, str]:
+    """What the ledger would write as `request_digest`, in hex, by the amount of an entry."""
+    user_id = uuid.UUID(int=0)  # not part of what makes two requests the same
+    reserve = Grant(
+        user_id=user_id,
+        key="reserve",
+        actor=_ACTOR,
+        amount=RESERVE + history,
+        priority=RESERVE_PRIORITY,
+    )
+    lot = Grant(user_id=user_id, key="lot", actor=_ACTOR, amount=LOT)
+    spends = {
+        str(-amount): Spend(user_id=user_id, key="spend", actor=_ACTOR, amount=amount)
+        for amount in range(1, LOT)
+    }
+    commands = {"reserve": reserve, str(LOT): lot, **spends}
+    return {name: command.digest.hex() for name, command in commands.items()}
 
 
 def _migrate(connection: ConnectionParameters, revision: str) -> None:

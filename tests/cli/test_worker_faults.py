@@ -1,8 +1,8 @@
 """One user, or one kind of work, that fails: noted, named, and nobody else's concern."""
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
@@ -13,7 +13,9 @@ from src.common import worker_failures
 from src.common.credits import drift, rules, unbookable
 from src.common.credits.book import Book, StoredBook
 from src.common.credits.commands import Grant
-from src.common.credits.verify import HIGHEST, LOWEST, Report, recompute
+from src.common.credits.verification.recompute import HIGHEST, LOWEST, recompute_one_by_one
+from src.common.credits.verification.report import Report
+from src.common.credits.verification.stored import RawRows, fetch_rows
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError
 from src.common.kept_errors import KeptError
@@ -176,12 +178,13 @@ def test_a_user_who_cannot_be_verified_counts_as_differing(
 ) -> None:
     """The slice goes on past them, a real difference beside them is found, the pass ends."""
 
-    def fail_for_one(session: Session, report: Report, user_ids: Any, **rest: Any) -> None:
+    def fail_for_one(session: Session, user_ids: Sequence[uuid.UUID]) -> list[RawRows]:
         if people[1] in user_ids:
             session.execute(text("SELECT 1 / 0"))
-        recompute(session, report, user_ids, **rest)
+        return fetch_rows(session, user_ids)
 
-    monkeypatch.setattr("src.common.credits.drift.recompute", fail_for_one)
+    monkeypatch.setattr("src.common.credits.verification.recompute.fetch_rows", fail_for_one)
+    monkeypatch.setattr("src.common.credits.verify.fetch_rows", fail_for_one)
     corrupt(DAMAGE, people[3])
     done = run_command("worker", "--once")
     assert "Books differ" in done.err
@@ -191,10 +194,14 @@ def test_a_user_who_cannot_be_verified_counts_as_differing(
     with SessionLocal() as session:
         report = Report()
         everybody = (LOWEST, HIGHEST)
-        drift.recompute_one_by_one(session, report, people, orphans_within=everybody)
+        recompute_one_by_one(session, report, people, orphans_within=everybody)
         assert {(each.user_id, each.found) for each in report.first} >= {
             (people[1], "DivisionByZero: division by zero")
         }
+    by_command = run_command("verify", "--json")
+    told = json.loads(by_command.out)
+    assert (by_command.exit_code, told["users"], told["differing_users"]) == (1, 5, 2)
+    assert {each["user_id"] for each in told["first"]} == {str(people[1]), str(people[3])}
 
 
 @pytest.mark.parametrize("name", list(work.WORK))

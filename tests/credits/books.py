@@ -138,8 +138,9 @@ def write_purchase(session: Session, user_id: uuid.UUID, credits_added: int) -> 
 
 def purchase(session: Session, user_id: uuid.UUID, amount: int, **others: Any) -> Purchase:
     """The command that credits a purchase, whose row is written here."""
-    transaction_id = write_purchase(session, user_id, amount).transaction_id
-    return Purchase(amount=amount, transaction_id=transaction_id, **_filled(user_id, others))
+    paid = write_purchase(session, user_id, amount)
+    given = {"key": f"~purchase:{paid.stripe_session_id}", **others}
+    return Purchase(amount=amount, transaction_id=paid.transaction_id, **_filled(user_id, given))
 
 
 def spend(user_id: uuid.UUID, amount: int, **others: Any) -> Spend:

@@ -18,9 +18,10 @@ from src.common.credits.commands import STRIPE_ACTOR, Command, Result
 from src.common.credits.decisions import decide_each
 from src.common.credits.own_commands import Purchase
 from src.common.credits.reversals import LotHistory, credits_to_be_back
+from src.common.credits.reversed_money import money_back
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
-from src.common.purchases.reversals import Reversal, money_back, supersedes
+from src.common.purchases.reversals import Reversal, supersedes
 from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
 from tests.credits.model_money_back import STAGES, hear, reallocate
 from tests.credits.wishes import COMMANDS, Asker, Wish

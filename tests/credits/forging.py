@@ -25,12 +25,13 @@ from src.common.credits.commands import (
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
 from src.common.engines import database_url
+from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.runtime_role import grant_runtime
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import triggers_off
-from tests.credits.ledger import ACTOR, at, do, someone
+from tests.credits.ledger import at, do, someone
 from tests.engines.drivers import open_connection
 from tests.fixtures.databases import Server
 
@@ -94,7 +95,7 @@ def populate(session: Session) -> People:
     do(session, Renew, who, 70, hold_seq=3, expires_in_seconds=HOLD_SECONDS_MAX)
     _pay(session, others)
     do(session, Spend, debtor, amount=50)
-    settle_reversals(session, debtor, {1: 50}, key="~reversal:re_1", actor=ACTOR, now=at(60))
+    _refund(session, others)
     do(session, Grant, late, amount=10, expires_at=at(600))
     do(session, Grant, late, amount=20)
     do(session, Grant, holding, amount=20)
@@ -120,6 +121,31 @@ def _purchase(session: Session, user_id: uuid.UUID, credits_added: int) -> Trans
     session.add(bought)
     session.flush()
     return bought
+
+
+def _refund(session: Session, bought: Transaction) -> None:
+    """All of it, as Stripe tells, a minute after the start."""
+    bought.refunded_cents = bought.amount_paid_cents
+    session.add(
+        StripeReversal(
+            livemode=False,
+            reversal_id="re_1",
+            kind=ReversalKind.REFUND,
+            transaction_id=bought.transaction_id,
+            amount_cents=bought.amount_paid_cents,
+            currency="usd",
+            status="succeeded",
+        )
+    )
+    targets = {1: bought.credits_added}
+    settle_reversals(
+        session,
+        bought.user_id,
+        targets,
+        key=own_commands.reversal_key("re_1"),
+        actor=STRIPE_ACTOR,
+        now=at(60),
+    )
 
 
 def _pay(session: Session, bought: Transaction) -> None:
@@ -235,10 +261,11 @@ class Forger:
     people: People
     database: ConnectionParameters
 
-    def attempt(self, forgery: Forgery) -> str | None:
-        """What refuses it, at the latest at COMMIT; None if nothing does. Nothing stays.
+    def attempt(self, forgery: Forgery, *, stays: bool = False) -> str | None:
+        """What refuses it, at the latest at COMMIT; None if nothing does.
 
-        `:name` in a statement is one of the people; `:who` is whose books they are.
+        `:name` in a statement is one of the people; `:who` is whose books they are. Only what
+        `stays` is committed.
         """
         names = {**vars(self.people), "who": getattr(self.people, forgery.whose)}
         try:
@@ -248,6 +275,8 @@ class Forger:
                     statement = statement.replace(f":{name}", f"'{value}'::uuid")
                 self.connection.execute(cast("Any", statement))
             self.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            if stays:
+                self.connection.commit()
         except psycopg.Error as error:
             by = BY_SQLSTATE[error.sqlstate or ""]
             if by == "trigger" and not str(error).startswith("LEDGER_UNBALANCED: "):
@@ -259,24 +288,31 @@ class Forger:
 
 
 @contextmanager
-def forging(server: Server) -> Generator[Forger]:
-    """A database of its own with committed books, and the service's own role connected to it."""
-    name = f"forged_{secrets.token_hex(4)}"
-    role = f"runtime_{secrets.token_hex(4)}"
-    there = server.clone(name)
+def owning(there: ConnectionParameters) -> Generator[Session]:
+    """A session of the owner's on such a database."""
     url = database_url(get_settings()).set(
         host=there.host,
         port=there.port,
         username=there.user,
         password=there.password,
-        database=name,
+        database=there.database,
     )
     engine = create_engine(url)
     with Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+@contextmanager
+def forging(server: Server) -> Generator[Forger]:
+    """A database of its own with committed books, and the service's own role connected to it."""
+    name = f"forged_{secrets.token_hex(4)}"
+    role = f"runtime_{secrets.token_hex(4)}"
+    there = server.clone(name)
+    with owning(there) as session:
         people = populate(session)
         grant_runtime(session.connection(), role)
         session.commit()
-    engine.dispose()
     with open_connection(there) as connection:
         connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
         connection.autocommit = False

@@ -47,8 +47,7 @@ def buy(
     session: Session, user_id: uuid.UUID, now: float = 0, *, amount: int, **arguments: Any
 ) -> Result:
     """Pay for credits, `now` seconds after the start."""
-    given = {"actor": ACTOR, "key": f"key-{next(_numbers)}", **arguments}
-    command = purchase(session, user_id, amount, **given)
+    command = purchase(session, user_id, amount, **{"actor": ACTOR, **arguments})
     [result] = execute(session, [command], now=at(now))
     return result
 

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine, text, update
 
 from src.common.credits.commands import Command
 from src.common.credits.operations import execute, execute_each
-from src.common.credits.verify import Report, recompute
+from src.common.credits.verification.recompute import recompute
+from src.common.credits.verification.report import Report
 from src.common.database import SessionLocal
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.transaction import Transaction

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.commands import Grant
 from src.common.credits.drift import Drift, drift, verify_next_slice
-from src.common.credits.verify import Report
+from src.common.credits.verification.report import Report
 from src.common.database import SessionLocal, get_engine, run_in_database_transaction
 from src.common.models import CreditVerification
 from src.local_postgres import ConnectionParameters

@@ -1,12 +1,18 @@
 """What the database lets the service's own role write, and `verify` or the hash chain must find."""
 
 import re
+import uuid
 
 import pytest
 
+from src.common.credits import own_commands
+from src.common.credits.commands import LEDGER_ACTOR, Command, Grant
+from src.common.credits.verification.recompute import recompute
+from src.common.credits.verification.report import Report
 from tests.credits import test_forgeries_holds, test_forgeries_journal
-from tests.credits.forging import Forger, Forgery, Write, entry, lot
+from tests.credits.forging import Forgery, Write, entry, forging, lot, owning
 from tests.document.document import REPOSITORY
+from tests.fixtures.databases import Server
 
 PAGE = REPOSITORY / "docs" / "reference" / "what-the-database-refuses.md"
 ROW = re.compile(r"^\| (?P<what>.+?) \| (?P<by>.+?) \|$", re.MULTILINE)
@@ -14,6 +20,15 @@ LEFT = "`verify`"
 NOBODY = "nobody"
 
 SPEND = entry(14, "spend", -10, 555)
+
+
+SOMEBODY = uuid.UUID(int=0)
+A_GRANT = Grant(user_id=SOMEBODY, key="any", actor="key:forger", amount=10)
+
+
+def digest(command: Command) -> str:
+    """The digest that the ledger would write, as SQL: whose it is makes no difference."""
+    return f"decode('{command.digest.hex()}', 'hex')"
 
 
 def a_spend(**others: object) -> Forgery:
@@ -93,7 +108,17 @@ LEFT_TO_OTHERS = {
     "an opening of another balance than there was": Forgery(
         [
             Write(
-                [entry(1, "opening", 40, 40)],
+                [
+                    entry(
+                        1,
+                        "opening",
+                        40,
+                        40,
+                        idempotency_key="'~opening'",
+                        actor=f"'{LEDGER_ACTOR}'",
+                        request_digest=digest(own_commands.opening(SOMEBODY, 40)),
+                    )
+                ],
                 [(1, 1, 40, 40)],
                 [lot(1, 40, source="'opening'", priority=100)],
                 user=(40, 1),
@@ -107,16 +132,30 @@ LEFT_TO_OTHERS = {
     ),
     "an entry dated earlier than it was booked": a_spend(),
     "a grant that nobody asked for": Forgery(
-        [Write([entry(14, "grant", 10, 575)], [(14, 14, 10, 10)], [lot(14, 10)], user=(575, 14))],
+        [
+            Write(
+                [entry(14, "grant", 10, 575, request_digest=digest(A_GRANT))],
+                [(14, 14, 10, 10)],
+                [lot(14, 10)],
+                user=(575, 14),
+            )
+        ],
         by=NOBODY,
     ),
 }
 
 
 @pytest.mark.parametrize("name", LEFT_TO_OTHERS)
-def test_it_passes_the_database(forger: Forger, name: str) -> None:
-    """So that the reference does not promise too little either."""
-    assert forger.attempt(LEFT_TO_OTHERS[name]) is None
+def test_it_passes_the_database(server: Server, name: str) -> None:
+    """So that the reference does not promise too little either; and who is to find it does."""
+    forgery = LEFT_TO_OTHERS[name]
+    with forging(server) as forger:
+        assert forger.attempt(forgery, stays=True) is None
+        with owning(forger.database) as session:
+            report = Report()
+            recompute(session, report, list(vars(forger.people).values())[:6])
+    whose = {getattr(forger.people, forgery.whose)}
+    assert {each.user_id for each in report.first} == (whose if forgery.by == LEFT else set())
 
 
 def test_the_reference_names_every_statement_and_what_refuses_it() -> None:

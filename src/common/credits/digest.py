@@ -7,6 +7,7 @@ from functools import lru_cache
 VERSION = 1
 
 
+@lru_cache(maxsize=4_096, typed=True)
 def digest_of(actor: str, operation: str, kind: str, *values: object) -> bytes:
     """SHA-256 over all of it in order, each value with its length, so that no two lists collide."""
     written = _beginning(actor, operation, kind)

@@ -10,21 +10,16 @@ through user by user, and whoever is at fault counts as differing.
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from sqlalchemy import DateTime, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.credits.verify import FIRST_MAX, HIGHEST, Difference, Report, recompute
-from src.common.exceptions import DatabaseBusy
-from src.common.kept_errors import keep
+from src.common.credits.verification.recompute import HIGHEST, recompute, recompute_one_by_one
+from src.common.credits.verification.report import Report
 from src.common.models.credit_verification import START, CreditVerification
 from src.common.models.user import User
-
-NOT_VERIFIABLE = "NOT_VERIFIABLE"
-"""The difference that stands for an error: what the books say, verifying cannot even read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,50 +69,6 @@ def verify_next_slice(
     row.cursor = next_cursor or START
     session.flush()
     return report
-
-
-def recompute_one_by_one(
-    session: Session,
-    report: Report,
-    user_ids: Sequence[uuid.UUID],
-    *,
-    orphans_within: tuple[uuid.UUID, uuid.UUID],
-) -> None:
-    """As `recompute`, each user for themselves; an error is a difference of theirs."""
-    for user_id in user_ids:
-        _add(report, _recomputed(session, user_id, [user_id], None))
-    _add(report, _recomputed(session, orphans_within[0], [], orphans_within))
-
-
-def _recomputed(
-    session: Session,
-    blamed: uuid.UUID,
-    user_ids: Sequence[uuid.UUID],
-    orphans_within: tuple[uuid.UUID, uuid.UUID] | None,
-) -> Report:
-    report = Report()
-    try:
-        with session.begin_nested():
-            recompute(session, report, user_ids, orphans_within=orphans_within)
-    except DatabaseBusy:
-        raise
-    except Exception as error:  # noqa: BLE001  an edge: the report says so
-        kept = keep(error)
-        difference = Difference(
-            user_id=blamed,
-            seq=None,
-            kind=NOT_VERIFIABLE,
-            expected=None,
-            found=f"{kept.error_type}: {kept.message}",
-        )
-        return Report(users=len(user_ids), differing_users=1, differences=1, first=[difference])
-    return report
-
-
-def _add(report: Report, part: Report) -> None:
-    for each in fields(Report):
-        setattr(report, each.name, getattr(report, each.name) + getattr(part, each.name))
-    del report.first[FIRST_MAX:]
 
 
 def _take(session: Session) -> CreditVerification | None:

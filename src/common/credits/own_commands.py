@@ -11,6 +11,8 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
 OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
+_REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
+ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
 
 
 class Opening(Grant, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ def assignment(user_id: uuid.UUID, delta: int, *, actor: str) -> Assignment:
     """A balance that was assigned."""
     return Assignment(
         user_id=user_id,
-        key=f"{OWN_KEY_PREFIX}orm:{uuid.uuid4()}",
+        key=f"{ASSIGNMENT_KEY_PREFIX}{uuid.uuid4()}",
         actor=actor,
         amount=delta,
         reason="credits_balance assigned",
@@ -80,4 +82,10 @@ def entry_key(kind: str, seq: int) -> str:
 
 def reversal_key(cause: str) -> str:
     """The beginning of the keys of entries that a refund, dispute or credit note makes."""
-    return f"{OWN_KEY_PREFIX}reversal:{cause}"
+    return f"{_REVERSAL_KEY_PREFIX}{cause}"
+
+
+def cause_of(key: str) -> str | None:
+    """What made an entry of this key take or give back; None where the key is no such."""
+    cause = key.removeprefix(_REVERSAL_KEY_PREFIX).rpartition(":")[0]
+    return cause if key.startswith(_REVERSAL_KEY_PREFIX) and cause else None

@@ -1,4 +1,4 @@
-"""The statements of `verify`: what every book should say, recomputed from the journal alone."""
+"""Sums over the books in SQL, which know no rule: what does not add up, and books of nobody."""
 
 _BOOKS = """
 people AS (
@@ -97,15 +97,10 @@ hold_books AS (
 )
 """
 
-NO_OPENING_ENTRY = "NO_OPENING_ENTRY"
-"""Not a difference: a balance from before the ledger, which nothing has moved since."""
-
 CHECKS = {
     # kind: (user_id, seq, expected, found) of every row that is not as it should be
-    NO_OPENING_ENTRY: """
-        SELECT user_id, NULL::int, NULL, credits_balance FROM balances WHERE is_unopened""",
     "BALANCE_IS_NOT_ITS_ENTRIES": """
-        SELECT user_id, NULL, coalesce(total, 0), credits_balance FROM balances
+        SELECT user_id, NULL::int, coalesce(total, 0), credits_balance FROM balances
         WHERE credits_balance <> coalesce(total, 0) AND NOT is_unopened""",
     "BALANCE_IS_NOT_ITS_NEWEST_ENTRYS": """
         SELECT user_id, NULL, coalesce(balance_after, 0), credits_balance FROM balances
@@ -198,6 +193,7 @@ _BOOKS_OF_SOMEBODY = " UNION ALL ".join(
     f"SELECT user_id, seq FROM {table} WHERE user_id BETWEEN :first AND :last"  # noqa: S608  our own tables
     for table in (
         "credit_entries",
+        "credit_entry_metadata",
         "credit_postings",
         "credit_lots",
         "credit_holds",

@@ -18,13 +18,14 @@ from src.common.credits.commands import STRIPE_ACTOR
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
 from src.common.credits.own_commands import reversal_key
 from src.common.credits.reversals import credits_to_be_back
+from src.common.credits.reversed_money import MoneyBack, is_stray, money_back
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.purchases import reversals as rules
 from src.common.purchases import unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.refunds import accept_request
-from src.common.purchases.reversals import MoneyBack, Reversal
+from src.common.purchases.reversals import Reversal
 
 
 def record_reversal(session: Session, reversal: Reversal) -> bool:
@@ -132,10 +133,10 @@ def settle_user(
         return
     for reversal, transaction_id, currency in found:
         by_payment[transaction_id, currency].append(reversal)
-        if rules.is_stray(reversal, currency):
+        if is_stray(reversal, currency):
             unmatched.note_stray(session, reversal, currency, cause)
     sums = {
-        transaction_id: rules.money_back(rows, currency)
+        transaction_id: money_back(rows, currency)
         for (transaction_id, currency), rows in by_payment.items()
     }
     _write_sums(session, sums)

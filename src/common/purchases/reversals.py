@@ -5,7 +5,7 @@ snapshot of it (what was moved, `rank`, amount, status), and the greatest of sev
 whatever order they come (DESIGN §3).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -23,8 +23,6 @@ RANK_BY_STATUS = {
     "issued": 0,
     "void": 1,
 }
-COUNTING = frozenset({"pending", "succeeded", "withdrawn", "issued"})
-"""A refund counts until it fails, a dispute while some of its funds are with the bank."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,6 @@ class DisputedFunds:
     moved_cents: int
 
 
-@dataclass(frozen=True)
-class MoneyBack:
-    """What went back of one payment, in the currency's smallest unit."""
-
-    refunded_cents: int = 0
-    disputed_cents: int = 0
-
-    @property
-    def total_cents(self) -> int:
-        """Both together."""
-        return self.refunded_cents + self.disputed_cents
-
-
 def disputed_funds(
     disputed_cents: int,
     currency: str,
@@ -140,27 +125,6 @@ def _in_currency(movement: Movement, disputed_cents: int, currency: str, rate: F
 def supersedes(snapshot: Reversal, known: StripeReversal) -> bool:
     """Whether the snapshot is of a later state than what is known."""
     return _order(snapshot) > _order(known)
-
-
-def is_stray(reversal: StripeReversal, currency: str) -> bool:
-    """Whether a reversal is in another currency than its payment.
-
-    Stripe gives a refund in its charge's currency, but a bank may dispute in another one. Rule 5
-    takes r = min(reversed, paid), in one unit; at which rate another currency was exchanged is the
-    bank's to say, and not always Stripe's to know. So nothing is converted: a stray reversal takes
-    no credits, and while it counts it is an unmatched payment (CURRENCY_MISMATCH) that somebody
-    resolves by hand.
-    """
-    return reversal.currency != currency
-
-
-def money_back(reversals: Iterable[StripeReversal], currency: str) -> MoneyBack:
-    """What the reversals of one payment take back, in its currency; strays do not count."""
-    counting = [
-        each for each in reversals if each.status in COUNTING and not is_stray(each, currency)
-    ]
-    disputed = sum(each.amount_cents for each in counting if each.kind == ReversalKind.DISPUTE)
-    return MoneyBack(sum(each.amount_cents for each in counting) - disputed, disputed)
 
 
 def _order(reversal: Reversal | StripeReversal) -> tuple[int, int, int, str]:

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from src.common.credits.reversed_money import COUNTING
 from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.purchases.reversals import COUNTING
 from src.common.purchases.rules import Mismatch, Payment, Reason
 
 RESOLUTION_LENGTH_MAX = 1_000

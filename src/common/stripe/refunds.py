@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
+from src.common.credits.reversed_money import COUNTING
 from src.common.exceptions import Conflict
 from src.common.models.refund_request import RefundRequest
 from src.common.purchases.refunds import (
@@ -14,7 +15,6 @@ from src.common.purchases.refunds import (
     request_name,
     request_refund,
 )
-from src.common.purchases.reversals import COUNTING
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway, configured
 from src.common.stripe.gateway_errors import StripeGatewayError

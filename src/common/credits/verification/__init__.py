@@ -1,0 +1,1 @@
+"""Users' journals put through the rules once more, and each row that differs (decision 0021)."""

@@ -1,0 +1,198 @@
+"""Which command an entry answers, told by the entry and its lot: the way back from the journal."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeVar
+
+from src.common.credits import own_commands
+from src.common.credits.commands import (
+    DEFAULT_PRIORITY,
+    Adjust,
+    Capture,
+    Command,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Spend,
+)
+from src.common.credits.own_commands import ASSIGNMENT_KEY_PREFIX, Assignment
+from src.common.credits.verification.stored import EntryRow, LotRow, PurchaseRow
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
+
+C = TypeVar("C", bound=Command)
+
+
+class Inexplicable(Exception):
+    """No command of anybody's leads to this entry; the message says why."""
+
+
+def command_of(
+    entry: EntryRow,
+    user_id: uuid.UUID,
+    lots: Mapping[int, LotRow],
+    purchases: Mapping[uuid.UUID, PurchaseRow],
+) -> Command:
+    """The command whose answer the entry is.
+
+    What the entry does not say, such as whether a capture was to be the last, follows from the
+    digest; where no choice agrees with that, the first one stands and the digest differs.
+
+    Raises:
+        Inexplicable: no command does that.
+        Invalid: what it says is no command that anybody may give.
+    """
+    match entry.kind:
+        case EntryKind.SPEND:
+            if entry.related_seq is not None:
+                return _capture(entry, user_id, "retake")
+            return Spend(
+                user_id=user_id,
+                key=entry.idempotency_key,
+                actor=entry.actor,
+                reference=entry.reference,
+                amount=-entry.amount,
+            )
+        case EntryKind.GRANT:
+            lot = lots.get(entry.seq)
+            if lot is None:
+                raise Inexplicable("it has no lot")
+            if lot.source == LotSource.PURCHASE:
+                return _purchase(entry, user_id, lot, purchases)
+            return _grant(entry, user_id, lot)
+        case EntryKind.HOLD:
+            return OpenHold(
+                user_id=user_id,
+                key=entry.idempotency_key,
+                actor=entry.actor,
+                reference=entry.reference,
+                amount=-entry.amount,
+                expires_in_seconds=_seconds_until_expiry(entry),
+            )
+        case EntryKind.CAPTURE:
+            return _capture(entry, user_id, "refuse")
+        case _:
+            return _rare_command(entry, user_id)
+
+
+def _rare_command(entry: EntryRow, user_id: uuid.UUID) -> Command:
+    key, actor = entry.idempotency_key, entry.actor
+    match entry.kind:
+        case EntryKind.ADJUSTMENT:
+            kind = Assignment if key.startswith(ASSIGNMENT_KEY_PREFIX) else Adjust
+            return kind(
+                user_id=user_id,
+                key=key,
+                actor=actor,
+                amount=entry.amount,
+                reason=entry.reference or "",
+            )
+        case EntryKind.RELEASE:
+            return Release(
+                user_id=user_id,
+                key=key,
+                actor=actor,
+                reference=entry.reference,
+                hold_seq=_hold_of(entry),
+            )
+        case EntryKind.RENEWAL:
+            return Renew(
+                user_id=user_id,
+                key=key,
+                actor=actor,
+                reference=entry.reference,
+                hold_seq=_hold_of(entry),
+                expires_in_seconds=_seconds_until_expiry(entry),
+            )
+        case _:
+            raise Inexplicable("nothing was due, and nobody asks for it")
+
+
+def _purchase(
+    entry: EntryRow,
+    user_id: uuid.UUID,
+    lot: LotRow,
+    purchases: Mapping[uuid.UUID, PurchaseRow],
+) -> Command:
+    purchase = purchases.get(lot.transaction_id) if lot.transaction_id else None
+    if purchase is None:
+        raise Inexplicable("its lot names no purchase of the user's")
+    return own_commands.purchase(
+        user_id,
+        purchase.credits_added,
+        transaction_id=purchase.transaction_id,
+        stripe_session_id=purchase.stripe_session_id,
+        actor=entry.actor,
+    )
+
+
+def _grant(entry: EntryRow, user_id: uuid.UUID, lot: LotRow) -> Command:
+    source = LotSource(lot.source)
+    priorities = (
+        (None, lot.priority) if lot.priority == DEFAULT_PRIORITY[source] else (lot.priority,)
+    )
+    return _asked_for(
+        entry,
+        (
+            Grant(
+                user_id=user_id,
+                key=entry.idempotency_key,
+                actor=entry.actor,
+                reference=entry.reference,
+                amount=entry.amount,
+                source=source,
+                priority=priority,
+                expires_at=lot.expires_at,
+            )
+            for priority in priorities
+        ),
+    )
+
+
+def _capture(
+    entry: EntryRow, user_id: uuid.UUID, if_expired: Literal["refuse", "retake"]
+) -> Command:
+    """A capture in time may have allowed for a late one too; a late one must have."""
+    allowances: tuple[Literal["refuse", "retake"], ...] = (if_expired, "retake")
+    return _asked_for(
+        entry,
+        (
+            Capture(
+                user_id=user_id,
+                key=entry.idempotency_key,
+                actor=entry.actor,
+                reference=entry.reference,
+                hold_seq=_hold_of(entry),
+                amount=entry.captured or 0,
+                final=final,
+                if_expired=allowance,
+            )
+            for allowance in allowances
+            for final in (True, False)
+        ),
+    )
+
+
+def _asked_for(entry: EntryRow, candidates: Iterable[C]) -> C:
+    """The candidate with the entry's digest, else the first."""
+    first: C | None = None
+    for candidate in candidates:
+        if candidate.digest == entry.request_digest:
+            return candidate
+        first = first or candidate
+    if first is None:
+        raise Inexplicable("nothing could have been asked")
+    return first
+
+
+def _hold_of(entry: EntryRow) -> int:
+    if entry.related_seq is None:
+        raise Inexplicable("it names no hold")
+    return entry.related_seq
+
+
+def _seconds_until_expiry(entry: EntryRow) -> int:
+    if entry.hold_expires_at is None:
+        raise Inexplicable("it says no expiry")
+    return int((entry.hold_expires_at - entry.created_at).total_seconds())

@@ -1,0 +1,267 @@
+"""What refunds, disputes and credit notes took, once more: by the pure allocation. Pure.
+
+Stripe's rows keep no former state. So an operation is recomputed from them where it was a
+payment's last, or where the credits it moved tell how many were to be back; the others are taken
+as they were written, and what there is in the end must be what Stripe's rows ask for.
+"""
+
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from src.common.credits import reversals
+from src.common.credits.book import Book, Lot
+from src.common.credits.commands import AMOUNT_MAX, STRIPE_ACTOR
+from src.common.credits.own_commands import OPENING_KEY, cause_of, reversal_key
+from src.common.credits.reversals import Allocation, LotHistory, credits_to_be_back
+from src.common.credits.reversed_money import money_back
+from src.common.credits.verification.commands_of_entries import Inexplicable
+from src.common.credits.verification.stored import EntryRow, PurchaseRow, StoredRows
+from src.common.models.credit_entry import EntryKind
+
+Targets = dict[int, int]
+_REVERSING_KINDS = frozenset({EntryKind.CLAWBACK, EntryKind.REINSTATEMENT})
+_CALLERS_KINDS = frozenset(
+    {
+        *(EntryKind.GRANT, EntryKind.SPEND, EntryKind.ADJUSTMENT, EntryKind.HOLD),
+        *(EntryKind.CAPTURE, EntryKind.RELEASE, EntryKind.RENEWAL),
+    }
+)
+
+
+class ReplayedMoneyBack:
+    """What each payment had to give back so far, and what it has to in the end."""
+
+    def __init__(self, rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> None:
+        self._entries = rows.entries
+        self._outstanding = {debt.seq: debt.outstanding for debt in rows.debts}
+        self._lines: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for posting in rows.postings:
+            self._lines[posting.seq].append((posting.lot_seq, posting.amount))
+        self._known: Targets = {}
+        self._final = _final_targets(rows, purchases)
+        self._places: defaultdict[int | None, list[int]] = defaultdict(list)
+        for place, entry in enumerate(rows.entries):
+            if entry.kind in _REVERSING_KINDS:
+                self._places[entry.related_seq].append(place)
+        self._causes = {each.stripe_session_id for each in rows.purchases} | {
+            reversal.reversal_id for each in rows.purchases for reversal in each.reversals or ()
+        }
+        mortal = {lot.seq for lot in rows.lots if lot.expires_at is not None}
+        self._is_exact = not any(
+            lot_seq in mortal
+            for entry in rows.entries
+            if entry.kind in reversals.TAKING_KINDS
+            for lot_seq, _ in self._lines[entry.seq]
+        )
+        """Whether all that moved is in the journal: a dead lot gets nothing back, and no entry."""
+
+    @property
+    def payments(self) -> set[int]:
+        """The payments of which anything was or is to be back."""
+        return {seq for seq in self._places if seq is not None} | self._final.keys()
+
+    def replay(self, book: Book, place: int) -> None:
+        """Have the rules write the operation that begins with the entry at this place.
+
+        Raises:
+            Inexplicable: nothing of the user's made anybody take or give back anything.
+        """
+        entry = self._entries[place]
+        cause = cause_of(entry.idempotency_key)
+        if cause is None or cause not in self._causes:
+            raise Inexplicable("its key names no refund, dispute, credit note or purchase")
+        operation = self._operation(place)
+        debts, are_all = self._debts_after(place + len(operation))
+        told = sum(debts.values()) - book.debt - sum(row.amount for row in operation)
+        targets, is_certain = self._targets(book, operation, told, place)
+        for each in targets:
+            self._known = each
+            allocation, lines = _allocate(book, each)
+            owed = _outstanding(allocation.debts)
+            if is_certain or (
+                lines == self._written(operation) and _may_be(owed, debts, are_all=are_all)
+            ):
+                break
+        else:
+            self._known = targets[0]
+            self._adopt(book, operation, debts, cause)
+            return
+        if lines:
+            reversals.reallocate(
+                book,
+                {},
+                each,
+                key=reversal_key(cause),
+                actor=STRIPE_ACTOR,
+                related_seq=entry.related_seq,
+            )
+        else:
+            # It says that a debt changed; what was owed before is not always known.
+            self._adopt(book, operation, owed, cause)
+
+    def imbalance(self, book: Book) -> tuple[int, int] | None:
+        """What is to be back in the end and what was taken or is owed, where they differ.
+
+        Dead lots get nothing back: they may have given more.
+        """
+        allocation, _ = _allocate(book, self._final, at=book.last_effective_at)
+        to_be_back = sum(allocation.taken.values()) + sum(allocation.debts.values())
+        histories = _histories(book)
+        found = sum(each.taken for each in histories.values()) + book.debt
+        dead = sum(
+            histories[lot.seq].taken
+            for lot in book.lots.values()
+            if lot.seq in histories and lot.is_dead(book.last_effective_at)
+        )
+        return None if to_be_back <= found <= to_be_back + dead else (to_be_back, found)
+
+    def _operation(self, place: int) -> Sequence[EntryRow]:
+        first, *rest = self._entries[place : place + 2]
+        for second in rest:
+            if (
+                first.kind == EntryKind.REINSTATEMENT
+                and second.kind == EntryKind.CLAWBACK
+                and second.created_at == first.created_at
+                and cause_of(second.idempotency_key) == cause_of(first.idempotency_key)
+            ):
+                return (first, second)
+        return (first,)
+
+    def _debts_after(self, place: int) -> tuple[dict[int, int], bool]:
+        """What was owed then, as far as later entries tell; and whether that is all of it.
+
+        It is where credits were left in between: there are none beside a debt.
+        """
+        debts: defaultdict[int, int] = defaultdict(int)
+        are_all = self._entries[place - 1].result_balance > 0
+        for entry in self._entries[place:]:
+            if entry.kind in _REVERSING_KINDS:
+                return _outstanding(debts), are_all
+            if entry.kind == EntryKind.DEBT_REPAYMENT and entry.related_seq is not None:
+                debts[entry.related_seq] -= entry.amount
+            are_all |= entry.kind in _CALLERS_KINDS and entry.result_balance > 0
+        for seq, outstanding in self._outstanding.items():
+            debts[seq] += outstanding
+        return _outstanding(debts), True
+
+    def _targets(
+        self, book: Book, operation: Sequence[EntryRow], told: int, place: int
+    ) -> tuple[Sequence[Targets], bool]:
+        """What every payment may have had to give back then; whether that is certain.
+
+        `told` is what the credits moved say of the payment it was about.
+        """
+        payment = operation[0].related_seq
+        if payment is None:
+            return (self._known,), False
+        final = self._known | {payment: self._final.get(payment, 0)}
+        most = book.lots[payment].granted if payment in book.lots else AMOUNT_MAX
+        told = max(0, min(most, self._known.get(payment, 0) + told))
+        before = self._known | {payment: told}
+        if self._places[payment][-1] >= place + len(operation):
+            return (before,), False
+        if self._is_exact and self._no_other_is_between_operations(payment, place):
+            return (final,), True
+        return (final, before), False
+
+    def _no_other_is_between_operations(self, payment: int, place: int) -> bool:
+        return not any(
+            places[0] < place < places[-1]
+            for other, places in self._places.items()
+            if other != payment
+        )
+
+    def _written(self, operation: Sequence[EntryRow]) -> dict[int, int]:
+        return dict(line for entry in operation for line in self._lines[entry.seq])
+
+    def _adopt(
+        self, book: Book, operation: Sequence[EntryRow], debts: Mapping[int, int], cause: str
+    ) -> None:
+        """Take the operation as it was written."""
+        written = [
+            book.write(
+                EntryKind(row.kind),
+                [self._line(book, row, *line) for line in self._lines[row.seq]],
+                key=f"{reversal_key(cause)}:{book.next_seq}",
+                actor=STRIPE_ACTOR,
+                related_seq=row.related_seq,
+            )
+            for row in operation
+        ]
+        for entry in written:
+            entry.result_balance = book.balance
+        for payment in book.debts.keys() | debts.keys():
+            book.debts[payment] = debts.get(payment, 0)
+            book.changed_debts.add(payment)
+
+    def _line(self, book: Book, row: EntryRow, lot_seq: int, amount: int) -> tuple[Lot, int]:
+        lot = book.lots.get(lot_seq)
+        if lot is None or lot.is_dead(book.now):
+            raise Inexplicable(f"lot {lot_seq} has nothing to give or take")
+        if (amount > 0) is not (row.kind == EntryKind.REINSTATEMENT):
+            raise Inexplicable(f"a {row.kind} of {amount}")
+        if not 0 <= lot.remaining + amount <= lot.granted:
+            raise Inexplicable(f"lot {lot_seq} holds {lot.remaining}, not {-amount}")
+        return lot, amount
+
+
+def _final_targets(rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> Targets:
+    """How many credits are to be back of each payment, as Stripe's rows have it now."""
+    lots = {lot.transaction_id: lot.seq for lot in rows.lots}
+    opening = next(
+        (entry.seq for entry in rows.entries if entry.idempotency_key == OPENING_KEY), None
+    )
+    targets: defaultdict[int, int] = defaultdict(int)
+    for purchase in purchases.values():
+        if not purchase.reversals:
+            continue
+        seq = lots.get(purchase.transaction_id)
+        if seq is None and purchase.predates_ledger:
+            seq = opening
+        if seq is not None:
+            targets[seq] += credits_to_be_back(
+                purchase.credits_added,
+                purchase.amount_paid_cents,
+                money_back(purchase.reversals, purchase.currency).total_cents,
+            )
+    return dict(targets)
+
+
+def _outstanding(debts: Mapping[int, int]) -> dict[int, int]:
+    return {payment: amount for payment, amount in debts.items() if amount}
+
+
+def _may_be(owed: Mapping[int, int], told: Mapping[int, int], *, are_all: bool) -> bool:
+    """Whether these debts agree with what later entries tell of them."""
+    if are_all:
+        return owed == told
+    return all(owed.get(payment, 0) >= amount for payment, amount in told.items())
+
+
+def _allocate(
+    book: Book, targets: Mapping[int, int], *, at: dt.datetime | None = None
+) -> tuple[Allocation, dict[int, int]]:
+    """The allocation for these numbers, and what each lot gains (+) or loses (-) by it."""
+    wanted = dict(targets)
+    if book.opening_seq is not None and book.opening_debt:
+        wanted[book.opening_seq] = wanted.get(book.opening_seq, 0) + book.opening_debt
+    histories = _histories(book)
+    now = at or book.now
+    allocation = reversals.allocate(book.lots.values(), histories, wanted, now)
+    moved = {
+        lot.seq: histories.get(lot.seq, LotHistory()).taken - allocation.taken[lot.seq]
+        for lot in book.lots.values()
+        if not lot.is_dead(now)
+    }
+    return allocation, {seq: amount for seq, amount in moved.items() if amount}
+
+
+def _histories(book: Book) -> dict[int, LotHistory]:
+    histories: dict[int, LotHistory] = {}
+    for entry in book.entries:
+        for line in entry.postings:
+            before = histories.get(line.lot_seq, LotHistory())
+            histories[line.lot_seq] = before.after(entry.kind, line.amount)
+    return histories
