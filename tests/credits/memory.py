@@ -23,6 +23,7 @@ from src.common.credits.commands import (
     Spend,
 )
 from src.common.credits.own_commands import Purchase
+from src.common.credits.reversals import LotHistory
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
@@ -103,11 +104,18 @@ class Ledger:
         self.book.now += dt.timedelta(seconds=seconds)
         rules.settle(self.book)
 
-    def reverse(self, targets: Mapping[int, int]) -> list[Entry]:
-        """So many credits are to be back now, by payment, of all payments."""
+    def reverse(
+        self, targets: Mapping[int, int], booked: Mapping[int, LotHistory] | None = None
+    ) -> list[Entry]:
+        """So many credits are to be back now, by payment, of all payments.
+
+        `booked` is the history of entries that are no longer in the book.
+        """
         self.targets = dict(targets)
         rules.settle(self.book)
-        return reversals.reallocate(self.book, {}, targets, key="~reversal", actor="system:stripe")
+        return reversals.reallocate(
+            self.book, booked or {}, targets, key="~reversal", actor="system:stripe"
+        )
 
     def do(self, steps: Sequence[Step]) -> None:
         """Let a whole history happen; what a step cannot do is left out."""

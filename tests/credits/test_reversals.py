@@ -3,7 +3,7 @@
 import pytest
 
 from src.common.credits.commands import AMOUNT_MAX
-from src.common.credits.reversals import credits_to_be_back
+from src.common.credits.reversals import LotHistory, credits_to_be_back
 from src.common.exceptions import Invalid
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
@@ -67,6 +67,23 @@ def test_what_expired_in_the_own_lot_is_forgiven(ledger: Ledger) -> None:
     other = ledger.buy(100)
     ledger.reverse({payment: 100})
     assert ledger.remaining == {other: 70}
+
+
+def test_what_is_written_and_what_falls_due_now_count_together(ledger: Ledger) -> None:
+    """Of a lot's history some is booked long since, some only with this very operation."""
+    payment, other = ledger.buy(100, lasts=10), ledger.buy(100)
+    ledger.spend(30)
+    ledger.reverse({other: 40})
+    booked: dict[int, LotHistory] = {}
+    for entry in ledger.book.entries:
+        for line in entry.postings:
+            before = booked.get(line.lot_seq, LotHistory())
+            booked[line.lot_seq] = before.after(entry.kind, line.amount)
+    ledger.book.entries.clear()
+    ledger.wait(10)
+    (entry,) = ledger.reverse({payment: 100, other: 40}, booked)
+    assert [each.kind for each in ledger.book.entries] == [EntryKind.LOT_EXPIRY, BACK]
+    assert (entry.amount, ledger.remaining) == (-30, {other: 30})
 
 
 def test_what_expired_in_another_lot_is_not_forgiven(ledger: Ledger) -> None:
