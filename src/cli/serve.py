@@ -73,12 +73,11 @@ def does_the_workers_work(settings: Settings, workers: int) -> bool:
 
 
 def _run(settings: Settings, host: str, port: int, workers: int) -> None:
-    import uvicorn
-
+    from src.cli import server_processes
     from src.cli.http_protocol import BoundedHttpProtocol
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how this command ends
-        uvicorn.run(
+        server_processes.run_server(
             APPLICATION,
             host=host,
             port=port,

@@ -26,7 +26,7 @@ class Serve:
         return self._run_command("serve", "--port", str(free_port()), *options)
 
     def run(self, _application: str, **options: Any) -> None:
-        """Stand in for `uvicorn.run`."""
+        """Stand in for `run_server`."""
         self.asked = options
 
 
@@ -35,7 +35,7 @@ def serve(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Generator
     """The command; what it writes into the environment is gone after the test."""
     before = dict(os.environ)
     serve = Serve(run_command)
-    monkeypatch.setattr("uvicorn.run", serve.run)
+    monkeypatch.setattr("src.cli.server_processes.run_server", serve.run)
     yield serve
     os.environ.clear()
     os.environ.update(before)

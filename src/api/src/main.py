@@ -11,6 +11,7 @@ from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
+from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.routes import API_PREFIX, credit_batches, health, payments, users, webhooks
 from src.api.src.routes.credit_writes import router as credit_writes_router
@@ -32,6 +33,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """
     settings = get_settings()
     configure_logging(settings)
+    end_with_parent()
     app.state.settings = settings
     app.state.verifier = build_verifier(settings)
     app.state.head_revision = head_revision()
