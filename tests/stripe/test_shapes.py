@@ -147,6 +147,7 @@ def test_sessions_of_old_api_versions_are_read(
     if api_version is None:
         del event["api_version"]
     parsed = parse_event(json.dumps(event).encode())
+    assert isinstance(parsed, Event)
     assert (parsed.object_id, parsed.api_version) == ("cs_old", api_version)
     payment = CheckoutSession.model_validate(parsed.data.object).as_payment()
     assert payment.payment_intent_id == session.get("payment_intent")

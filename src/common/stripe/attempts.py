@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.stripe_event import StripeEvent
-from src.common.stripe.wire import Event
+from src.common.stripe.wire import AnyEvent
 
 UNSETTLED_STATUSES = ("received", "failed")
 ERROR_LENGTH_MAX = 2_000
@@ -57,7 +57,7 @@ def _next_due(session: Session, *, needs_lookup: bool) -> StripeEvent | None:
     ).one_or_none()
 
 
-def begin_attempt(session: Session, event: Event) -> bool:
+def begin_attempt(session: Session, event: AnyEvent) -> bool:
     """Count an attempt at an event that was delivered again; False where it is settled for good."""
     begun = session.execute(
         update(StripeEvent)

@@ -233,6 +233,25 @@ class Gateway:
         """A credit note, or None where Stripe has none of this id."""
         return await self._retrieve(CreditNote, self._stripe.credit_notes.retrieve_async, note_id)
 
+    async def find(self, kind: str, object_id: str) -> dict[str, Any] | None:
+        """An object as Stripe has it; None where it has none of this id, or we read no such kind.
+
+        `kind` is what the object calls itself (`checkout.session`).
+        """
+        retrieve: dict[str, Callable[..., Awaitable[Any]]] = {
+            "charge": self._stripe.charges.retrieve_async,
+            "checkout.session": self._stripe.checkout.sessions.retrieve_async,
+            "credit_note": self._stripe.credit_notes.retrieve_async,
+            "dispute": self._stripe.disputes.retrieve_async,
+            "invoice": self._stripe.invoices.retrieve_async,
+            "payment_intent": self._stripe.payment_intents.retrieve_async,
+            "refund": self._stripe.refunds.retrieve_async,
+        }
+        if kind not in retrieve:
+            return None
+        more = [WITH_PAYMENT] if kind == "checkout.session" else []
+        return await _or_none(self._call(retrieve[kind], object_id, *more))
+
     async def sessions(self, window: Window, after: str | None) -> list[Listed[CheckoutSession]]:
         """A page of the Checkout Sessions of a window, newest first."""
         return await self._walk(

@@ -22,7 +22,7 @@ from src.common.purchases.operations import PurchaseStatus, end_order, settle_pa
 from src.common.purchases.rules import Terms
 from src.common.stripe import attempts
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
-from src.common.stripe.wire import Event
+from src.common.stripe.wire import AnyEvent, ThinEvent
 
 BODY_DAYS = 30
 """How long the body of a settled event is kept: as long as Stripe keeps it."""
@@ -47,7 +47,7 @@ _STATUS_BY_ANSWER = {
 }
 
 
-def store_event(session: Session, event: Event, body: bytes) -> bool:
+def store_event(session: Session, event: AnyEvent, body: bytes) -> bool:
     """Keep a verified event, and begin an attempt at it; False if a copy is there already."""
     statement = (
         insert(StripeEvent)
@@ -79,7 +79,9 @@ def statuses_of(session: Session, *, livemode: bool, event_ids: Sequence[str]) -
     return {event_id: status for event_id, status in rows}  # noqa: C416  the types of both
 
 
-def finish_event(session: Session, event: Event, facts: Facts | None, terms: Terms) -> EventAnswer:
+def finish_event(
+    session: Session, event: AnyEvent, facts: Facts | None, terms: Terms
+) -> EventAnswer:
     """Do what a stored event says, unless that was done; copies wait for each other.
 
     An event that was ignored, unmatched or failed is judged anew: what it lacked may be there now.
@@ -99,7 +101,7 @@ def finish_event(session: Session, event: Event, facts: Facts | None, terms: Ter
     return answer
 
 
-def _mark(event: Event) -> Update:
+def _mark(event: AnyEvent) -> Update:
     """Note that an event is processed, unless it is, or its body is dropped."""
     return (
         update(StripeEvent)
@@ -222,12 +224,14 @@ def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
     return len(dropped.all())
 
 
-def _remark(event: Event) -> str | None:
+def _remark(event: AnyEvent) -> str | None:
     """What is unusual: we read it all the same, by the fields every version has."""
     if event.account is not None:
         return "CONNECTED_ACCOUNT"
-    if event.type not in HANDLED_TYPES:
+    if event.snapshot_type not in HANDLED_TYPES:
         return "TYPE_NOT_HANDLED"
+    if isinstance(event, ThinEvent):
+        return None  # it has no version: what it names we read in our own
     version = (event.api_version or "").partition(".")[0]
     try:
         is_known = dt.date.fromisoformat(version) <= dt.date.fromisoformat(

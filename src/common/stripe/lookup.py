@@ -8,12 +8,21 @@ deleted or of another account, is taken as the event tells it.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from src.common.models.checkout_order import OrderStatus
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment
 from src.common.stripe.gateway import Gateway, configured
-from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
+from src.common.stripe.wire import (
+    AnyEvent,
+    Charge,
+    CheckoutSession,
+    Event,
+    Invoice,
+    PaymentIntent,
+    ThinEvent,
+)
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
 IsKnown = Callable[[str], Awaitable[bool]]
@@ -43,7 +52,7 @@ class Lookup:
     accounts: frozenset[str] = frozenset()
     """The connected accounts that we act for."""
 
-    async def facts_of(self, event: Event) -> Facts | None:
+    async def facts_of(self, event: AnyEvent) -> Facts | None:
         """What the event says; None where its type or its account is none of our business.
 
         Raises:
@@ -51,10 +60,21 @@ class Lookup:
             Unavailable: STRIPE_NOT_CONFIGURED, there is nobody to ask.
             ValidationError: the object is not as Stripe's are.
         """
-        handle = _HANDLERS.get(event.type)
+        handle = _HANDLERS.get(event.snapshot_type)
         if handle is None or event.account not in {None, *self.accounts}:
             return None
-        return await handle(self._of_account(event.account), event)
+        lookup = self._of_account(event.account)
+        if isinstance(event, ThinEvent):
+            found = await lookup.object_of(event)
+            return None if found is None else await handle(lookup, event.with_object(found))
+        return await handle(lookup, event)
+
+    async def object_of(self, event: ThinEvent) -> dict[str, Any] | None:
+        """The object that a thin event names, as it is now; None where Stripe has it not for us."""
+        named = event.related_object
+        if named is None or named.id is None:
+            return None
+        return await configured(self.gateway).find(named.type, named.id)
 
     async def session_facts(self, session: CheckoutSession) -> Facts:
         """What a session says that was found at Stripe."""

@@ -23,7 +23,7 @@ from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import Facts, Lookup
 from src.common.stripe.unasked import StripeNeeded, UnaskedGateway
-from src.common.stripe.wire import Event, parse_event
+from src.common.stripe.wire import AnyEvent, parse_event
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Processor:
             self.gateway, self._is_known, settings.stripe_livemode, settings.connected_accounts
         )
 
-    async def receive(self, event: Event, body: bytes) -> EventAnswer:
+    async def receive(self, event: AnyEvent, body: bytes) -> EventAnswer:
         """Store an event, then settle it; `accepted` where only the storing succeeded.
 
         Raises:
@@ -88,7 +88,7 @@ class Processor:
                     break
         return EventAnswer.ACCEPTED
 
-    async def settle(self, event: Event, *, has_begun: bool = False) -> EventAnswer:
+    async def settle(self, event: AnyEvent, *, has_begun: bool = False) -> EventAnswer:
         """Do what a stored event says, once; Stripe is not asked about one that is settled.
 
         The attempt is counted first, unless it `has_begun`.

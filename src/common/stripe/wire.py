@@ -9,7 +9,7 @@ Refunds, disputes and credit notes are in `wire_money_back.py`.
 import uuid
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, ValidationError
 
 from src.common.exceptions import BadRequest
 from src.common.purchases.rules import Payment
@@ -32,7 +32,7 @@ class EventData(Wire):
 
 
 class Event(Wire):
-    """`event`: something that happened at Stripe."""
+    """`event`: something that happened at Stripe, and the object as it was then (a snapshot)."""
 
     id: Id
     type: Id
@@ -44,10 +44,74 @@ class Event(Wire):
     data: EventData
 
     @property
+    def snapshot_type(self) -> str:
+        """Its type."""
+        return self.type
+
+    @property
     def object_id(self) -> str | None:
         """The id of the object the event is about."""
         found = self.data.object.get("id")
         return without_nul(found) if isinstance(found, str) else None
+
+
+class RelatedObject(Wire):
+    """`v2.core.event.related_object`: what it is about."""
+
+    id: Id | None = None
+    """None where there is but one of its type."""
+    type: Text
+
+
+class ThinEvent(Wire):
+    """`v2.core.event`, as Stripe notifies it: what happened to which object, without the object.
+
+    Source: docs.stripe.com/event-destinations, "Thin events".
+    """
+
+    id: Id
+    type: Id
+    created: AwareDatetime
+    livemode: bool = False
+    context: Text | None = None
+    """Whose it is, where it is not our own account's: `acct_…`, or the path to it."""
+    related_object: RelatedObject | None = None
+    api_version: None = None
+
+    @property
+    def snapshot_type(self) -> str:
+        """The type of the snapshot event that tells the same: `v1.charge.refunded` is thin."""
+        return self.type.removeprefix("v1.")
+
+    @property
+    def account(self) -> str | None:
+        """The account it is from; None for our own."""
+        return self.context.rpartition("/")[2] if self.context else None
+
+    @property
+    def object_id(self) -> str | None:
+        """The id of the object the event is about."""
+        return self.related_object.id if self.related_object else None
+
+    def with_object(self, found: dict[str, Any]) -> Event:
+        """The snapshot event that would have told it, of the object as it is now."""
+        return Event(
+            id=self.id,
+            type=self.snapshot_type,
+            created=self.created,
+            livemode=self.livemode,
+            account=self.account,
+            data=EventData(object=found),
+        )
+
+
+AnyEvent = Event | ThinEvent
+
+
+class _Kind(Wire):
+    """What tells the two apart."""
+
+    object: Any = None
 
 
 def _expanded(found: object) -> object:
@@ -244,14 +308,15 @@ def _payment(metadata: dict[str, str] | None, **facts: Any) -> Payment:
     )
 
 
-def parse_event(body: bytes) -> Event:
-    """The event in a verified body.
+def parse_event(body: bytes) -> AnyEvent:
+    """The event in a verified body, a snapshot or a thin one.
 
     Raises:
         BadRequest: WEBHOOK_PAYLOAD_INVALID, this is no event of Stripe's.
     """
     try:
-        return Event.model_validate_json(body)
+        is_thin = _Kind.model_validate_json(body).object == "v2.core.event"
+        return (ThinEvent if is_thin else Event).model_validate_json(body)
     except ValidationError as error:
         fields = ", ".join(
             ".".join(map(str, problem["loc"])) or "body" for problem in error.errors()

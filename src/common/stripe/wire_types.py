@@ -23,6 +23,8 @@ def without_nul(text: str) -> str:
 
 
 def _instant(seconds: object) -> dt.datetime:
+    if isinstance(seconds, dt.datetime):
+        return seconds
     try:
         if isinstance(seconds, int):
             return dt.datetime.fromtimestamp(seconds, dt.UTC)
