@@ -38,8 +38,8 @@ class CheckoutOrder(Base):
     __tablename__ = "checkout_orders"
 
     order_id: Mapped[UuidPrimaryKey]
-    """Stripe carries it as `client_reference_id` and in the metadata, so that it finds its way back
-    whatever we remember."""
+    """Stripe carries it in the metadata, so that it finds its way back whatever we remember; and as
+    `client_reference_id`, for people."""
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"))
     idempotency_key: Mapped[str] = mapped_column(String)
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)

@@ -97,11 +97,13 @@ def open_order(
 
 
 def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:
-    """The order a payment is for: by the number it carries first, then by its session."""
-    for order_id in (payment.order_id, payment.reference_id):
-        found = session.get(CheckoutOrder, order_id) if order_id else None
-        if found is not None:
-            return found
+    """The order a payment is for: by the number in its metadata first, then by its session.
+
+    Not by `client_reference_id`, which on a Payment Link is the customer's to choose.
+    """
+    found = session.get(CheckoutOrder, payment.order_id) if payment.order_id else None
+    if found is not None:
+        return found
     return find_order_of_session(session, payment.stripe_session_id)
 
 

@@ -36,8 +36,6 @@ class Payment:
     tax_cents: int = 0
     order_id: uuid.UUID | None = None
     """The order of ours that the metadata names."""
-    reference_id: uuid.UUID | None = None
-    """`client_reference_id`, which may be an order of ours, or anybody's own number."""
     invoice_id: str | None = None
 
 

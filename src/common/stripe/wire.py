@@ -148,7 +148,6 @@ class CheckoutSession(Wire):
     amount_subtotal: Cents | None = None
     amount_total: Cents | None = None
     total_details: TotalDetails | None = None
-    client_reference_id: Text | None = None
     metadata: dict[str, Text] | None = None
     url: Text | None = None
     created: UnixTime | None = None
@@ -194,7 +193,6 @@ class CheckoutSession(Wire):
             amount_total_cents=total,
             discount_cents=totals.amount_discount,
             tax_cents=totals.amount_tax,
-            reference_id=_uuid_or_none(self.client_reference_id),
         )
 
 
