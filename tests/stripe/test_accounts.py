@@ -1,5 +1,6 @@
 """Events of connected accounts (Stripe Connect): acted on only where a setting names them."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from src.common.settings import load_settings
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.offline import Delivery, InProcessClient, OfflineStripe
+from src.common.stripe.unasked import StripeNeeded, UnaskedGateway
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop
 
@@ -115,3 +117,15 @@ def test_what_is_no_account_is_refused(written: str) -> None:
     """At the start, naming the setting."""
     with pytest.raises(SettingsError, match="STRIPE_CONNECTED_ACCOUNTS"):
         load_settings(stripe_connected_accounts=written)
+
+
+def test_a_gateway_that_asks_nothing_asks_nothing_for_others_either() -> None:
+    """Whatever kind of gateway it is, for an account it is the same kind."""
+    client = Overheard(OfflineStripe())
+    unasked = UnaskedGateway().for_account(OURS)
+    with pytest.raises(StripeNeeded):
+        asyncio.run(unasked.retrieve_charge("ch_x"))
+    plain = Gateway(stripe.StripeClient("sk_test_1", http_client=client), 5)
+    assert asyncio.run(plain.for_account(OURS).retrieve_charge("ch_x")) is None
+    assert asyncio.run(plain.retrieve_charge("ch_x")) is None
+    assert client.accounts == [OURS, None]

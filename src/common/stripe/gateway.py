@@ -11,8 +11,9 @@ import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 import stripe
@@ -79,17 +80,16 @@ class Listed(Generic[M]):
 class Gateway:
     """A client of Stripe's API. Made by `open_gateway`; belongs to one event loop."""
 
-    def __init__(
-        self, client: stripe.StripeClient, timeout_seconds: float, account: str | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, client: stripe.StripeClient, timeout_seconds: float) -> None:
         self._stripe = client.v1
         self._timeout_seconds = timeout_seconds
-        self._account = account
+        self._account: str | None = None
 
-    def for_account(self, account: str) -> "Gateway":
-        """The same client, which reads in the name of a connected account."""
-        return Gateway(self._client, self._timeout_seconds, account)
+    def for_account(self, account: str) -> Self:
+        """The same gateway, which reads in the name of a connected account."""
+        same = copy(self)
+        same._account = account  # noqa: SLF001  of its own class
+        return same
 
     async def create_customer(
         self, user_id: uuid.UUID, email: str, env: str, *, replaces: str | None = None
