@@ -23,7 +23,6 @@ from src.common.credits.commands import (
     Spend,
 )
 from src.common.credits.own_commands import Purchase
-from src.common.credits.reversals import LotHistory
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
@@ -44,6 +43,8 @@ class Ledger:
         rules.settle(self.book)
         self.payments: list[int] = [1] if opening else []
         """Purchases, by the `seq` of their lots; those from before the ledger by the opening's."""
+        self.booked: dict[int, reversals.LotHistory] = {}
+        """Of entries that are no longer in the book."""
         self.targets: dict[int, int] = {}
         """Credits to be back, by payment."""
 
@@ -104,17 +105,12 @@ class Ledger:
         self.book.now += dt.timedelta(seconds=seconds)
         rules.settle(self.book)
 
-    def reverse(
-        self, targets: Mapping[int, int], booked: Mapping[int, LotHistory] | None = None
-    ) -> list[Entry]:
-        """So many credits are to be back now, by payment, of all payments.
-
-        `booked` is the history of entries that are no longer in the book.
-        """
+    def reverse(self, targets: Mapping[int, int]) -> list[Entry]:
+        """So many credits are to be back now, by payment, of all payments."""
         self.targets = dict(targets)
         rules.settle(self.book)
         return reversals.reallocate(
-            self.book, booked or {}, targets, key="~reversal", actor="system:stripe"
+            self.book, self.booked, targets, key="~reversal", actor="system:stripe"
         )
 
     def do(self, steps: Sequence[Step]) -> None:

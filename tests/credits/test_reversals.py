@@ -74,14 +74,13 @@ def test_what_is_written_and_what_falls_due_now_count_together(ledger: Ledger) -
     payment, other = ledger.buy(100, lasts=10), ledger.buy(100)
     ledger.spend(30)
     ledger.reverse({other: 40})
-    booked: dict[int, LotHistory] = {}
     for entry in ledger.book.entries:
         for line in entry.postings:
-            before = booked.get(line.lot_seq, LotHistory())
-            booked[line.lot_seq] = before.after(entry.kind, line.amount)
+            before = ledger.booked.get(line.lot_seq, LotHistory())
+            ledger.booked[line.lot_seq] = before.after(entry.kind, line.amount)
     ledger.book.entries.clear()
     ledger.wait(10)
-    (entry,) = ledger.reverse({payment: 100, other: 40}, booked)
+    (entry,) = ledger.reverse({payment: 100, other: 40})
     assert [each.kind for each in ledger.book.entries] == [EntryKind.LOT_EXPIRY, BACK]
     assert (entry.amount, ledger.remaining) == (-30, {other: 30})
 
