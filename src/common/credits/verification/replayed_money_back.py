@@ -57,11 +57,6 @@ class ReplayedMoneyBack:
         )
         """Whether all that moved is in the journal: a dead lot gets nothing back, and no entry."""
 
-    @property
-    def payments(self) -> set[int]:
-        """The payments of which anything was or is to be back."""
-        return {seq for seq in self._places if seq is not None} | self._final.keys()
-
     def replay(self, book: Book, place: int) -> None:
         """Have the rules write the operation that begins with the entry at this place.
 
@@ -76,19 +71,18 @@ class ReplayedMoneyBack:
         debts, are_all = self._debts_after(place + len(operation))
         told = sum(debts.values()) - book.debt - sum(row.amount for row in operation)
         targets, is_certain = self._targets(book, operation, told, place)
+        written = self._written(operation)
         for each in targets:
             self._known = each
             allocation, lines = _allocate(book, each)
             owed = _outstanding(allocation.debts)
-            if is_certain or (
-                lines == self._written(operation) and _may_be(owed, debts, are_all=are_all)
-            ):
+            if is_certain or (lines == written and _may_be(owed, debts, are_all=are_all)):
                 break
         else:
             self._known = targets[0]
             self._adopt(book, operation, debts, cause)
             return
-        if lines:
+        if lines or written:
             reversals.reallocate(
                 book,
                 {},
