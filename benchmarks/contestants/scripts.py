@@ -1,14 +1,26 @@
 """What the two pgbench contestants execute; printed with every run."""
 
+import uuid
 from textwrap import wrap
 
 from benchmarks.seed import SQL_USER_ID
 from benchmarks.workload import AMOUNT_MAX, LOT, RESERVE
+from src.common.credits.commands import Grant, Spend
+from src.common.credits.digest import digested_bytes
 from src.common.models.user import User
 
 _USER_COLUMNS = "\n    ".join(
     wrap(", ".join(column.name for column in User.__table__.columns), width=90)
 )
+_NOBODY = uuid.UUID(int=0)
+_ACTOR = "system:benchmark"
+_GRANT_DIGEST = Grant(user_id=_NOBODY, key="any", actor=_ACTOR, amount=LOT).digest.hex()
+_SPEND_BEGINNING = digested_bytes(_ACTOR, Spend.digested_as, Spend.kind, None).hex()
+_SPEND_DIGEST = (
+    f"sha256(decode('{_SPEND_BEGINNING}', 'hex') || int4send(length('i' || :wanted))"
+    " || convert_to('i' || :wanted, 'UTF8'))"
+)
+"""The ledger's own digests of these requests: `verify` looks at them."""
 _USER = SQL_USER_ID.format(number=":number")
 
 DOCUMENT_SQL = rf"""
@@ -41,7 +53,7 @@ SELECT user_id AS id, credits_balance AS balance, credits_version + 1 AS seq,
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
     result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
   VALUES (:id, :seq, 'grant', {LOT}, :balance, :balance,
-    :key, sha256(convert_to(:key, 'UTF8')), 'system:' || 'benchmark', :now, :now)),
+    :key, decode('{_GRANT_DIGEST}', 'hex'), 'system:' || 'benchmark', :now, :now)),
 lots AS (INSERT INTO credit_lots (user_id, seq, source, priority, granted, remaining, last_seq,
     is_open)
   VALUES (:id, :seq, 'promo', 10, {LOT}, {LOT}, :seq, true)),
@@ -65,7 +77,8 @@ SELECT seq AS lot1, remaining AS left1, lead(seq) OVER burn AS lot2,
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
     result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
   VALUES (:id, :seq, 'spend', :amount, :balance, :balance,
-    :key, sha256(convert_to(:key, 'UTF8')), 'system:' || 'benchmark', :now, :now)),
+    :key, {_SPEND_DIGEST},
+    'system:' || 'benchmark', :now, :now)),
 lots AS (UPDATE credit_lots SET remaining = :left1, last_seq = :seq, is_open = :open1
   WHERE user_id = :id AND seq = :lot1),
 postings AS (INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
@@ -77,7 +90,8 @@ UPDATE users SET credits_balance = :balance, credits_version = :seq WHERE user_i
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
     result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
   VALUES (:id, :seq, 'spend', :amount, :balance, :balance,
-    :key, sha256(convert_to(:key, 'UTF8')), 'system:' || 'benchmark', :now, :now)),
+    :key, {_SPEND_DIGEST},
+    'system:' || 'benchmark', :now, :now)),
 lot1 AS (UPDATE credit_lots SET remaining = :left1, last_seq = :seq, is_open = :open1
   WHERE user_id = :id AND seq = :lot1),
 lot2 AS (UPDATE credit_lots SET remaining = :left2, last_seq = :seq, is_open = :open2

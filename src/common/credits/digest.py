@@ -10,11 +10,16 @@ VERSION = 1
 @lru_cache(maxsize=4_096, typed=True)
 def digest_of(actor: str, operation: str, kind: str, *values: object) -> bytes:
     """SHA-256 over all of it in order, each value with its length, so that no two lists collide."""
+    return hashlib.sha256(digested_bytes(actor, operation, kind, *values)).digest()
+
+
+def digested_bytes(actor: str, operation: str, kind: str, *values: object) -> bytes:
+    """What the digest is taken of; more values would be appended to it."""
     written = _beginning(actor, operation, kind)
     for value in values:
         encoded = _encode(value)
         written += len(encoded).to_bytes(4, "big") + encoded
-    return hashlib.sha256(written).digest()
+    return written
 
 
 @lru_cache(maxsize=1_024)
