@@ -18,12 +18,18 @@ from src.common.database_errors import is_ledger_unbalanced
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = structlog.get_logger(__name__)
 
 CLIENT_LEFT = 499
 """Nobody gets this answer; it keeps a request that its client gave up out of the 500s."""
+_ERRORS_TOLD_MAX = 10
+_FIELD_LENGTH_MAX = 100
+"""Of each part of where an error is: an unknown field's name is whatever somebody sent."""
+_MESSAGE_LENGTH_MAX = 250
 _ERROR_TYPE_BY_STATUS = {
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
@@ -109,13 +115,26 @@ async def _pool_exhausted(request: Request, _error: Exception) -> JSONResponse:
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
-    # Only where and what, never the input: it may be a secret or personal data.
-    problems = [
-        {"field": ".".join(str(part) for part in problem["loc"]), "message": problem["msg"]}
-        for problem in error.errors()
-    ]
+    found = error.errors()
+    problems = [_problem(each) for each in found[:_ERRORS_TOLD_MAX]]
     summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
-    return error_answer(422, "VALIDATION_ERROR", summary or "Invalid request", errors=problems)
+    omitted = len(found) - len(problems)
+    return error_answer(
+        422,
+        "VALIDATION_ERROR",
+        summary or "Invalid request",
+        errors=problems,
+        **({"errors_omitted": omitted} if omitted else {}),
+    )
+
+
+def _problem(found: "Mapping[str, Any]") -> dict[str, str]:
+    """Only where and what, never the input: it may be a secret or personal data, and long."""
+    message: str = found["msg"]
+    if found["type"] == "union_tag_invalid":  # pydantic's sentence quotes the tag
+        message = f"{found['ctx']['discriminator']} must be one of {found['ctx']['expected_tags']}"
+    field = ".".join(str(part)[:_FIELD_LENGTH_MAX] for part in found["loc"])
+    return {"field": field, "message": message[:_MESSAGE_LENGTH_MAX]}
 
 
 async def _client_left(_request: Request, _error: Exception) -> Response:

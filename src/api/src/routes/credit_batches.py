@@ -1,9 +1,9 @@
 """Many credit operations in one request, for back-office and metering jobs (DESIGN §6)."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, STATUS_BY_KIND, error_responses
@@ -13,13 +13,23 @@ from src.api.src.schemas.credits import ResultOut
 from src.common.accounts.api_keys import Scope
 from src.common.credits.commands import Command, Grant, Spend
 from src.common.credits.requests import check_manual_limit
-from src.common.exceptions import ExceptionWithErrorType
+from src.common.exceptions import ExceptionWithErrorType, Forbidden
 from src.common.models.credit_lot import LotSource
 
 router = APIRouter(prefix="/credits", tags=["credits"])
 
 _OUR_NAMES = {"operation", "idempotency_key"}
-_KINDS = {"spend": (Spend, Scope.CREDITS_SPEND), "grant": (Grant, Scope.CREDITS_GRANT)}
+_SCOPES = (Scope.CREDITS_SPEND, Scope.CREDITS_GRANT)
+
+
+async def _batch_caller(caller: Caller) -> Principal:
+    """Whoever may do some of what a batch can hold; decided before its items are looked at."""
+    if caller.scopes.isdisjoint(_SCOPES):
+        raise Forbidden(f"This needs the scope {' or '.join(_SCOPES)}", "FORBIDDEN")
+    return caller
+
+
+BatchCaller = Annotated[Principal, Depends(_batch_caller)]
 
 
 @router.post(
@@ -27,7 +37,9 @@ _KINDS = {"spend": (Spend, Scope.CREDITS_SPEND), "grant": (Grant, Scope.CREDITS_
     summary="Use and give credits of many users at once",
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST"),
 )
-async def batch(body: BatchIn, caller: Caller, ledger: LedgerOf, settings: SettingsOf) -> BatchOut:
+async def batch(
+    body: BatchIn, caller: BatchCaller, ledger: LedgerOf, settings: SettingsOf
+) -> BatchOut:
     """Up to 1,000 spends and grants, each with its own key and its own outcome.
 
     The answer is 200 whatever becomes of the items: each has the status that the endpoint for it

@@ -3,8 +3,9 @@
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StrictStr
 
+from src.api.src.schemas.bodies import Body
 from src.api.src.schemas.credits import GrantIn, ResultOut, SpendIn
 from src.api.src.schemas.users import without_nul
 from src.common.credits.commands import KEY_LENGTH_MAX
@@ -37,12 +38,10 @@ class GrantItem(GrantIn):
 Item = Annotated[SpendItem | GrantItem, Field(discriminator="operation")]
 
 
-class BatchIn(BaseModel):
-    """Up to 1,000 operations."""
+class BatchIn(Body):
+    """Up to 1,000 operations; of those that are wrong the first is told."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    items: Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX)]
+    items: Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
 
 
 class ItemError(BaseModel):

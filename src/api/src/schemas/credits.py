@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from src.api.src.schemas.bodies import Body
 from src.api.src.schemas.users import without_nul
 from src.common.credits.book import Hold, Lot
 from src.common.credits.commands import (
@@ -55,11 +56,7 @@ HoldSeconds = Annotated[
 ]
 
 
-class _In(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SpendIn(_In):
+class SpendIn(Body):
     """Use credits."""
 
     amount: Amount
@@ -67,7 +64,7 @@ class SpendIn(_In):
     metadata: Metadata | None = None
 
 
-class GrantIn(_In):
+class GrantIn(Body):
     """Give credits."""
 
     amount: Amount
@@ -81,7 +78,7 @@ class GrantIn(_In):
     metadata: Metadata | None = None
 
 
-class AdjustIn(_In):
+class AdjustIn(Body):
     """Correct a balance, up or down, and say why."""
 
     amount: Annotated[
@@ -92,7 +89,7 @@ class AdjustIn(_In):
     reason: Text
 
 
-class HoldIn(_In):
+class HoldIn(Body):
     """Set credits aside for work in progress."""
 
     amount: Amount
@@ -101,7 +98,7 @@ class HoldIn(_In):
     metadata: Metadata | None = None
 
 
-class CaptureIn(_In):
+class CaptureIn(Body):
     """Keep some or all of a hold."""
 
     amount: Amount
@@ -112,13 +109,13 @@ class CaptureIn(_In):
     ] = "refuse"
 
 
-class RenewIn(_In):
+class RenewIn(Body):
     """Let an open hold expire later."""
 
     expires_in_seconds: HoldSeconds
 
 
-class ReleaseIn(_In):
+class ReleaseIn(Body):
     """Give a hold up; there is nothing more to say."""
 
 

@@ -4,13 +4,12 @@ import uuid
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from src.api.src.schemas.bodies import Body
 from src.common.stripe.confirmation import CheckoutStatus
 
 
-class CheckoutIn(BaseModel):
+class CheckoutIn(Body):
     """What somebody wants to buy."""
-
-    model_config = ConfigDict(extra="forbid")
 
     credit_option: str = Field(max_length=100, examples=["500"])
     """The package."""
@@ -32,10 +31,8 @@ class ConfirmOut(BaseModel):
     status: CheckoutStatus
 
 
-class RefundIn(BaseModel):
+class RefundIn(Body):
     """What is to be paid back."""
-
-    model_config = ConfigDict(extra="forbid")
 
     amount_cents: int | None = Field(default=None, gt=0, lt=2**31, strict=True)
     """Left out, all that is left of the payment."""

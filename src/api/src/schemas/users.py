@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from src.api.src.schemas.bodies import Body
+
 
 def without_nul(text: str) -> str:
     """Refuse what PostgreSQL cannot store."""
@@ -69,10 +71,10 @@ class TransactionPage(BaseModel):
     next_cursor: str | None
 
 
-class ProfileIn(BaseModel):
+class ProfileIn(Body):
     """What a user may change of their profile; what is left out stays, null clears."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     first_name: NameText | None = None
     last_name: NameText | None = None
