@@ -36,6 +36,8 @@ REST_MAX_SECONDS = 60.0
 """How long a kind of work rests that fails again and again."""
 STOP_TIMEOUT_SECONDS = 4.0
 """How long database transactions are waited for; one that is cut off has done nothing."""
+STOP_TIMEOUT_IN_SERVER_SECONDS = 10.0
+"""How long beside a server, which has its own to wait for."""
 
 
 def worker(
@@ -65,7 +67,7 @@ def worker(
         try:
             workers.start()
             workers.wait()
-            unfinished = workers.stop()
+            unfinished = workers.stop(STOP_TIMEOUT_SECONDS)
             failed = workers.has_failed or (
                 once and not unfinished and run_in_database_transaction(count_unbookable_users) > 0
             )
@@ -86,7 +88,7 @@ def working() -> Generator[None]:
     try:
         yield
     finally:
-        workers.stop()
+        workers.stop(STOP_TIMEOUT_IN_SERVER_SECONDS)
         dispose_db()
 
 
@@ -122,10 +124,10 @@ class Workers:
         """Wait for a signal, or for a thread's end."""
         self._told.get()
 
-    def stop(self) -> list[str]:
+    def stop(self, timeout_seconds: float) -> list[str]:
         """End all threads; the names of those that did not end in time."""
         self._shutdown.ask()
-        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
         unfinished = [thread.name for thread in self._threads if thread.is_alive()]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 from tenacity import Retrying
 
@@ -21,6 +21,9 @@ from src.common.retries import RETRY_POLICY
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
     DATABASE_URL: URL
     engine: Engine
 
@@ -114,11 +117,19 @@ def init_db() -> None:
 def dispose_db() -> None:
     """Close the engine's connections; the next use opens new ones, from the settings as they are.
 
-    Sessions and names imported before keep working.
+    Sessions and names imported before keep working; a connection that a session of another thread
+    has now is closed once that returns it.
     """
     with _State.lock:
         if _State.engine is not None:
+            left = _State.engine.pool
             _State.engine.dispose()
+            event.listen(left, "checkin", _close)
+
+
+def _close(_connection: "DBAPIConnection | None", record: "ConnectionPoolEntry") -> None:
+    """Instead of keeping it in a pool that nobody has any more, until that is collected."""
+    record.invalidate()
 
 
 def run_in_database_transaction(work: Callable[[Session], T]) -> T:

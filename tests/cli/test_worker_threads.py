@@ -202,15 +202,13 @@ def test_no_kind_of_work_waits_for_another(monkeypatch: pytest.MonkeyPatch, stuc
 
     for name in work.WORK:
         monkeypatch.setitem(work.WORK, name, step_of(name))
-    monkeypatch.setattr(worker, "STOP_TIMEOUT_SECONDS", 0.2)
     workers = worker.Workers(0.01)
     workers.start()
     others = [turn for name, turn in turns.items() if name != stuck]
     assert all(turn.acquire(timeout=PATIENCE_SECONDS) for turn in others for _ in range(3))
-    assert f"worker: {stuck}" in workers.stop()
+    assert f"worker: {stuck}" in workers.stop(0.2)
     released.set()
-    monkeypatch.setattr(worker, "STOP_TIMEOUT_SECONDS", PATIENCE_SECONDS)
-    assert workers.stop() == []
+    assert workers.stop(PATIENCE_SECONDS) == []
 
 
 def test_sigterm_ends_a_worker_within_five_seconds() -> None:

@@ -1,6 +1,7 @@
 """Sessions and engines of the process: what they undo, what they keep, what they leave behind."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,22 @@ async def test_disposed_engines_leave_no_connection_behind(
         database.dispose_db()
         await async_database.dispose_async_db()
         await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 0"))
+
+
+def test_a_connection_in_use_at_dispose_is_closed_when_it_is_returned(
+    observer: psycopg.Connection,
+) -> None:
+    """Another thread's session works on; nothing waits for a collector to close it."""
+    gc.disable()
+    try:
+        with SessionLocal() as db:
+            db.execute(text("SELECT 1"))
+            database.dispose_db()
+            assert db.execute(text("SELECT 1")).scalar_one() == 1
+            assert _count(observer, OURS) == 1
+        until(observer, OURS.replace("count(*)", "count(*) = 0"))
+    finally:
+        gc.enable()
 
 
 async def test_names_imported_before_dispose_still_work_and_mean_the_one_pool(
