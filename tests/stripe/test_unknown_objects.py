@@ -58,6 +58,29 @@ def test_a_payment_is_credited_as_its_event_tells_it(
     assert db.scalars(select(UnmatchedPayment)).all() == []
 
 
+def test_a_payment_told_by_itself_is_its_orders_session(
+    db: Session, ours: Loop, user: User
+) -> None:
+    """First unpaid, then paid without another word of the session: one name, nothing left open."""
+    page = ours.buy(user.user_id)  # the order is ours, and knows its session
+    session_id = ours.session_of(page)
+    ours.offline.pay(session_id, method="sepa")
+    told = {each.event_type: each for each in ours.webhooks()}
+    empty = start_loop("empty")
+    assert received(db, empty, [told["checkout.session.completed"]]) == {
+        "checkout.session.completed": EventAnswer.UNMATCHED
+    }
+    ours.offline.settle_payment(session_id)
+    told = {each.event_type: each for each in ours.webhooks()}
+    received(db, empty, [told["payment_intent.succeeded"]])
+    assert only_purchase(db).stripe_session_id == session_id
+    assert booked_balance(db, user.user_id) == 500
+    row = db.scalars(select(UnmatchedPayment)).one()
+    assert (row.stripe_object_id, row.status) == (session_id, "resolved")
+    answers = received(db, empty, list(told.values()))
+    assert EventAnswer.PROCESSED not in answers.values()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_money_goes_back_in_any_order(db: Session, loop: Loop, ours: Loop, seed: int) -> None:
     """A refund and a dispute, before their payment or after it, once each."""

@@ -21,7 +21,7 @@ from src.common.pagination import Page, decode_cursor, encode_cursor
 from src.common.purchases import rules, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
-from src.common.purchases.orders import find_order, note_status
+from src.common.purchases.orders import find_order, named_by_order, note_status
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
 
 
@@ -54,6 +54,7 @@ def settle_payment(
     if payment.invoice_id is not None:
         lock_payment(session, payment.invoice_id)  # all that a credit note may know of it
     order = find_order(session, payment)
+    payment = named_by_order(payment, order)
     owner = order.user_id if order else payment.user_id
     user = lock_user(session, owner) if owner else None
     existing = _find_purchase(session, payment)

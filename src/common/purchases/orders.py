@@ -1,7 +1,7 @@
 """Orders: what was offered, found again by whatever Stripe still knows of it; never commits."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -105,6 +105,17 @@ def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:
     if found is not None:
         return found
     return find_order_of_session(session, payment.stripe_session_id)
+
+
+def named_by_order(payment: Payment, order: CheckoutOrder | None) -> Payment:
+    """The payment by its order's session, where only its PaymentIntent was told of.
+
+    That is where Stripe does not say which session it paid: of another account, or deleted.
+    """
+    is_told_alone = payment.stripe_session_id == payment.payment_intent_id
+    if order is None or order.stripe_session_id is None or not is_told_alone:
+        return payment
+    return replace(payment, stripe_session_id=order.stripe_session_id)
 
 
 def find_order_of_session(session: Session, stripe_session_id: str) -> CheckoutOrder | None:
