@@ -72,7 +72,7 @@ class SessionMachine(LedgerMachine):
         due = {
             user_id: person.at(self.now)
             for user_id, person in self.people.items()
-            if _has_due(person, self.now)
+            if has_due(person, self.now)
         }
         with self._others().begin() as session:
             booked = expire_due(session, now=self.now)
@@ -274,7 +274,8 @@ class SessionMachine(LedgerMachine):
         return sessionmaker(self.bind, join_transaction_mode="create_savepoint")
 
 
-def _has_due(person: Person, now: dt.datetime) -> bool:
+def has_due(person: Person, now: dt.datetime) -> bool:
+    """Whether a lot or a hold has expired by then that is not booked."""
     return any(lot.left and lot.dies_at <= now for lot in person.lots) or any(
         hold.status == "open" and hold.expires_at <= now for hold in person.holds
     )
