@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction, make_transient, sessionmaker
 
 from src.common.credits.due import expire_due
 from src.common.credits.opening_import import import_openings
@@ -204,19 +204,25 @@ class SessionMachine(LedgerMachine):
         """Keep a copy for later, as a cache does."""
         user = self.loaded[work.user_id]
         if not work.assigned:
-            assert user.credits_version is not None  # loaded, where a rollback expired it
+            assert user.email  # loads what a rollback expired
+            assert user.credits_version >= 0
             self.pickled[work.user_id] = pickle.dumps(user)
 
     def _merge(self, work: UnitOfWork, random: Random) -> None:
         """A copy comes back, however old; its holder has changed the name, perhaps the balance."""
         if work.user_id not in self.pickled:
             return
-        change = random.choice(CHANGES)
+        change, kind = random.choice(CHANGES), random.choice(("pickled", "transient", "built anew"))
         copy = pickle.loads(self.pickled[work.user_id])  # noqa: S301  pickled here
+        if kind == "transient":
+            make_transient(copy)
+        elif kind == "built anew":  # of plain values: nobody knows what was changed
+            names = ("user_id", "email", "password_hash", "credits_balance", "credits_version")
+            copy = User(**{name: getattr(copy, name) for name in names})
         copy.first_name, copy.is_active = f"Ada {random.random()}", work.person.is_active
         copy.credits_balance += change
         _alike(lambda: self.session.merge(copy), work.flush)
-        work.assigned += change
+        work.assigned += 0 if kind == "built anew" else change
 
     def _commit(self, work: UnitOfWork, hook: str | None, change: int) -> None:
         """Commit; perhaps a hook of the application changes the balance meanwhile."""
