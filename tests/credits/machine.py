@@ -136,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def ask_for_each(self, seed: int, seconds: int) -> None:
         """Each on its own, in one call: the batch."""
         self._wait(seconds)
-        commands = self._commands(self._draw(seed, 10, 50))
+        commands = self._commands(self._draw(seed, 20, 80))
         people, expected = self._expected(commands)
         outcomes = execute_each(self.session, commands, now=self.now)
         assert list(map(answer_of, outcomes)) == expected
