@@ -66,6 +66,9 @@ def _deployment() -> dict[str, str]:
         "AUTH_JWT_SECRET": json.dumps({"keys": [jwk]}),
         "AUTH_JWT_ISSUER": "benchmark",
         "STRIPE_SECRET_KEY": "sk_test_nobody_is_asked",
+        "STRIPE_MODE": "test",
+        "CHECKOUT_SUCCESS_URL": "https://benchmark.invalid/paid",
+        "CHECKOUT_CANCEL_URL": "https://benchmark.invalid/",
         "STRIPE_WEBHOOK_SECRET": os.environ.get("STRIPE_WEBHOOK_SECRET", "whsec_nobody_signs"),
         "LOG_LEVEL": "INFO",
     }

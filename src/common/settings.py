@@ -4,9 +4,10 @@ Sources, first wins: arguments, the environment, `.env` in the working directory
 is not `local`, AWS SSM parameters (`src/common/ssm.py`). `docs/reference/settings.md` lists them.
 """
 
+import re
 from enum import StrEnum
 from functools import lru_cache
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -30,7 +31,7 @@ DEFAULT_PASSWORDS = frozenset(
     {"", "admin", "changeme", "change-me", "flashslides", "password", "postgres", "secret"}
 )
 
-_PRODUCTION = frozenset({"prod", "production"})
+_STRIPE_KEY = re.compile(r"[sr]k_(?P<mode>live|test)_\S+")
 
 
 class DatabasePooler(StrEnum):
@@ -137,6 +138,10 @@ class Settings(BaseSettings):
     auth_jwt_audience: str = "authenticated"
 
     stripe_secret_key: SecretStr | None = None
+    """`sk_…` or `rk_…`, of the mode that `stripe_mode` says."""
+    stripe_mode: Literal["live", "test"] | None = None
+    """Whether payments are real. Not set it is what the key says where `ENV` is `local`, and `live`
+    everywhere else: a deployment that is to take Stripe's test payments says `test`."""
     stripe_webhook_secret: SecretStr | None = None
     """One signing secret, or several separated by commas while one is being rotated out."""
     stripe_api_base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+$")
@@ -190,9 +195,21 @@ class Settings(BaseSettings):
     def _strip(cls, value: object) -> object:
         return value.strip() if isinstance(value, str) else value
 
+    @field_validator("auth_jwt_secret", "stripe_secret_key", "stripe_webhook_secret", mode="before")
+    @classmethod
+    def _strip_secret(cls, value: object) -> object:
+        """None of them has blanks; what reads a secret from a file often adds a newline."""
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("database_password", mode="before")
+    @classmethod
+    def _strip_newline(cls, value: object) -> object:
+        """A password may have blanks, which are its own."""
+        return value.rstrip("\r\n") if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _refuse_unsafe_passwords(self) -> Self:
-        if self.env not in _PRODUCTION:
+        if self.is_local:
             return self
         password = self.database_password.get_secret_value() if self.database_password else ""
         if password.strip().lower() in {*DEFAULT_PASSWORDS, self.database_user.strip().lower()}:
@@ -209,6 +226,25 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"STRIPE_API_BASE_URL is set, which ENV={self.env} refuses: payments that somebody "
                 "else confirms would be credited"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_the_other_modes_key(self) -> Self:
+        """Payments nobody made are credited with a test key, and real ones are not with it."""
+        if self.stripe_secret_key is None:
+            return self
+        key = _STRIPE_KEY.fullmatch(self.stripe_secret_key.get_secret_value())
+        if key is None:
+            raise ValueError(
+                "STRIPE_SECRET_KEY is no secret key of Stripe's: those begin with sk_live_, "
+                "sk_test_, rk_live_ or rk_test_"
+            )
+        if (key["mode"] == "live") != self.stripe_livemode:
+            raise ValueError(
+                f"STRIPE_SECRET_KEY is a {key['mode']} key, which ENV={self.env} refuses where "
+                f"STRIPE_MODE is {self.stripe_mode or 'not set'}; set the other key, or "
+                f"STRIPE_MODE={key['mode']}"
             )
         return self
 
@@ -246,7 +282,11 @@ class Settings(BaseSettings):
 
     @property
     def stripe_livemode(self) -> bool | None:
-        """Whether our Stripe key is a live one; None where no key says."""
+        """Whether payments are real; None where nothing says, on a developer's machine only."""
+        if self.stripe_mode is not None:
+            return self.stripe_mode == "live"
+        if not self.is_local:
+            return True
         if self.stripe_secret_key is None:
             return None
         return "_live_" in self.stripe_secret_key.get_secret_value()

@@ -37,7 +37,7 @@ DEPLOYMENT = {
     "database_host": "nowhere.example",
     "database_password": "long-and-random",
     "auth_jwt_secret": "{}",
-    "stripe_secret_key": "sk_test_x",
+    "stripe_secret_key": "sk_live_x",
     "stripe_webhook_secret": "whsec_x",
 }
 

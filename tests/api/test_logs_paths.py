@@ -24,7 +24,9 @@ async def test_a_path_is_logged_without_its_values(
 ) -> None:
     """The route's template where one matched, a masked path elsewhere."""
     with logging_restored():
-        configure_logging(load_settings(env="staging", **dict.fromkeys(SECRETS, "long-and-random")))
+        configure_logging(
+            load_settings(env="staging", **dict.fromkeys(SECRETS, "sk_live_long-and-random"))
+        )
         await api.client.get(path)
     written = capsys.readouterr().err
     lines = [json.loads(line) for line in written.splitlines()]

@@ -43,7 +43,7 @@ def verify(token: str, **settings: Any) -> dict[str, Any]:
         "database_password": "not-a-default-1",
         "auth_jwt_secret": jwk_set(),
         "auth_jwt_issuer": ISSUER,
-        "stripe_secret_key": "sk_test_x",
+        "stripe_secret_key": "sk_live_x",
         "stripe_webhook_secret": "whsec_x",
         **settings,
     }

@@ -82,7 +82,7 @@ def test_the_embedded_server_is_for_local_only(
         "ENV": "staging",
         "DATABASE_PASSWORD": "long-and-random",
         "AUTH_JWT_SECRET": '{"keys": []}',
-        "STRIPE_SECRET_KEY": "sk_test_x",
+        "STRIPE_SECRET_KEY": "sk_live_x",
         "STRIPE_WEBHOOK_SECRET": "whsec_x",
     }.items():
         monkeypatch.setenv(name, value)

@@ -90,7 +90,7 @@ def test_without_a_database_only_a_developer_s_machine_migrates(
         ENV="staging",
         DATABASE_PASSWORD="long-and-random",
         AUTH_JWT_SECRET='{"keys": []}',
-        STRIPE_SECRET_KEY="sk_test_x",
+        STRIPE_SECRET_KEY="sk_live_x",
         STRIPE_WEBHOOK_SECRET="whsec_x",
     )
     with pytest.raises(SettingsError, match="DATABASE_HOST"):

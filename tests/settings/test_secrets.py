@@ -5,16 +5,18 @@ import sys
 import traceback
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from src.common.engines import ASYNC_DRIVER, database_url
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings, load_settings
+from src.common.stripe.checkout import check_pages
 
 SECRETS = {
     "DATABASE_PASSWORD": "hush-database",
     "AUTH_JWT_SECRET": "hush-jwt",
-    "STRIPE_SECRET_KEY": "hush-stripe",
+    "STRIPE_SECRET_KEY": "sk_live_hush-stripe",
     "STRIPE_WEBHOOK_SECRET": "hush-webhook",
 }
 
@@ -63,7 +65,7 @@ def test_every_secret_is_a_setting_that_masks_itself() -> None:
     "password",
     [None, "", " ", "postgres", "Postgres", "POSTGRES", " postgres\t", "ChangeMe", "secret"],
 )
-@pytest.mark.parametrize("env", ["prod", "production"])
+@pytest.mark.parametrize("env", ["prod", "production", "staging", "dev"])
 def test_production_refuses_a_missing_or_well_known_password(
     env: str, password: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,60 @@ def test_the_stripe_key_says_whether_money_is_real(
 ) -> None:
     """A live key is known by its own prefix, and no key says nothing."""
     assert load_settings(stripe_secret_key=key).stripe_livemode is livemode
+
+
+@pytest.mark.parametrize("env", ["prod", "staging", "local"])
+@pytest.mark.parametrize("key", ["pk_live_1", "pk_test_1", "whsec_1", "nonsense", "sk_live", "sk_"])
+def test_what_is_no_secret_key_is_refused(env: str, key: str) -> None:
+    """Stripe would refuse it too, but only once somebody wants to pay."""
+    with pytest.raises(SettingsError, match="STRIPE_SECRET_KEY is no secret key"):
+        _production(env=env, stripe_secret_key=key)
+
+
+@pytest.mark.parametrize("env", ["prod", "staging"])
+def test_a_key_of_the_other_mode_is_refused(env: str) -> None:
+    """Every deployment takes real money, unless it says that it takes none."""
+    with pytest.raises(SettingsError, match=rf"is a test key.*ENV={env}.*STRIPE_MODE=test"):
+        _production(env=env, stripe_secret_key="sk_test_1")
+    with pytest.raises(SettingsError, match=r"is a live key.*STRIPE_MODE is test"):
+        _production(env=env, stripe_secret_key="rk_live_1", stripe_mode="test")
+    assert _production(env=env, stripe_secret_key="sk_live_1").stripe_livemode is True
+    tested = _production(env=env, stripe_secret_key="rk_test_1", stripe_mode="test")
+    assert tested.stripe_livemode is False
+
+
+def test_without_a_key_a_deployment_credits_no_test_payment() -> None:
+    """A webhook secret alone does not make play money real."""
+    assert _production(stripe_secret_key=None).stripe_livemode is True
+    assert _production(stripe_secret_key=None, stripe_mode="test").stripe_livemode is False
+
+
+@pytest.mark.parametrize("missing", ["checkout_success_url", "checkout_cancel_url"])
+def test_a_deployment_that_sells_has_pages_to_return_to(missing: str) -> None:
+    """Found out at the start and not by the first customer; a developer's machine has its own."""
+    pages = {
+        "checkout_success_url": "https://app.test/paid",
+        "checkout_cancel_url": "https://app.test/",
+    }
+    check_pages(_production(**pages))
+    with pytest.raises(SettingsError, match=missing.upper()):
+        check_pages(_production(**{**pages, missing: None}))
+    check_pages(_production(stripe_secret_key=None))
+    check_pages(load_settings(stripe_secret_key="sk_test_1"))
+
+
+def test_a_newline_around_a_secret_is_no_part_of_it() -> None:
+    """Files and shells add one; a password's blanks are its own."""
+    settings = load_settings(
+        database_password=" p w \r\n",
+        auth_jwt_secret='{"keys": []}\n',
+        stripe_secret_key="\nsk_test_1 \n",
+        stripe_webhook_secret="whsec_1\n",
+    )
+    assert settings.database_password == SecretStr(" p w ")
+    assert settings.auth_jwt_secret == SecretStr('{"keys": []}')
+    assert settings.stripe_secret_key == SecretStr("sk_test_1")
+    assert settings.stripe_webhook_secrets == ("whsec_1",)
 
 
 def test_another_stripe_is_refused_outside_a_developer_s_machine() -> None:

@@ -34,7 +34,7 @@ def test_ssm_adds_only_what_is_still_missing(
     """A secret given nearer by stays, the others are fetched, each from its own folder."""
     put_parameter(PASSWORD, "from SSM")
     put_parameter("/flashslides/staging/api/AUTH_JWT_SECRET", '{"keys": []}')
-    put_parameter("/flashslides/staging/app/STRIPE_SECRET_KEY", "sk_test_from_ssm")
+    put_parameter("/flashslides/staging/app/STRIPE_SECRET_KEY", "sk_live_from_ssm")
     put_parameter("/flashslides/staging/api/STRIPE_WEBHOOK_SECRET", "whsec_in_the_wrong_folder")
     put_parameter("/flashslides/prod/app/STRIPE_WEBHOOK_SECRET", "whsec_of_another_environment")
     monkeypatch.setenv("ENV", "staging")
@@ -45,7 +45,7 @@ def test_ssm_adds_only_what_is_still_missing(
     assert settings.auth_jwt_secret is not None
     assert settings.auth_jwt_secret.get_secret_value() == '{"keys": []}'
     assert settings.stripe_secret_key is not None
-    assert settings.stripe_secret_key.get_secret_value() == "sk_test_from_ssm"
+    assert settings.stripe_secret_key.get_secret_value() == "sk_live_from_ssm"
     assert settings.stripe_webhook_secret is None
 
 

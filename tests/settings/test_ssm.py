@@ -169,7 +169,7 @@ def test_with_every_secret_given_aws_is_not_asked(
 ) -> None:
     """No request is made, so none can fail the start."""
     requests = answer_with(400, "AccessDeniedException")
-    load_settings(env="prod", **{name.lower(): "7f3a-not-a-default" for name in NAMES})
+    load_settings(env="prod", **{name.lower(): "sk_live_7f3a-not-a-default" for name in NAMES})
     assert requests == []
 
 

@@ -22,6 +22,7 @@ from src.common.database import dispose_db, init_db
 from src.common.migrations import head_revision
 from src.common.observability import configure_logging
 from src.common.settings import get_settings
+from src.common.stripe.checkout import check_pages
 from src.common.stripe.gateway import open_gateway
 
 
@@ -34,6 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings = get_settings()
     configure_logging(settings)
     end_with_parent()
+    check_pages(settings)
     app.state.settings = settings
     app.state.verifier = build_verifier(settings)
     app.state.head_revision = head_revision()

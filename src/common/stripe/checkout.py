@@ -123,12 +123,27 @@ async def start_checkout(
     return PayPage(url, order.order_id, replayed=False)
 
 
-def _page(settings: Settings, field: str, asked: str | None, local: str) -> str:
-    """The page to return to: the configured one, or one asked for whose origin is allowed."""
+def check_pages(settings: Settings) -> None:
+    """Stop a deployment that sells, and has no pages for its customers to return to.
+
+    Raises:
+        SettingsError: naming the one that is missing.
+    """
+    if settings.stripe_secret_key is not None:
+        for field in ("success_url", "cancel_url"):
+            _configured_page(settings, field)
+
+
+def _configured_page(settings: Settings, field: str) -> str | None:
     configured_page: str | None = getattr(settings, f"checkout_{field}")
     if configured_page is None and not settings.is_local:
         raise SettingsError(f"CHECKOUT_{field.upper()}: required where ENV is not local")
-    usual = configured_page or local
+    return configured_page
+
+
+def _page(settings: Settings, field: str, asked: str | None, local: str) -> str:
+    """The page to return to: the configured one, or one asked for whose origin is allowed."""
+    usual = _configured_page(settings, field) or local
     if asked is None:
         return usual
     allowed = {each.strip() for each in settings.checkout_allowed_origins.split(",")}
