@@ -37,7 +37,7 @@ def test_a_difference_is_an_error_in_the_log(flashslides: RunCommand, db: Sessio
     done = flashslides("worker", "--once")
     assert done.exit_code == 0
     assert drift(db).users == 1
-    for word in ("flashslides verify", str(user_id), "BALANCE_IS_NOT_ITS_ENTRIES"):
+    for word in ("flashslides verify", str(user_id), "users.credits_balance"):
         assert word in done.err
     corrupt(db, "UPDATE users SET credits_balance = 10")
 
