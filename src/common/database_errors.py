@@ -57,6 +57,7 @@ _TRANSIENT = {
 _CONNECTION_EXCEPTIONS = "08"
 _INSUFFICIENT_RESOURCES = "53"
 OUT_OF_RESOURCES = "server out of resources"
+STANDBY = "server is a standby, whose answers may lag"
 _QUOTING_VALUES = ("22", "23")
 """Data exceptions and constraint violations: their texts quote values, their DETAIL whole rows."""
 _REFUSED_BY_ASYNCPG = "invalid input for query argument"

@@ -19,6 +19,7 @@ from src.common.database_errors import NOT_REACHABLE, translate_transient_error
 from src.common.exceptions import RetryableDatabaseError, SettingsError
 from src.common.settings import DatabasePooler, Settings
 from src.common.silent_servers import answer_lost_pings, install_patience, patience_of
+from src.common.standbys import refuse_standbys
 from src.local_postgres import ConnectionParameters, LocalPostgresError, read_connection
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
     _engines.add(engine)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
+    refuse_standbys(engine)
     if settings.database_pooler is not DatabasePooler.NONE:
         statement = _timeouts_statement(settings)
 
