@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from src.cli import reconcile, stripe_inbox
+from src.cli import reconcile, stripe_inbox, unmatched
 from src.cli.development import development_keys
 from src.common.settings import get_settings
 from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(stripe_inbox.events, name="events")
-app.add_typer(stripe_inbox.unmatched, name="unmatched")
+app.add_typer(unmatched.app, name="unmatched")
 app.command("reconcile")(reconcile.reconcile)
 
 

@@ -1,4 +1,4 @@
-"""`flashslides stripe events | unmatched`: what Stripe sent, what came of it."""
+"""`flashslides stripe events`: what Stripe sent, what came of it."""
 
 import datetime as dt
 import json
@@ -7,14 +7,10 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from src.cli.output import AsJson, operator, print_record, print_rows, utc
+from src.cli.output import AsJson, print_record, print_rows, utc
 from src.cli.reach import run_operation, run_with_stripe
-from src.common.exceptions import Conflict, Invalid
+from src.common.exceptions import Invalid
 from src.common.models.stripe_event import STRIPE_EVENT_STATUSES, StripeEvent
-from src.common.models.transaction import Transaction
-from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.purchases import unmatched as payments
-from src.common.purchases.operations import credit_transaction
 from src.common.settings import get_settings
 from src.common.stripe import inbox
 from src.common.stripe.gateway import Gateway
@@ -22,7 +18,6 @@ from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.processing import InDatabase, Processor
 
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
-unmatched = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
 EventId = Annotated[str, typer.Argument(help="`evt_…`")]
@@ -152,69 +147,6 @@ def ignore_event(event_id: EventId, *, as_json: AsJson = False) -> None:
     """Have nobody try an event again; `replay` still can."""
     event = run_operation(get_settings(), lambda session: inbox.ignore_event(session, event_id))
     print_record(_summary(event), as_json=as_json)
-
-
-@unmatched.command("list")
-def list_unmatched(*, limit: Limit = 20, as_json: AsJson = False) -> None:
-    """List the open ones, oldest first, with what is wrong."""
-    found = run_operation(
-        get_settings(), lambda session: payments.open_unmatched_payments(session, limit)
-    )
-    rows = [
-        {
-            "stripe_object_id": payment.stripe_object_id,
-            "reason": payment.reason,
-            "explanation": payment.explanation,
-            "event_id": payment.event_id,
-            "created_at": payment.created_at,
-        }
-        for payment in found
-    ]
-    print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")
-
-
-@unmatched.command("resolve")
-def resolve_unmatched(
-    stripe_object_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
-    *,
-    note: Annotated[str, typer.Option(help="What was done about it.")],
-    credit: Annotated[
-        bool,
-        typer.Option(
-            "--credit",
-            help="Give the credits of a purchase that was written without crediting anybody.",
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Close an unmatched payment, and say what was done about it."""
-
-    def work(session: Session) -> UnmatchedPayment:
-        row = payments.resolve(session, stripe_object_id, resolution=note, actor=operator())
-        if credit:
-            names = (stripe_object_id, row.details.get("payment_intent_id"))
-            purchase = (
-                session.query(Transaction).filter(Transaction.stripe_session_id.in_(names)).first()
-            )
-            if purchase is None or row.reason != "TRANSACTION_WITHOUT_CREDIT":
-                raise Conflict(
-                    "Only TRANSACTION_WITHOUT_CREDIT can be credited; grant with `credits grant`",
-                    "NOT_CREDITABLE",
-                )
-            credit_transaction(session, purchase, actor=operator())
-        return row
-
-    row = run_operation(get_settings(), work)
-    print_record(
-        {
-            "stripe_object_id": row.stripe_object_id,
-            "reason": row.reason,
-            "status": row.status,
-            "resolution": row.resolution,
-            "resolved_at": row.resolved_at,
-        },
-        as_json=as_json,
-    )
 
 
 def _readable(body: bytes) -> Any:

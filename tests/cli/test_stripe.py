@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
 from src.common.models.stripe_event import StripeEvent
+from src.common.models.user import User
 from src.common.settings import get_settings
 from src.common.stripe import inbox
 from src.common.stripe.processing import Processor
@@ -158,6 +159,31 @@ def test_a_purchase_without_credits_gets_them_by_command(
     assert flashslides(*command).exit_code == 0
     db.expire_all()
     assert user.credits_balance == 500
+
+
+def test_a_payment_of_nobody_is_credited_to_whom_somebody_names(
+    flashslides: RunCommand, db: Session
+) -> None:
+    """By e-mail; more than the manual limit takes `--yes`; the event told again adds nothing."""
+    user = a_user(email="ada@example.com")
+    db.add(user)
+    db.commit()
+    event = make_event(make_session(uuid.UUID(int=9)), id="evt_1")
+    store(event)
+    name = event["data"]["object"]["id"]
+    command = ("stripe", "unmatched", "resolve", name, "--note", "hers", "--user", user.email)
+    assert "credit:" in flashslides(*command).err
+    many = (*command, "--credit", "--credits", "100001")
+    refused = flashslides(*many)
+    assert (refused.exit_code, "CREDITS_MANUAL_LIMIT" in refused.err) == (2, True)
+    credited = flashslides(*command, "--credit", "--json").json
+    assert (credited["credits"], credited["status"]) == (500, "resolved")
+    db.add(a_user(user_id=uuid.UUID(int=9)))
+    db.commit()
+    flashslides("stripe", "events", "replay", "evt_1")
+    db.expire_all()
+    assert (user.credits_balance, db.get_one(User, uuid.UUID(int=9)).credits_balance) == (500, 0)
+    assert flashslides("stripe", "unmatched", "list", "--json").json == []
 
 
 def test_without_a_key_there_is_nothing_to_reconcile_with(

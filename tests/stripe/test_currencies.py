@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
-from src.common.purchases import unmatched
 from src.common.purchases.packages import PACKAGES
+from src.common.purchases.resolutions import resolve
 from src.common.stripe.lookup import Facts
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.purchases.lives import dispute, payment_of, refund, settle, state_of
@@ -79,7 +79,7 @@ def test_what_somebody_resolved_stays_resolved(db: Session, user: User) -> None:
     settle(db, Facts(payments=(payment_of(user.user_id, "x", PACKAGES[0]),)))
     told = events("withdrawn")
     settle(db, told["withdrawn"])
-    unmatched.resolve(db, "dp_x", resolution="500 credits taken by hand", actor="system:tests")
+    resolve(db, "dp_x", resolution="500 credits taken by hand", actor="system:tests")
     settle(db, told["refunded"])
     row = db.get_one(UnmatchedPayment, (False, "dp_x"))
     assert (row.status, row.resolution) == ("resolved", "500 credits taken by hand")

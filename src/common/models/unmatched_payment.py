@@ -41,4 +41,9 @@ class UnmatchedPayment(Base):
             "resolved_says_how",
         ),
         Index("ix_unmatched_payments_open", "created_at", postgresql_where=text("status = 'open'")),
+        Index("ix_unmatched_payments_payment_intent_id", text("(details ->> 'payment_intent_id')")),
     )
+
+
+PAYMENT_INTENT_ID = UnmatchedPayment.details["payment_intent_id"].astext
+"""The PaymentIntent of a payment that was noted by its session or its invoice."""

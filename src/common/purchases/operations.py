@@ -12,7 +12,7 @@ from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
 from src.common.credits import own_commands
 from src.common.credits.commands import STRIPE_ACTOR
-from src.common.exceptions import Invalid
+from src.common.exceptions import Invalid, NotFound
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
@@ -23,6 +23,10 @@ from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
 from src.common.purchases.orders import find_order, named_by_order, note_status
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
+
+
+class _SettledByHand(Exception):
+    """Leaves a savepoint: somebody has resolved this payment."""
 
 
 class PurchaseStatus(StrEnum):
@@ -57,7 +61,7 @@ def settle_payment(
     payment = named_by_order(payment, order)
     owner = order.user_id if order else payment.user_id
     user = lock_user(session, owner) if owner else None
-    existing = _find_purchase(session, payment)
+    existing = find_purchase(session, payment)
     verdict = (
         rules.judge(payment, order, terms)
         if existing is None
@@ -150,19 +154,45 @@ def is_session_credited(session: Session, user_id: uuid.UUID, stripe_session_id:
     return found is not None and is_credited(session, found)
 
 
-def credit_transaction(session: Session, transaction: Transaction, *, actor: str) -> None:
-    """Give the credits of a purchase that application code wrote without crediting anybody.
+def credit_by_hand(
+    session: Session, payment: Payment, offer: Offer, *, actor: str
+) -> Transaction | None:
+    """Write a payment's purchase and give its credits, as somebody decided; the payment is locked.
+
+    A purchase that application code wrote is credited as it is. None where it was credited before.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+        Invalid: BALANCE_LIMIT_EXCEEDED.
+    """
+    transaction = find_purchase(session, payment)
+    if transaction is None:
+        if lock_user(session, offer.user_id) is None:
+            raise NotFound(f"No user has the id {offer.user_id}", "USER_NOT_FOUND")
+        transaction = _write_purchase(session, payment, offer)
+    if not credit_transaction(session, transaction, actor=actor):
+        return None
+    order = find_order(session, payment)
+    if order is not None:
+        note_status(session, order, OrderStatus.PAID, payment.stripe_session_id)
+    return transaction
+
+
+def credit_transaction(session: Session, transaction: Transaction, *, actor: str) -> bool:
+    """Give the credits of a purchase that was written without crediting anybody; whether it was.
 
     Raises:
         Invalid: BALANCE_LIMIT_EXCEEDED.
     """
     lock_user(session, transaction.user_id)
-    if not is_credited(session, transaction):
-        _grant(session, transaction.user_id, transaction, actor)
-        adopt_reversals(session, transaction)
+    if is_credited(session, transaction):
+        return False
+    _grant(session, transaction.user_id, transaction, actor)
+    adopt_reversals(session, transaction)
+    return True
 
 
-def _find_purchase(session: Session, payment: Payment) -> Transaction | None:
+def find_purchase(session: Session, payment: Payment) -> Transaction | None:
     """The row that has this payment's session, its PaymentIntent or its invoice.
 
     Application code may have called it by any of them.
@@ -217,18 +247,26 @@ def _complete(
 
 
 def _credit(session: Session, user: User | None, payment: Payment, offer: Offer) -> Mismatch | None:
-    """Write the purchase and its grant; or say why that cannot be, and leave nothing behind."""
+    """Write the purchase and its grant; or say why that cannot be, and leave nothing behind.
+
+    A payment that somebody has settled by hand is seen with what waited for it, after the grant:
+    then it is undone. That costs most payments no statement more.
+    """
     if user is None:
         return Mismatch(Reason.USER_UNKNOWN, "No user of ours has the metadata's user id")
     try:
         with session.begin_nested():  # the service may delete no purchase (`runtime_role.py`)
             transaction = _write_purchase(session, payment, offer)
             _grant(session, user.user_id, transaction, STRIPE_ACTOR)
+            _take_up_what_waited(session, payment, transaction)
+    except _SettledByHand:
+        row = unmatched.find_settled_by_hand(session, payment)
+        assert row is not None  # noqa: S101  nobody reopens it
+        return Mismatch(Reason(row.reason), f"Settled by hand: {row.resolution}")
     except Invalid as refusal:
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
         return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
-    _take_up_what_waited(session, payment, transaction)
     return None
 
 
@@ -236,11 +274,20 @@ def _take_up_what_waited(session: Session, payment: Payment, transaction: Transa
     """Close what an earlier event left open; count what went back, of this payment or others.
 
     Most payments have neither, which one look tells.
+
+    Raises:
+        _SettledByHand: somebody resolved it, perhaps this very moment.
     """
-    look = select(unmatched.is_open(payment), has_reversals(transaction))
-    is_open, is_reversed = session.execute(look).one()
-    if is_open:
-        unmatched.close(session, payment, "credited when a later event matched")
+    look = select(
+        unmatched.is_settled_by_hand(payment),
+        unmatched.is_open(payment),
+        has_reversals(transaction),
+    )
+    is_settled, is_open, is_reversed = session.execute(look).one()
+    if is_settled:
+        raise _SettledByHand
+    if is_open and not unmatched.close(session, payment, "credited when a later event matched"):
+        raise _SettledByHand
     if is_reversed:
         adopt_reversals(session, transaction)
 

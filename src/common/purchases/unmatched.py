@@ -1,4 +1,4 @@
-"""Payments nobody was credited for: noted with a reason, listed, resolved; never commits.
+"""Payments nobody was credited for: noted with a reason, listed, closed; never commits.
 
 And money back whose credits nobody could take.
 """
@@ -6,17 +6,17 @@ And money back whose credits nobody could take.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.credits.reversed_money import COUNTING
-from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.stripe_reversal import StripeReversal
-from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.models.unmatched_payment import PAYMENT_INTENT_ID, UnmatchedPayment
 from src.common.purchases.rules import Mismatch, Payment, Reason
 
-RESOLUTION_LENGTH_MAX = 1_000
+SYSTEM_ACTOR = "system:webhook"
+"""Who closes what later events settle; whatever anybody else resolved is settled by hand."""
 
 
 def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
@@ -34,61 +34,59 @@ def count_open_unmatched_payments(session: Session) -> int:
     return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
 
 
-def resolve(
-    session: Session, stripe_object_id: str, *, resolution: str, actor: str
-) -> UnmatchedPayment:
-    """Close an unmatched payment: somebody says what was done about it.
-
-    Raises:
-        NotFound: UNMATCHED_PAYMENT_NOT_FOUND.
-        Conflict: ALREADY_RESOLVED.
-        Invalid: VALIDATION_ERROR, no resolution, or one too long.
-    """
-    if not 1 <= len(resolution.strip()) <= RESOLUTION_LENGTH_MAX or "\x00" in resolution:
-        raise Invalid(
-            f"resolution: must be 1 to {RESOLUTION_LENGTH_MAX} characters long",
-            "VALIDATION_ERROR",
-            field="resolution",
-        )
-    rows = session.scalars(
-        select(UnmatchedPayment)
-        .where(UnmatchedPayment.stripe_object_id == stripe_object_id)
-        .order_by(UnmatchedPayment.status)  # an open one first
-        .with_for_update()
-    ).all()
-    if not rows:
-        raise NotFound("No unmatched payment has this id", "UNMATCHED_PAYMENT_NOT_FOUND")
-    row = rows[0]
-    if row.status != "open":
-        raise Conflict(f"Resolved already: {row.resolution}", "ALREADY_RESOLVED")
-    row.status, row.resolution, row.actor = "resolved", resolution, actor
-    row.resolved_at = func.clock_timestamp()
-    session.flush()
-    session.refresh(row, ["resolved_at"])
-    return row
-
-
-def close(session: Session, payment: Payment, resolution: str) -> None:
-    """Close what an earlier event about this payment left open."""
-    _close(session, payment.livemode, _names_of(payment), resolution)
+def close(session: Session, payment: Payment, resolution: str) -> bool:
+    """Close what an earlier event about this payment left open; whether there was anything."""
+    return _close(session, _is_about(payment), resolution)
 
 
 def is_open(payment: Payment) -> ColumnElement[bool]:
     """Whether an earlier event about this payment left something open; part of a statement."""
-    return exists().where(
-        UnmatchedPayment.livemode == payment.livemode,
-        UnmatchedPayment.stripe_object_id.in_(_names_of(payment)),
-        UnmatchedPayment.status == "open",
-    )
+    return exists().where(_is_about(payment), UnmatchedPayment.status == "open")
 
 
-def _names_of(payment: Payment) -> list[str]:
+def is_settled_by_hand(payment: Payment) -> ColumnElement[bool]:
+    """Whether somebody resolved this payment: then nothing automatic credits it, whatever changes.
+
+    Part of a statement.
+    """
+    return exists().where(_is_about(payment), _BY_HAND)
+
+
+def find_settled_by_hand(session: Session, payment: Payment) -> UnmatchedPayment | None:
+    """What somebody resolved of this payment."""
+    return session.scalars(
+        select(UnmatchedPayment).where(_is_about(payment), _BY_HAND).limit(1)
+    ).one_or_none()
+
+
+def is_noted(session: Session, payment: Payment) -> bool:
+    """Whether this payment is or was among the unmatched."""
+    return session.scalars(select(exists().where(_is_about(payment)))).one()
+
+
+_BY_HAND = and_(UnmatchedPayment.status == "resolved", UnmatchedPayment.actor != SYSTEM_ACTOR)
+
+
+def _is_about(payment: Payment) -> ColumnElement[bool]:
+    """Rows of this payment, whichever of its Stripe objects they were noted by.
+
+    In either mode: an id is one object's, and a purchase that application code wrote may not say
+    its mode. Both are named, for then the primary key serves.
+    """
     names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
-    return [each for each in names if each is not None]
+    by_name = and_(
+        UnmatchedPayment.livemode.in_((False, True)),
+        UnmatchedPayment.stripe_object_id.in_([each for each in names if each is not None]),
+    )
+    if payment.payment_intent_id is None:
+        return by_name
+    return or_(by_name, payment.payment_intent_id == PAYMENT_INTENT_ID)
 
 
 def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> None:
     """Write or renew the payment's row; one that somebody resolved stays as it is."""
+    if find_settled_by_hand(session, payment) is not None:
+        return
     details = {
         "user_id": str(payment.user_id) if payment.user_id else None,
         "order_id": str(payment.order_id) if payment.order_id else None,
@@ -98,6 +96,7 @@ def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> 
         "mode": payment.mode,
         "payment_status": payment.payment_status,
         "payment_intent_id": payment.payment_intent_id,
+        "invoice_id": payment.invoice_id,
         "amount_subtotal_cents": payment.amount_subtotal_cents,
         "amount_total_cents": payment.amount_total_cents,
         "currency": payment.currency,
@@ -109,7 +108,11 @@ def note_stray(session: Session, reversal: StripeReversal, currency: str, cause:
     """Note a reversal in another currency than its payment, as long as it counts."""
     if reversal.status not in COUNTING:
         ended = f"the {reversal.kind} is {reversal.status}"
-        _close(session, reversal.livemode, [reversal.reversal_id], ended)
+        is_this = and_(
+            UnmatchedPayment.livemode == reversal.livemode,
+            UnmatchedPayment.stripe_object_id == reversal.reversal_id,
+        )
+        _close(session, is_this, ended)
         return
     explanation = (
         f"A {reversal.kind} of {reversal.amount_cents} cents in {reversal.currency} of a payment "
@@ -127,22 +130,20 @@ def note_stray(session: Session, reversal: StripeReversal, currency: str, cause:
     _write(session, reversal.livemode, reversal.reversal_id, mismatch, cause, details)
 
 
-def _close(session: Session, livemode: bool, names: Sequence[str], resolution: str) -> None:  # noqa: FBT001  as Stripe's objects have it
-    session.execute(
+def _close(session: Session, rows: ColumnElement[bool], resolution: str) -> bool:
+    closed = session.execute(
         update(UnmatchedPayment)
-        .where(
-            UnmatchedPayment.livemode == livemode,
-            UnmatchedPayment.stripe_object_id.in_(names),
-            UnmatchedPayment.status == "open",
-        )
+        .where(rows, UnmatchedPayment.status == "open")
         .values(
             status="resolved",
             resolution=resolution,
-            actor="system:webhook",
+            actor=SYSTEM_ACTOR,
             resolved_at=func.now(),
         )
-    )
+        .returning(UnmatchedPayment.stripe_object_id)
+    ).all()
     session.flush()
+    return bool(closed)
 
 
 def _write(

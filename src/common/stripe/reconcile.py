@@ -23,8 +23,8 @@ from src.common.exceptions import DatabaseBusy, Invalid
 from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
-from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.purchases import reconciliations as runs
+from src.common.purchases import unmatched
 from src.common.stripe import inbox
 from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
 from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject
@@ -202,10 +202,7 @@ class Reconciler:
                     return "missing"
                 if (known.status, known.amount_cents) != (reversal.status, reversal.amount_cents):
                     return f"different: {known.status} here, {reversal.status} at Stripe"
-            noted = [
-                session.get(UnmatchedPayment, (each.livemode, each.stripe_session_id))
-                for each in facts.payments
-            ]
+            are_noted = all(unmatched.is_noted(session, each) for each in facts.payments)
             answer = EventAnswer.ALREADY_PROCESSED
             try:
                 with session.begin_nested():
@@ -220,7 +217,7 @@ class Reconciler:
                 return _failure(error)
             if answer is EventAnswer.PROCESSED:
                 return "missing"
-            if answer is EventAnswer.UNMATCHED and None in noted:
+            if answer is EventAnswer.UNMATCHED and not are_noted:
                 return "missing: it belongs among the unmatched payments"
             return None
 

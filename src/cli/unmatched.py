@@ -1,0 +1,115 @@
+"""`flashslides stripe unmatched`: payments nobody was credited for, and what is done about them."""
+
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.orm import Session
+
+from src.cli.output import AsJson, operator, print_record, print_rows
+from src.cli.reach import run_operation
+from src.cli.users import find_user
+from src.common.credits.commands import AMOUNT_MAX
+from src.common.exceptions import Invalid
+from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases import unmatched
+from src.common.purchases.resolutions import Ruling, resolve
+from src.common.settings import get_settings
+
+app = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_unmatched(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the open ones, oldest first, with what is wrong."""
+    found = run_operation(
+        get_settings(), lambda session: unmatched.open_unmatched_payments(session, limit)
+    )
+    rows = [
+        {
+            "stripe_object_id": payment.stripe_object_id,
+            "reason": payment.reason,
+            "explanation": payment.explanation,
+            "event_id": payment.event_id,
+            "created_at": payment.created_at,
+        }
+        for payment in found
+    ]
+    print_rows(rows, as_json=as_json, empty="Every payment has been credited or resolved.")
+
+
+@app.command("resolve")
+def resolve_unmatched(
+    stripe_object_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    *,
+    note: Annotated[str, typer.Option(help="What was done about it.")],
+    credit: Annotated[
+        bool,
+        typer.Option(
+            "--credit", help="Write the purchase and give its credits, whatever was wrong with it."
+        ),
+    ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(help="Who gets them: e-mail or id. Default: whom the payment names."),
+    ] = None,
+    credits_bought: Annotated[
+        int | None,
+        typer.Option(
+            "--credits", min=1, max=AMOUNT_MAX, help="How many. Default: what the payment promises."
+        ),
+    ] = None,
+    amount_cents: Annotated[
+        int | None,
+        typer.Option(min=0, max=AMOUNT_MAX, help="What was paid, where Stripe did not say it."),
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="In which currency, as `usd`, where Stripe did not say it.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Give even more than CREDITS_MANUAL_LIMIT at once.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Close an unmatched payment, and say what was done about it; nothing credits it afterwards.
+
+    With `--credit` it becomes a purchase like any other, which refunds and disputes take back.
+    """
+    named = (user, credits_bought, amount_cents, currency)
+    if not credit and any(each is not None for each in named):
+        raise Invalid("credit: what is named is given with --credit only", "VALIDATION_ERROR")
+
+    def work(session: Session) -> tuple[UnmatchedPayment, Transaction | None]:
+        user_id = find_user(session, user).user_id if user is not None else None
+        ruling = Ruling(user_id, credits_bought, amount_cents, currency) if credit else None
+        row, purchase = resolve(
+            session, stripe_object_id, resolution=note, actor=operator(), ruling=ruling
+        )
+        limit = get_settings().credits_manual_limit
+        if purchase is not None and purchase.credits_added > limit and not yes:
+            raise Invalid(
+                f"credits: more than {limit} (CREDITS_MANUAL_LIMIT) takes --yes",
+                "VALIDATION_ERROR",
+                field="credits",
+            )
+        return row, purchase
+
+    row, purchase = run_operation(get_settings(), work)
+    record: dict[str, Any] = {
+        "stripe_object_id": row.stripe_object_id,
+        "reason": row.reason,
+        "status": row.status,
+        "resolution": row.resolution,
+        "resolved_at": row.resolved_at,
+    }
+    if purchase is not None:
+        record |= {
+            "transaction_id": purchase.transaction_id,
+            "user_id": purchase.user_id,
+            "credits": purchase.credits_added,
+        }
+    print_record(record, as_json=as_json)
