@@ -185,7 +185,10 @@ def test_sigterm_waits_for_whom_we_serve_and_for_no_stranger(served: Served) -> 
 
 def wait_for_a_lock() -> None:
     """Until somebody waits for one."""
-    waiting = text("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    waiting = text(
+        "SELECT count(*) > 0 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         with SessionLocal() as session:

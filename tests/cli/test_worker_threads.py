@@ -153,7 +153,10 @@ def test_a_worker_that_waits_for_a_lock_ends_in_time(
     with SessionLocal() as other:
         other.execute(text("SELECT FROM users FOR UPDATE"))
         process = program.start("worker")
-        waiting = text("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        waiting = text(
+            "SELECT count(*) > 0 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
 
         def is_waiting() -> bool:
             with SessionLocal() as session:
