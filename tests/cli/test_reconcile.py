@@ -17,6 +17,7 @@ from src.common.stripe import gateway, inbox
 from src.common.stripe.lookup import HANDLED_TYPES
 from tests.cli.conftest import Result, RunCommand
 from tests.credits.books import booked_balance
+from tests.models.examples import a_transaction
 from tests.stripe.loop import Loop
 
 SINCE = "2020-01-01"
@@ -185,3 +186,22 @@ def test_an_object_that_cannot_be_settled_holds_up_nothing(
     assert (what.count("POISON: It cannot be"), was_mended) == (1, False)
     assert found(mended)[good] == ("missing", True)
     assert booked_balance(db, user.user_id) == 500
+
+
+def test_a_purchase_that_credited_nobody_is_a_difference_until_somebody_settles_it(
+    db: Session, loop: Loop, user: User, compare: RunCommand, flashslides: RunCommand
+) -> None:
+    """Paid at Stripe and written by application code alone, whose row does not say its mode."""
+    session_id = loop.session_of(loop.buy(user.user_id))
+    loop.offline.pay(session_id)
+    db.add(a_transaction(user_id=user.user_id, stripe_session_id=session_id, livemode=None))
+    db.add(a_transaction(user_id=user.user_id, stripe_session_id="cs_invented", livemode=None))
+    db.commit()
+    what = "TRANSACTION_WITHOUT_CREDIT: a purchase that credited nobody"
+    result = found(compare("--since", SINCE, "--repair"))
+    for name in (session_id, "cs_invented"):
+        assert result[name] == (what, False)
+    for name in (session_id, "cs_invented"):
+        flashslides("stripe", "unmatched", "resolve", name, "--note", "hers", "--credit")
+    after = compare("--since", SINCE)
+    assert found(after) == {"cs_invented": ("extra", False)}

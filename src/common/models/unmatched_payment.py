@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, String, text
+from sqlalchemy import CheckConstraint, Index, String, and_, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -45,5 +45,9 @@ class UnmatchedPayment(Base):
     )
 
 
+SYSTEM_ACTOR = "system:webhook"
+"""Who closes what later events settle."""
+BY_HAND = and_(UnmatchedPayment.status == "resolved", UnmatchedPayment.actor != SYSTEM_ACTOR)
+"""Rows that somebody resolved: what they are about is settled."""
 PAYMENT_INTENT_ID = UnmatchedPayment.details["payment_intent_id"].astext
 """The PaymentIntent of a payment that was noted by its session or its invoice."""

@@ -167,11 +167,14 @@ def purchases_between(
     after: str | None,
     limit: int,
 ) -> Sequence[str]:
-    """A page of the purchases we noted in a window, by id; without those from before the ledger."""
+    """A page of the purchases we noted in a window, by id; without those from before the ledger.
+
+    With those that application code wrote, which may not say their mode.
+    """
     purchases = select(Transaction.stripe_session_id.label("name")).where(
         Transaction.created_at >= since,
         Transaction.created_at < until,
-        Transaction.livemode == livemode,
+        or_(Transaction.livemode == livemode, Transaction.livemode.is_(None)),
         Transaction.predates_ledger.is_(False),
     )
     return _page(session, purchases, after, limit)

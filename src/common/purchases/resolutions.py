@@ -15,6 +15,7 @@ from src.common.credits.commands import AMOUNT_MAX
 from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases import uncredited, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.operations import credit_by_hand, find_purchase
 from src.common.purchases.rules import Offer, Payment
@@ -70,6 +71,10 @@ def resolve(
 
 def _locked(session: Session, stripe_object_id: str) -> UnmatchedPayment:
     """The row, an open one first; its payment is locked before it, as whoever settles it does."""
+    written = uncredited.find_unlisted(session, stripe_object_id)
+    if written is not None:
+        lock_payment(session, written.payment_intent_id or written.stripe_session_id)
+        unmatched.note_uncredited(session, written)
     statement = (
         select(UnmatchedPayment)
         .where(UnmatchedPayment.stripe_object_id == stripe_object_id)

@@ -12,26 +12,41 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.reversed_money import COUNTING
 from src.common.models.stripe_reversal import StripeReversal
-from src.common.models.unmatched_payment import PAYMENT_INTENT_ID, UnmatchedPayment
+from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import (
+    BY_HAND,
+    PAYMENT_INTENT_ID,
+    SYSTEM_ACTOR,
+    UnmatchedPayment,
+)
+from src.common.purchases import uncredited
 from src.common.purchases.rules import Mismatch, Payment, Reason
-
-SYSTEM_ACTOR = "system:webhook"
-"""Who closes what later events settle; whatever anybody else resolved is settled by hand."""
 
 
 def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
-    """The payments that wait for somebody to look at them, oldest first."""
-    return session.scalars(
+    """The payments that wait for somebody to look at them, oldest first.
+
+    Purchases that credited nobody are among them, though no event may have told of them: these are
+    of no session.
+    """
+    noted = session.scalars(
         select(UnmatchedPayment)
         .where(UnmatchedPayment.status == "open")
         .order_by(UnmatchedPayment.created_at)
         .limit(limit)
     ).all()
+    derived = [
+        UnmatchedPayment(**_key_of(purchase), **_about(purchase), created_at=purchase.created_at)
+        for purchase in uncredited.oldest_unlisted(session, limit)
+    ]
+    return sorted((*noted, *derived), key=lambda each: each.created_at)[:limit]
 
 
 def count_open_unmatched_payments(session: Session) -> int:
     """How many payments wait for somebody to look at them."""
-    return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
+    is_open = UnmatchedPayment.status == "open"
+    noted = session.scalars(select(func.count()).where(is_open)).one()
+    return noted + uncredited.count_unlisted(session)
 
 
 def close(session: Session, payment: Payment, resolution: str) -> bool:
@@ -49,22 +64,19 @@ def is_settled_by_hand(payment: Payment) -> ColumnElement[bool]:
 
     Part of a statement.
     """
-    return exists().where(_is_about(payment), _BY_HAND)
+    return exists().where(_is_about(payment), BY_HAND)
 
 
 def find_settled_by_hand(session: Session, payment: Payment) -> UnmatchedPayment | None:
     """What somebody resolved of this payment."""
     return session.scalars(
-        select(UnmatchedPayment).where(_is_about(payment), _BY_HAND).limit(1)
+        select(UnmatchedPayment).where(_is_about(payment), BY_HAND).limit(1)
     ).one_or_none()
 
 
 def is_noted(session: Session, payment: Payment) -> bool:
     """Whether this payment is or was among the unmatched."""
     return session.scalars(select(exists().where(_is_about(payment)))).one()
-
-
-_BY_HAND = and_(UnmatchedPayment.status == "resolved", UnmatchedPayment.actor != SYSTEM_ACTOR)
 
 
 def _is_about(payment: Payment) -> ColumnElement[bool]:
@@ -102,6 +114,49 @@ def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> 
         "currency": payment.currency,
     }
     _write(session, payment.livemode, payment.stripe_session_id, mismatch, cause, details)
+
+
+def note_uncredited(session: Session, purchase: Transaction) -> None:
+    """Note a purchase that credited nobody, so that it can be resolved as any other payment is.
+
+    A row of this name that was closed by itself, as of a payment that failed, is opened again.
+    """
+    values = _about(purchase)
+    again = {"status": "open", "resolution": None, "actor": None, "resolved_at": None}
+    session.execute(
+        insert(UnmatchedPayment)
+        .values(**_key_of(purchase), **values)
+        .on_conflict_do_update(
+            index_elements=[UnmatchedPayment.livemode, UnmatchedPayment.stripe_object_id],
+            set_=values | again,
+            where=~BY_HAND,
+        )
+    )
+
+
+def _key_of(purchase: Transaction) -> dict[str, Any]:
+    return {
+        "livemode": bool(purchase.livemode),
+        "stripe_object_id": purchase.stripe_session_id,
+    }
+
+
+def _about(purchase: Transaction) -> dict[str, Any]:
+    return {
+        "event_id": f"transaction:{purchase.transaction_id}",
+        "reason": str(Reason.TRANSACTION_WITHOUT_CREDIT),
+        "explanation": (
+            f"Transaction {purchase.transaction_id} was written without crediting anybody"
+        ),
+        "details": {
+            "user_id": str(purchase.user_id),
+            "credits": str(purchase.credits_added),
+            "payment_intent_id": purchase.payment_intent_id,
+            "invoice_id": purchase.invoice_id,
+            "amount_total_cents": purchase.amount_paid_cents,
+            "currency": purchase.currency,
+        },
+    }
 
 
 def note_stray(session: Session, reversal: StripeReversal, currency: str, cause: str) -> None:

@@ -25,6 +25,8 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.purchases import reconciliations as runs
 from src.common.purchases import unmatched
+from src.common.purchases.rules import Reason
+from src.common.purchases.uncredited import uncredited_among
 from src.common.stripe import inbox
 from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
 from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject
@@ -245,8 +247,13 @@ class Reconciler:
             )
         )
         ask = self._ask_whether_paid if stage == "ours" else self._ask_after
+        without_credit = await self.processor.in_database(
+            lambda session: uncredited_among(session, names)
+        )
         for name in names:
-            if name not in self.seen:
+            if name in without_credit:
+                page.findings.append(_uncredited(name))
+            elif name not in self.seen:
                 await self._guard(page, name, ask)
         return names
 
@@ -331,6 +338,11 @@ def concerns_others(error: Exception) -> bool:
 def _failure(error: Exception) -> str:
     kept = keep(error)
     return f"{kept.error_type}: {kept.message}"
+
+
+def _uncredited(name: str) -> dict[str, Any]:
+    what = f"{Reason.TRANSACTION_WITHOUT_CREDIT}: a purchase that credited nobody"
+    return {"object": name, "what": what, "mended": False}
 
 
 def _extra(name: str) -> dict[str, Any]:
