@@ -26,6 +26,7 @@ from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from tests.credits import books, stripe_side
 from tests.credits.clock import set_clock
+from tests.credits.corrupting import corrupt_somewhere
 from tests.credits.differential import answer_of
 from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
 from tests.credits.model_money_back import STAGES, cause, has_gone_back, hear, reallocate
@@ -40,6 +41,8 @@ PASTS: Sequence[tuple[int, Mapping[int, int]]] = (
 )
 """Each user's balance from before the ledger, and what purchases of then cost by their credits."""
 USERS = len(PASTS)
+CORRUPTIONS = 4
+"""Columns of each user's books that are changed at the end, one after the other."""
 PAYMENTS_MAX = 6
 """Of a user: each that money went back of is looked at whenever more goes back."""
 OWN_KINDS = {
@@ -192,7 +195,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self._tell(user_id, 2 * pick, payments[-1 - pick % len(payments)].name, 98)
 
     def teardown(self) -> None:
-        """The whole journal is the model's, line by line, and verified; then nothing stays."""
+        """The whole journal is the model's, line by line, and verified; damage is found.
+
+        Then nothing stays.
+        """
         try:
             self._check_to_the_end()
         finally:
@@ -208,6 +214,9 @@ class LedgerMachine(RuleBasedStateMachine):
         report = Report()
         recompute(self.session, report, self.ids)
         assert report.first == []
+        random = Random(len(self.people[self.ids[0]].journal))  # noqa: S311  the same each time
+        for user_id in self.ids * CORRUPTIONS:
+            corrupt_somewhere(self.session, user_id, random)
 
     def _wait(self, seconds: int) -> None:
         self.now += dt.timedelta(seconds=seconds)

@@ -3,7 +3,6 @@
 The list comes from the models. What no rule can tell is on the reference page, and on no other.
 """
 
-import datetime as dt
 import re
 import uuid
 from collections.abc import Sequence
@@ -11,54 +10,40 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
-    Boolean,
-    Column,
-    DateTime,
-    Integer,
-    LargeBinary,
-    SmallInteger,
     Table,
-    Uuid,
     delete,
     insert,
-    select,
     text,
-    update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from src.common.credits.commands import Capture, Grant, OpenHold, Release, Renew, Spend
 from src.common.credits.due import expire_user
 from src.common.credits.operations import execute
-from src.common.credits.verification.comparison import compare_user
-from src.common.credits.verification.recompute import HIGHEST, LOWEST, recompute
-from src.common.credits.verification.report import Difference, Report
 from src.common.credits.verification.stored import fetch_rows, read_rows
-from src.common.models.base import Base
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.settings import Package
 from tests.credits import stripe_side
 from tests.credits.books import adjust, from_before, triggers_off
+from tests.credits.corrupting import (
+    PROTECTED_BY_A_CHAIN,
+    change,
+    found,
+    is_of_0,
+    its_key,
+    orphans,
+    rows_of,
+    tables,
+)
 from tests.credits.ledger import at, do, someone
 from tests.credits.model import MoneyBack
 from tests.document.document import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "reference" / "what-verify-finds.md"
 ROW = re.compile(r"^\| `(?P<column>\w+\.\w+)` \| (?P<by>.+?) \|$", re.MULTILINE)
-LEDGER = (
-    *("credit_entries", "credit_entry_metadata", "credit_postings"),
-    *("credit_lots", "credit_holds", "credit_debts"),
-)
 FAR = 10_000
-CHOICES = {
-    "kind": ("grant", "spend", "adjustment", "hold", "capture", "release", "clawback", "opening"),
-    "status": ("open", "captured", "released", "expired"),
-    "source": ("promo", "purchase", "subscription", "adjustment", "opening"),
-}
 FEW, SOME, MANY = stripe_side.PACKAGES
-Key = tuple[uuid.UUID, ...]
 
 
 def lives(session: Session) -> list[uuid.UUID]:
@@ -151,19 +136,6 @@ def tell(session: Session, name: str, kind: str, payment: str, status: str, cent
     stripe_side.tell(session, MoneyBack(name, kind, payment, status, cents))
 
 
-def found(session: Session, user_id: uuid.UUID) -> list[Difference]:
-    """What the rules say of this user's rows, without the sums."""
-    [rows] = read_rows(fetch_rows(session, [user_id]))
-    return compare_user(rows)
-
-
-def orphans(session: Session) -> int:
-    """How many books without a user there are."""
-    report = Report()
-    recompute(session, report, [], orphans_within=(LOWEST, HIGHEST))
-    return report.differing_users
-
-
 @pytest.fixture
 def people(db: Session) -> list[uuid.UUID]:
     """All of them, in a database in which any value can be written."""
@@ -182,47 +154,13 @@ def people(db: Session) -> list[uuid.UUID]:
     return user_ids
 
 
-def changed(column: Column[Any], value: Any) -> Any:
-    """Another value of the column's kind."""
-    if column.name in CHOICES:
-        choices = CHOICES[column.name]
-        return choices[(choices.index(value) + 1) % len(choices)] if value in choices else "spend"
-    match column.type:
-        case Integer() | SmallInteger():
-            return 1 if value is None else value + (1_000 if column.primary_key else 1)
-        case Uuid():
-            return uuid.uuid4()
-        case DateTime():
-            return at(0) if value is None else value + dt.timedelta(seconds=1)
-        case LargeBinary():
-            return bytes(32)
-        case Boolean():
-            return not value
-        case JSONB():
-            return {"another": True}
-        case _:
-            return f"{value or ''}x"
-
-
-def tables() -> list[Table]:
-    """The ledger's own."""
-    return [Base.metadata.tables[name] for name in LEDGER]
-
-
 def representatives(session: Session, table: Table, user_id: uuid.UUID) -> Sequence[Any]:
     """The user's rows in the table; of entries the first of each kind, and every expiry."""
-    rows = session.execute(
-        select(table).where(table.c.user_id == user_id).order_by(*table.primary_key)
-    ).all()
+    rows = rows_of(session, table, user_id)
     if table.name != "credit_entries":
         return rows
     kinds = {(row.kind, row.related_seq is None, row.amount > 0): row for row in reversed(rows)}
     return [*kinds.values(), *(row for row in rows if row.kind.endswith("_expiry"))]
-
-
-def its_key(table: Table, row: Any) -> list[Any]:
-    """What finds the row."""
-    return [column == getattr(row, column.name) for column in table.primary_key]
 
 
 def test_every_column_of_every_ledger_table(db: Session, people: list[uuid.UUID]) -> None:
@@ -233,15 +171,13 @@ def test_every_column_of_every_ledger_table(db: Session, people: list[uuid.UUID]
             for row in representatives(db, table, user_id):
                 for column in table.columns:
                     with db.begin_nested() as savepoint:
-                        value = changed(column, getattr(row, column.name))
-                        db.execute(
-                            update(table).where(*its_key(table, row)).values({column.name: value})
-                        )
+                        change(db, table, row, column)
                         if not (found(db, user_id) or orphans(db)):
                             missed.add(f"{table.name}.{column.name}")
                         savepoint.rollback()
     said = ROW.findall(PAGE.read_text(encoding="utf-8"))
     assert missed == {column for column, by in said if "hash chain" in by.lower()}
+    assert missed == PROTECTED_BY_A_CHAIN
 
 
 def test_a_row_too_few_or_too_many(db: Session, people: list[uuid.UUID]) -> None:
@@ -264,11 +200,6 @@ def test_a_row_too_few_or_too_many(db: Session, people: list[uuid.UUID]) -> None
                     savepoint.rollback()
                 assert doubled
                 assert gone or table.name == "credit_entry_metadata" or is_of_0(table, row)
-
-
-def is_of_0(table: Table, row: Any) -> bool:
-    """Whether it is a debt that is paid and was never the opening's: nothing of it is left."""
-    return table.name == "credit_debts" and not (row.outstanding or row.opening_debt)
 
 
 @pytest.mark.parametrize(

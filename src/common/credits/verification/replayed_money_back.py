@@ -45,9 +45,13 @@ class ReplayedMoneyBack:
         for place, entry in enumerate(rows.entries):
             if entry.kind in _REVERSING_KINDS:
                 self._places[entry.related_seq].append(place)
-        self._causes = {each.stripe_session_id for each in rows.purchases} | {
-            reversal.reversal_id for each in rows.purchases for reversal in each.reversals or ()
-        }
+        payments = _payments(rows, purchases)
+        self._causes: dict[str, int | None] = {}
+        for purchase in rows.purchases:
+            self._causes[purchase.stripe_session_id] = None
+            for reversal in purchase.reversals or ():
+                self._causes[reversal.reversal_id] = payments.get(purchase.transaction_id)
+        """What may have made an operation: a purchase, or money back, which is of a payment."""
         mortal = {lot.seq for lot in rows.lots if lot.expires_at is not None}
         self._is_exact = not any(
             lot_seq in mortal
@@ -67,6 +71,8 @@ class ReplayedMoneyBack:
         cause = cause_of(entry.idempotency_key)
         if cause is None or cause not in self._causes:
             raise Inexplicable("its key names no refund, dispute, credit note or purchase")
+        if self._causes[cause] not in (None, entry.related_seq):
+            raise Inexplicable(f"it is about lot {self._causes[cause]}")
         operation = self._operation(place)
         debts, are_all = self._debts_after(place + len(operation))
         told = sum(debts.values()) - book.debt - sum(row.amount for row in operation)
@@ -104,6 +110,8 @@ class ReplayedMoneyBack:
         to_be_back = sum(allocation.taken.values()) + sum(allocation.debts.values())
         histories = _histories(book)
         found = sum(each.taken for each in histories.values()) + book.debt
+        if book.balance and book.debt:
+            return 0, book.debt  # credits repay debts before anything else
         dead = sum(
             histories[lot.seq].taken
             for lot in book.lots.values()
@@ -201,20 +209,24 @@ class ReplayedMoneyBack:
         return lot, amount
 
 
+def _payments(rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> dict[uuid.UUID, int]:
+    """By purchase: its lot, or the opening entry of one from before the ledger."""
+    payments = {lot.transaction_id: lot.seq for lot in rows.lots if lot.transaction_id is not None}
+    for entry in rows.entries:
+        if entry.idempotency_key == OPENING_KEY:
+            for purchase in purchases.values():
+                if purchase.predates_ledger:
+                    payments.setdefault(purchase.transaction_id, entry.seq)
+    return payments
+
+
 def _final_targets(rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> Targets:
     """How many credits are to be back of each payment, as Stripe's rows have it now."""
-    lots = {lot.transaction_id: lot.seq for lot in rows.lots}
-    opening = next(
-        (entry.seq for entry in rows.entries if entry.idempotency_key == OPENING_KEY), None
-    )
+    payments = _payments(rows, purchases)
     targets: defaultdict[int, int] = defaultdict(int)
     for purchase in purchases.values():
-        if not purchase.reversals:
-            continue
-        seq = lots.get(purchase.transaction_id)
-        if seq is None and purchase.predates_ledger:
-            seq = opening
-        if seq is not None:
+        seq = payments.get(purchase.transaction_id)
+        if purchase.reversals and seq is not None:
             targets[seq] += credits_to_be_back(
                 purchase.credits_added,
                 purchase.amount_paid_cents,
