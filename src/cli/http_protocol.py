@@ -8,7 +8,11 @@ import asyncio
 import json
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from src.common.settings import get_settings
 
@@ -77,12 +81,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
         What follows it is no HTTP, so the connection ends with the answer.
         """
-        if self.cycle is not None:
-            self.cycle.keep_alive = False
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
 
     @property
     def _serves(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._cycle is not None and not self._cycle.response_complete
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The newest request on this connection, if any; uvicorn's type leaves that out."""
+        return self.cycle
 
     def _head_size(self) -> int:
         headers = sum(len(name) + len(value) + _BETWEEN for name, value in self.headers)

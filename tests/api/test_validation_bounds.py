@@ -15,6 +15,7 @@ ANSWER_BYTES_MAX = 8_192
 MANY = {f"k{number}": 0 for number in range(80_000)}
 """Almost as many unknown fields as a body may hold."""
 LONG = "x" * 900_000
+EMPTY: dict[str, Any] = {}
 
 
 def an_item(**changes: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ WRONG: dict[str, tuple[str, Any]] = {
     "many unknown fields of a profile": ("/update_profile", MANY),
     "a long field of a profile": ("/update_profile", {LONG: 1}),
     "many unknown fields of a batch": ("/credits/batch", MANY),
-    "many empty items": ("/credits/batch", {"items": [{}] * 300_000}),
+    "many empty items": ("/credits/batch", {"items": [EMPTY] * 300_000}),
     "many unknown fields of an item": ("/credits/batch", {"items": [an_item() | MANY]}),
     "unknown fields of many items": (
         "/credits/batch",
@@ -80,7 +81,7 @@ async def test_more_errors_than_are_told_are_counted(api: Api) -> None:
     assert "errors_omitted" not in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [{"items": [{}] * 1_000}, {"nonsense": 1}, []], ids=str)
+@pytest.mark.parametrize("body", [{"items": [EMPTY] * 1_000}, {"nonsense": 1}, None])
 async def test_who_may_write_nothing_is_told_so_before_a_batch_is_read(api: Api, body: Any) -> None:
     """A key without the scopes, or a user's token: 403, whatever the body says."""
     user = await make_user()

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -148,7 +148,11 @@ class SilentGateway(Gateway):
         self.waiting = 0
         self.heard = asyncio.Event()
 
-    async def _call(self, *_arguments: Any) -> dict[str, Any]:
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[Any]],  # noqa: ARG002  the gateway's signature
+        *arguments: Any,  # noqa: ARG002
+    ) -> dict[str, Any]:
         self.waiting += 1
         await self.heard.wait()
         raise AssertionError("nobody is heard")

@@ -104,11 +104,11 @@ def record_failure(
     row = _unsettled(session, livemode=livemode, event_id=event_id)
     if row is None:
         return
-    row.error = _describe(error)
+    row.error = reason = _describe(error)
     row.lease_expires_at = None
     if row.status in UNSETTLED_STATUSES:
         if row.attempts >= ATTEMPTS_MAX:
-            _bury(row, row.error)
+            _bury(row, reason)
         else:
             row.status = "failed"
             row.next_attempt_at = _promised(row.attempts)
