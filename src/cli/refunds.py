@@ -1,24 +1,27 @@
-"""`flashslides credits refund`: pay a purchase back, by hand."""
+"""`flashslides credits refund`: pay a purchase back by hand, and go on with what was cut off."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import AsJson, operator, print_record
-from src.cli.reach import run_with_stripe
-from src.common.purchases.refunds import RefundWish
+from src.cli.output import AsJson, operator, print_record, print_rows
+from src.cli.reach import run_operation, run_with_stripe
+from src.common.exceptions import ExceptionWithErrorType, Invalid
+from src.common.purchases.refunds import RefundWish, open_requests
 from src.common.settings import get_settings
 from src.common.stripe.gateway import Gateway
-from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import InDatabase
-from src.common.stripe.refunds import Refunded, refund_payment
+from src.common.stripe.refunds import Refunded, refund_payment, resume_refund
+
+LISTED_MAX = 1_000
 
 
 def refund(
     transaction_id: Annotated[
-        uuid.UUID, typer.Argument(help="The purchase, as the API's transactions show it.")
-    ],
+        uuid.UUID | None,
+        typer.Argument(help="The purchase, as the API's transactions show it."),
+    ] = None,
     *,
     amount_cents: Annotated[
         int | None, typer.Option(min=1, help="How much; left out, all that is left.")
@@ -28,10 +31,27 @@ def refund(
         str | None,
         typer.Option(help="Idempotency key: the same again with it is done once."),
     ] = None,
+    list_open: Annotated[
+        bool,
+        typer.Option("--list", help="Only list requests that were cut off: their amount is kept."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with requests that were cut off.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pay a purchase back through Stripe; the credits it bought go back with it."""
-    settings = get_settings()
+    """Pay a purchase back through Stripe; the credits it bought go back with it.
+
+    A request that was cut off may or may not have reached Stripe: `--resume` asks, and pays back
+    where it did not. After a day the worker closes those that Stripe never heard of.
+    """
+    if list_open or resume:
+        if list_open == resume or (amount_cents, reason, key) != (None, None, None):
+            raise Invalid("Name --list or --resume, and at most a purchase", "VALIDATION_ERROR")
+        (_list if list_open else _resume)(transaction_id, as_json=as_json)
+        return
+    if transaction_id is None:
+        raise Invalid("transaction_id: name a purchase", "VALIDATION_ERROR", field="transaction_id")
     wish = RefundWish(
         transaction_id=transaction_id,
         key=f"cli:{uuid.uuid4()}" if key is None else key,
@@ -39,15 +59,14 @@ def refund(
         amount_cents=amount_cents,
         reason=reason,
     )
+    if key is None:
+        typer.echo(f"If this is cut off, run it again with --key {wish.key}", err=True)
+    settings = get_settings()
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:
         return await refund_payment(in_database, gateway, settings, wish)
 
-    try:
-        refunded = run_with_stripe(settings, work)
-    except StripeGatewayError:
-        typer.echo(f"It may be paid back all the same: ask again with --key {wish.key}", err=True)
-        raise
+    refunded = run_with_stripe(settings, work)
     print_record(
         {
             "refund_id": refunded.refund_id,
@@ -57,3 +76,48 @@ def refund(
         },
         as_json=as_json,
     )
+
+
+def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
+    found = run_operation(
+        get_settings(),
+        lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX),
+    )
+    rows = [
+        {
+            "transaction_id": request.transaction_id,
+            "key": request.idempotency_key,
+            "amount_cents": request.amount_cents,
+            "reason": request.reason,
+            "actor": request.actor,
+            "created_at": request.created_at,
+        }
+        for request in found
+    ]
+    print_rows(rows, as_json=as_json, empty="No refund was cut off.")
+
+
+def _resume(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
+    """Go on with each; one that fails says so, and the others are gone on with."""
+    settings = get_settings()
+
+    async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        requests = await in_database(
+            lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX)
+        )
+        for request in requests:
+            row = {"transaction_id": request.transaction_id, "key": request.idempotency_key}
+            try:
+                refunded = await resume_refund(in_database, gateway, settings, request)
+            except ExceptionWithErrorType as error:
+                failure = f"{error.error_type}: {error.message}"
+                rows.append({**row, "refund_id": None, "error": failure})
+            else:
+                rows.append({**row, "refund_id": refunded.refund_id, "error": None})
+        return rows
+
+    rows = run_with_stripe(settings, work)
+    print_rows(rows, as_json=as_json, empty="No refund was cut off.")
+    if any(row["error"] for row in rows):
+        raise typer.Exit(1)

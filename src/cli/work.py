@@ -24,17 +24,21 @@ from src.common.database_errors import QUERY_CANCELED
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
 from src.common.kept_errors import keep
 from src.common.purchases import reconciliations
+from src.common.purchases.refunds import open_requests
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
 from src.common.stripe.gateway import open_gateway
 from src.common.stripe.processing import Processor
-from src.common.stripe.reconcile import reconcile
+from src.common.stripe.reconcile import concerns_others, reconcile
+from src.common.stripe.refunds import KEY_LIFETIME, close_if_unknown
 
 logger = structlog.get_logger(__name__)
 
 RECONCILED = dt.timedelta(days=3)
 """How far back the worker compares, each time."""
 
+REFUND_REQUESTS = 100
+"""How many refunds that were cut off are asked about in one step."""
 Step = Callable[[], bool | Coroutine[Any, Any, bool]]
 
 
@@ -185,12 +189,41 @@ async def _reconcile(settings: Settings, since: dt.datetime) -> None:
     logger.info("Compared with Stripe", compared=run.compared, left=run.drift)
 
 
+async def close_refund_requests() -> bool:
+    """Ask Stripe after refunds that were cut off, once it has forgotten their keys."""
+    settings = get_settings()
+    if settings.stripe_secret_key is None:
+        return False
+    stale = await in_database(
+        partial(
+            open_requests,
+            livemode=bool(settings.stripe_livemode),
+            older_than=KEY_LIFETIME,
+            limit=REFUND_REQUESTS,
+        )
+    )
+    if not stale:
+        return False
+    async with open_gateway(settings) as gateway:
+        for request in stale:
+            try:
+                is_closed = await close_if_unknown(in_database, gateway, settings, request)
+            except Exception as error:
+                if concerns_others(error):
+                    raise
+                logger.warning("A refund stays open", error_type=keep(error).error_type)
+            else:
+                logger.info("A refund that was cut off is settled", is_paid=not is_closed)
+    return False
+
+
 WORK: dict[str, Step] = {
     "bookings": book_batch,
     "verification": verify_slice,
     "events": settle_events,
     "lookups": settle_lookups,
     "bodies": drop_bodies,
+    "refunds": close_refund_requests,
     "reconciliation": reconcile_where_due,
 }
 """Every kind, by the name under which its failures are counted."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from src.cli import reach
+from src.cli import reach, work
 from src.cli.main import main
 from src.common.models.user import User
 from src.common.settings import Settings
@@ -76,7 +76,7 @@ def user(db: Session) -> User:
 
 @pytest.fixture
 def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    """An offline Stripe, which the commands ask too."""
+    """An offline Stripe, which the commands and the worker's steps ask too."""
     assert db
     loop = start_loop()
 
@@ -84,7 +84,9 @@ def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
     async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
         yield loop.processor.gateway
 
-    monkeypatch.setattr(reach, "open_gateway", opened)
+    for module in (reach, work):
+        monkeypatch.setattr(module, "open_gateway", opened)
+    monkeypatch.setattr(work, "get_settings", lambda: loop.processor.settings)
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_1")
     return loop
 

@@ -4,11 +4,13 @@ On the caller's open session, never committing. Stripe is asked in between, by
 `src.common.stripe.refunds`; what it says takes the same road as any refund of Stripe's.
 """
 
+import datetime as dt
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -119,11 +121,40 @@ def accept_request(session: Session, transaction: Transaction, name: str, refund
     return False
 
 
-def refuse_request(session: Session, wish: RefundWish, error: str) -> None:
-    """Note why Stripe refused; the request no longer counts."""
+def open_requests(
+    session: Session,
+    *,
+    transaction_id: uuid.UUID | None = None,
+    livemode: bool | None = None,
+    older_than: dt.timedelta | None = None,
+    limit: int,
+) -> Sequence[RefundRequest]:
+    """Requests of which nobody knows yet whether Stripe heard of them, oldest first."""
+    statement = (
+        select(RefundRequest)
+        .where(RefundRequest.status == "requested")
+        .order_by(RefundRequest.created_at, RefundRequest.idempotency_key)
+        .limit(limit)
+    )
+    if transaction_id is not None:
+        statement = statement.where(RefundRequest.transaction_id == transaction_id)
+    if older_than is not None:
+        statement = statement.where(RefundRequest.created_at < func.now() - older_than)
+    if livemode is not None:
+        statement = statement.join(
+            Transaction, Transaction.transaction_id == RefundRequest.transaction_id
+        ).where(or_(Transaction.livemode == livemode, Transaction.livemode.is_(None)))
+    return session.scalars(statement).all()
+
+
+def refuse_request(session: Session, transaction_id: uuid.UUID, key: str, error: str) -> None:
+    """Note why there is no refund; the request no longer counts.
+
+    Should one be seen all the same, it is accepted by that.
+    """
     request = session.get_one(
         RefundRequest,
-        (wish.transaction_id, wish.key),
+        (transaction_id, key),
         with_for_update=True,
         populate_existing=True,
     )

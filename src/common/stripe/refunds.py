@@ -1,5 +1,7 @@
 """Paying money back: our request is committed, Stripe is asked, its refund takes its usual road."""
 
+import datetime as dt
+import uuid
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -24,6 +26,9 @@ from src.common.stripe.wire_money_back import Refund
 
 TOO_MUCH = "amount_too_large"
 NOTHING_CHARGED = "nothing_was_charged"
+NEVER_HEARD_OF = "stripe_never_heard_of_it"
+KEY_LIFETIME = dt.timedelta(days=1)
+"""How long Stripe keeps idempotency keys (docs.stripe.com/api/idempotent_requests)."""
 _TOO_MUCH = frozenset({"charge_already_refunded", TOO_MUCH, "parameter_invalid_integer"})
 
 
@@ -63,39 +68,92 @@ async def refund_payment(
     def begin(session: Session) -> tuple[RefundRequest, _Bought]:
         nonlocal was_asked
         was_asked = session.get(RefundRequest, (wish.transaction_id, wish.key)) is not None
-        request = request_refund(session, wish)
-        paid = get_transaction(session, wish.transaction_id)
-        return request, _Bought(
-            paid.stripe_session_id, paid.payment_intent_id, paid.amount_paid_cents
-        )
+        return request_refund(session, wish), _bought(session, wish.transaction_id)
 
     request, bought = await in_database(begin)
     if request.refund_id is not None:
         return Refunded(request.refund_id, request.amount_cents, replayed=True)
-    if bought.payment_intent_id is None:
-        found = await _payment_of(client, bought.stripe_session_id)
-        bought = replace(bought, payment_intent_id=found)
-    till = _Till(Processor(in_database, client, settings), client, bought)
+    till = await _open_till(in_database, client, settings, bought)
     if request.error is not None:
         raise await till.refusal(request.error)
-    if bought.payment_intent_id is None:
-        await in_database(lambda session: refuse_request(session, wish, NOTHING_CHARGED))
+    return await _ask(till, request, was_asked=was_asked)
+
+
+async def resume_refund(
+    in_database: InDatabase, gateway: Gateway | None, settings: Settings, request: RefundRequest
+) -> Refunded:
+    """Go on with a request that was cut off: Stripe's refund of it, or one that is made now.
+
+    Raises:
+        ExceptionWithErrorType: as `refund_payment`.
+    """
+    till = await _till_of(in_database, gateway, settings, request)
+    return await _ask(till, request, was_asked=True)
+
+
+async def close_if_unknown(
+    in_database: InDatabase, gateway: Gateway | None, settings: Settings, request: RefundRequest
+) -> bool:
+    """Close a request that Stripe never heard of; take in its refund where there is one.
+
+    Only once Stripe has forgotten its key: until then a first answer may still be on its way.
+    Whether it was closed.
+
+    Raises:
+        StripeGatewayError: STRIPE_GATEWAY_ERROR.
+        Unavailable: STRIPE_NOT_CONFIGURED.
+    """
+    till = await _till_of(in_database, gateway, settings, request)
+    made = await till.find(request_name(request.transaction_id, request.idempotency_key))
+    if made is not None:
+        await till.take_in([made])
+        return False
+    await till.refuse(request, NEVER_HEARD_OF)
+    return True
+
+
+async def _ask(till: "_Till", request: RefundRequest, *, was_asked: bool) -> Refunded:
+    """Have Stripe pay back, unless an earlier try of this request did."""
+    payment = till.bought.payment_intent_id
+    if payment is None:
+        await till.refuse(request, NOTHING_CHARGED)
         raise await till.refusal(NOTHING_CHARGED)
-    name = request_name(wish.transaction_id, wish.key)
+    name = request_name(request.transaction_id, request.idempotency_key)
     made = await till.find(name) if was_asked else None
     if made is None:
         try:
-            made = await client.create_refund(
-                bought.payment_intent_id, request.amount_cents, key=name, reason=wish.reason
+            made = await till.client.create_refund(
+                payment, request.amount_cents, key=name, reason=request.reason
             )
         except StripeGatewayError as error:
             if not error.is_refusal:
                 raise
             code = TOO_MUCH if error.parameter == "amount" else error.code or "invalid_request"
-            await in_database(lambda session: refuse_request(session, wish, code))
+            await till.refuse(request, code)
             raise await till.refusal(code) from None
     await till.take_in([made])
     return Refunded(made.id, request.amount_cents, replayed=False)
+
+
+def _bought(session: Session, transaction_id: uuid.UUID) -> _Bought:
+    paid = get_transaction(session, transaction_id)
+    return _Bought(paid.stripe_session_id, paid.payment_intent_id, paid.amount_paid_cents)
+
+
+async def _till_of(
+    in_database: InDatabase, gateway: Gateway | None, settings: Settings, request: RefundRequest
+) -> "_Till":
+    bought = await in_database(lambda session: _bought(session, request.transaction_id))
+    return await _open_till(in_database, configured(gateway), settings, bought)
+
+
+async def _open_till(
+    in_database: InDatabase, client: Gateway, settings: Settings, bought: _Bought
+) -> "_Till":
+    if bought.payment_intent_id is None:
+        found = await _payment_of(client, bought.stripe_session_id)
+        bought = replace(bought, payment_intent_id=found)
+    return _Till(Processor(in_database, client, settings), client, bought)
 
 
 @dataclass(frozen=True)
@@ -112,6 +170,13 @@ class _Till:
         Stripe's idempotency key would tell too, but only for a day.
         """
         return next((each for each in await self._refunds() if each.request == name), None)
+
+    async def refuse(self, request: RefundRequest, error: str) -> None:
+        """Note that nothing comes of a request, and why."""
+        transaction_id, key = request.transaction_id, request.idempotency_key
+        await self.processor.in_database(
+            lambda session: refuse_request(session, transaction_id, key, error)
+        )
 
     async def take_in(self, refunds: list[Refund]) -> int:
         """Settle refunds as their events will, or have; what they take of the payment, in cents."""
