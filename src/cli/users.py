@@ -13,6 +13,7 @@ from src.cli.output import AsJson, print_record
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.accounts.rules import storable
+from src.common.credits import queries
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.user import User, UserType, is_plausible_email
 from src.common.settings import get_settings
@@ -125,10 +126,21 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a person: profile, e-mail, preferences, Stripe customer. Purchases stay."""
+    """Forget a person: profile, e-mail, preferences, metadata, Stripe customer. Purchases stay.
+
+    The answer says what credits were left.
+    """
     if not yes:
         typer.confirm(f"Erase {user}? This cannot be undone", abort=True, err=True)
-    _change(user, as_json, accounts.erase_user)
+
+    def work(session: Session) -> dict[str, Any]:
+        erased = accounts.erase_user(session, find_user(session, user).user_id)
+        left = queries.balance(session, erased.user_id)
+        return _shown(erased) | {
+            "credits_left": {"balance": left.balance, "held": left.held, "debt": left.debt}
+        }
+
+    print_record(run_operation(get_settings(), work), as_json=as_json)
 
 
 def _change(

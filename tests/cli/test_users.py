@@ -122,6 +122,7 @@ def test_an_erased_user_is_nobody_any_more(flashslides: RunCommand, db: Session)
     assert erased.json["erased_at"]
     assert not erased.json["is_active"]
     assert db.scalars(select(User.email)).one() == f"erased+{user_id}@invalid"
+    assert erased.json["credits_left"] == {"balance": 0, "held": 0, "debt": 0}
     again = flashslides("user", "erase", user_id, "--yes", "--json")
     assert again.json == erased.json
     refused = flashslides("user", "activate", user_id)

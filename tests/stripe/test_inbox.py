@@ -52,7 +52,7 @@ def test_an_invoice_that_nothing_was_paid_on_is_unmatched(db: Session, loop: Loo
 
 
 def test_old_bodies_are_forgotten_and_open_ones_kept(db: Session, loop: Loop, user: User) -> None:
-    """Processed and ignored ones go after 30 days; what may be replayed keeps what it says."""
+    """Processed and ignored ones go after 30 days; what may be replayed after 90."""
     events = {
         "processed": delivery_of(make_session(user), "checkout.session.completed"),
         "ignored": delivery_of(make_session(user), "ping"),
@@ -68,6 +68,16 @@ def test_old_bodies_are_forgotten_and_open_ones_kept(db: Session, loop: Loop, us
     db.commit()
     kept = db.scalars(select(StripeEvent.status).where(StripeEvent.body.is_not(None)))
     assert list(kept) == ["unmatched"]
+    for status in ("received", "failed", "dead", "unmatched"):
+        past = dt.datetime.now(dt.UTC) - dt.timedelta(days=inbox.OPEN_BODY_DAYS, minutes=1)
+        unmatched = StripeEvent.event_id == events["unmatched"].event_id
+        body = events["unmatched"].body
+        db.execute(
+            update(StripeEvent).where(unmatched).values(received_at=past, status=status, body=body)
+        )
+        db.commit()
+        assert inbox.drop_old_bodies(db) == (1 if status in ("dead", "unmatched") else 0)
+        db.commit()
     assert loop.deliver([events["processed"]]) == [EventAnswer.ALREADY_PROCESSED]
     assert booked_balance(db, user.user_id) == 500
 

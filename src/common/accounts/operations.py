@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from src.common.accounts import rules
+from src.common.accounts.erasure import forget_elsewhere
 from src.common.database_errors import violated_constraint
-from src.common.exceptions import Conflict, Forbidden, NotFound
+from src.common.exceptions import Conflict, Forbidden, Invalid, NotFound
 from src.common.models.user import EMAIL_CONSTRAINTS, MANAGED_EXTERNALLY, User
 
 
@@ -72,6 +73,19 @@ def lock_user(session: Session, user_id: uuid.UUID) -> User | None:
     ).one_or_none()
 
 
+def lock_active_user(session: Session, user_id: uuid.UUID) -> User:
+    """Lock the row of a user who may act, so that nobody is deactivated or erased meanwhile.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+        Forbidden: USER_INACTIVE.
+    """
+    user = _locked(session, user_id)
+    if not user.is_active:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    return user
+
+
 def create_user(
     session: Session,
     *,
@@ -86,7 +100,9 @@ def create_user(
 
     Raises:
         Conflict: EMAIL_TAKEN.
+        Invalid: VALIDATION_ERROR, the address is reserved for the erased.
     """
+    _refuse_reserved(email)
     user = User(
         user_id=user_id or uuid.uuid4(),
         email=email,
@@ -110,7 +126,9 @@ def sign_in(session: Session, identity: Identity) -> SignIn:
     Raises:
         Conflict: EMAIL_TAKEN, another account has this e-mail.
         Forbidden: USER_INACTIVE.
+        Invalid: VALIDATION_ERROR, the address is reserved for the erased.
     """
+    _refuse_reserved(identity.email)
     is_new = _insert_at_first_sight(session, identity)
     user = lock_user(session, identity.user_id)
     if user is None:  # the insert met another account with this e-mail
@@ -134,11 +152,7 @@ def update_profile(session: Session, user_id: uuid.UUID, changes: Mapping[str, A
         NotFound: USER_NOT_FOUND.
         Forbidden: USER_INACTIVE.
     """
-    user = lock_user(session, user_id)
-    if user is None:
-        raise NotFound("User not found", "USER_NOT_FOUND")
-    if not user.is_active:
-        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    user = lock_active_user(session, user_id)
     if "first_name" in changes:
         user.first_name = changes["first_name"]
     if "last_name" in changes:
@@ -189,8 +203,11 @@ def keep_stripe_customer(
 
     Raises:
         NotFound: USER_NOT_FOUND.
+        Forbidden: USER_INACTIVE, the user was erased while Stripe was asked.
     """
     user = _locked(session, user_id)
+    if user.erased_at is not None:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
     if user.stripe_customer_id in (None, replaces):
         user.stripe_customer_id = customer_id
         session.flush()
@@ -200,12 +217,17 @@ def keep_stripe_customer(
 def erase_user(session: Session, user_id: uuid.UUID) -> User:
     """Forget the person, keep the account: DESIGN §4 rule 11. Doing it again changes nothing.
 
+    What is forgotten, `models/personal_data.py` says. Credits stay.
+
     Raises:
         NotFound: USER_NOT_FOUND.
+        Conflict: EMAIL_TAKEN, application code gave another account the address of the erased one.
     """
     user = _locked(session, user_id)
     if user.erased_at is None:
-        user.email = rules.erased_email(user)
+        names = {user.email, user.email.lower(), user.stripe_customer_id or user.email}
+        with _email_taken_on_conflict(session):
+            user.email = rules.erased_email(user)
         user.password_hash = MANAGED_EXTERNALLY
         user.first_name = user.last_name = user.profile_image_url = user.phone = None
         user.timezone = user.language_preference = user.stripe_customer_id = None
@@ -215,7 +237,13 @@ def erase_user(session: Session, user_id: uuid.UUID) -> User:
         user.erased_at = func.clock_timestamp()
         session.flush()
         session.refresh(user, ["erased_at"])
+        forget_elsewhere(session, user_id, names)
     return user
+
+
+def _refuse_reserved(email: str) -> None:
+    if rules.is_reserved_email(email):
+        raise Invalid("email: this address is reserved", "VALIDATION_ERROR", field="email")
 
 
 def _locked(session: Session, user_id: uuid.UUID) -> User:

@@ -28,3 +28,8 @@ def merged_preferences(
 def erased_email(user: User) -> str:
     """The address that stands in for an erased user's (DESIGN §4 rule 11)."""
     return f"erased+{user.user_id}@invalid"
+
+
+def is_reserved_email(email: str) -> bool:
+    """Whether an erased user may need this address; nobody can have one there (RFC 2606)."""
+    return email.lower().startswith("erased+") and email.lower().endswith("@invalid")

@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    exists,
     func,
     insert,
     literal_column,
@@ -238,7 +239,15 @@ def _insertion(
     if part is Part.ENTRIES:
         for name, other in SAME_AS.items():
             values.setdefault(name, values[other])
+    if part is Part.NOTES:
+        may_write &= ~_is_erased(given)
     return insert(table).from_select(list(values), select(*values.values()).where(may_write))
+
+
+def _is_erased(given: TableValuedAlias) -> ColumnElement[bool]:
+    """Whether the user was erased: what callers note about credits after that is dropped."""
+    users = _table(User)
+    return exists().where(users.c.user_id == given.c.user_id, users.c.erased_at.is_not(None))
 
 
 def _last(given: TableValuedAlias, *key: str) -> Subquery:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
-from src.common.accounts.operations import get_user, keep_stripe_customer
+from src.common.accounts.operations import keep_stripe_customer, lock_active_user
 from src.common.exceptions import Invalid, SettingsError
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import Checkout, open_order, place_order
@@ -76,6 +76,7 @@ async def start_checkout(
 
     Raises:
         Conflict: IDEMPOTENCY_KEY_REUSED.
+        Forbidden: USER_INACTIVE.
         NotFound: USER_NOT_FOUND.
         StripeGatewayError: STRIPE_GATEWAY_ERROR; the order stays, and the same key asks again.
         Unavailable: STRIPE_NOT_CONFIGURED.
@@ -83,7 +84,7 @@ async def start_checkout(
     client = configured(gateway)
 
     def begin(session: Session) -> tuple[CheckoutOrder, str, str | None]:
-        user = get_user(session, checkout.user_id)
+        user = lock_active_user(session, checkout.user_id)
         return place_order(session, checkout), user.email, user.stripe_customer_id
 
     order, email, customer_id = await in_database(begin)

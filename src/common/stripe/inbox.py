@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import stripe
-from sqlalchemy import Update, func, select, update
+from sqlalchemy import ColumnElement, Update, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,8 @@ from src.common.stripe.wire import AnyEvent, ThinEvent
 
 BODY_DAYS = 30
 """How long the body of a settled event is kept: as long as Stripe keeps it."""
+OPEN_BODY_DAYS = 90
+"""And of one that is unmatched or dead: until then somebody may replay it."""
 
 
 class EventAnswer(StrEnum):
@@ -201,13 +203,18 @@ def count_dead_events(session: Session) -> int:
 
 
 def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
-    """Forget the bodies of events settled long ago (DESIGN §4 rule 11); how many those were."""
+    """Forget the bodies of events settled long ago (DESIGN §4 rule 11); how many those were.
+
+    Those that nobody settled have longer; after that only Stripe knows what they said.
+    """
     old = (
         select(StripeEvent.livemode, StripeEvent.event_id)
         .where(
-            StripeEvent.status.in_(("processed", "ignored")),
             StripeEvent.body.is_not(None),
-            StripeEvent.received_at < func.now() - dt.timedelta(days=BODY_DAYS),
+            or_(
+                StripeEvent.status.in_(("processed", "ignored")) & _older_than(BODY_DAYS),
+                StripeEvent.status.in_(("unmatched", "dead")) & _older_than(OPEN_BODY_DAYS),
+            ),
         )
         .order_by(StripeEvent.received_at)
         .limit(limit)
@@ -222,6 +229,10 @@ def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
         .execution_options(synchronize_session=False)
     )
     return len(dropped.all())
+
+
+def _older_than(days: int) -> ColumnElement[bool]:
+    return StripeEvent.received_at < func.now() - dt.timedelta(days=days)
 
 
 def _remark(event: AnyEvent) -> str | None:
