@@ -2,7 +2,7 @@
 
 Revision ID: 6a1f7c3e9b52
 Revises: 91c5d2e7a3f4
-Create Date: 2026-11-29 01:03:00+00:00
+Create Date: 2026-11-29 01:12:00+00:00
 """
 
 import sqlalchemy as sa
