@@ -136,11 +136,13 @@ class Gateway:
             "payment_intent_data": {"metadata": metadata},
             "success_url": order.success_url,
             "cancel_url": order.cancel_url,
+            # What is left open here, the account's own defaults decide.
+            "allow_promotion_codes": order.allows_discount,
+            "automatic_tax": {"enabled": order.allows_tax},
+            "adaptive_pricing": {"enabled": False},
+            "managed_payments": {"enabled": False},
         }
-        if order.allows_discount:
-            parameters["allow_promotion_codes"] = True
         if order.allows_tax:
-            parameters["automatic_tax"] = {"enabled": True}
             parameters["customer_update"] = {"address": "auto"}
         options = {"idempotency_key": f"flashslides-order-{order.order_id}-{customer_id}"}
         create = self._stripe.checkout.sessions.create_async

@@ -287,6 +287,15 @@ def _invoice(account: Account, session: Object) -> None:
         )["id"]
 
 
+def _switched(parameters: Object, *names: str) -> Object:
+    """What a request switches on or off; what it leaves open is off."""
+    asked = {name: cast("dict[str, Any]", parameters.get(name) or {}) for name in names}
+    return {
+        name: {**(SESSION.get(name) or {}), "enabled": bool(given.get("enabled"))}
+        for name, given in asked.items()
+    }
+
+
 def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) -> Object:
     session_id = account.new_id("cs_test", 58)
     given = cast("dict[str, Any]", parameters.get("invoice_creation") or {})
@@ -295,6 +304,7 @@ def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) 
         **copy.deepcopy(SESSION),
         "id": session_id,
         "object": "checkout.session",
+        **_switched(parameters, "adaptive_pricing", "automatic_tax", "managed_payments"),
         "allow_promotion_codes": parameters.get("allow_promotion_codes"),
         "amount_subtotal": subtotal,
         "amount_total": subtotal,
