@@ -86,7 +86,8 @@ def test_nothing_automatic_credits_what_somebody_resolved(
     db: Session, user: User, changes: dict[str, Any]
 ) -> None:
     """Whatever was its reason, whatever is told later, by whichever of its objects."""
-    wrong = make_session(user, **{"payment_intent": "pi_1", **changes})
+    told: dict[str, Any] = {"payment_intent": "pi_1", **changes}
+    wrong = make_session(user, **told)
     assert settle(db, wrong) is PurchaseStatus.UNMATCHED
     decide(db, wrong["id"])
     everything_comes_right(db, wrong, user)
@@ -119,7 +120,8 @@ def test_every_other_reason_is_settled_too(db: Session, user: User) -> None:
 @pytest.mark.parametrize("name", PAID)
 def test_a_person_may_credit_whatever_money_came_for(db: Session, user: User, name: str) -> None:
     """It is a purchase then: told again it is the same, and a refund takes its credits back."""
-    wrong = make_session(user, **{"payment_intent": "pi_x", **WRONG[name][1]})
+    told: dict[str, Any] = {"payment_intent": "pi_x", **WRONG[name][1]}
+    wrong = make_session(user, **told)
     settle(db, wrong)
     amount_cents = 500 if wrong["amount_total"] is None else None
     currency = "usd" if wrong["currency"] is None else None
