@@ -6,7 +6,18 @@ On the caller's open session, never committing. The user's row is locked and has
 import uuid
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, String, cast, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    cast,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from src.common.models.checkout_order import CheckoutOrder
@@ -50,8 +61,8 @@ def forget_elsewhere(session: Session, user_id: uuid.UUID, names: Iterable[str])
         session.execute(statement.execution_options(synchronize_session="fetch"))
 
 
-def _purchases(user_id: uuid.UUID) -> ColumnElement[uuid.UUID]:
-    return select(Transaction.transaction_id).where(Transaction.user_id == user_id)  # type: ignore[return-value]
+def _purchases(user_id: uuid.UUID) -> Select[uuid.UUID]:
+    return select(Transaction.transaction_id).where(Transaction.user_id == user_id)
 
 
 def _is_theirs(user_id: uuid.UUID) -> ColumnElement[bool]:

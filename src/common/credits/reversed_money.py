@@ -2,36 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
-from src.common.models.stripe_reversal import ReversalKind
+from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 
 COUNTING = frozenset({"pending", "succeeded", "withdrawn", "issued"})
 """A refund counts until it fails, a dispute while some of its funds are with the bank."""
 
 
-class ReversedMoney(Protocol):
-    """What counts of a refund, dispute or credit note."""
+class ReversalRow(NamedTuple):
+    """What counts of a row of `stripe_reversals`, as it was read without a model."""
 
-    @property
-    def kind(self) -> str:
-        """A `ReversalKind`."""
-        ...
+    reversal_id: str
+    kind: str
+    status: str
+    amount_cents: int
+    currency: str
 
-    @property
-    def status(self) -> str:
-        """As Stripe told it last."""
-        ...
 
-    @property
-    def amount_cents(self) -> int:
-        """What goes back, in the smallest unit of its currency; never negative."""
-        ...
-
-    @property
-    def currency(self) -> str:
-        """ISO 4217 in lower case."""
-        ...
+ReversedMoney = StripeReversal | ReversalRow
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -205,7 +206,7 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
         .with_for_update()
         .execution_options(populate_existing=True)
     ).one()
-    changes = state if rules.supersedes(reversal, known) else {}
+    changes: dict[str, Any] = dict(state) if rules.supersedes(reversal, known) else {}
     if known.transaction_id is None and transaction_id is not None:
         changes["transaction_id"] = transaction_id
     is_vague = known.payment_intent_id in (None, reversal.invoice_id)

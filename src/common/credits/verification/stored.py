@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ARRAY, Row, Select, Uuid, bindparam, cast, func, select, text
 from sqlalchemy.orm import Session
 
+from src.common.credits.reversed_money import ReversalRow
 from src.common.credits.writing import COLUMNS, Part
 from src.common.models.user import User
 
@@ -77,16 +78,6 @@ class DebtRow(NamedTuple):
     seq: int
     outstanding: int
     opening_debt: int
-
-
-class ReversalRow(NamedTuple):
-    """A row of `stripe_reversals`: what went back of a purchase."""
-
-    reversal_id: str
-    kind: str
-    status: str
-    amount_cents: int
-    currency: str
 
 
 class PurchaseRow(NamedTuple):
