@@ -23,6 +23,7 @@ from src.cli import (
     worker,
 )
 from src.cli.credits import app as credits_app
+from src.cli.output import printable
 from src.cli.verify import verify
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
 from src.common.observability import configure_logging
@@ -102,5 +103,5 @@ def main() -> None:
 
 
 def _fail(sentence: str, exit_code: int) -> None:
-    typer.echo(f"flashslides: {sentence}", err=True)
+    typer.echo(f"flashslides: {printable(sentence)}", err=True)
     sys.exit(exit_code)

@@ -4,6 +4,7 @@ import datetime as dt
 import getpass
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,13 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 PIPE_WIDTH = 250
+_ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of characters that control, format or break lines."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def print_json(value: object) -> None:
     """Print one JSON document on stdout; instants in ISO 8601, ids as text."""
-    typer.echo(json.dumps(value, indent=2, default=_plain))
+    text = json.dumps(value, indent=2, default=_plain)
+    typer.echo(text.replace("\x7f", r"\u007f"))  # the one control character that JSON leaves
 
 
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -62,6 +66,20 @@ def operator() -> str:
     return f"system:cli:{account}"
 
 
+def printable(text: str) -> str:
+    r"""`text` with every character escaped that a terminal would act on, but for line feeds.
+
+    Others wrote much of what we print: escape sequences, and characters that turn the direction
+    of writing, would have the operator see what is not there.
+    """
+    return "".join(
+        character
+        if character == "\n" or unicodedata.category(character) not in _ACTED_ON
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def _plain(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
@@ -74,8 +92,8 @@ def _text(value: object) -> str:
     if isinstance(value, dt.datetime):
         return f"{value:%Y-%m-%d %H:%M:%S %Z}"
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    return str(value)
+        return printable(json.dumps(value, ensure_ascii=False, default=_plain))
+    return printable(str(value))
 
 
 def _console() -> Console:

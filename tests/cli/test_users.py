@@ -6,7 +6,7 @@ import uuid
 
 import jwt
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from src.common.models.user import User
@@ -164,3 +164,21 @@ def test_a_token_of_a_foreign_key_set_cannot_be_issued(
     result = flashslides("user", "token", "ada@example.com")
     assert (result.exit_code, result.out) == (78, "")
     assert "AUTH_JWT_SECRET" in result.err
+
+
+def test_what_others_wrote_does_not_command_the_terminal(
+    flashslides: RunCommand, db: Session
+) -> None:
+    """No escape sequence, C1 code or change of direction is printed, of a name or an error."""
+    evil = "A\x1b]0;owned\x07\x9b2J\u202eb\u2028\r\n\x7f"
+    user_id = flashslides("user", "create", "ada@example.com", "--json").json["user_id"]
+    db.execute(update(User).values(first_name=evil, preferences={evil: evil}))
+    db.commit()
+    shown = flashslides("user", "show", user_id)
+    refused = flashslides("user", "show", evil)
+    as_json = flashslides("user", "show", user_id, "--json")
+    for text in (shown.out, refused.err, as_json.out):
+        left = {each for each in text if not each.isprintable()} - {"\n"}
+        assert not left
+    assert r"A\x1b]0;owned\x07\x9b2J\u202eb\u2028\r" in shown.out
+    assert as_json.json["first_name"] == evil
