@@ -4,7 +4,15 @@ import datetime as dt
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+)
 
 from src.api.src.schemas.bodies import Body
 
@@ -16,8 +24,22 @@ def without_nul(text: str) -> str:
     return text
 
 
+def web_address(text: str) -> str:
+    """Refuse what is no http(s) address: whoever shows it would run a `javascript:`."""
+    try:
+        _WEB_ADDRESS.validate_python(text)
+    except ValidationError:
+        is_address = False
+    else:  # what browsers leave out of an address is none of its parts
+        is_address = text.isascii() and text.isprintable() and " " not in text
+    if not is_address:
+        raise ValueError("must be an http or https address, in ASCII without spaces")
+    return text
+
+
+_WEB_ADDRESS = TypeAdapter[HttpUrl](HttpUrl)
 NameText = Annotated[str, Field(max_length=200), AfterValidator(without_nul)]
-UrlText = Annotated[str, Field(max_length=2_000), AfterValidator(without_nul)]
+UrlText = Annotated[str, Field(max_length=2_000), AfterValidator(web_address)]
 
 
 class UserOut(BaseModel):
