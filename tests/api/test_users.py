@@ -115,6 +115,23 @@ async def test_a_wrong_profile_is_refused_and_nothing_changes(api: Api, body: An
     assert (row.first_name, row.user_type, row.credits_balance) == ("Ada", "individual", 0)
 
 
+async def test_no_cache_keeps_what_is_about_somebody(api: Api) -> None:
+    """Profiles, sign-ins and errors are `no-store`; a balance, which has its ETag, is `private`."""
+    user = await make_user()
+    token = make_token(user.user_id)
+    for answer in (
+        await api.get(f"/user/{user.user_id}", token),
+        await api.get(f"/user/{user.user_id}/transactions", token),
+        await api.get(f"/user/{user.user_id}/credits/entries", token),
+        await api.get(f"/user/{user.user_id}", None),
+        await api.call("PATCH", "/update_profile", token, json={"first_name": "Ada"}),
+        await api.sign_in(user.user_id, email=user.email),
+    ):
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+    balance = await api.get(f"/user/{user.user_id}/credits", token)
+    assert balance.headers.get_list("cache-control") == ["private, no-cache"]
+
+
 BROKEN: dict[str, bytes] = {
     "no JSON": b"{",
     "nothing": b"",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
+CACHE_CONTROL = b"cache-control"
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z_-]{0,32}|v[0-9]")
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -27,7 +28,10 @@ def current_request_id() -> str | None:
 
 
 class RequestContextMiddleware:
-    """Take the caller's `X-Request-ID` if it is harmless, else make one; log one line a request."""
+    """Take the caller's `X-Request-ID` if it is harmless, else make one; log one line a request.
+
+    No cache may keep an answer that does not say itself how: most are about one person.
+    """
 
     def __init__(self, app: "ASGIApp") -> None:
         self.app = app
@@ -46,7 +50,10 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (HEADER, request_id)]
+                headers = [*message.get("headers", []), (HEADER, request_id)]
+                if all(name.lower() != CACHE_CONTROL for name, _ in headers):
+                    headers.append((CACHE_CONTROL, b"no-store"))
+                message["headers"] = headers
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id.decode())
