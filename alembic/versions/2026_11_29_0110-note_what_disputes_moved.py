@@ -21,7 +21,7 @@ LOST_BY_DOWNGRADE: tuple[Loss, ...] = (
 
 
 def upgrade() -> None:
-    """Add `stripe_reversals.moved_cents`; of a dispute whose funds moved it is the amount at least.
+    """Add `stripe_reversals.moved_cents`; where funds moved, the amount out, or out and back.
 
     A copy of an old event then changes nothing, and whatever tells of a later movement does.
     """
@@ -34,7 +34,8 @@ def upgrade() -> None:
     # Disputes are few; what was moved for them nobody has noted so far.
     op.execute(
         "UPDATE stripe_reversals SET moved_cents = amount_cents"
-        " WHERE status IN ('withdrawn', 'reinstated')"
+        " * CASE status WHEN 'reinstated' THEN 2 ELSE 1 END"
+        " WHERE kind = 'dispute' AND status IN ('withdrawn', 'reinstated')"
     )
 
 

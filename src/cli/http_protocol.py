@@ -57,6 +57,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(_TOO_LARGE)
             elif self._head_timer is None and not self._serves:
                 self._limit_time()
+        elif self._is_answered_early and self._head_timer is None:
+            # Nobody reads the rest of this body: each byte of it would put off uvicorn's own limit.
+            self._head_timer = self.loop.call_later(
+                self._head_timeout_seconds, self.transport.close
+            )
 
     def on_headers_complete(self) -> None:
         """Serve a request whose head is within bounds."""
@@ -69,6 +74,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait for the next request on this connection."""
+        self._lift_time_limit()
         self._awaits_head, self._head_bytes = True, 0
         super().on_message_complete()
 
@@ -87,6 +93,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     @property
     def _serves(self) -> bool:
         return self._cycle is not None and not self._cycle.response_complete
+
+    @property
+    def _is_answered_early(self) -> bool:
+        """Whether the answer is sent, and more of the request still comes."""
+        return not self._awaits_head and not self._serves
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:

@@ -23,6 +23,7 @@ class ServerProcesses(Multiprocess):
         super().__init__(*arguments)
         self.cannot_start = False
         self._ready: set[Process] = set()
+        self._has_served = False
 
     def keep_subprocess_alive(self) -> None:
         """Replace whoever has ended; give up where one ends by itself and none ever served."""
@@ -32,9 +33,13 @@ class ServerProcesses(Multiprocess):
             if process.process.is_alive():
                 if process not in self._ready and process.is_ready(timeout=0):
                     self._ready.add(process)
+                    self._has_served = True
                 continue
             process.join()
-            if (process.exitcode or 0) > 0 and not self._ready:
+            self._ready.discard(process)
+            process.parent_conn.close()
+            process.child_conn.close()
+            if (process.exitcode or 0) > 0 and not self._has_served:
                 self.cannot_start = True
                 self.should_exit.set()
                 return

@@ -139,7 +139,9 @@ class Workers:
         try:
             does()
         except asyncio.CancelledError:
-            return  # as it was asked to
+            if not self._shutdown.is_asked:
+                self.has_failed = True
+                raise
         except BaseException:
             self.has_failed = True
             raise

@@ -74,9 +74,13 @@ def install_patience(engine: "Engine", patience: float | None) -> None:
 
 
 def lift_time_limits(session: "Session") -> None:
-    """Let this session's statements take as long as they need, until its connection is returned."""
+    """Let this session take as long as it needs, until its connection is returned.
+
+    Its statements, and whatever it does between them in its database transaction.
+    """
     connection = session.connection()
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     raw = connection.connection.dbapi_connection
     if isinstance(raw, PatientConnection):
         raw.patience = None

@@ -38,7 +38,8 @@ SELECT t.user_id, t.transaction_id, t.stripe_session_id, t.credits_added,
   EXISTS (SELECT FROM stripe_reversals r JOIN transactions o USING (transaction_id)
     WHERE o.user_id = t.user_id)
   OR EXISTS (SELECT FROM stripe_reversals r
-    WHERE r.payment_intent_id = t.payment_intent_id AND r.transaction_id IS NULL) AS is_reversed
+    WHERE r.payment_intent_id IN (t.payment_intent_id, t.invoice_id)
+      AND r.transaction_id IS NULL) AS is_reversed
 FROM transactions t
 CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS snapshot (xmax)
 CROSS JOIN LATERAL (SELECT (t.xmin::text::bigint - snapshot.xmax) & 4294967295) AS writer (ahead)

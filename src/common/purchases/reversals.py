@@ -45,8 +45,8 @@ class Reversal:
     request: str | None = None
     """The name of the request of ours that made it (`refunds.request_name`), of a refund."""
     moved_cents: int = 0
-    """Of a dispute: all that was moved for it so far, out and back. It only grows, so a snapshot
-    that tells of more is the later one, whatever its status."""
+    """Of a dispute: all that was moved for it so far, out and back, in its own currency. It only
+    grows, so a snapshot that tells of more is the later one, whatever its status."""
 
     @property
     def payment_name(self) -> str | None:
@@ -93,18 +93,23 @@ def disputed_funds(
     gives a part back, of a lost dispute too, where that part had been refunded before
     (docs.stripe.com/disputes/how-disputes-work).
     """
-    moved = sum(abs(each.amount_cents) for each in movements)
+    # Where a rate is not told, the first withdrawal was of all that is disputed.
+    first = abs(movements[0].amount_cents) if movements else 0
+    rate = Fraction(first or 1, disputed_cents or 1)
+    amounts = [_in_currency(each, disputed_cents, currency, rate) for each in movements]
+    moved = sum(map(abs, amounts))
+    there_and_back = 2 * disputed_cents
     if status == "won":
-        return DisputedFunds("reinstated", disputed_cents, moved or disputed_cents)
+        return DisputedFunds("reinstated", disputed_cents, moved or there_and_back)
     if moved:
-        # Where a rate is not told, the first withdrawal was of all that is disputed.
-        rate = Fraction(abs(movements[0].amount_cents) or 1, disputed_cents or 1)
-        taken = -sum(_in_currency(each, disputed_cents, currency, rate) for each in movements)
+        taken = -sum(amounts)
         if taken > 0:
             return DisputedFunds("withdrawn", taken, moved)
         return DisputedFunds("reinstated", disputed_cents, moved)
+    if told == "reinstated":
+        return DisputedFunds("reinstated", disputed_cents, there_and_back)
     if told is not None or status == "lost":
-        return DisputedFunds(told or "withdrawn", disputed_cents, disputed_cents)
+        return DisputedFunds("withdrawn", disputed_cents, disputed_cents)
     return DisputedFunds("inquiry", disputed_cents, 0)
 
 

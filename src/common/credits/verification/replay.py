@@ -19,8 +19,8 @@ from src.common.models.credit_hold import HoldStatus
 
 _ANY_NUMBER = 2**31
 """How many holds were allowed then is not known."""
-_KEPT_MAX = 64
-"""Lots and holds that the rules look through at each step, before closed ones are put aside."""
+_KEPT_MIN = 64
+"""Lots and holds that the rules look through at each step before closed ones are put aside."""
 _REVERSING_KINDS = frozenset({EntryKind.CLAWBACK, EntryKind.REINSTATEMENT})
 
 
@@ -35,6 +35,8 @@ class Replay:
     purchases: dict[uuid.UUID, PurchaseRow]
     closed_lots: dict[int, Lot] = field(default_factory=dict[int, Lot])
     closed_holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
+    kept_max: int = _KEPT_MIN
+    """How many lots and holds there are before closed ones are put aside once more."""
     stopped: str | None = None
     """Why the entry after the book's last is none that the rules could have written."""
 
@@ -53,7 +55,7 @@ def replay(rows: StoredRows) -> Replay:
         if len(book.entries) == place:
             result.stopped = "the rules write no entry here"
             break
-        if len(book.lots) + len(book.holds) > _KEPT_MAX:
+        if len(book.lots) + len(book.holds) > result.kept_max:
             _put_aside(result)
     _take_back(result)
     return result
@@ -104,8 +106,9 @@ def _step(replayed: Replay, entry: EntryRow) -> None:
         _take_back(replayed)
         replayed.money_back.replay(book, place)
     else:
-        if entry.related_seq in replayed.closed_holds:
-            _take_back(replayed)
+        hold = replayed.closed_holds.pop(entry.related_seq or 0, None)
+        if hold is not None:
+            book.holds[hold.seq] = hold
         command = command_of(entry, book.user_id, replayed.lots, replayed.purchases)
         rules.apply(book, command, open_holds_max=_ANY_NUMBER)
 
@@ -128,6 +131,8 @@ def _put_aside(replayed: Replay) -> None:
     for lot in list(book.lots.values()):
         if not lot.remaining and lot.seq not in needed:
             replayed.closed_lots[lot.seq] = book.lots.pop(lot.seq)
+    # Twice what stays: so each is looked at for this a few times, however many are open.
+    replayed.kept_max = max(_KEPT_MIN, 2 * (len(book.lots) + len(book.holds)))
 
 
 def _take_back(replayed: Replay) -> None:

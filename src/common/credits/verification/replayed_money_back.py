@@ -40,6 +40,11 @@ class ReplayedMoneyBack:
         for posting in rows.postings:
             self._lines[posting.seq].append((posting.lot_seq, posting.amount))
         self._known: Targets = {}
+        self._is_guessed = False
+        """Whether a number of an operation so far was told by nothing but the credits it moved."""
+        self._histories: dict[int, LotHistory] = {}
+        self._noted = 0
+        """How many of the book's entries are in the histories."""
         self._final = _final_targets(rows, purchases)
         self._places: defaultdict[int | None, list[int]] = defaultdict(list)
         for place, entry in enumerate(rows.entries):
@@ -73,6 +78,7 @@ class ReplayedMoneyBack:
             raise Inexplicable("its key names no refund, dispute, credit note or purchase")
         if self._causes[cause] not in (None, entry.related_seq):
             raise Inexplicable(f"it is about lot {self._causes[cause]}")
+        self._note(book)
         operation = self._operation(place)
         debts, are_all = self._debts_after(place + len(operation))
         told = sum(debts.values()) - book.debt - sum(row.amount for row in operation)
@@ -80,23 +86,16 @@ class ReplayedMoneyBack:
         written = self._written(operation)
         for each in targets:
             self._known = each
-            allocation, lines = _allocate(book, each)
+            allocation, lines = self._allocate(book, each, book.now)
             owed = _outstanding(allocation.debts)
             if is_certain or (lines == written and _may_be(owed, debts, are_all=are_all)):
                 break
         else:
-            self._known = targets[0]
+            self._known, self._is_guessed = targets[0], True
             self._adopt(book, operation, debts, cause)
             return
         if lines or written:
-            reversals.reallocate(
-                book,
-                {},
-                each,
-                key=reversal_key(cause),
-                actor=STRIPE_ACTOR,
-                related_seq=entry.related_seq,
-            )
+            self._reallocate(book, each, cause, entry.related_seq)
         else:
             # It says that a debt changed; what was owed before is not always known.
             self._adopt(book, operation, owed, cause)
@@ -106,9 +105,10 @@ class ReplayedMoneyBack:
 
         Dead lots get nothing back: they may have given more.
         """
-        allocation, _ = _allocate(book, self._final, at=book.last_effective_at)
+        self._note(book)
+        allocation, _ = self._allocate(book, self._final, book.last_effective_at)
         to_be_back = sum(allocation.taken.values()) + sum(allocation.debts.values())
-        histories = _histories(book)
+        histories = self._histories
         found = sum(each.taken for each in histories.values()) + book.debt
         if book.balance and book.debt:
             return 0, book.debt  # credits repay debts before anything else
@@ -126,6 +126,7 @@ class ReplayedMoneyBack:
                 first.kind == EntryKind.REINSTATEMENT
                 and second.kind == EntryKind.CLAWBACK
                 and second.created_at == first.created_at
+                and second.result_balance == first.result_balance
                 and cause_of(second.idempotency_key) == cause_of(first.idempotency_key)
             ):
                 return (first, second)
@@ -138,7 +139,8 @@ class ReplayedMoneyBack:
         """
         debts: defaultdict[int, int] = defaultdict(int)
         are_all = self._entries[place - 1].result_balance > 0
-        for entry in self._entries[place:]:
+        for later in range(place, len(self._entries)):
+            entry = self._entries[later]
             if entry.kind in _REVERSING_KINDS:
                 return _outstanding(debts), are_all
             if entry.kind == EntryKind.DEBT_REPAYMENT and entry.related_seq is not None:
@@ -163,10 +165,53 @@ class ReplayedMoneyBack:
         told = max(0, min(most, self._known.get(payment, 0) + told))
         before = self._known | {payment: told}
         if self._places[payment][-1] >= place + len(operation):
+            self._is_guessed = True
             return (before,), False
-        if self._is_exact and self._no_other_is_between_operations(payment, place):
+        is_certain = self._is_exact and not self._is_guessed
+        if is_certain and self._no_other_is_between_operations(payment, place):
             return (final,), True
         return (final, before), False
+
+    def _note(self, book: Book) -> None:
+        """Bring the lots' histories up to what the book has written."""
+        for entry in book.entries[self._noted :]:
+            for line in entry.postings:
+                before = self._histories.get(line.lot_seq, LotHistory())
+                self._histories[line.lot_seq] = before.after(entry.kind, line.amount)
+        self._noted = len(book.entries)
+
+    def _allocate(
+        self, book: Book, targets: Mapping[int, int], now: dt.datetime
+    ) -> tuple[Allocation, dict[int, int]]:
+        """The allocation for these numbers, and what each lot gains (+) or loses (-) by it."""
+        wanted = dict(targets)
+        if book.opening_seq is not None and book.opening_debt:
+            wanted[book.opening_seq] = wanted.get(book.opening_seq, 0) + book.opening_debt
+        allocation = reversals.allocate(book.lots.values(), self._histories, wanted, now)
+        moved = {
+            lot.seq: self._histories.get(lot.seq, LotHistory()).taken - allocation.taken[lot.seq]
+            for lot in book.lots.values()
+            if not lot.is_dead(now)
+        }
+        return allocation, {seq: amount for seq, amount in moved.items() if amount}
+
+    def _reallocate(
+        self, book: Book, targets: Targets, cause: str, related_seq: int | None
+    ) -> None:
+        """Have the rules do it: to them, what the histories hold is written already."""
+        before, book.entries = book.entries, []
+        try:
+            reversals.reallocate(
+                book,
+                self._histories,
+                targets,
+                key=reversal_key(cause),
+                actor=STRIPE_ACTOR,
+                related_seq=related_seq,
+            )
+        finally:
+            before += book.entries
+            book.entries = before
 
     def _no_other_is_between_operations(self, payment: int, place: int) -> bool:
         return not any(
@@ -244,30 +289,3 @@ def _may_be(owed: Mapping[int, int], told: Mapping[int, int], *, are_all: bool) 
     if are_all:
         return owed == told
     return all(owed.get(payment, 0) >= amount for payment, amount in told.items())
-
-
-def _allocate(
-    book: Book, targets: Mapping[int, int], *, at: dt.datetime | None = None
-) -> tuple[Allocation, dict[int, int]]:
-    """The allocation for these numbers, and what each lot gains (+) or loses (-) by it."""
-    wanted = dict(targets)
-    if book.opening_seq is not None and book.opening_debt:
-        wanted[book.opening_seq] = wanted.get(book.opening_seq, 0) + book.opening_debt
-    histories = _histories(book)
-    now = at or book.now
-    allocation = reversals.allocate(book.lots.values(), histories, wanted, now)
-    moved = {
-        lot.seq: histories.get(lot.seq, LotHistory()).taken - allocation.taken[lot.seq]
-        for lot in book.lots.values()
-        if not lot.is_dead(now)
-    }
-    return allocation, {seq: amount for seq, amount in moved.items() if amount}
-
-
-def _histories(book: Book) -> dict[int, LotHistory]:
-    histories: dict[int, LotHistory] = {}
-    for entry in book.entries:
-        for line in entry.postings:
-            before = histories.get(line.lot_seq, LotHistory())
-            histories[line.lot_seq] = before.after(entry.kind, line.amount)
-    return histories
