@@ -57,7 +57,7 @@ class UnusableFolder(Exception):
 
 
 @contextmanager
-def _left_in_order(report: Callable[[str], None]) -> Generator[None]:
+def _left_in_order() -> Generator[None]:
     """Turn the signals that end a program into an exception, once.
 
     What the block does then is undisturbed: whoever wrapped the program may pass a signal on again.
@@ -66,7 +66,7 @@ def _left_in_order(report: Callable[[str], None]) -> Generator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         for each in _ENDING:
             signal.signal(each, signal.SIG_IGN)
-        report("Stopping the server and removing its data")
+        # Nothing is printed here: a line that is just being printed must end first.
         sys.exit(128 + number)
 
     before = {each: signal.signal(each, leave) for each in _ENDING}
@@ -85,7 +85,7 @@ def temporary_server(
 
     However the block ends, by Ctrl-C or SIGTERM too, the server is stopped and its data removed.
     """
-    with _left_in_order(report), _server_on_new_data(folder, server_settings, report) as server:
+    with _left_in_order(), _server_on_new_data(folder, server_settings, report) as server:
         yield server
 
 
@@ -101,7 +101,11 @@ def _server_on_new_data(
             data, port=free_port(), settings=server_settings, on_progress=report
         ) as server:
             _point_process_to(server.connection)
-            yield server
+            try:
+                yield server
+            except SystemExit:
+                report("Stopping the server and removing its data")
+                raise
     finally:
         if status(data).running:  # the block failed and left a connection open
             stop(data, force=True)
