@@ -136,6 +136,18 @@ def test_a_body_that_dribbles_in_is_bounded_as_a_whole(served: Served) -> None:
     thread.join()
 
 
+def test_a_body_that_nobody_reads_is_bounded_too(served: Served) -> None:
+    """Where the answer is sent already, what still comes of the request holds no connection."""
+    connection = served.connect(
+        "POST /nowhere HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n"
+    )
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 404")
+    connection.sendall(b"x")
+    connection.settimeout(PATIENCE_SECONDS)
+    while connection.recv(65_536):
+        pass  # the rest of the answer; then the server hangs up
+
+
 def test_a_websocket_is_an_ordinary_request(served: Served) -> None:
     """We serve none, and nobody can tell our log to install one."""
     handshake = served.connect(HANDSHAKE)

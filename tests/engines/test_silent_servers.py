@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
@@ -175,11 +176,14 @@ async def test_a_server_that_is_only_slow_is_waited_for(
 def test_work_that_may_take_long_lifts_the_limits_for_itself(
     wire: Wire, worker_database: ConnectionParameters
 ) -> None:
-    """Recomputing the books outlasts both limits; the connection's next user has them again."""
+    """Recomputing the books outlasts all limits; the connection's next user has them again."""
     engine = build_engine(_settings(wire, worker_database))
     with Session(engine) as session:
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 50"))
         silent_servers.lift_time_limits(session)
         session.execute(text("SELECT pg_sleep(0.6)"))
+        time.sleep(0.2)  # at work on what it has read
+        session.execute(text("SELECT 1"))
     with Session(engine) as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
         with pytest.raises(RetryableDatabaseError, match="lost"):

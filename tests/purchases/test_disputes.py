@@ -207,10 +207,10 @@ def test_what_was_moved_counts_in_the_disputes_own_currency(
     [
         ("needs_response", None, DisputedFunds("inquiry", 500, 0)),
         ("needs_response", "withdrawn", DisputedFunds("withdrawn", 500, 500)),
-        ("under_review", "reinstated", DisputedFunds("reinstated", 500, 500)),
+        ("under_review", "reinstated", DisputedFunds("reinstated", 500, 1_000)),
         ("lost", None, DisputedFunds("withdrawn", 500, 500)),
-        ("lost", "reinstated", DisputedFunds("reinstated", 500, 500)),
-        ("won", None, DisputedFunds("reinstated", 500, 500)),
+        ("lost", "reinstated", DisputedFunds("reinstated", 500, 1_000)),
+        ("won", None, DisputedFunds("reinstated", 500, 1_000)),
         (None, None, DisputedFunds("inquiry", 500, 0)),
     ],
 )
@@ -226,3 +226,23 @@ def test_a_status_without_movements_is_not_overtaken_by_an_older_snapshot() -> N
     won = replace(as_reversal(("won", ())), reversal_id=str(uuid.uuid4()))
     assert not supersedes(as_reversal(("needs_response", (-500,))), known_as(won))
     assert supersedes(won, known_as(as_reversal(("needs_response", (-500,)))))
+
+
+def test_what_was_moved_is_told_in_the_disputes_own_currency() -> None:
+    """However its snapshots came by it: a listed withdrawal and a told one are as far."""
+    told = disputed_funds(10_000, "jpy", status="needs_response", told="withdrawn")
+    listed = disputed_funds(
+        10_000,
+        "jpy",
+        status="needs_response",
+        movements=[Movement(-6_500, "usd", Decimal("0.65"))],
+    )
+    again = disputed_funds(
+        10_000,
+        "jpy",
+        status="lost",
+        movements=[Movement(sign * 6_500, "usd", Decimal("0.65")) for sign in (-1, 1, -1)],
+    )
+    won = disputed_funds(10_000, "jpy", status="won")
+    assert told.moved_cents == listed.moved_cents == 10_000
+    assert (won.moved_cents, again.moved_cents) == (20_000, 30_000)
