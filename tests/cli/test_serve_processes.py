@@ -1,6 +1,7 @@
 """Several server processes: slow to start, unable to start, left alone by their parent."""
 
 import signal
+from multiprocessing import Pipe
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ class Child:
         self.process = self
         self.readiness: bool | None = None
         self.was_started = False
+        self.parent_conn, self.child_conn = Pipe()
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
@@ -74,12 +76,15 @@ def test_who_cannot_start_ends_them_all(parent: ServerProcesses, exit_code: int)
 def test_who_ends_otherwise_is_replaced(
     parent: ServerProcesses, exit_code: int, *, is_serving: bool
 ) -> None:
-    """Killed at any time, or failing to start while the other serves."""
+    """Killed at any time, or failing to start while the other serves; its pipe is closed."""
     first: Child = parent.processes[0]  # type: ignore[assignment]
     first.readiness = is_serving
     parent.keep_subprocess_alive()
-    parent.processes[1] = Child(exitcode=exit_code)  # type: ignore[call-overload]
+    gone = Child(exitcode=exit_code)
+    parent.processes[1] = gone  # type: ignore[call-overload]
     parent.keep_subprocess_alive()
+    assert gone.parent_conn.closed
+    assert gone.child_conn.closed
     replacement: Child = parent.processes[1]  # type: ignore[assignment]
     assert (replacement.exitcode, replacement.was_started) == (None, True)
     assert not parent.cannot_start

@@ -35,7 +35,6 @@ class ReplayedMoneyBack:
 
     def __init__(self, rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> None:
         self._entries = rows.entries
-        self._outstanding = {debt.seq: debt.outstanding for debt in rows.debts}
         self._lines: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for posting in rows.postings:
             self._lines[posting.seq].append((posting.lot_seq, posting.amount))
@@ -51,6 +50,12 @@ class ReplayedMoneyBack:
             if entry.kind in _REVERSING_KINDS:
                 self._places[entry.related_seq].append(place)
         payments = _payments(rows, purchases)
+        openings = {row.seq for row in rows.entries if row.idempotency_key == OPENING_KEY}
+        payable = {*payments.values(), *openings}
+        self._outstanding = {
+            debt.seq: debt.outstanding for debt in rows.debts if debt.seq in payable
+        }
+        """What is owed in the end; only payments and the opening can leave a debt."""
         self._causes: dict[str, int | None] = {}
         for purchase in rows.purchases:
             self._causes[purchase.stripe_session_id] = None
