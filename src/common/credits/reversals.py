@@ -17,6 +17,9 @@ from src.common.models.credit_entry import EntryKind
 TAKING_KINDS = (EntryKind.CLAWBACK, EntryKind.DEBT_REPAYMENT, EntryKind.REINSTATEMENT)
 """The entries whose postings make up what was taken from a lot."""
 
+REVERSING_KINDS = frozenset({EntryKind.CLAWBACK, EntryKind.REINSTATEMENT})
+"""The entries that `reallocate` writes."""
+
 Lines = list[tuple[Lot, int]]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from src.common.credits import own_commands, rules
 from src.common.credits.book import BEFORE_ALL, Book, Hold, Lot
 from src.common.credits.commands import ORM_ACTOR
+from src.common.credits.reversals import REVERSING_KINDS
 from src.common.credits.verification.commands_of_entries import Inexplicable, command_of
 from src.common.credits.verification.replayed_money_back import ReplayedMoneyBack
 from src.common.credits.verification.stored import EntryRow, LotRow, PurchaseRow, StoredRows
@@ -21,7 +22,6 @@ _ANY_NUMBER = 2**31
 """How many holds were allowed then is not known."""
 _KEPT_MIN = 64
 """Lots and holds that the rules look through at each step before closed ones are put aside."""
-_REVERSING_KINDS = frozenset({EntryKind.CLAWBACK, EntryKind.REINSTATEMENT})
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ def _beginning(rows: StoredRows) -> Replay:
         balance = entries[0].amount or -opening_debt
     book = Book(rows.user_id, balance, 0, True, BEFORE_ALL)
     purchases = {purchase.transaction_id: purchase for purchase in rows.purchases}
-    reverses = any(entry.kind in _REVERSING_KINDS for entry in entries) or any(
+    reverses = any(entry.kind in REVERSING_KINDS for entry in entries) or any(
         purchase.reversals for purchase in rows.purchases
     )
     return Replay(
@@ -102,7 +102,7 @@ def _step(replayed: Replay, entry: EntryRow) -> None:
         return
     if entry.kind == EntryKind.OPENING:
         _open(book, entry)
-    elif replayed.money_back is not None and entry.kind in _REVERSING_KINDS:
+    elif replayed.money_back is not None and entry.kind in REVERSING_KINDS:
         _take_back(replayed)
         replayed.money_back.replay(book, place)
     else:

@@ -14,14 +14,18 @@ from src.common.credits import reversals
 from src.common.credits.book import Book, Lot
 from src.common.credits.commands import AMOUNT_MAX, STRIPE_ACTOR
 from src.common.credits.own_commands import OPENING_KEY, cause_of, reversal_key
-from src.common.credits.reversals import Allocation, LotHistory, credits_to_be_back
+from src.common.credits.reversals import (
+    REVERSING_KINDS,
+    Allocation,
+    LotHistory,
+    credits_to_be_back,
+)
 from src.common.credits.reversed_money import money_back
 from src.common.credits.verification.commands_of_entries import Inexplicable
 from src.common.credits.verification.stored import EntryRow, PurchaseRow, StoredRows
 from src.common.models.credit_entry import EntryKind
 
 Targets = dict[int, int]
-_REVERSING_KINDS = frozenset({EntryKind.CLAWBACK, EntryKind.REINSTATEMENT})
 _CALLERS_KINDS = frozenset(
     {
         *(EntryKind.GRANT, EntryKind.SPEND, EntryKind.ADJUSTMENT, EntryKind.HOLD),
@@ -44,12 +48,12 @@ class ReplayedMoneyBack:
         self._histories: dict[int, LotHistory] = {}
         self._noted = 0
         """How many of the book's entries are in the histories."""
-        self._final = _final_targets(rows, purchases)
+        payments = _payments(rows, purchases)
+        self._final = _final_targets(payments, purchases)
         self._places: defaultdict[int | None, list[int]] = defaultdict(list)
         for place, entry in enumerate(rows.entries):
-            if entry.kind in _REVERSING_KINDS:
+            if entry.kind in REVERSING_KINDS:
                 self._places[entry.related_seq].append(place)
-        payments = _payments(rows, purchases)
         openings = {row.seq for row in rows.entries if row.idempotency_key == OPENING_KEY}
         payable = {*payments.values(), *openings}
         self._outstanding = {
@@ -146,7 +150,7 @@ class ReplayedMoneyBack:
         are_all = self._entries[place - 1].result_balance > 0
         for later in range(place, len(self._entries)):
             entry = self._entries[later]
-            if entry.kind in _REVERSING_KINDS:
+            if entry.kind in REVERSING_KINDS:
                 return _outstanding(debts), are_all
             if entry.kind == EntryKind.DEBT_REPAYMENT and entry.related_seq is not None:
                 debts[entry.related_seq] -= entry.amount
@@ -270,9 +274,10 @@ def _payments(rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> d
     return payments
 
 
-def _final_targets(rows: StoredRows, purchases: Mapping[uuid.UUID, PurchaseRow]) -> Targets:
+def _final_targets(
+    payments: Mapping[uuid.UUID, int], purchases: Mapping[uuid.UUID, PurchaseRow]
+) -> Targets:
     """How many credits are to be back of each payment, as Stripe's rows have it now."""
-    payments = _payments(rows, purchases)
     targets: defaultdict[int, int] = defaultdict(int)
     for purchase in purchases.values():
         seq = payments.get(purchase.transaction_id)
