@@ -1,5 +1,6 @@
 """`flashslides verify`: recompute the books and name what differs."""
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,8 @@ from src.cli.reach import database_in_reach
 from src.cli.users import find_user
 from src.common.credits import verify as books
 from src.common.credits.unbookable import unbookable_users
+from src.common.credits.verification.reading import JOURNAL_MAX
 from src.common.credits.verification.report import Report
-from src.common.credits.verification.stored import JOURNAL_MAX
 from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
 from src.common.exceptions import Invalid
 from src.common.models.credit_booking_failure import CreditBookingFailure
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
+_USERS_A_PROCESS = 10_000
+"""Fewer are done before a process of their own has started."""
+
 
 def verify(
     *,
     user: Annotated[str | None, typer.Option(help="Only this user: e-mail or id.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Only so many, at random.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the work; default: one a processor."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put every journal through the rules again; exit 1 if a row differs from what they write.
@@ -41,7 +49,7 @@ def verify(
     with database_in_reach(get_settings()):
         try:
             _warn_of_an_open_schema()
-            report, unbookable = _verify(user, sample)
+            report, unbookable = _verify(user, sample, jobs)
         finally:
             dispose_db()
     if as_json:
@@ -66,17 +74,21 @@ def _warn_of_an_open_schema() -> None:
         )
 
 
-def _verify(user: str | None, sample: int | None) -> tuple[Report, list[dict[str, Any]]]:
+def _verify(
+    user: str | None, sample: int | None, jobs: int | None
+) -> tuple[Report, list[dict[str, Any]]]:
     user_ids: Sequence[uuid.UUID] | None = None
     if user is not None:
         user_ids = [run_in_database_transaction(lambda session: find_user(session, user).user_id)]
     elif sample is not None:
         user_ids = run_in_database_transaction(lambda session: books.sample_users(session, sample))
     total = run_in_database_transaction(books.count_users) if user_ids is None else len(user_ids)
+    if jobs is None:
+        jobs = min(len(os.sched_getaffinity(0)), max(1, total // _USERS_A_PROCESS))
     report = Report()
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Users verified", total=total)
-        for report in books.verify(SessionLocal, user_ids=user_ids):
+        for report in books.verify(SessionLocal, user_ids=user_ids, jobs=jobs):
             progress.update(task, completed=report.users)
     found = run_in_database_transaction(lambda session: unbookable_users(session, user_ids))
     return report, [_row(failure) for failure in found]

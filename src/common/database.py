@@ -84,6 +84,10 @@ def __getattr__(name: str) -> Any:
 class _SessionMaker(sessionmaker[Session]):
     """A session maker that takes the process's engine unless it was given another bind."""
 
+    def __reduce__(self) -> str:
+        """By name, for another process: an engine stays in its own."""
+        return "SessionLocal"
+
     def __call__(self, **local_kw: Any) -> Session:
         if self.kw.get("bind") is None and "bind" not in local_kw:
             local_kw["bind"] = get_engine()

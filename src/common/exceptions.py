@@ -62,6 +62,10 @@ class ExceptionWithErrorType(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, from one process to another: `__init__` may take less than there is."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
+
 
 class NotFound(ExceptionWithErrorType):
     """What was asked for does not exist."""

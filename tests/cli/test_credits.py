@@ -1,9 +1,8 @@
-"""`flashslides credits …` and `flashslides verify`: what they do, print and refuse."""
+"""`flashslides credits …`: what they do, print and refuse."""
 
-import json
 import re
 import uuid
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from sqlalchemy import func, select, text
@@ -14,7 +13,7 @@ from src.common.credits.commands import Grant, OpenHold
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.user import User
-from tests.cli.conftest import Result, RunCommand
+from tests.cli.conftest import RunCommand
 from tests.credits.ledger import ask, someone
 
 ADA = "ada@example.com"
@@ -253,75 +252,3 @@ def test_explain_says_when_the_sums_do_not_agree(
     flashslides("credits", "grant", str(ada), "50")
     corrupt(db, "UPDATE users SET credits_balance = 51")
     assert "flashslides verify" in flashslides("credits", "explain", ADA).out
-
-
-def verified(result: Result) -> dict[str, Any]:
-    """The report, after a check that nothing but it is on stdout."""
-    report: dict[str, Any] = json.loads(result.out)
-    return report
-
-
-def test_verify_finds_sound_books_sound(flashslides: RunCommand, ada: uuid.UUID) -> None:
-    """Exit 0, a sentence for people, the report for programs; progress on stderr."""
-    flashslides("credits", "grant", str(ada), "50")
-    for selection in ([], ["--user", ADA], ["--user", str(ada)], ["--sample", "5"]):
-        result = flashslides("verify", *selection, "--json")
-        assert result.exit_code == 0
-        assert verified(result) == {
-            "users": 1,
-            "differing_users": 0,
-            "differences": 0,
-            "first": [],
-            "unbookable": [],
-            "without_opening_entry": 0,
-            "not_replayed": 0,
-        }
-        assert "Users verified" in result.err
-    assert flashslides("verify").out == "All books balance. Users verified: 1.\n"
-
-
-def test_verify_names_what_differs_and_exits_1(
-    flashslides: RunCommand, db: Session, ada: uuid.UUID
-) -> None:
-    """User, row, expected and found, for people and programs."""
-    someone(db, email="eve@example.com")
-    flashslides("credits", "grant", ADA, "50")
-    corrupt(db, "UPDATE credit_lots SET last_seq = 2")
-    result = flashslides("verify", "--json")
-    assert (result.exit_code, verified(result)["users"]) == (1, 2)
-    assert verified(result)["first"] == [
-        {"user_id": str(ada), "seq": 1, "kind": kind, "expected": "1", "found": "2"}
-        for kind in ("credit_lots.last_seq", "LAST_SEQ_IS_NOT_THE_NEWEST_POSTING")
-    ]
-    people = flashslides("verify", "--user", ADA)
-    assert people.exit_code == 1
-    assert "LAST_SEQ_IS_NOT_THE_NEWEST_POSTING" in people.out
-    assert "Differences: 2, users: 1;" in people.out
-    assert flashslides("verify", "--user", "eve@example.com").exit_code == 0
-
-
-def test_verify_counts_balances_from_before_the_ledger_apart(
-    flashslides: RunCommand, db: Session, ada: uuid.UUID
-) -> None:
-    """NO_OPENING_ENTRY is no difference: exit 0."""
-    assert ada
-    corrupt(db, "UPDATE users SET credits_balance = 70")
-    people = flashslides("verify")
-    assert (people.exit_code, "NO_OPENING_ENTRY: 1 users" in people.out) == (0, True)
-    corrupt(db, "UPDATE users SET credits_balance = 0")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--user", ADA, "--sample", "5"], 2),
-        (["--user", "nobody@example.com"], 3),
-        (["--sample", "0"], 2),
-    ],
-)
-def test_verify_refuses_what_it_cannot_select(
-    flashslides: RunCommand, ada: uuid.UUID, arguments: list[str], code: int
-) -> None:
-    """One user, a sample or everybody; an unknown user is not a sound one."""
-    assert ada
-    assert flashslides("verify", *arguments).exit_code == code

@@ -13,9 +13,10 @@ from src.common import worker_failures
 from src.common.credits import drift, rules, unbookable
 from src.common.credits.book import Book, StoredBook
 from src.common.credits.commands import Grant
-from src.common.credits.verification.recompute import HIGHEST, LOWEST, recompute_one_by_one
+from src.common.credits.verification.reading import Users, begin_snapshot, fetch_rows
+from src.common.credits.verification.recompute import EVERYBODY, recompute_one_by_one
 from src.common.credits.verification.report import Report
-from src.common.credits.verification.stored import RawRows, fetch_rows
+from src.common.credits.verification.stored import StoredRows, UnreadableRows
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError
 from src.common.kept_errors import KeptError
@@ -178,13 +179,13 @@ def test_a_user_who_cannot_be_verified_counts_as_differing(
 ) -> None:
     """The slice goes on past them, a real difference beside them is found, the pass ends."""
 
-    def fail_for_one(session: Session, user_ids: Sequence[uuid.UUID]) -> list[RawRows]:
-        if people[1] in user_ids:
+    def fail_for_one(session: Session, users: Users) -> list[StoredRows | UnreadableRows]:
+        rows = fetch_rows(session, users)
+        if any(each.user_id == people[1] for each in rows):
             session.execute(text("SELECT 1 / 0"))
-        return fetch_rows(session, user_ids)
+        return rows
 
     monkeypatch.setattr("src.common.credits.verification.recompute.fetch_rows", fail_for_one)
-    monkeypatch.setattr("src.common.credits.verify.fetch_rows", fail_for_one)
     corrupt(DAMAGE, people[3])
     done = run_command("worker", "--once")
     assert "Books differ" in done.err
@@ -193,8 +194,8 @@ def test_a_user_who_cannot_be_verified_counts_as_differing(
     assert found.age_seconds is not None
     with SessionLocal() as session:
         report = Report()
-        everybody = (LOWEST, HIGHEST)
-        recompute_one_by_one(session, report, people, orphans_within=everybody)
+        begin_snapshot(session)
+        recompute_one_by_one(session, report, EVERYBODY)
         assert {(each.user_id, each.found) for each in report.first} >= {
             (people[1], "DivisionByZero: division by zero")
         }

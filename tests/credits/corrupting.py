@@ -24,9 +24,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from src.common.credits.verification.comparison import compare_user
-from src.common.credits.verification.recompute import HIGHEST, LOWEST, recompute
+from src.common.credits.verification.reading import fetch_rows
+from src.common.credits.verification.recompute import EVERYBODY, find_orphans
 from src.common.credits.verification.report import Difference, Report
-from src.common.credits.verification.stored import fetch_rows, read_rows
 from src.common.models.base import Base
 from tests.credits.ledger import at
 
@@ -109,14 +109,14 @@ def change(session: Session, table: Table, row: Any, column: Column[Any]) -> Non
 
 def found(session: Session, user_id: uuid.UUID) -> list[Difference]:
     """What the rules say of this user's rows, without the sums."""
-    [rows] = read_rows(fetch_rows(session, [user_id]))
+    [rows] = fetch_rows(session, [user_id])
     return compare_user(rows)
 
 
 def orphans(session: Session) -> int:
     """How many books without a user there are."""
     report = Report()
-    recompute(session, report, [], orphans_within=(LOWEST, HIGHEST))
+    find_orphans(session, report, EVERYBODY)
     return report.differing_users
 
 

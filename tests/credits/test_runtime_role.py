@@ -60,6 +60,7 @@ def test_it_can_do_every_operation(as_runtime: Session) -> None:
     ledger.renew(as_runtime, user_id, hold.seq, expires_in_seconds=90, key="n")
     ledger.capture(as_runtime, user_id, hold.seq, 5, key="c")
     create_api_key(as_runtime, service_name="renderer", scopes=["credits:spend"])
+    as_runtime.commit()
     assert verify_next_slice(as_runtime, slice_users=10, interval_seconds=0) is not None
     assert drift(as_runtime).users == 0
     unbookable.note(as_runtime, user_id, KeptError("ValueError", "in a test"))

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from src.common.credits.commands import Capture, Grant, OpenHold, Release, Renew, Spend
 from src.common.credits.due import expire_user
 from src.common.credits.operations import execute
-from src.common.credits.verification.stored import fetch_rows, read_rows
+from src.common.credits.verification.reading import fetch_rows
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.settings import Package
@@ -232,7 +232,7 @@ def test_what_a_superuser_did_unseen(db: Session, people: list[uuid.UUID], state
 
 def all_of(session: Session, user_id: uuid.UUID) -> object:
     """The user's rows as they are."""
-    return list(read_rows(fetch_rows(session, [user_id])))
+    return fetch_rows(session, [user_id])
 
 
 def test_the_page_lists_every_column() -> None:

@@ -16,7 +16,13 @@ from sqlalchemy import DateTime, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.credits.verification.recompute import HIGHEST, recompute, recompute_one_by_one
+from src.common.credits.verification.reading import Span, begin_snapshot
+from src.common.credits.verification.recompute import (
+    EVERYBODY,
+    find_orphans,
+    recompute,
+    recompute_one_by_one,
+)
 from src.common.credits.verification.report import Report
 from src.common.models.credit_verification import START, CreditVerification
 from src.common.models.user import User
@@ -38,27 +44,29 @@ def verify_next_slice(
 ) -> Report | None:
     """Verify the next `slice_users` users' books, and what of books without a user lies between.
 
+    The session's database transaction is to begin here: it sees one snapshot.
     None if the last slice began less than `interval_seconds` ago, or another worker is at it. Where
     it raises, the same slice is next again: `one_by_one` it goes on past whoever is at fault.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
+    begin_snapshot(session)
     row = _take(session)
     if row is None:
         return None
     row.next_slice_at = func.clock_timestamp() + dt.timedelta(seconds=interval_seconds)
-    user_ids = session.scalars(
+    next_cursor = session.scalars(
         select(User.user_id)
         .where(User.user_id >= row.cursor)
         .order_by(User.user_id)
-        .limit(slice_users + 1)
-    ).all()
-    next_cursor = user_ids[slice_users] if len(user_ids) > slice_users else None
-    last = HIGHEST if next_cursor is None else uuid.UUID(int=next_cursor.int - 1)
-    report = Report()
-    recompute_slice = recompute_one_by_one if one_by_one else recompute
-    recompute_slice(session, report, user_ids[:slice_users], orphans_within=(row.cursor, last))
+        .offset(slice_users)
+        .limit(1)
+    ).one_or_none()
+    last = EVERYBODY.last if next_cursor is None else uuid.UUID(int=next_cursor.int - 1)
+    report, span = Report(), Span(row.cursor, last)
+    (recompute_one_by_one if one_by_one else recompute)(session, report, span)
+    find_orphans(session, report, span)
     row.users += report.users
     row.differing_users += report.differing_users
     if next_cursor is None:

@@ -95,6 +95,14 @@ def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
     Raises:
         ExceptionWithErrorType: the refusals of `errors.py`; the book is as before.
     """
+    entry = write(book, command, open_holds_max=open_holds_max)
+    result = result_of(book, entry)
+    book.answers[entry.key] = (entry.digest, result)
+    return result
+
+
+def write(book: Book, command: Command, *, open_holds_max: int) -> Entry:
+    """As `apply`, for who wants no answer: the command's own entry."""
     match command:
         case Spend():
             entry = _spend(book, command)
@@ -113,10 +121,8 @@ def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
     entry.result_balance = book.balance
-    result = result_of(book, entry)
-    book.answers[entry.key] = (entry.digest, result)
     book.is_changed = True
-    return result
+    return entry
 
 
 def result_of(book: Book, entry: Entry) -> Result:
@@ -124,7 +130,7 @@ def result_of(book: Book, entry: Entry) -> Result:
     return Result(
         book.user_id,
         entry.seq,
-        entry.kind.value,
+        str(entry.kind),
         entry.amount,
         entry.captured,
         entry.result_balance,

@@ -253,7 +253,7 @@ def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
             (
                 user_id,
                 entry.seq,
-                entry.kind.value,
+                str(entry.kind),
                 entry.amount,
                 entry.balance_after,
                 entry.result_balance,

@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
+from msgspec import structs
+
 from src.common.credits import own_commands
 from src.common.credits.commands import (
     DEFAULT_PRIORITY,
@@ -129,25 +131,20 @@ def _purchase(
 
 def _grant(entry: EntryRow, user_id: uuid.UUID, lot: LotRow) -> Command:
     source = LotSource(lot.source)
-    priorities = (
-        (None, lot.priority) if lot.priority == DEFAULT_PRIORITY[source] else (lot.priority,)
+    is_default = lot.priority == DEFAULT_PRIORITY[source]
+    grant = Grant(
+        user_id=user_id,
+        key=entry.idempotency_key,
+        actor=entry.actor,
+        reference=entry.reference,
+        amount=entry.amount,
+        source=source,
+        priority=None if is_default else lot.priority,
+        expires_at=lot.expires_at,
     )
-    return _asked_for(
-        entry,
-        (
-            Grant(
-                user_id=user_id,
-                key=entry.idempotency_key,
-                actor=entry.actor,
-                reference=entry.reference,
-                amount=entry.amount,
-                source=source,
-                priority=priority,
-                expires_at=lot.expires_at,
-            )
-            for priority in priorities
-        ),
-    )
+    if not is_default or grant.digest == entry.request_digest:
+        return grant
+    return _asked_for(entry, (grant, structs.replace(grant, priority=lot.priority)))
 
 
 def _capture(

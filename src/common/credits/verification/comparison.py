@@ -130,7 +130,7 @@ def _others(replayed: Replay, *, is_same: bool) -> Iterator[Difference]:
         if not 0 < seq <= book.version or book.entries[seq - 1].key.startswith(OWN_KEY_PREFIX):
             yield _difference(replayed, seq, NOTE_OF_NO_CALLER, None, "a row")
     for purchase in rows.purchases:
-        back = money_back(purchase.reversals or (), purchase.currency)
+        back = money_back(purchase.reversals, purchase.currency)
         for name, wanted, value in (
             ("refunded_cents", back.refunded_cents, purchase.refunded_cents),
             ("disputed_cents", back.disputed_cents, purchase.disputed_cents),

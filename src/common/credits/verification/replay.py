@@ -71,7 +71,7 @@ def _beginning(rows: StoredRows) -> Replay:
         balance = entries[0].amount or -opening_debt
     book = Book(rows.user_id, balance, 0, True, BEFORE_ALL)
     purchases = {purchase.transaction_id: purchase for purchase in rows.purchases}
-    reverses = any(entry.kind in REVERSING_KINDS for entry in entries) or any(
+    reverses = not REVERSING_KINDS.isdisjoint([entry.kind for entry in entries]) or any(
         purchase.reversals for purchase in rows.purchases
     )
     return Replay(
@@ -110,13 +110,13 @@ def _step(replayed: Replay, entry: EntryRow) -> None:
         if hold is not None:
             book.holds[hold.seq] = hold
         command = command_of(entry, book.user_id, replayed.lots, replayed.purchases)
-        rules.apply(book, command, open_holds_max=_ANY_NUMBER)
+        rules.write(book, command, open_holds_max=_ANY_NUMBER)
 
 
 def _open(book: Book, entry: EntryRow) -> None:
     if entry.amount:
         command = own_commands.opening(book.user_id, entry.amount, actor=entry.actor)
-        rules.apply(book, command, open_holds_max=_ANY_NUMBER)
+        rules.write(book, command, open_holds_max=_ANY_NUMBER)
     else:
         rules.write_late_opening(book)
 

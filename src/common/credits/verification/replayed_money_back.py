@@ -63,7 +63,7 @@ class ReplayedMoneyBack:
         self._causes: dict[str, int | None] = {}
         for purchase in rows.purchases:
             self._causes[purchase.stripe_session_id] = None
-            for reversal in purchase.reversals or ():
+            for reversal in purchase.reversals:
                 self._causes[reversal.reversal_id] = payments.get(purchase.transaction_id)
         """What may have made an operation: a purchase, or money back, which is of a payment."""
         mortal = {lot.seq for lot in rows.lots if lot.expires_at is not None}
