@@ -146,4 +146,6 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for it
     error_type = _ERROR_TYPE_BY_STATUS.get(error.status_code, "BAD_REQUEST")
     headers = dict(error.headers or {})
+    if "GET" in (allowed := headers.get("Allow", "").split(", ")):
+        headers["Allow"] = ", ".join({"HEAD": None, **dict.fromkeys(allowed)})
     return error_answer(error.status_code, error_type, str(error.detail), headers)

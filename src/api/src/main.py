@@ -11,6 +11,7 @@ from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
+from src.api.src.head_requests import HeadMiddleware
 from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.routes import API_PREFIX, credit_batches, health, payments, users, webhooks
@@ -64,6 +65,7 @@ def create_app() -> FastAPI:
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
         lifespan=lifespan,
+        redirect_slashes=False,  # to what the Host header says; another path is another resource
         telemetry={"logs": False},  # they would hold errors' messages, and so personal data
         routes=credit_writes_router.routes,  # the application's own, and the first to be matched
     )
@@ -76,6 +78,7 @@ def create_app() -> FastAPI:
         timeout_seconds=settings.api_body_timeout_seconds,
     )
     install_error_handlers(app)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
