@@ -24,10 +24,10 @@ class HeadMiddleware:
 
         async def send_without_body(message: "Message") -> None:
             if message["type"] == "http.response.body":
-                message = message | {"body": b""}
+                message = {**message, "body": b""}
             await send(message)
 
-        as_get = scope | {"method": "GET"}
+        as_get = {**scope, "method": "GET"}
         try:
             await self.app(as_get, receive, send_without_body)
         finally:
