@@ -1,9 +1,11 @@
 """Running uvicorn, in one process or several under a parent; saying where that cannot start."""
 
+import os
 from typing import Any
 
 import structlog
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
@@ -36,9 +38,7 @@ class ServerProcesses(Multiprocess):
                     self._has_served = True
                 continue
             process.join()
-            self._ready.discard(process)
-            process.parent_conn.close()
-            process.child_conn.close()
+            self._forget(process)
             if (process.exitcode or 0) > 0 and not self._has_served:
                 self.cannot_start = True
                 self.should_exit.set()
@@ -46,6 +46,20 @@ class ServerProcesses(Multiprocess):
             logger.warning("A server process ended", pid=process.pid, exit_code=process.exitcode)
             self.processes[place] = Process(self.config, self.sockets)
             self.processes[place].start()
+
+    def join_all(self) -> None:
+        """Wait for the end of all."""
+        super().join_all()
+        for process in self.processes:
+            self._forget(process)
+
+    def _forget(self, process: Process) -> None:
+        """Let go of what is left of one that has ended; no gauge counts it any more."""
+        self._ready.discard(process)
+        process.parent_conn.close()
+        process.child_conn.close()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # of an untyped library
 
 
 def run_server(application: str, **options: Any) -> None:

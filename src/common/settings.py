@@ -176,6 +176,10 @@ class Settings(BaseSettings):
     api_shutdown_timeout_seconds: int = Field(default=40, ge=1)
     """How long after SIGTERM requests may take to be answered; what takes longer is cut off. More
     than a statement and its locks may take, and less than what stops the process waits."""
+    metrics_token: SecretStr | None = None
+    """The bearer token that `/metrics` asks for; not set, it answers everybody who reaches it."""
+    metrics_cache_seconds: float = Field(default=10, ge=0)
+    """How old what `/metrics` tells of the database may be."""
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod
@@ -195,7 +199,13 @@ class Settings(BaseSettings):
     def _strip(cls, value: object) -> object:
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("auth_jwt_secret", "stripe_secret_key", "stripe_webhook_secret", mode="before")
+    @field_validator(
+        "auth_jwt_secret",
+        "stripe_secret_key",
+        "stripe_webhook_secret",
+        "metrics_token",
+        mode="before",
+    )
     @classmethod
     def _strip_secret(cls, value: object) -> object:
         """None of them has blanks; what reads a secret from a file often adds a newline."""

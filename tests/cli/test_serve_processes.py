@@ -1,18 +1,31 @@
 """Several server processes: slow to start, unable to start, left alone by their parent."""
 
 import signal
+import subprocess
+import sys
 from multiprocessing import Pipe
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from uvicorn.supervisors import multiprocess
 
 from src.cli.server_processes import ServerProcesses
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.processes import Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
+
+ROOT = Path(__file__).parents[2]
+BUSY = """
+import os
+from src.common.credits import engine_metrics
+engine_metrics.QUEUED.set(7)
+engine_metrics.FAILED_BATCHES.inc()
+print(os.getpid())
+"""
 
 
 class Child:
@@ -88,6 +101,35 @@ def test_who_ends_otherwise_is_replaced(
     replacement: Child = parent.processes[1]  # type: ignore[assignment]
     assert (replacement.exitcode, replacement.was_started) == (None, True)
     assert not parent.cannot_start
+
+
+def test_the_gauges_of_who_was_killed_go_with_it(
+    parent: ServerProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited in it waits no more; what it counted stays counted, and others' gauges stay."""
+    environment = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    children: list[Child] = parent.processes  # type: ignore[assignment]
+    for child in children:
+        child.pid = int(
+            subprocess.check_output(
+                [sys.executable, "-c", BUSY], cwd=tmp_path, env=environment, text=True
+            )
+        )
+
+    def told(name: str) -> float | None:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of an untyped library
+        return registry.get_sample_value(f"flashslides_credits_engine_{name}")
+
+    assert (told("queued"), told("failed_batches_total")) == (14, 2)
+    children[0].exitcode = -9
+    parent.keep_subprocess_alive()
+    assert (told("queued"), told("failed_batches_total")) == (7, 2)
+    children[1].exitcode = 0
+    parent.processes = [children[1]]  # type: ignore[list-item]
+    parent.join_all()
+    assert (told("queued"), told("failed_batches_total")) == (None, 2)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -18,6 +18,7 @@ SECRETS = {
     "AUTH_JWT_SECRET": "hush-jwt",
     "STRIPE_SECRET_KEY": "sk_live_hush-stripe",
     "STRIPE_WEBHOOK_SECRET": "hush-webhook",
+    "METRICS_TOKEN": "hush-metrics",
 }
 
 

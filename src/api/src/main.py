@@ -17,6 +17,7 @@ from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.routes import API_PREFIX, credit_batches, health, payments, users, webhooks
 from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
+from src.api.src.scrapes import DatabaseFigures
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.credits.engine import Engine
 from src.common.database import dispose_db, init_db
@@ -41,6 +42,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.verifier = build_verifier(settings)
     app.state.head_revision = head_revision()
     app.state.services = service_cache(settings)
+    app.state.database_figures = DatabaseFigures(settings.metrics_cache_seconds)
     try:
         init_db()
         await init_async_db()

@@ -1,0 +1,81 @@
+"""Who may scrape `/metrics`, and how often a scrape asks the database."""
+
+import asyncio
+import hmac
+import math
+
+import structlog
+from fastapi import Request
+from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy.orm import Session
+
+from src.api.src import metrics
+from src.api.src.dependencies import SettingsOf
+from src.common import worker_failures
+from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.drift import drift
+from src.common.credits.unbookable import count_unbookable_users
+from src.common.exceptions import Unauthenticated
+from src.common.purchases.reconciliations import newest_drift
+from src.common.purchases.unmatched import count_open_unmatched_payments
+from src.common.stripe.inbox import count_dead_events
+
+logger = structlog.get_logger(__name__)
+
+MEASURING_TIMEOUT_SECONDS = 2
+
+
+class DatabaseFigures:
+    """The figures that the database knows, read at most once in `cache_seconds` by a process.
+
+    So that no number of scrapes burdens the database, a failing one neither.
+    """
+
+    def __init__(self, cache_seconds: float) -> None:
+        self._cache_seconds = cache_seconds
+        self._reading = asyncio.Lock()
+        self._fresh_until = -math.inf
+
+    async def refresh(self) -> None:
+        """Read them if they are too old; whoever comes meanwhile waits for the same reading."""
+        async with self._reading:
+            clock = asyncio.get_running_loop().time
+            if clock() >= self._fresh_until:
+                await self._read()
+                self._fresh_until = clock() + self._cache_seconds
+
+    async def _read(self) -> None:
+        try:
+            async with asyncio.timeout(MEASURING_TIMEOUT_SECONDS):
+                await run_in_async_database_transaction(_measure)
+            metrics.DATABASE_UP.set(1)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
+            logger.warning("No figures from the database", error=type(error).__name__)
+            metrics.DATABASE_UP.set(0)
+
+
+async def require_metrics_token(request: Request, settings: SettingsOf) -> None:
+    """Let only those scrape who know METRICS_TOKEN, where it is set.
+
+    Raises:
+        Unauthenticated: AUTHENTICATION_FAILURE.
+    """
+    if settings.metrics_token is None:
+        return
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    expected = settings.metrics_token.get_secret_value()
+    if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), expected.encode()):
+        raise Unauthenticated("Send METRICS_TOKEN as a bearer token", "AUTHENTICATION_FAILURE")
+
+
+def _measure(session: Session) -> None:
+    """Set the figures that the database knows."""
+    metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
+    metrics.DEAD_EVENTS.set(count_dead_events(session))
+    metrics.STRIPE_DRIFT.set(newest_drift(session) or 0)
+    found = drift(session)
+    metrics.DRIFT_USERS.set(found.users)
+    metrics.DRIFT_AGE.set(math.inf if found.age_seconds is None else found.age_seconds)
+    metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
+    for work, failures in worker_failures.count_failures(session).items():
+        metrics.WORKER_FAILURES.labels(work=work).set(failures)
