@@ -34,6 +34,10 @@ DEFAULT_PASSWORDS = frozenset(
 _STRIPE_KEY = re.compile(r"[sr]k_(?P<mode>live|test)_\S+")
 
 
+_ORIGINS = r"^(({0})( *, *({0}))*)?$".format(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
+"""As browsers name them (RFC 6454): in small letters, without a path."""
+
+
 class DatabasePooler(StrEnum):
     """What stands between us and PostgreSQL; decides statement caches and how time-outs are set."""
 
@@ -168,6 +172,8 @@ class Settings(BaseSettings):
 
     api_key_cache_seconds: float = Field(default=5, ge=0, le=5)
     """How long a process may believe that an API key it has seen is still valid."""
+    cors_origins: str = Field(default="", pattern=_ORIGINS)
+    """Origins, separated by commas, whose pages may call the API from a browser."""
     api_max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     api_head_timeout_seconds: float = Field(default=10, gt=0)
     """How long a request's line and headers may take to come, where `flashslides serve` serves."""
@@ -284,6 +290,11 @@ class Settings(BaseSettings):
         """The accounts beside our own whose events we act on (Stripe Connect)."""
         written = self.stripe_connected_accounts.split(",")
         return frozenset(each.strip() for each in written if each.strip())
+
+    @property
+    def allowed_cors_origins(self) -> frozenset[str]:
+        """The origins whose pages may call the API; empty where none may."""
+        return frozenset(each.strip() for each in self.cors_origins.split(",") if each.strip())
 
     @property
     def packages(self) -> tuple[Package, ...]:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from src.api.src.authentication import build_verifier
 from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging import ChargingMiddleware
+from src.api.src.cors import allow_cors
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
 from src.api.src.head_requests import HeadMiddleware
@@ -81,6 +82,7 @@ def create_app() -> FastAPI:
     )
     install_error_handlers(app)
     app.add_middleware(HeadMiddleware)
+    allow_cors(app, settings)
     app.add_middleware(RequestContextMiddleware)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
