@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 ATTEMPTS = 2
 """A failed event is tried again at once, except by a busy database; then by the worker."""
+ASKING_SECONDS = 2.0
+"""How long all that a delivery asks of Stripe may take: Stripe is answered within three seconds."""
 LOOKUPS_AT_ONCE = 20
 """How many events may wait for Stripe's answers at a time."""
 RETRIES_SECONDS = 1.0
@@ -75,29 +77,45 @@ class Processor:
     async def receive(self, event: AnyEvent, body: bytes) -> EventAnswer:
         """Store an event, then settle it; `accepted` where only the storing succeeded.
 
+        While Stripe is silent the event is left to the worker, as if nobody had tried it.
+
         Raises:
             Exception: whatever kept it from being stored; then Stripe must send it again.
         """
         is_new = await self.in_database(lambda session: inbox.store_event(session, event, body))
+        asks_until = asyncio.get_running_loop().time() + ASKING_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
+            has_begun = is_new and attempt == 1
             try:
-                return await self.settle(event, has_begun=is_new and attempt == 1)
+                return await self.settle(event, has_begun=has_begun, asks_until=asks_until)
+            except StripeNeeded:
+                await self._hand_back(event.livemode, event.id, needs_lookup=True)
+                break
             except Exception as error:  # noqa: BLE001  an edge: the row says why
                 await self._note_failure(event.livemode, event.id, error)
                 if attempt == ATTEMPTS or isinstance(error, DatabaseBusy):
                     break
         return EventAnswer.ACCEPTED
 
-    async def settle(self, event: AnyEvent, *, has_begun: bool = False) -> EventAnswer:
+    async def settle(
+        self, event: AnyEvent, *, has_begun: bool = False, asks_until: float | None = None
+    ) -> EventAnswer:
         """Do what a stored event says, once; Stripe is not asked about one that is settled.
 
         The attempt is counted first, unless it `has_begun`.
+
+        Raises:
+            StripeNeeded: Stripe has not answered by `asks_until`, on the event loop's clock.
         """
         if not has_begun and not await self.in_database(
             lambda session: attempts.begin_attempt(session, event)
         ):
             return EventAnswer.ALREADY_PROCESSED
-        facts = await self.lookup.facts_of(event)
+        try:
+            async with asyncio.timeout_at(asks_until):
+                facts = await self.lookup.facts_of(event)
+        except TimeoutError:
+            raise StripeNeeded from None
         terms = terms_of(self.settings)
         return await self.in_database(
             lambda session: inbox.finish_event(session, event, facts, terms)
@@ -153,15 +171,13 @@ class Processor:
     ) -> bool:
         """Try an event that was claimed; False where Stripe has to be asked first."""
         assert body is not None  # noqa: S101  only settled events lose theirs
-        hand_back = partial(attempts.hand_back, livemode=livemode, event_id=event_id)
         try:
             answer = await self.settle(parse_event(body), has_begun=True)
         except StripeNeeded:
-            await self.in_database(partial(hand_back, needs_lookup=True))
+            await self._hand_back(livemode, event_id, needs_lookup=True)
             return False
         except asyncio.CancelledError:
-            with suppress(DatabaseBusy):  # then it is free once the lease has ended
-                await self.in_database(hand_back)
+            await self._hand_back(livemode, event_id)
             raise
         except Exception as error:  # noqa: BLE001  an edge: the row says why
             await self._note_failure(livemode, event_id, error)
@@ -179,6 +195,19 @@ class Processor:
         except Exception as error:  # noqa: BLE001  an edge: the row says why
             await self._note_failure(livemode, event_id, error)
             return EventAnswer.ACCEPTED
+
+    async def _hand_back(
+        self,
+        livemode: bool,  # noqa: FBT001  as Stripe's objects have it
+        event_id: str,
+        *,
+        needs_lookup: bool | None = None,
+    ) -> None:
+        hand_back = partial(
+            attempts.hand_back, livemode=livemode, event_id=event_id, needs_lookup=needs_lookup
+        )
+        with suppress(DatabaseBusy):  # then it is free once the lease has ended
+            await self.in_database(hand_back)
 
     async def _note_failure(
         self,

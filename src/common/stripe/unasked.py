@@ -13,7 +13,7 @@ from src.common.stripe.gateway import Gateway
 
 
 class StripeNeeded(Exception):
-    """Stripe would have been asked."""
+    """Stripe would have to be asked, or waited for, longer than may be."""
 
 
 class UnaskedGateway(Gateway):
