@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _DIGITS_MAX = 15
+_CLOSE = {"Connection": "close"}
+"""No further request can follow a body that nobody reads."""
 
 
 class BodyLimitMiddleware:
@@ -36,7 +38,8 @@ class BodyLimitMiddleware:
             return
         sentence = f"The body is larger than {self.max_bytes} bytes"
         if self._is_too_large(Headers(scope=scope).get("content-length", "")):
-            await error_answer(413, "PAYLOAD_TOO_LARGE", sentence)(scope, receive, send)
+            answer = error_answer(413, "PAYLOAD_TOO_LARGE", sentence, _CLOSE)
+            await answer(scope, receive, send)
             return
         received = 0
         deadline: float | None = None
@@ -52,13 +55,11 @@ class BodyLimitMiddleware:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(
-                    408, "The body did not come in time", {"Connection": "close"}
-                ) from None
+                raise HTTPException(408, "The body did not come in time", _CLOSE) from None
             is_complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                raise HTTPException(413, sentence)
+                raise HTTPException(413, sentence, _CLOSE)
             return message
 
         await self.app(scope, receive_within_limit, send)

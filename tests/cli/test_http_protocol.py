@@ -1,0 +1,251 @@
+"""Answers reach clients that still send; connections leave file descriptors for the rest of us."""
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request
+
+from src.api.src.body_limit import BodyLimitMiddleware
+from src.api.src.error_handlers import install_error_handlers
+from src.api.src.request_context import RequestContextMiddleware
+from src.cli import descriptors, http_protocol
+from src.cli.http_protocol import BoundedHttpProtocol
+from src.common.settings import get_settings
+
+PATIENCE_SECONDS = 60
+BODY_BYTES_MAX = 1_000
+LARGE = 8_000_000
+"""More than the buffers of both ends hold."""
+GATE = threading.Event()
+
+
+def small_app() -> FastAPI:
+    """What reads bodies, what reads none, and what takes its time; bounded as the service is."""
+    app = FastAPI()
+    app.add_middleware(BodyLimitMiddleware, max_bytes=BODY_BYTES_MAX, timeout_seconds=600)
+    install_error_handlers(app)
+    app.add_middleware(RequestContextMiddleware)
+
+    @app.post("/read")
+    async def read(request: Request) -> int:
+        return len(await request.body())
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await asyncio.to_thread(GATE.wait, PATIENCE_SECONDS)
+        return "done"
+
+    @app.get("/quick")
+    async def quick() -> str:
+        return "done"
+
+    return app
+
+
+@contextmanager
+def serving() -> Generator[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
+    """A server in a thread of its own, and what connects to it; it ends with the block."""
+    config = uvicorn.Config(
+        small_app(), http=BoundedHttpProtocol, loop="uvloop", lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+
+        def connect() -> socket.socket:
+            address = listening.getsockname()
+            return stack.enter_context(socket.create_connection(address, PATIENCE_SECONDS))
+
+        try:
+            yield server, connect
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive(), "it waits for strangers"
+
+
+StartServing = Callable[
+    ..., AbstractContextManager[tuple[uvicorn.Server, Callable[[], socket.socket]]]
+]
+
+
+@pytest.fixture
+def start_serving(monkeypatch: pytest.MonkeyPatch) -> Generator[StartServing]:
+    """Serve with these settings; by default nobody is hung up on because time has passed."""
+
+    def start(
+        **environment: str,
+    ) -> AbstractContextManager[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
+        for name, value in ({"API_HEAD_TIMEOUT_SECONDS": "600"} | environment).items():
+            monkeypatch.setenv(name, value)
+        get_settings.cache_clear()
+        return serving()
+
+    yield start
+    get_settings.cache_clear()
+
+
+def answer_on(connection: socket.socket) -> tuple[int, str, bytes]:
+    """The next answer: its status, its `Connection` header, its body."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, answer.getheader("Connection", ""), answer.read()
+
+
+def error_type(body: bytes) -> str:
+    """Of the one body of all errors."""
+    found: str = json.loads(body)["detail"]["error_type"]
+    return found
+
+
+DECLARED = f"Content-Length: {LARGE}"
+CHUNKED = "Transfer-Encoding: chunked"
+CHUNK = b"%x\r\n%b\r\n" % (LARGE, b"x" * LARGE)
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "length", "expected"),
+    [
+        ("/read", "1.0", DECLARED, "PAYLOAD_TOO_LARGE"),
+        ("/read", "1.1", DECLARED, "PAYLOAD_TOO_LARGE"),
+        ("/read", "1.1", CHUNKED, "PAYLOAD_TOO_LARGE"),
+        ("/nowhere", "1.1", CHUNKED, "NOT_FOUND"),
+        ("/nowhere", "1.1", f"{CHUNKED}\r\nConnection: close", "NOT_FOUND"),
+    ],
+)
+def test_an_answer_reaches_a_client_that_is_still_sending(
+    start_serving: StartServing, path: str, version: str, length: str, expected: str
+) -> None:
+    """One that reads only once it has sent all, as many do; also where the connection ends then."""
+    head = f"POST {path} HTTP/{version}\r\nHost: t\r\n{length}\r\n\r\n"
+    with start_serving() as (_, connect):
+        connection = connect()
+        connection.sendall(head.encode())
+        connection.sendall(b"x" * LARGE if length == DECLARED else CHUNK + b"0\r\n\r\n")
+        _, connection_header, body = answer_on(connection)
+        assert error_type(body) == expected
+        if (path, length) != ("/nowhere", CHUNKED):  # then another request may follow
+            assert connection_header == "close"
+            assert connection.recv(1) == b""
+
+
+def test_a_head_that_is_too_large_is_answered_while_it_is_sent(
+    start_serving: StartServing,
+) -> None:
+    """431, where closing at once would reset the connection; pages of other origins may read it."""
+    with start_serving(CORS_ORIGINS="https://app.example") as (_, connect):
+        connection = connect()
+        connection.sendall(b"GET /quick HTTP/1.1\r\nHost: t\r\nX-Endless: " + b"x" * LARGE)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, error_type(answer.read())) == (431, "HEADERS_TOO_LARGE")
+        assert answer.getheader("Access-Control-Allow-Origin") == "*"
+
+
+def send_until_hung_up(connection: socket.socket, piece: bytes) -> None:
+    """Send for as long as the other end takes it."""
+    try:
+        while True:
+            connection.sendall(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+HEAD = f"POST /read HTTP/1.1\r\nHost: t\r\nContent-Length: {10**12}\r\n\r\n".encode()
+
+
+def test_reading_on_is_bounded_in_bytes(
+    start_serving: StartServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends for ever is hung up on."""
+    monkeypatch.setattr(http_protocol, "READ_ON_BYTES_MAX", 1_000_000)
+    with start_serving() as (_, connect):
+        connection = connect()
+        connection.sendall(HEAD)
+        send_until_hung_up(connection, b"x" * 10_000)
+
+
+def test_reading_on_is_bounded_in_time(start_serving: StartServing) -> None:
+    """Who sends a byte now and then as well."""
+    with start_serving(API_HEAD_TIMEOUT_SECONDS="0.5") as (_, connect):
+        connection = connect()
+        connection.sendall(HEAD)
+        assert answer_on(connection)[0] == 413
+        send_until_hung_up(connection, b"x")
+
+
+def test_the_end_does_not_wait_for_who_is_read_on(start_serving: StartServing) -> None:
+    """A client that has its answer and neither sends nor hangs up."""
+    with start_serving() as (_, connect):
+        connection = connect()
+        connection.sendall(HEAD)
+        assert answer_on(connection)[0] == 413
+        assert connection.recv(1) == b""
+
+
+def test_an_answer_under_way_is_not_spoilt_by_what_follows_its_request(
+    start_serving: StartServing,
+) -> None:
+    """No second answer is written into it; it is the last."""
+    GATE.clear()
+    with start_serving() as (_, connect):
+        connection = connect()
+        connection.sendall(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\nnonsense\r\n\r\n")
+        GATE.set()
+        assert answer_on(connection) == (200, "close", b'"done"')
+        assert connection.recv(1) == b""
+
+
+def test_a_connection_whose_whole_request_was_read_is_kept(start_serving: StartServing) -> None:
+    """The next request on it is served."""
+    with start_serving() as (_, connect):
+        connection = connect()
+        for _ in range(2):
+            body = b"x" * 500
+            connection.sendall(
+                b"POST /read HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%b" % (500, body)
+            )
+            assert answer_on(connection) == (200, "", b"500")
+
+
+def is_served(connection: socket.socket) -> bool:
+    """Whether a request is answered on it, not hung up on."""
+    try:
+        connection.sendall(b"GET /quick HTTP/1.1\r\nHost: t\r\n\r\n")
+        return connection.recv(1) != b""
+    except OSError:
+        return False
+
+
+def test_more_connections_than_descriptors_are_logged(
+    start_serving: StartServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for many; the others are served, and once they have left, everybody is."""
+    with start_serving() as (_, connect), structlog.testing.capture_logs() as logs:
+        assert is_served(connect())
+        with Path(os.devnull).open() as lowest:
+            limit = lowest.fileno() + 40
+        monkeypatch.setattr(descriptors, "RESERVED", 10)
+        monkeypatch.setattr(resource, "getrlimit", lambda _kind: (limit, limit))
+        connections = [connect() for _ in range(100)]
+        served = [is_served(connection) for connection in connections]
+        assert set(served) == {True, False}
+        for connection in connections:
+            connection.close()
+        while not is_served(connect()):
+            pass  # until the server has noticed that they left
+    [line] = [line for line in logs if line["event"].startswith("More connections")]
+    assert (line["log_level"], line["limit"]) == ("warning", limit)
