@@ -4,10 +4,8 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from src.cli.output import AsJson, print_json, print_record, print_rows
+from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import database_in_reach
 from src.common import adoption
 from src.common.credits import opening_import
@@ -28,9 +26,9 @@ def adopt() -> None:
         engine = build_migration_engine(get_settings())
         with engine.connect() as connection:
             hold_migration_lock(connection)
-            adoption.adopt(connection, lambda step: typer.echo(step, err=True))
+            adoption.adopt(connection, lambda step: say(step, err=True))
             release_migration_lock(connection)
-    typer.echo("Adopted. Next: flashslides db upgrade, flashslides credits import-opening-balances")
+    say("Adopted. Next: flashslides db upgrade, flashslides credits import-opening-balances")
 
 
 def import_opening_balances(
@@ -64,17 +62,17 @@ def import_opening_balances(
 
 def _import(batch_size: int, *, dry_run: bool) -> ImportReport:
     report = ImportReport()
-    with Progress(console=Console(stderr=True)) as progress:
-        opening = progress.add_task("Users opened", total=None)
+    with progress() as bars:
+        opening = bars.add_task("Users opened", total=None)
         for report in opening_import.import_openings(
             SessionLocal, batch_size=batch_size, dry_run=dry_run
         ):
-            progress.update(opening, completed=report.opened)
+            bars.update(opening, completed=report.opened)
         if dry_run:
             return report
-        comparing = progress.add_task("Users compared", total=None)
+        comparing = bars.add_task("Users compared", total=None)
         for _ in opening_import.compare(SessionLocal, report, batch_size=batch_size):
-            progress.update(comparing, completed=report.compared + report.not_compared)
+            bars.update(comparing, completed=report.compared + report.not_compared)
     if not report.differences and not report.not_opened:
         opening_import.forbid_negative_balances(SessionLocal)
     return report
@@ -85,5 +83,5 @@ def _print(report: ImportReport) -> None:
     not_opened = record.pop("first_not_opened")
     print_record(record, as_json=False)
     if not_opened:
-        typer.echo("\nUsers who could not be opened; mend what is said, then run it again:")
+        say("\nUsers who could not be opened; mend what is said, then run it again:")
         print_rows(not_opened, as_json=False, empty="")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from src.cli.output import AsJson, print_record, print_rows
+from src.cli.output import AsJson, print_record, print_rows, say
 from src.cli.reach import run_operation
 from src.common.accounts import api_keys
 from src.common.settings import get_settings
@@ -56,7 +56,7 @@ def revoke(
 ) -> None:
     """End a key now."""
     record = run_operation(get_settings(), lambda session: api_keys.revoke_api_key(session, key_id))
-    typer.echo(f"Revoked the key …{record.last_four} of {record.service_name}.")
+    say(f"Revoked the key …{record.last_four} of {record.service_name}.")
 
 
 @app.command("list")

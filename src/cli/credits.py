@@ -10,7 +10,7 @@ import typer
 from msgspec import structs
 from sqlalchemy.orm import Session
 
-from src.cli.output import AsJson, operator, print_json, print_record, print_rows
+from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
 from src.cli.reach import run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
@@ -83,7 +83,7 @@ def history(
         return
     print_rows(list(map(_entry_row, page.items)), as_json=False, empty="There are no entries yet.")
     if page.next_cursor is not None:
-        typer.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+        say(f"There are more: --cursor {page.next_cursor}", err=True)
 
 
 @app.command("explain")
@@ -187,7 +187,7 @@ def _move(
     """Do it as whoever runs the command, or say what it would do."""
     chosen = str(uuid.uuid4()) if key is None else key
     if key is None and not dry_run:
-        typer.echo(f"If this is cut off, run it again with --key {chosen}", err=True)
+        say(f"If this is cut off, run it again with --key {chosen}", err=True)
 
     def command(user_id: uuid.UUID) -> Command:
         return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
@@ -259,7 +259,7 @@ def _print_section(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """A table under its title, where there is anything to show."""
     shown = list(rows)
     if shown:
-        typer.echo(f"\n{title}")
+        say(f"\n{title}")
         print_rows(shown, as_json=False, empty="")
 
 

@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.exc import OperationalError
 
+from src.cli.output import say
 from src.common.exceptions import DatabaseBusy
 from src.common.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
 
@@ -66,14 +67,14 @@ def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     config = alembic_config()
     config.cmd_opts = Namespace(x=list(x_options))
     config.attributes[HOW_TO_ALLOW_DATA_LOSS] = "flashslides db downgrade … --allow-data-loss"
-    config.stdout = sys.stdout
+    config.stdout = sys.stdout  # noqa: TID251  what Alembic tells is of our own files
     try:
         alembic_command(config)
     except DatabaseBusy:  # passing, and an OperationalError as well
         raise
     except OperationalError as error:  # what no other try mends: a password, a missing database
-        typer.echo(f"flashslides: The database refused: {error.orig}", err=True)
+        say(f"flashslides: The database refused: {error.orig}", err=True)
         raise typer.Exit(1) from None
     except CommandError as error:
-        typer.echo(f"flashslides: {error}", err=True)
+        say(f"flashslides: {error}", err=True)
         raise typer.Exit(1) from None

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from src.cli.output import say
 from src.cli.reach import database_in_reach
 from src.common.database import dispose_db, get_engine
 from src.common.runtime_role import grant_runtime
@@ -28,6 +29,6 @@ def grant(
                 made = grant_runtime(connection, role)
         finally:
             dispose_db()
-    typer.echo(f"{role} may run the service.")
+    say(f"{role} may run the service.")
     if made:
-        typer.echo(f"It is new and has no password: ALTER ROLE {role} PASSWORD '…'", err=True)
+        say(f"It is new and has no password: ALTER ROLE {role} PASSWORD '…'", err=True)

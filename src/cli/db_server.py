@@ -1,6 +1,5 @@
 """`flashslides db start|stop|status|url|env|psql`: the embedded PostgreSQL server by hand."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from src.cli.output import print_json, print_record, say
 from src.local_postgres import (
     ConnectionParameters,
     LocalPostgresError,
@@ -42,10 +42,8 @@ def start_server() -> None:
     """Start the embedded server, and let it run until `db stop`."""
     _refuse_where_not_local()
     server = start(on_progress=_report)
-    from rich.console import Console  # commands load what they need
-
     did = "Started" if server.started_here else "It runs already, and keeps running:"
-    Console(soft_wrap=True, highlight=False, markup=False).print(
+    say(
         f"{did} PostgreSQL {server.version} on {server.connection.host}:{server.connection.port} "
         f"(process {server.pid}, data in {server.folder})"
     )
@@ -58,7 +56,7 @@ def stop_server(
     ] = False,
 ) -> None:
     """Stop the embedded server."""
-    typer.echo("Stopped." if stop(force=force) else "It was not running.")
+    say("Stopped." if stop(force=force) else "It was not running.")
 
 
 def show_status(
@@ -67,16 +65,9 @@ def show_status(
     """Show whether the embedded server runs, where, and who uses it."""
     seen = status()
     if as_json:
-        since = seen.since.isoformat() if seen.since else None
-        typer.echo(json.dumps(asdict(seen) | {"since": since}, default=str, indent=2))
+        print_json(asdict(seen))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for name, value in _rows(seen):
-        table.add_row(name, value)
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    print_record(dict(_rows(seen)), as_json=False)
 
 
 def show_url(
@@ -86,17 +77,17 @@ def show_url(
     ] = False,
 ) -> None:
     """Print the URL of the database: the one DATABASE_HOST names, else the embedded server's."""
-    typer.echo(_url(_configured() or _embedded(), show_password=show_password))
+    say(_url(_configured() or _embedded(), show_password=show_password))
 
 
 def show_environment() -> None:
     """Print the embedded server as DATABASE_* lines for a .env file, INCLUDING THE PASSWORD."""
     connection = _embedded()
-    typer.echo(f"DATABASE_HOST={connection.host}")
-    typer.echo(f"DATABASE_PORT={connection.port}")
-    typer.echo(f"DATABASE_NAME={connection.database}")
-    typer.echo(f"DATABASE_USER={connection.user}")
-    typer.echo(f"DATABASE_PASSWORD={connection.password}")
+    say(f"DATABASE_HOST={connection.host}")
+    say(f"DATABASE_PORT={connection.port}")
+    say(f"DATABASE_NAME={connection.database}")
+    say(f"DATABASE_USER={connection.user}")
+    say(f"DATABASE_PASSWORD={connection.password}")
 
 
 def run_psql(context: typer.Context) -> None:
@@ -162,7 +153,7 @@ def _refuse_where_not_local() -> None:
 
 
 def _report(message: str) -> None:
-    typer.echo(f"{message} ...", err=True)
+    say(f"{message} ...", err=True)
 
 
 def _leave_it_to_psql(_number: int, _frame: object) -> None:

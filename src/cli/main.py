@@ -6,6 +6,8 @@ else to stderr.
 """
 
 import sys
+import threading
+import traceback
 from typing import Annotated
 
 import typer
@@ -23,7 +25,8 @@ from src.cli import (
     worker,
 )
 from src.cli.credits import app as credits_app
-from src.cli.output import printable
+from src.cli.output import say
+from src.cli.usage import Commands
 from src.cli.verify import verify
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType, SettingsError
 from src.common.observability import configure_logging
@@ -44,8 +47,9 @@ EXIT_CODE_BY_KIND = {
 app = typer.Typer(
     name="flashslides",
     help="Users, Stripe purchases and prepaid credits on PostgreSQL.",
+    cls=Commands,
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,  # locals hold passwords and personal data
+    pretty_exceptions_enable=False,  # main() prints them, without what others wrote acting on it
 )
 db = typer.Typer(help="The database: the embedded server and the migrations.", no_args_is_help=True)
 db_server.register(db)
@@ -72,7 +76,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback prot
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(version("flashslides"))
+        say(version("flashslides"))
         raise typer.Exit
 
 
@@ -92,6 +96,7 @@ def configure(
 
 def main() -> None:
     """Run the command; an expected error becomes one sentence and an exit code."""
+    threading.excepthook = _report_thread
     try:
         app()
     except LocalPostgresError as error:
@@ -100,8 +105,16 @@ def main() -> None:
         _fail(f"Settings: {error.message}", EXIT_CODE_BY_KIND[error.kind])
     except ExceptionWithErrorType as error:
         _fail(f"{error.message} ({error.error_type})", EXIT_CODE_BY_KIND.get(error.kind, 1))
+    except Exception:  # noqa: BLE001  the edge: as Python would print it, but printable
+        say(traceback.format_exc(), err=True)
+        sys.exit(1)
+
+
+def _report_thread(ended: threading.ExceptHookArgs) -> None:
+    lines = traceback.format_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    say("".join(lines), err=True)
 
 
 def _fail(sentence: str, exit_code: int) -> None:
-    typer.echo(f"flashslides: {printable(sentence)}", err=True)
+    say(f"flashslides: {sentence}", err=True)
     sys.exit(exit_code)

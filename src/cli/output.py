@@ -1,29 +1,47 @@
-"""How commands print: a table for people, one JSON document for programs."""
+"""How commands print: a table for people, one JSON document for programs.
+
+Whatever is printed goes through here (ruff bans the rest), where others' text is made harmless.
+"""
 
 import datetime as dt
 import getpass
 import json
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
+from src.common.printable import printable
+
 PIPE_WIDTH = 250
-_ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of characters that control, format or break lines."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, or several, on stdout or stderr."""
+    typer.echo(printable(text), err=err)
+
+
+def confirm(question: str) -> None:
+    """Ask on stderr; whoever does not say yes ends the command."""
+    typer.confirm(printable(question), abort=True, err=True)
+
+
+def progress() -> Progress:
+    """Bars on stderr, whose words are ours."""
+    return Progress(console=Console(stderr=True))
 
 
 def print_json(value: object) -> None:
     """Print one JSON document on stdout; instants in ISO 8601, ids as text."""
     text = json.dumps(value, indent=2, default=_plain)
-    typer.echo(text.replace("\x7f", r"\u007f"))  # the one control character that JSON leaves
+    say(text.replace("\x7f", r"\u007f"))  # the one control character that JSON leaves
 
 
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -32,6 +50,8 @@ def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
         print_json(dict(record))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in record.items():
         table.add_row(name, _text(value))
     _console().print(table)
@@ -42,7 +62,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
     if as_json:
         print_json([dict(row) for row in rows])
     elif not rows:
-        typer.echo(empty)
+        say(empty)
     else:
         table = Table(box=None, pad_edge=False)
         for name in rows[0]:
@@ -64,20 +84,6 @@ def operator() -> str:
     except (ImportError, KeyError, OSError):  # a container's user may have no name
         account = "unknown"
     return f"system:cli:{account}"
-
-
-def printable(text: str) -> str:
-    r"""`text` with every character escaped that a terminal would act on, but for line feeds.
-
-    Others wrote much of what we print: escape sequences, and characters that turn the direction
-    of writing, would have the operator see what is not there.
-    """
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in _ACTED_ON
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _plain(value: object) -> object:

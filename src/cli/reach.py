@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import typer
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
+from src.cli.output import say
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.database_errors import sqlstate_of
 from src.common.database_reach import database_in_reach as _database_in_reach
@@ -27,7 +27,7 @@ _UNDEFINED_COLUMN = "42703"
 @contextmanager
 def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
     """As `src.common.database_reach` does, with the embedded server's progress on stderr."""
-    with _database_in_reach(settings, lambda line: typer.echo(line, err=True)) as server:
+    with _database_in_reach(settings, lambda line: say(line, err=True)) as server:
         yield server
 
 

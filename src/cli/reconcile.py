@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import AsJson, print_record, print_rows, utc
+from src.cli.output import AsJson, print_record, print_rows, say, utc
 from src.cli.reach import run_with_stripe
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.reconciliation import Reconciliation
@@ -50,7 +50,7 @@ def reconcile(
         nonlocal total
         total += page.compared
         findings.update((each["object"], each) for each in page.findings)
-        typer.echo(f"{stage}: {page.compared} compared, {total} in all", err=True)
+        say(f"{stage}: {page.compared} compared, {total} in all", err=True)
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Reconciliation:
         cut_off = await in_database(
@@ -99,7 +99,7 @@ def _print(run: Reconciliation, findings: list[dict[str, Any]], *, as_json: bool
 
 
 def _say(run: Reconciliation, what: str) -> None:
-    typer.echo(
+    say(
         f"{what} the run of {run.started_at:%Y-%m-%d %H:%M:%S %Z} from {run.since_at.isoformat()} "
         f"to {run.until_at.isoformat()}, cut off at {run.stage} after {run.compared} compared",
         err=True,

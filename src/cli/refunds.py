@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import AsJson, operator, print_record, print_rows
+from src.cli.output import AsJson, operator, print_record, print_rows, say
 from src.cli.reach import run_operation, run_with_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.purchases.refunds import RefundWish, open_requests
@@ -60,7 +60,7 @@ def refund(
         reason=reason,
     )
     if key is None:
-        typer.echo(f"If this is cut off, run it again with --key {wish.key}", err=True)
+        say(f"If this is cut off, run it again with --key {wish.key}", err=True)
     settings = get_settings()
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:

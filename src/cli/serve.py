@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from src.cli.development import development_keys
+from src.cli.output import say
 from src.cli.reach import database_in_reach
 from src.cli.worker import working
 from src.common.database import dispose_db, run_in_database_transaction
@@ -178,4 +179,4 @@ def _greet(settings: Settings, host: str, port: int, *, works: bool) -> None:
     if settings.stripe_api_base_url is not None:
         lines.append(f"  Stripe     {settings.stripe_api_base_url} (offline: no card, no money)")
     lines.append("Ctrl-C stops it.")
-    typer.echo("\n".join(lines), err=True)
+    say("\n".join(lines), err=True)

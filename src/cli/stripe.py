@@ -8,6 +8,7 @@ import typer
 
 from src.cli import reconcile, stripe_inbox, unmatched
 from src.cli.development import development_keys
+from src.cli.output import say
 from src.common.settings import get_settings
 from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
 
@@ -54,7 +55,7 @@ def serve_offline(
         secret = webhook_secret or development_keys(settings).webhook_secret.get_secret_value()
         offline.set_endpoint(webhook_url, secret=secret.split(",")[0].strip())
     url = offline.account.public_url
-    typer.echo(
+    say(
         f"Offline Stripe ({API_VERSION})\n"
         f"  API        {url}  (STRIPE_API_BASE_URL={url} STRIPE_SECRET_KEY=sk_test_anything)\n"
         f"  Pay pages  {url}/c/pay/cs_test_…, a session's `url`; {url}/ lists them\n"

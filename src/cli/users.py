@@ -9,7 +9,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from src.cli.development import issue_token
-from src.cli.output import AsJson, print_record
+from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.accounts.rules import storable
@@ -79,7 +79,7 @@ def token(
     """
     settings = get_settings()
     user = run_operation(settings, lambda session: accounts.find_user_by_email(session, email))
-    typer.echo(
+    say(
         issue_token(
             settings,
             user_id=user.user_id if user else uuid.uuid4(),
@@ -131,7 +131,7 @@ def erase(
     The answer says what credits were left.
     """
     if not yes:
-        typer.confirm(f"Erase {user}? This cannot be undone", abort=True, err=True)
+        confirm(f"Erase {user}? This cannot be undone")
 
     def work(session: Session) -> dict[str, Any]:
         erased = accounts.erase_user(session, find_user(session, user).user_id)

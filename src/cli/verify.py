@@ -5,10 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from src.cli.output import AsJson, print_json, print_rows
+from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.reach import database_in_reach
 from src.cli.users import find_user
 from src.common.credits import verify as books
@@ -66,7 +64,7 @@ def _warn_of_an_open_schema() -> None:
         lambda session: schema_open_to_public(session.connection())
     )
     if schema is not None:
-        typer.echo(
+        say(
             f"Everybody who may connect can create functions in schema {schema}, which then run in "
             "place of PostgreSQL's own, also as whoever verifies: run `flashslides db "
             "grant-runtime`, which ends it.",
@@ -84,12 +82,12 @@ def _verify(
         user_ids = run_in_database_transaction(lambda session: books.sample_users(session, sample))
     total = run_in_database_transaction(books.count_users) if user_ids is None else len(user_ids)
     if jobs is None:
-        jobs = min(len(os.sched_getaffinity(0)), max(1, total // _USERS_A_PROCESS))
+        jobs = min(os.cpu_count() or 1, max(1, total // _USERS_A_PROCESS))
     report = Report()
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("Users verified", total=total)
+    with progress() as bars:
+        task = bars.add_task("Users verified", total=total)
         for report in books.verify(SessionLocal, user_ids=user_ids, jobs=jobs):
-            progress.update(task, completed=report.users)
+            bars.update(task, completed=report.users)
     found = run_in_database_transaction(lambda session: unbookable_users(session, user_ids))
     return report, [_row(failure) for failure in found]
 
@@ -107,26 +105,26 @@ def _row(failure: CreditBookingFailure) -> dict[str, Any]:
 
 def _print_unbookable(unbookable: list[dict[str, Any]]) -> None:
     if unbookable:
-        typer.echo("\nUsers who cannot be booked until their books are mended:")
+        say("\nUsers who cannot be booked until their books are mended:")
         print_rows(unbookable, as_json=False, empty="")
 
 
 def _print(report: Report) -> None:
     if report.differences:
         print_rows([asdict(each) for each in report.first], as_json=False, empty="")
-        typer.echo(
+        say(
             f"\nDifferences: {report.differences}, users: {report.differing_users}; "
             f"the first {len(report.first)} are shown."
         )
     else:
-        typer.echo(f"All books balance. Users verified: {report.users}.")
+        say(f"All books balance. Users verified: {report.users}.")
     if report.without_opening_entry:
-        typer.echo(
+        say(
             f"NO_OPENING_ENTRY: {report.without_opening_entry} users have a balance from before "
             "the ledger and no entry yet; their next operation writes it."
         )
     if report.not_replayed:
-        typer.echo(
+        say(
             f"Journals longer than {JOURNAL_MAX:,} entries: {report.not_replayed}; their sums were "
             "checked, and not the rules."
         )

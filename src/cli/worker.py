@@ -74,7 +74,7 @@ def worker(
         finally:
             dispose_db()
     if unfinished:  # Python would wait for their threads, and those for others
-        sys.stderr.flush()
+        sys.stderr.flush()  # noqa: TID251  writes nothing
         os._exit(failed)
     if failed:
         raise typer.Exit(1)

@@ -4,13 +4,16 @@
 fields. No secret and no personal data goes into a field; ids do.
 """
 
+import io
 import logging
 import sys
 import threading
 from contextlib import suppress
+from typing import TextIO
 
 import structlog
 
+from src.common.printable import printable
 from src.common.settings import Settings
 
 # At DEBUG some of these print values that may be personal data; Alembic's progress is reported by
@@ -24,7 +27,7 @@ _NOISY_LOGGERS = (
 # Started plainly, uvicorn has given these handlers of its own.
 _UVICORNS_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
-
+_SENTENCES = {"event", "exception", "stack", "stack_info"}
 _WRITING = threading.Lock()
 
 
@@ -47,6 +50,23 @@ class _Lines:
     debug = warning = error = critical = info
 
 
+def _make_printable(
+    _logger: object, _name: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what a terminal would act on; a sentence may have several lines, a field has one."""
+    for name, value in fields.items():
+        if name != "exc_info":
+            text = printable(value if isinstance(value, str) else repr(value))
+            fields[name] = text if name in _SENTENCES else text.replace("\n", r"\n")
+    return fields
+
+
+def _printable_traceback(lines: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    raw = io.StringIO()
+    structlog.dev.plain_traceback(raw, exc_info)
+    lines.write(printable(raw.getvalue()))
+
+
 def configure_logging(settings: Settings) -> None:
     """Set up structlog, and have the standard library's loggers (uvicorn, Alembic) look alike."""
     shared: list[structlog.typing.Processor] = [
@@ -55,14 +75,16 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # Text that others wrote must not act on the terminal; JSON escapes it anyway.
     # No variables in tracebacks, whichever form: a failing function's may be secrets. The console's
     # default would show them.
     readable = settings.is_local or sys.stderr.isatty()
     final: list[structlog.typing.Processor] = (
         [
+            _make_printable,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+                colors=sys.stderr.isatty(), exception_formatter=_printable_traceback
+            ),
         ]
         if readable
         else [

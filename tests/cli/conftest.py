@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def run_command(
 ) -> Generator[RunCommand]:
     """Run `flashslides` with arguments, through its own entry point."""
     assert data_folder
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() has its own
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["flashslides", *arguments])
