@@ -80,6 +80,7 @@ def _run(settings: Settings, host: str, port: int, workers: int) -> None:
     with suppress(KeyboardInterrupt):  # Ctrl-C is how this command ends
         server_processes.run_server(
             APPLICATION,
+            hang_timeout_seconds=settings.api_hang_timeout_seconds,
             host=host,
             port=port,
             workers=workers,

@@ -1,6 +1,16 @@
-"""Running uvicorn, in one process or several under a parent; saying where that cannot start."""
+"""Running uvicorn, in one process or several under a parent; saying where that cannot start.
 
+The parent replaces whoever ends, and whoever hangs: each process shows from its event loop, once a
+second, that it is alive (decision 0028).
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
 import os
+import signal
+import socket
+import time
 from typing import Any
 
 import structlog
@@ -13,29 +23,96 @@ from src.common.exceptions import SettingsError
 
 logger = structlog.get_logger(__name__)
 
+BEAT_SECONDS = 1.0
+CHECK_SECONDS = 0.5
+"""How often uvicorn's parent looks after its processes."""
+END_SECONDS = 5
+"""How much longer than its requests' time a process may take to end."""
+
+
+class ServerProcess(Process):
+    """A server process whose event loop counts its beats, from when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        self._beats = multiprocessing.get_context("spawn").RawValue(ctypes.c_ulong, 0)
+        self._beats_seen = 0
+        self.checks_without_beat = 0
+        super().__init__(config, sockets)
+
+    @property
+    def beats(self) -> int:
+        """How often it has shown that it serves; 0 until it is ready."""
+        return self._beats.value
+
+    def check(self) -> None:
+        """Note whether it has beaten since the last check."""
+        beats = self.beats
+        self.checks_without_beat = self.checks_without_beat + 1 if beats == self._beats_seen else 0
+        self._beats_seen = beats
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """What the process does: serve, and beat."""
+        BeatingServer(self.config, self._beats).run(sockets)
+
+
+class BeatingServer(uvicorn.Server):
+    """Beats from when it is ready to its end; not while something blocks its event loop."""
+
+    def __init__(self, config: uvicorn.Config, beats: ctypes.c_ulong) -> None:
+        super().__init__(config)
+        self._beats = beats
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        if self.started:
+            self._beat()
+
+    def _beat(self) -> None:
+        self._beats.value += 1
+        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
 
 class ServerProcesses(Multiprocess):
-    """Server processes that may take their time to start.
+    """Server processes that may take their time to start, and are replaced when they hang.
 
     uvicorn's own parent kills whoever does not answer it for five seconds, as nobody does who is
-    still importing on a busy machine; and starts anew, for ever, what cannot be imported.
+    still importing on a busy machine; asks a thread, which answers while the event loop hangs; and
+    starts anew, for ever, what cannot be imported.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    processes: list[ServerProcess]  # type: ignore[assignment]  # uvicorn's are pinged
+
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], hang_timeout_seconds: float
+    ) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
+        super().__init__(config, sockets)
+        if hangup == signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, hangup)
+        self._checks_without_beat_max = hang_timeout_seconds / CHECK_SECONDS
         self.cannot_start = False
-        self._ready: set[Process] = set()
         self._has_served = False
 
+    handle_hup = Multiprocess.handle_term
+    """A lost terminal ends it as it ends one process."""
+
+    def handle_ttin(self) -> None:
+        """Start no further process: there are as many as were asked for."""
+
+    handle_ttou = handle_ttin
+
+    def init_processes(self) -> None:
+        """Start as many as were asked for."""
+        self.processes = [self._start() for _ in range(self.processes_num)]
+
     def keep_subprocess_alive(self) -> None:
-        """Replace whoever has ended; give up where one ends by itself and none ever served."""
+        """Replace whoever has ended or hangs; give up where one ends and none ever served."""
         for place, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
             if process.process.is_alive():
-                if process not in self._ready and process.is_ready(timeout=0):
-                    self._ready.add(process)
-                    self._has_served = True
+                self._look_after(process)
                 continue
             process.join()
             self._forget(process)
@@ -44,33 +121,54 @@ class ServerProcesses(Multiprocess):
                 self.should_exit.set()
                 return
             logger.warning("A server process ended", pid=process.pid, exit_code=process.exitcode)
-            self.processes[place] = Process(self.config, self.sockets)
-            self.processes[place].start()
+            self.processes[place] = self._start()
 
     def join_all(self) -> None:
-        """Wait for the end of all."""
-        super().join_all()
+        """Wait for the end of all; a process that hangs is killed."""
+        until = time.monotonic() + (self.config.timeout_graceful_shutdown or 0) + END_SECONDS
         for process in self.processes:
+            process.process.join(max(until - time.monotonic(), 0))
+            if process.process.is_alive():
+                logger.warning("A server process did not end: killed", pid=process.pid)
+                process.process.kill()
+            process.join()
             self._forget(process)
 
-    def _forget(self, process: Process) -> None:
+    def _start(self) -> ServerProcess:
+        process = ServerProcess(self.config, self.sockets)
+        process.start()
+        return process
+
+    def _look_after(self, process: ServerProcess) -> None:
+        """Kill it if it is ready and has not beaten for too long, by our own count of checks.
+
+        While this process was stopped itself, it has counted none.
+        """
+        process.check()
+        if not process.beats:
+            return
+        self._has_served = True
+        if process.checks_without_beat > self._checks_without_beat_max:
+            logger.error("A server process hangs: killed", pid=process.pid)
+            process.process.kill()  # the next look finds it ended
+
+    def _forget(self, process: ServerProcess) -> None:
         """Let go of what is left of one that has ended; no gauge counts it any more."""
-        self._ready.discard(process)
         process.parent_conn.close()
         process.child_conn.close()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # of an untyped library
 
 
-def run_server(application: str, **options: Any) -> None:
-    """Serve until a signal; the options are uvicorn's.
+def run_server(application: str, *, hang_timeout_seconds: float, **options: Any) -> None:
+    """Serve until a signal; the other options are uvicorn's.
 
     Raises:
         SettingsError: the application cannot start; its log says why.
     """
     config = uvicorn.Config(application, **options)
     if config.workers > 1:
-        processes = ServerProcesses(config, [config.bind_socket()])
+        processes = ServerProcesses(config, [config.bind_socket()], hang_timeout_seconds)
         processes.run()
         cannot_start = processes.cannot_start
     else:

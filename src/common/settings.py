@@ -182,6 +182,8 @@ class Settings(BaseSettings):
     api_shutdown_timeout_seconds: int = Field(default=40, ge=1)
     """How long after SIGTERM requests may take to be answered; what takes longer is cut off. More
     than a statement and its locks may take, and less than what stops the process waits."""
+    api_hang_timeout_seconds: int = Field(default=60, ge=5)
+    """How long a server process, of several, may give no sign of life before it is replaced."""
     metrics_token: SecretStr | None = None
     """The bearer token that `/metrics` asks for; not set, it answers everybody who reaches it."""
     metrics_cache_seconds: float = Field(default=10, ge=0)

@@ -17,7 +17,7 @@ from tests.api.stripe_side import Silent, buy, offline_stripe, open_stripe
 from tests.fixtures.api import Api, StartApi, balance_of, fetch, make_user
 
 NEVER = 600.0
-ASKING = {"payment_intent.succeeded", "charge.refunded", "refund.created", "charge.dispute.created"}
+ASKING = {"payment_intent.succeeded", "charge.refunded"}
 """Types that say too little to be settled without Stripe's answer."""
 
 
