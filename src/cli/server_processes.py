@@ -15,7 +15,9 @@ from typing import Any
 
 import structlog
 import uvicorn
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client.multiprocess import (
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType]  an untyped library
+)
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
@@ -81,7 +83,7 @@ class ServerProcesses(Multiprocess):
     starts anew, for ever, what cannot be imported.
     """
 
-    processes: list[ServerProcess]  # type: ignore[assignment]  # uvicorn's are pinged
+    processes: list[ServerProcess]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]  all are ours
 
     def __init__(
         self, config: uvicorn.Config, sockets: list[socket.socket], hang_timeout_seconds: float
@@ -104,7 +106,7 @@ class ServerProcesses(Multiprocess):
 
     def init_processes(self) -> None:
         """Start as many as were asked for."""
-        self.processes = [self._start() for _ in range(self.processes_num)]
+        self.processes.extend(self._start() for _ in range(self.processes_num))
 
     def keep_subprocess_alive(self) -> None:
         """Replace whoever has ended or hangs; give up where one ends and none ever served."""

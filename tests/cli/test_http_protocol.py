@@ -239,7 +239,11 @@ def test_more_connections_than_descriptors_are_logged(
         with Path(os.devnull).open() as lowest:
             limit = lowest.fileno() + 40
         monkeypatch.setattr(descriptors, "RESERVED", 10)
-        monkeypatch.setattr(resource, "getrlimit", lambda _kind: (limit, limit))
+
+        def limits(_kind: int) -> tuple[int, int]:
+            return limit, limit
+
+        monkeypatch.setattr(resource, "getrlimit", limits)
         connections = [connect() for _ in range(100)]
         served = [is_served(connection) for connection in connections]
         assert set(served) == {True, False}

@@ -66,21 +66,22 @@ async def test_whatever_needs_stripe_is_accepted_and_left_to_the_worker(
     offline, user_id = await silenced(api, monkeypatch)
     due = offline.webhooks.due()
     for _ in range(2):
-        answers = {}
+        accepted: set[str] = set()
         for each in due:
             answer = await api.deliver(json.loads(each.body))
             assert answer.status_code == 200
-            answers[each.event_type] = answer.json()["status"]
-        accepted = {name for name, status in answers.items() if status == "accepted"}
+            if answer.json()["status"] == "accepted":
+                accepted.add(each.event_type)
         assert accepted >= ASKING
         assert "checkout.session.completed" not in accepted
-        left = [row for row in await rows() if row[0] in accepted]
-        assert {row[1:] for row in left} == {("received", 0, True, False)}
+        left = {row[1:] for row in await rows() if row[0] in accepted}
+        assert left == {("received", 0, True, False)}
+    waiting = sum(row[1] == "received" for row in await rows())
 
     open_stripe(api, InProcessClient(offline))
     state = api.app.state
     worker = Processor(run_in_async_database_transaction, state.gateway, state.settings)
-    assert await worker.settle_due(needs_lookup=True) == len(left)
+    assert await worker.settle_due(needs_lookup=True) == waiting
     open_events = select(func.count(StripeEvent.event_id)).where(
         StripeEvent.status.in_(("received", "failed"))
     )
