@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ logger = structlog.get_logger(__name__)
 BEAT_SECONDS = 1.0
 CHECK_SECONDS = 0.5
 """How often uvicorn's parent looks after its processes."""
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 END_SECONDS = 5
 """How much longer than its requests' time a process may take to end."""
 
@@ -106,6 +108,7 @@ class ServerProcesses(Multiprocess):
 
     def init_processes(self) -> None:
         """Start as many as were asked for."""
+        _forget_earlier_processes()
         self.processes.extend(self._start() for _ in range(self.processes_num))
 
     def keep_subprocess_alive(self) -> None:
@@ -158,8 +161,21 @@ class ServerProcesses(Multiprocess):
         """Let go of what is left of one that has ended; no gauge counts it any more."""
         process.parent_conn.close()
         process.child_conn.close()
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _METRICS_FOLDER in os.environ:
             mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # of an untyped library
+
+
+def _forget_earlier_processes() -> None:
+    """Count no gauges of processes whose parent was killed, in a folder that outlives both."""
+    folder = os.environ.get(_METRICS_FOLDER)
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # of an untyped library
+        except PermissionError:
+            continue  # somebody else's, and alive
 
 
 def run_server(application: str, *, hang_timeout_seconds: float, **options: Any) -> None:

@@ -194,10 +194,18 @@ def test_who_does_not_end_is_killed(parent: ServerProcesses) -> None:
     assert [child.exitcode for child in parent.processes] == [0, -9]
 
 
+@pytest.mark.parametrize("is_parent_killed", [False, True])
 def test_the_gauges_of_who_was_killed_go_with_it(
-    parent: ServerProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parent: ServerProcesses,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_parent_killed: bool,
 ) -> None:
-    """What waited in it waits no more; what it counted stays counted, and others' gauges stay."""
+    """What waited in it waits no more; what it counted stays counted, and others' gauges stay.
+
+    With the last one they all go; where the parent was killed too, when the next one starts.
+    """
     environment = {"PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     children = children_of(parent)
@@ -217,9 +225,10 @@ def test_the_gauges_of_who_was_killed_go_with_it(
     children[0].code = -9
     parent.keep_subprocess_alive()
     assert (told("queued"), told("failed_batches_total")) == (7, 2)
-    for child in children:
-        child.code = 0
-    parent.join_all()
+    if is_parent_killed:
+        parent.init_processes()
+    else:
+        parent.join_all()
     assert (told("queued"), told("failed_batches_total")) == (None, 2)
 
 
