@@ -236,8 +236,9 @@ def test_more_connections_than_descriptors_are_logged(
     """Once for many; the others are served, and once they have left, everybody is."""
     with start_serving() as (_, connect), structlog.testing.capture_logs() as logs:
         assert is_served(connect())
-        with Path(os.devnull).open() as lowest:
-            limit = lowest.fileno() + 40
+        with ExitStack() as stack:  # as many as are left below the reserved
+            left = [stack.enter_context(Path(os.devnull).open()) for _ in range(40)]
+            limit = max(each.fileno() for each in left) + 10
         monkeypatch.setattr(descriptors, "RESERVED", 10)
 
         def limits(_kind: int) -> tuple[int, int]:
