@@ -31,13 +31,13 @@ async def count(model: type[Any]) -> int:
     return await fetch(select(func.count()).select_from(model))
 
 
-@pytest.mark.parametrize("path", ["/webhook", "/stripe-webhook"])
+@pytest.mark.parametrize("path", ["/webhook", "/stripe-webhook", "/webhook/", "/stripe-webhook/"])
 @pytest.mark.parametrize("event_type", [COMPLETED, SUCCEEDED])
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.package_id)
 async def test_a_paid_package_is_credited(
     api: Api, package: Package, event_type: str, path: str
 ) -> None:
-    """Both paths, both events, all five packages: one row, and the package's credits."""
+    """Both paths, a slash after them or not, both events, all five packages: its credits, once."""
     user = await make_user()
     session = make_session(user, package)
     answer = await api.deliver(make_event(session, event_type), path=path)

@@ -43,7 +43,9 @@ logger = structlog.get_logger(__name__)
         },
     },
 )
+@router.post("/webhook/", include_in_schema=False)
 @router.post("/stripe-webhook", include_in_schema=False)
+@router.post("/stripe-webhook/", include_in_schema=False)
 async def receive_event(request: Request, settings: SettingsOf, gateway: GatewayOf) -> WebhookOut:
     """Answer 2xx once it is stored; what cannot be settled at once is the worker's to settle."""
     body = await request.body()
