@@ -68,8 +68,9 @@ def issue_token(
     Raises:
         SettingsError: ENV is not `local`, or a JWK set is configured: we have no key of it.
     """
-    if settings.auth_jwt_secret is not None:
-        raise SettingsError("AUTH_JWT_SECRET is set: only its owner can issue tokens")
+    for name in ("auth_jwt_jwks_url", "auth_jwt_secret"):
+        if getattr(settings, name) is not None:
+            raise SettingsError(f"{name.upper()} is set: only its owner can issue tokens")
     keys = development_keys(settings)
     now = dt.datetime.now(dt.UTC)
     claims: dict[str, object] = {

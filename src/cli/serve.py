@@ -126,7 +126,7 @@ def _with_development_keys(settings: Settings, workers: int) -> Settings:
     """Hand this machine's keys to the server processes where nothing else is configured."""
     os.environ["WEB_CONCURRENCY"] = str(workers)
     if settings.is_local:
-        if settings.auth_jwt_secret is None:
+        if settings.auth_jwt_secret is None and settings.auth_jwt_jwks_url is None:
             os.environ["AUTH_JWT_SECRET"] = development_keys(settings).public_jwk_set
         if not settings.stripe_webhook_secrets:
             secret = development_keys(settings).webhook_secret

@@ -7,12 +7,14 @@ is not `local`, AWS SSM parameters (`src/common/ssm.py`). `docs/reference/settin
 import re
 from enum import StrEnum
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     SecretStr,
     ValidationError,
     field_validator,
@@ -36,6 +38,13 @@ _STRIPE_KEY = re.compile(r"[sr]k_(?P<mode>live|test)_\S+")
 
 _ORIGINS = r"^(({0})( *, *({0}))*)?$".format(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
 """As browsers name them (RFC 6454): in small letters, without a path."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class DatabasePooler(StrEnum):
@@ -138,6 +147,8 @@ class Settings(BaseSettings):
 
     auth_jwt_secret: SecretStr | None = None
     """A JWK set as JSON: the public ES256 keys that sign users' tokens (Supabase)."""
+    auth_jwt_jwks_url: str | None = None
+    """Where the set is published instead; then `auth_jwt_secret` is not looked at."""
     auth_jwt_issuer: str | None = None
     auth_jwt_audience: str = "authenticated"
 
@@ -235,6 +246,22 @@ class Settings(BaseSettings):
                 "DATABASE_PASSWORD is missing, a well-known default or the user's name, which "
                 f"ENV={self.env} refuses; "
                 f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_keys_that_come_in_clear(self) -> Self:
+        """Whoever can change the set on its way can sign tokens."""
+        if self.auth_jwt_jwks_url is None:
+            return self
+        try:
+            url = HttpUrl(self.auth_jwt_jwks_url)
+        except ValidationError:
+            raise ValueError("AUTH_JWT_JWKS_URL is no address of a web page") from None
+        if url.scheme != "https" and not (self.is_local or _is_loopback(url.host or "")):
+            raise ValueError(
+                f"AUTH_JWT_JWKS_URL does not begin with https://, which ENV={self.env} refuses: "
+                "whoever changes the keys on their way could sign tokens"
             )
         return self
 

@@ -1,5 +1,6 @@
 """Users' tokens: what is accepted, and everything an attacker would try."""
 
+import asyncio
 import base64
 import json
 import time
@@ -47,7 +48,7 @@ def verify(token: str, **settings: Any) -> dict[str, Any]:
         "stripe_webhook_secret": "whsec_x",
         **settings,
     }
-    return build_verifier(load_settings(**configured)).verify(token)
+    return asyncio.run(build_verifier(load_settings(**configured)).verify(token))
 
 
 def unsigned(claims: dict[str, Any], **header: Any) -> str:

@@ -71,11 +71,15 @@ def test_the_number_of_processes_comes_from_the_environment(
 
 
 @pytest.mark.usefixtures("fresh_database")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AUTH_JWT_SECRET", '{"keys": []}'), ("AUTH_JWT_JWKS_URL", "https://provider.example/jwks")],
+)
 def test_keys_are_made_only_where_some_are_missing(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, data_folder: Path
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, data_folder: Path, name: str, value: str
 ) -> None:
     """Whoever configures both secrets and a database gets no data folder."""
-    monkeypatch.setenv("AUTH_JWT_SECRET", '{"keys": []}')
+    monkeypatch.setenv(name, value)
     monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_configured")
     assert serve().exit_code == 0
     assert not data_folder.exists()

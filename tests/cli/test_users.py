@@ -153,17 +153,21 @@ def test_a_token_speaks_for_the_user(flashslides: RunCommand) -> None:
     assert jwt.decode(stranger, options={"verify_signature": False})["sub"] != user["user_id"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AUTH_JWT_SECRET", '{"keys": []}'), ("AUTH_JWT_JWKS_URL", "https://provider.example/jwks")],
+)
 def test_a_token_of_a_foreign_key_set_cannot_be_issued(
-    flashslides: RunCommand, monkeypatch: pytest.MonkeyPatch
+    flashslides: RunCommand, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Where AUTH_JWT_SECRET is somebody else's, exit code 78 says so."""
+    """Where the set is somebody else's, exit code 78 says so."""
     from src.common.settings import get_settings
 
-    monkeypatch.setenv("AUTH_JWT_SECRET", '{"keys": []}')
+    monkeypatch.setenv(name, value)
     get_settings.cache_clear()
     result = flashslides("user", "token", "ada@example.com")
     assert (result.exit_code, result.out) == (78, "")
-    assert "AUTH_JWT_SECRET" in result.err
+    assert name in result.err
 
 
 def test_what_others_wrote_does_not_command_the_terminal(

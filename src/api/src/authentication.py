@@ -1,4 +1,4 @@
-"""Users' tokens: Supabase JWTs, ES256 only, the key chosen by `kid` from our own JWK set.
+"""Users' tokens: Supabase JWTs, ES256 only, the key chosen by `kid` from the JWK set we trust.
 
 The token never chooses the algorithm. Claims: `sub` (our user id), `exp`, `iss`, `aud`, `email`,
 `user_metadata.full_name`, `user_metadata.marketing_consent` (DESIGN §2).
@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import jwt
 import structlog
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, model_validator
 
+from src.api.src.signing_keys import ALGORITHM, SigningKeys, signing_keys_of
 from src.common.accounts.operations import Identity
 from src.common.accounts.rules import storable
 from src.common.exceptions import Invalid, SettingsError, Unauthenticated
@@ -21,7 +22,6 @@ from src.common.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
-ALGORITHM = "ES256"
 LEEWAY_SECONDS = 60
 _NAME_LENGTH_MAX = 500
 
@@ -38,30 +38,25 @@ class _UserMetadata(BaseModel):
         return cast("object", value) if isinstance(value, dict) else {}
 
 
-class _JwkSet(BaseModel):
-    """A JWK set (RFC 7517 §5)."""
-
-    keys: list[dict[str, Any]]
-
-
 @dataclass(frozen=True)
 class TokenVerifier:
-    """Verifies users' tokens against fixed keys, issuer and audience."""
+    """Verifies users' tokens against keys, issuer and audience."""
 
-    keys: Mapping[str, jwt.PyJWK]
+    keys: SigningKeys
     issuer: str | None
     audience: str
     is_local: bool
 
-    def verify(self, token: str) -> dict[str, Any]:
+    async def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token that is genuine, meant for us and not expired.
 
         Raises:
             Unauthenticated: AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID.
+            SigningKeysUnavailable: AUTH_KEYS_UNAVAILABLE.
         """
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-            key = self.keys.get(kid) if isinstance(kid, str) else None
+            key = await self.keys.find(kid) if isinstance(kid, str) else None
             if key is None:
                 raise jwt.InvalidKeyError("no key of ours has the token's kid")
             claims = jwt.decode(
@@ -89,13 +84,13 @@ def build_verifier(settings: Settings) -> TokenVerifier:
     """The verifier the settings describe.
 
     Raises:
-        SettingsError: the JWK set is unusable, holds a key that could sign, or, where ENV is not
-            `local`, set or issuer is missing.
+        SettingsError: the JWK set is unusable, or, where ENV is not `local`, it holds a key that
+            could sign, or set or issuer is missing.
     """
     if not settings.is_local and settings.auth_jwt_issuer is None:
         raise SettingsError("AUTH_JWT_ISSUER: required where ENV is not local")
     return TokenVerifier(
-        keys=_usable_keys(settings),
+        keys=signing_keys_of(settings),
         issuer=settings.auth_jwt_issuer,
         audience=settings.auth_jwt_audience,
         is_local=settings.is_local,
@@ -130,40 +125,3 @@ def _clean_name(name: object) -> str | None:
     if not isinstance(name, str):
         return None
     return storable(name)[:_NAME_LENGTH_MAX]
-
-
-def _usable_keys(settings: Settings) -> dict[str, jwt.PyJWK]:
-    if settings.auth_jwt_secret is None:
-        if settings.is_local:
-            return {}
-        raise SettingsError("AUTH_JWT_SECRET: required where ENV is not local; a JWK set as JSON")
-    keys: dict[str, jwt.PyJWK] = {}
-    for jwk in _parse_set(settings.auth_jwt_secret.get_secret_value()):
-        _refuse_signing_key(jwk, settings)
-        kid = jwk.get("kid")
-        if (jwk.get("kty"), jwk.get("crv")) != ("EC", "P-256") or not isinstance(kid, str):
-            continue  # no token can use it: only ES256 with a kid is accepted
-        public = {name: value for name, value in jwk.items() if name != "d"}
-        try:
-            keys[kid] = jwt.PyJWK(public, algorithm=ALGORITHM)
-        except jwt.PyJWTError:
-            raise SettingsError(f"AUTH_JWT_SECRET: key {kid!r} is no EC P-256 key") from None
-    if not keys:
-        raise SettingsError("AUTH_JWT_SECRET: the JWK set has no EC P-256 key with a kid")
-    return keys
-
-
-def _parse_set(text: str) -> list[dict[str, Any]]:
-    try:
-        return _JwkSet.model_validate_json(text).keys
-    except ValidationError:
-        raise SettingsError('AUTH_JWT_SECRET: not a JWK set, {"keys": [...]}, as JSON') from None
-
-
-def _refuse_signing_key(jwk: Mapping[str, Any], settings: Settings) -> None:
-    """A key that can sign tokens has no business in a service that only verifies them."""
-    if not settings.is_local and (jwk.get("kty") == "oct" or "d" in jwk or "k" in jwk):
-        raise SettingsError(
-            "AUTH_JWT_SECRET: holds a symmetric or private key; whoever reads this process's "
-            "configuration could sign tokens. Give it the public keys only"
-        )

@@ -4,6 +4,7 @@ All are coroutines, those that wait for nothing too: FastAPI runs a plain functi
 """
 
 import hashlib
+import uuid
 from collections.abc import MutableMapping
 from typing import Annotated, Any, Protocol
 
@@ -13,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from src.api.src.authentication import TokenVerifier
-from src.api.src.principals import Principal, authenticate
+from src.api.src.principals import Principal, find_service, find_user
 from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.commands import Command, Result
@@ -96,12 +97,14 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
     known = known_service(request)
     if known is not None:
         return known
-    principal = await run_in_async_database_transaction(
-        lambda session: authenticate(session, verifier, token)
-    )
-    if principal.user_id is None:
-        _services(request)[_fingerprint(token)] = principal
-    return principal
+    if token.startswith(PREFIX):
+        service = await run_in_async_database_transaction(
+            lambda session: find_service(session, token)
+        )
+        _services(request)[_fingerprint(token)] = service
+        return service
+    user_id = uuid.UUID((await verifier.verify(token))["sub"])  # before a connection is taken
+    return await run_in_async_database_transaction(lambda session: find_user(session, user_id))
 
 
 async def _ledger(request: Request) -> Ledger:
@@ -118,7 +121,7 @@ async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) 
 async def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
     if token.startswith(PREFIX):
         raise Forbidden("This needs a user's own token", "FORBIDDEN")
-    return verifier.verify(token)
+    return await verifier.verify(token)
 
 
 Caller = Annotated[Principal, Depends(_principal)]

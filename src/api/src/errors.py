@@ -56,6 +56,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
     "STRIPE_GATEWAY_ERROR": (502, "Stripe did not answer as it should; the same key asks again"),
+    "AUTH_KEYS_UNAVAILABLE": (503, "Nobody can tell now who signed the token; see Retry-After"),
     "STRIPE_NOT_CONFIGURED": (503, "No Stripe key is set"),
     "ENGINE_BUSY": (503, "Too many operations wait already; nothing was done; see Retry-After"),
     "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
@@ -130,6 +131,7 @@ AUTHENTICATED = (
     "AUTHENTICATION_FAILURE",
     "AUTH_TOKEN_EXPIRED",
     "AUTH_TOKEN_INVALID",
+    "AUTH_KEYS_UNAVAILABLE",
     "FORBIDDEN",
     "USER_INACTIVE",
 )

@@ -48,6 +48,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         init_db()
         await init_async_db()
         async with (
+            app.state.verifier.keys.kept_fresh(),
             open_gateway(settings) as app.state.gateway,
             Engine.from_settings(settings) as app.state.ledger,
         ):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from src.api.src.authentication import TokenVerifier
-from src.common.accounts.api_keys import PREFIX, Scope, find_valid_api_key
+from src.common.accounts.api_keys import Scope, find_valid_api_key
 from src.common.accounts.operations import get_user
 from src.common.exceptions import Forbidden, Unauthenticated
 
@@ -42,24 +41,26 @@ class Principal:
             raise Forbidden("This token reaches its own user only", "FORBIDDEN")
 
 
-def authenticate(session: Session, verifier: TokenVerifier, token: str) -> Principal:
-    """The principal a bearer token proves.
+def find_user(session: Session, user_id: uuid.UUID) -> Principal:
+    """The principal that a user's genuine token proves.
 
     Raises:
-        Unauthenticated: AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID.
         NotFound: USER_NOT_FOUND, a genuine token whose user has not signed in here yet.
         Forbidden: USER_INACTIVE.
     """
-    if token.startswith(PREFIX):
-        return _service(session, token)
-    user = get_user(session, uuid.UUID(verifier.verify(token)["sub"]))
+    user = get_user(session, user_id)
     if not user.is_active:
         raise Forbidden("This account is deactivated", "USER_INACTIVE")
     scopes = frozenset(Scope) if user.user_type == "admin" else frozenset[Scope]()
     return Principal(f"user:{user.user_id}", user.user_id, scopes)
 
 
-def _service(session: Session, key: str) -> Principal:
+def find_service(session: Session, key: str) -> Principal:
+    """The principal that an API key proves.
+
+    Raises:
+        Unauthenticated: AUTH_TOKEN_INVALID.
+    """
     record = find_valid_api_key(session, key)
     if record is None:
         raise Unauthenticated("The API key is unknown, revoked or expired", "AUTH_TOKEN_INVALID")
