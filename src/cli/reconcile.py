@@ -11,9 +11,9 @@ from src.common.exceptions import Invalid, NotFound
 from src.common.models.reconciliation import Reconciliation
 from src.common.purchases import reconciliations
 from src.common.settings import get_settings
+from src.common.stripe.findings import Page
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.processing import InDatabase, Processor
-from src.common.stripe.reconcile import Page
 from src.common.stripe.reconcile import reconcile as compare
 
 

@@ -14,6 +14,7 @@ import typer
 from src.cli.development import development_keys
 from src.cli.output import say
 from src.cli.reach import database_in_reach
+from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.cli.worker import working
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.engines import database_url
@@ -64,6 +65,7 @@ def serve(
         works = does_the_workers_work(settings, workers)
         if works:
             stack.enter_context(working())
+        tell_of_missing_permissions(settings)
         _greet(settings, host, port, works=works)
         _run(settings, host, port, workers)
 

@@ -27,9 +27,10 @@ from src.common.purchases import reconciliations
 from src.common.purchases.refunds import open_requests
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
+from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway import open_gateway
 from src.common.stripe.processing import Processor
-from src.common.stripe.reconcile import concerns_others, reconcile
+from src.common.stripe.reconcile import reconcile
 from src.common.stripe.refunds import KEY_LIFETIME, close_if_unknown
 
 logger = structlog.get_logger(__name__)

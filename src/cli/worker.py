@@ -20,6 +20,7 @@ import typer
 from src.cli import work
 from src.cli.reach import database_in_reach
 from src.cli.shutdown import Shutdown
+from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.common import worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
@@ -63,7 +64,9 @@ def worker(
     workers = Workers(interval_seconds, once=once)
     signal.signal(signal.SIGTERM, workers.notice)
     signal.signal(signal.SIGINT, workers.notice)
-    with database_in_reach(get_settings()):
+    settings = get_settings()
+    telling = tell_of_missing_permissions(settings)
+    with database_in_reach(settings):
         try:
             workers.start()
             workers.wait()
@@ -73,6 +76,8 @@ def worker(
             )
         finally:
             dispose_db()
+    if once:
+        telling.join(STOP_TIMEOUT_SECONDS)
     if unfinished:  # Python would wait for their threads, and those for others
         sys.stderr.flush()  # noqa: TID251  writes nothing
         os._exit(failed)
@@ -179,7 +184,7 @@ class Workers:
             logger.warning("The database is busy; it is tried again", reason=busy.message)
             return _Outcome.BUSY
         except StripeGatewayError as error:
-            logger.warning("Stripe does not answer; it is tried again", reason=error.message)
+            logger.warning("Stripe fails or refuses; it is tried again", reason=error.message)
             return _Outcome.FAILED
         except Exception as error:  # an edge: this kind of work's
             logger.exception("Work failed; it is tried again", work=name)

@@ -107,12 +107,14 @@ class Loop:
         )
 
 
-def start_loop(seed: str = "loop", clock: Callable[[], float] = time.time) -> Loop:
-    """A loop with nothing in it."""
+def start_loop(
+    seed: str = "loop", clock: Callable[[], float] = time.time, key: str = "sk_test_1"
+) -> Loop:
+    """A loop with nothing in it; `key` is ours at Stripe."""
     offline = OfflineStripe(seed=seed, clock=clock)
     offline.add_endpoint("http://test/webhook", secret="whsec_test")
-    client = stripe.StripeClient("sk_test_1", http_client=InProcessClient(offline))
-    settings = get_settings().model_copy(update={"stripe_secret_key": SecretStr("sk_test_1")})
+    client = stripe.StripeClient(key, http_client=InProcessClient(offline))
+    settings = get_settings().model_copy(update={"stripe_secret_key": SecretStr(key)})
     return Loop(offline, Processor(in_database, Gateway(client, 5), settings))
 
 

@@ -14,8 +14,8 @@ from src.common.database import SessionLocal
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
 from src.common.models.reconciliation import Reconciliation
 from src.common.settings import get_settings
+from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject
-from src.common.stripe.reconcile import concerns_others
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import grant, make_user
 from tests.credits.committed import balances

@@ -17,7 +17,8 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.stripe import gateway
-from src.common.stripe.reconcile import Page, reconcile
+from src.common.stripe.findings import Page
+from src.common.stripe.reconcile import reconcile
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, make_user, spend
 from tests.credits.crashes import counting, dying

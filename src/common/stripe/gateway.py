@@ -106,6 +106,10 @@ class Gateway:
         )
         return str(customer["id"])
 
+    async def touch_customer(self, customer_id: str) -> None:
+        """Change nothing of a customer."""
+        await self._call(self._stripe.customers.update_async, customer_id, {})
+
     async def create_checkout_session(
         self, order: CheckoutOrder, *, customer_id: str, name: str, env: str
     ) -> CheckoutSession:

@@ -1,10 +1,13 @@
 """What goes wrong between us and Stripe, in our own terms."""
 
+import re
 from typing import ClassVar
 
 import stripe
 
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType
+
+_PERMISSION = re.compile(r"\brak_\w+")
 
 
 class StripeGatewayError(ExceptionWithErrorType):
@@ -38,10 +41,24 @@ class CustomerMissing(StripeGatewayError):
     """Stripe no longer has the customer we know."""
 
 
+class PermissionMissing(StripeGatewayError):
+    """Our key is a restricted one that may not do this; given the permission, it may."""
+
+    def __init__(self, permission: str | None, request_id: str | None) -> None:
+        named = permission or "a permission that Stripe does not name"
+        trace = f" ({request_id})" if request_id else ""
+        super().__init__(f"Our Stripe key lacks {named}{trace}: add it to the key at Stripe")
+        self.permission = permission
+        """As Stripe calls it, `rak_charge_read`; several where any of them would do."""
+
+
 def gateway_error(error: Exception) -> StripeGatewayError:
     """What went wrong, without Stripe's sentence, which may quote what was sent."""
     if not isinstance(error, stripe.StripeError):
         return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
+    if isinstance(error, stripe.PermissionError):
+        named = _PERMISSION.findall(error.user_message or "")
+        return PermissionMissing(" or ".join(named) or None, error.request_id)
     known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
     parameter: str | None = getattr(error, "param", None)
     return StripeGatewayError(

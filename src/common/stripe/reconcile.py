@@ -18,18 +18,17 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from src.common.database_errors import concerns_other_rows
 from src.common.exceptions import DatabaseBusy, Invalid
 from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.purchases import reconciliations as runs
 from src.common.purchases import unmatched
-from src.common.purchases.rules import Reason
 from src.common.purchases.uncredited import uncredited_among
 from src.common.stripe import inbox
+from src.common.stripe.findings import Page, concerns_others, extra, failure_of, uncredited
 from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
-from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject
+from src.common.stripe.gateway_errors import PermissionMissing
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES, Facts
 from src.common.stripe.processing import Processor, terms_of
@@ -56,16 +55,6 @@ class _Undo(Exception):
     """Leaves a savepoint, with nothing of it done."""
 
 
-@dataclass
-class Page:
-    """What one page of a stage came to."""
-
-    cursor: str | None
-    """Where the next page begins; None after the last."""
-    compared: int
-    findings: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
 Progress = Callable[[str, Page], None]
 """Called after each page: the stage, and what it came to."""
 CompareOne = Callable[[Page, str], Awaitable[None]]
@@ -85,6 +74,8 @@ class Reconciler:
     repairs: bool
     run_id: uuid.UUID
     seen: set[str] = field(default_factory=set[str])
+    lacking: set[str] = field(default_factory=set[str])
+    """The permissions our key was found to lack."""
     renewed_at: float = field(default_factory=time.monotonic)
 
     async def run(self, run: Reconciliation, progress: Progress) -> Reconciliation:
@@ -119,32 +110,48 @@ class Reconciler:
 
     async def _page(self, stage: str, cursor: str | None) -> Page:
         page = Page(None, 0)
-        names: Sequence[str]
-        if stage == "events":
-            names = await self._compare_events(page, cursor)
-        elif stage in OURS:
-            names = await self._compare_ours(page, stage, cursor)
-        else:
-            listed, read = await self._list(stage, cursor)
-            names = [each.object_id for each in listed]
-            for each in listed:
-                await self._guard(page, each.object_id, partial(self._compare_listed, each, read))
-            self.seen.update(names)
+        names: Sequence[str] = ()
+        try:
+            names = await self._compare_page(page, stage, cursor)
+        except PermissionMissing as error:
+            self._note_lack(page, stage, error)
         page.compared += len(names)
         page.cursor = names[-1] if names else None
         return page
+
+    async def _compare_page(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
+        if stage == "events":
+            return await self._compare_events(page, cursor)
+        if stage in OURS:
+            return await self._compare_ours(page, stage, cursor)
+        listed, read = await self._list(stage, cursor)
+        names = [each.object_id for each in listed]
+        for each in listed:
+            await self._guard(page, each.object_id, partial(self._compare_listed, each, read))
+        self.seen.update(names)
+        return names
 
     async def _guard(self, page: Page, name: str, compare: CompareOne) -> None:
         """Compare one object; what is wrong with it alone is a finding, and the run goes on."""
         await self._renew_lease()
         try:
             await compare(page, name)
+        except PermissionMissing as error:
+            self._note_lack(page, name, error)
         except Exception as error:  # an edge: the finding says so
             if concerns_others(error):
                 raise
             logger.warning("Not compared", object=name, error_type=keep(error).error_type)
-            what = f"failed: {_failure(error)}"
+            what = f"failed: {failure_of(error)}"
             page.findings.append({"object": name, "what": what, "mended": False})
+
+    def _note_lack(self, page: Page, what: str, error: PermissionMissing) -> None:
+        """Say once of each permission what could not be compared without it; the run goes on."""
+        permission = error.permission or what
+        if permission not in self.lacking:
+            self.lacking.add(permission)
+            missing = f"not compared: {what}, and whatever else needs it. {error.message}"
+            page.findings.append({"object": permission, "what": missing, "mended": False})
 
     async def _renew_lease(self) -> None:
         """Stripe may take long over a page, and nobody else shall walk it meanwhile."""
@@ -188,7 +195,7 @@ class Reconciler:
             except Exception as error:
                 if concerns_others(error):
                     raise
-                failure = _failure(error)
+                failure = failure_of(error)
                 difference = difference if failure in difference else f"{difference}; {failure}"
             else:
                 mended = await self._difference(facts) is None
@@ -216,7 +223,7 @@ class Reconciler:
                 session.expire_all()
                 if concerns_others(error):
                     raise
-                return _failure(error)
+                return failure_of(error)
             if answer is EventAnswer.PROCESSED:
                 return "missing"
             if answer is EventAnswer.UNMATCHED and not are_noted:
@@ -252,7 +259,7 @@ class Reconciler:
         )
         for name in names:
             if name in without_credit:
-                page.findings.append(_uncredited(name))
+                page.findings.append(uncredited(name))
             elif name not in self.seen:
                 await self._guard(page, name, ask)
         return names
@@ -263,12 +270,12 @@ class Reconciler:
         if facts is not None:
             await self._compare(page, name, facts)
         else:
-            page.findings.append(_extra(name))
+            page.findings.append(extra(name))
 
     async def _ask_whether_paid(self, page: Page, name: str) -> None:
         """Note a purchase of ours that Stripe does not call paid."""
         if not await self._is_paid(name):
-            page.findings.append(_extra(name))
+            page.findings.append(extra(name))
 
     async def _found(self, name: str) -> Facts | None:
         """What Stripe says of the object of this id; None where it has none."""
@@ -326,27 +333,6 @@ class Reconciler:
         body = json.dumps(listed.found, default=str).encode()  # the library reads decimals
         event = parse_event(body)
         return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
-
-
-def concerns_others(error: Exception) -> bool:
-    """Whether other objects would fail likewise: Stripe or the database does not answer."""
-    if isinstance(error, StripeGatewayError):
-        return not (error.is_refusal or isinstance(error, UnreadableObject))
-    return concerns_other_rows(error)
-
-
-def _failure(error: Exception) -> str:
-    kept = keep(error)
-    return f"{kept.error_type}: {kept.message}"
-
-
-def _uncredited(name: str) -> dict[str, Any]:
-    what = f"{Reason.TRANSACTION_WITHOUT_CREDIT}: a purchase that credited nobody"
-    return {"object": name, "what": what, "mended": False}
-
-
-def _extra(name: str) -> dict[str, Any]:
-    return {"object": name, "what": "extra", "mended": False}
 
 
 async def reconcile(

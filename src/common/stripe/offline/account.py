@@ -32,6 +32,8 @@ class State:
     private: dict[str, Object] = field(default_factory=dict[str, Object])
     replies: dict[str, Object] = field(default_factory=dict[str, Object])
     deliveries: list[Object] = field(default_factory=list[Object])
+    restricted_keys: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """The permissions of keys that have not all of them."""
 
 
 class Account:
@@ -42,6 +44,8 @@ class Account:
         self.public_url = public_url
         self.listeners: list[EventListener] = []
         self.request_id: str | None = None
+        self.key: str | None = None
+        """The key of the request that is being answered."""
         self.idempotency_key: str | None = None
         self._clock = clock
 

@@ -3,7 +3,7 @@
 The same as the methods of `OfflineStripe`, for whoever is in another process; no key is needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NotRequired
 
@@ -71,11 +71,16 @@ class _Trouble(TypedDict):
     delay_seconds: NotRequired[float]
 
 
+class _Restrict(TypedDict):
+    key: str
+    permissions: NotRequired[list[str]]
+
+
 class _Nothing(TypedDict):
     pass
 
 
-_WITHOUT_ID = ("clock", "webhooks", "troubles")
+_WITHOUT_ID = ("clock", "keys", "webhooks", "troubles")
 
 
 def _advance(offline: OfflineStripe, seconds: int) -> Object:
@@ -98,6 +103,11 @@ def _faults(offline: OfflineStripe, **changes: Any) -> Object:
 def _trouble(offline: OfflineStripe, kind: str, **fields: Any) -> Object:
     offline.troubles.add(Trouble(TroubleKind(kind), **fields))
     return {"kind": kind, **fields}
+
+
+def _restrict(offline: OfflineStripe, key: str, permissions: Sequence[str] = ()) -> Object:
+    offline.restrict_key(key, permissions)
+    return {"key": key, "permissions": permissions}
 
 
 def _secret(offline: OfflineStripe, object_id: str) -> Object:
@@ -123,6 +133,7 @@ _CONTROLS: dict[tuple[str, str], tuple[Control, Any]] = {
     ("clock", "advance"): (_advance, _Advance),
     ("webhooks", "faults"): (_faults, _Faults),
     ("troubles", "add"): (_trouble, _Trouble),
+    ("keys", "restrict"): (_restrict, _Restrict),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.errors import invalid, missing_object
+from src.common.stripe.offline.keys import check_reading
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 100
@@ -132,6 +133,7 @@ def _expand(
         found = account.anything(value)
         if found is None:
             raise invalid(f"This property cannot be expanded ({path}).", "expand")
+        check_reading(account, found["object"])
         obj[name] = copy.deepcopy(found)
     elif isinstance(value, list) and not rest:
         obj[name] = [_whole(account, each) for each in cast("Iterable[Any]", value)]
@@ -140,4 +142,7 @@ def _expand(
 
 def _whole(account: Account, value: Any) -> Any:
     found = account.anything(value) if isinstance(value, str) else None
-    return value if found is None else copy.deepcopy(found)
+    if found is None:
+        return value
+    check_reading(account, found["object"])
+    return copy.deepcopy(found)

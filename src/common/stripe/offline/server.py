@@ -16,16 +16,23 @@ In a test, in process:
 import json
 import threading
 import time
-from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from src.common.stripe.offline import cards, checkout, disputes, idempotency, payments, refunds
+from src.common.stripe.offline import (
+    cards,
+    checkout,
+    disputes,
+    idempotency,
+    keys,
+    payments,
+    refunds,
+)
 from src.common.stripe.offline.account import API_VERSION, Account, Object, State
 from src.common.stripe.offline.due import do_what_is_due, session_of, settle_payment
-from src.common.stripe.offline.errors import StripeError, invalid, missing_object, unauthorized
+from src.common.stripe.offline.errors import StripeError, invalid, missing_object
 from src.common.stripe.offline.forms import parse_form
 from src.common.stripe.offline.listing import check_references, rendered
 from src.common.stripe.offline.parameters import parse_parameters
@@ -35,7 +42,6 @@ from src.common.stripe.offline.webhooks import Webhooks, add_endpoint
 from src.common.stripe.offline.wire import Request, Response, json_response
 
 DEFAULT_PORT = 12_111
-_KEY_PREFIXES = ("sk_test_", "rk_test_")
 
 
 class OfflineStripe:
@@ -67,14 +73,15 @@ class OfflineStripe:
             except StripeError as error:
                 response = json_response(error.status, error.body)
             finally:
-                self.account.request_id = self.account.idempotency_key = None
+                self.account.request_id = self.account.idempotency_key = self.account.key = None
         version = request.headers.get("stripe-version", API_VERSION)
         headers = {"Request-Id": request_id, "Stripe-Version": version, **response.headers}
         delay = trouble.delay_seconds if trouble else 0
         return replace(response, headers=headers, delay_seconds=delay)
 
     def _answer(self, request: Request, request_id: str, trouble: Trouble | None) -> Response:
-        _check_key(request.headers.get("authorization", ""))
+        self.account.key = keys.key_of(request.headers.get("authorization", ""))
+        keys.check_request(self.account, request.method, request.path)
         if trouble is not None and (error := trouble.error()) is not None:
             raise error
         form = parse_form(request.query)
@@ -204,6 +211,15 @@ class OfflineStripe:
             self.account.private(endpoint_id)["of_the_command"] = True
             return endpoint_id
 
+    def restrict_key(self, key: str, permissions: Collection[str]) -> None:
+        """Let a key (`rk_test_…`) do only what these permissions allow (`rak_charge_read` …)."""
+        unknown = sorted(set(permissions) - keys.PERMISSIONS)
+        if unknown or not key.startswith("rk_"):
+            known = ", ".join(sorted(keys.PERMISSIONS))
+            raise invalid(f"Restrict an rk_test_… to some of {known}", "permissions")
+        with self.lock:
+            self.account.state.restricted_keys[key] = sorted(permissions)
+
     def advance(self, seconds: int) -> None:
         """Let time pass here; what is due by then happens, 0 seconds: what is due by now."""
         with self.lock:
@@ -237,23 +253,6 @@ def load_state(text: str) -> State:
         return State(**json.loads(text))
     except TypeError:
         raise ValueError("no state of an offline Stripe") from None
-
-
-def _check_key(authorization: str) -> None:
-    scheme, _, credentials = authorization.partition(" ")
-    key = credentials.strip()
-    if scheme.lower() == "basic":
-        try:
-            key = b64decode(key, validate=True).decode("ascii").partition(":")[0]
-        except ValueError:
-            key = ""
-    if not key:
-        raise unauthorized(
-            "You did not provide an API key. You need to provide your API key in the Authorization "
-            "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
-        )
-    if not key.startswith(_KEY_PREFIXES):
-        raise unauthorized(f"Invalid API Key provided: {key[:8]}***; any sk_test_… will do here")
 
 
 def _body(request: Request) -> dict[str, Any]:
