@@ -171,6 +171,13 @@ class Settings(BaseSettings):
     account are kept and ignored."""
     stripe_allow_promotion_codes: bool = False
     stripe_automatic_tax: bool = False
+    stripe_tax_behavior: Literal["exclusive", "inclusive"] = "exclusive"
+    """Whether taxes come on top of a package's price, or are within it."""
+    stripe_payment_method_types: str = Field(
+        default="card", pattern=r"^[a-z][a-z0-9_]*( *, *[a-z][a-z0-9_]*)*$"
+    )
+    """What the pay page offers, separated by commas (`card, link, sepa_debit`), as far as the
+    Stripe account has it for that customer."""
     stripe_reconcile_interval_seconds: int = Field(default=3_600, ge=0)
     """How often the worker compares the last days with Stripe; 0 means never."""
     credit_packages: tuple[Package, ...] | None = Field(default=None, min_length=1)
@@ -313,6 +320,11 @@ class Settings(BaseSettings):
             return ()
         written = self.stripe_webhook_secret.get_secret_value()
         return tuple(part.strip() for part in written.split(",") if part.strip())
+
+    @property
+    def payment_method_types(self) -> tuple[str, ...]:
+        """What the pay page offers."""
+        return tuple(each.strip() for each in self.stripe_payment_method_types.split(","))
 
     @property
     def connected_accounts(self) -> frozenset[str]:

@@ -21,7 +21,10 @@ CHECKOUT = "/create-checkout-session"
 def open_stripe(api: Api, client: stripe.HTTPClient, *, timeout_seconds: float = 5) -> None:
     """Have the API ask this client for Stripe."""
     api.app.state.settings = api.app.state.settings.model_copy(
-        update={"stripe_secret_key": SecretStr("sk_test_1")}
+        update={
+            "stripe_secret_key": SecretStr("sk_test_1"),
+            "stripe_payment_method_types": "card,sepa_debit",
+        }
     )
     library = stripe.StripeClient("sk_test_1", http_client=client)
     api.app.state.gateway = Gateway(library, timeout_seconds)

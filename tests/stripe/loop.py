@@ -114,7 +114,11 @@ def start_loop(
     offline = OfflineStripe(seed=seed, clock=clock)
     offline.add_endpoint("http://test/webhook", secret="whsec_test")
     client = stripe.StripeClient(key, http_client=InProcessClient(offline))
-    settings = get_settings().model_copy(update={"stripe_secret_key": SecretStr(key)})
+    changes = {
+        "stripe_secret_key": SecretStr(key),
+        "stripe_payment_method_types": "card,sepa_debit",
+    }
+    settings = get_settings().model_copy(update=changes)
     return Loop(offline, Processor(in_database, Gateway(client, 5), settings))
 
 

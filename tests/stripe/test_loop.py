@@ -288,21 +288,6 @@ def test_a_discount_counts_only_where_the_order_allows_it(
     assert (only_purchase(db).amount_paid_cents, booked_balance(db, user.user_id)) == (400, 500)
 
 
-@pytest.mark.parametrize("allowed", [False, True])
-def test_what_an_order_allows_is_said_not_left_to_the_accounts_defaults(
-    loop: Loop, user: User, *, allowed: bool
-) -> None:
-    """Taxes and promotion codes as our settings have them; prices in our currency, sold by us."""
-    changes = {"stripe_allow_promotion_codes": allowed, "stripe_automatic_tax": allowed}
-    settings = loop.processor.settings.model_copy(update=changes)
-    shop = Loop(loop.offline, replace(loop.processor, settings=settings))
-    made = loop.offline.get(shop.session_of(shop.buy(user.user_id)))
-    assert made["allow_promotion_codes"] is allowed
-    assert made["automatic_tax"]["enabled"] is allowed
-    assert made["adaptive_pricing"] == {"enabled": False}
-    assert made["managed_payments"] == {"enabled": False}
-
-
 def foreign(user: User, **changes: Any) -> Delivery:
     """The webhook of a paid session that somebody else made."""
     event = make_event(make_session(user, **changes))

@@ -101,7 +101,7 @@ async def start_checkout(
 
     async def pay_page(customer_id: str) -> CheckoutSession:
         return await client.create_checkout_session(
-            order, customer_id=customer_id, name=checkout.package.name, env=settings.env
+            order, customer_id=customer_id, name=checkout.package.name, settings=settings
         )
 
     customer_id = customer_id or await customer()

@@ -24,6 +24,7 @@ from tenacity.wait import wait_random_exponential
 from src.common.exceptions import Unavailable
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
+from src.common.stripe.checkout_request import session_parameters
 from src.common.stripe.gateway_errors import (
     CustomerMissing,
     StripeGatewayError,
@@ -111,7 +112,7 @@ class Gateway:
         await self._call(self._stripe.customers.update_async, customer_id, {})
 
     async def create_checkout_session(
-        self, order: CheckoutOrder, *, customer_id: str, name: str, env: str
+        self, order: CheckoutOrder, *, customer_id: str, name: str, settings: Settings
     ) -> CheckoutSession:
         """The pay page of an order; asked for twice it is the same page.
 
@@ -119,35 +120,9 @@ class Gateway:
             CustomerMissing: Stripe has no such customer: deleted, or of another account.
             StripeGatewayError: anything else.
         """
-        metadata = {
-            "user_id": str(order.user_id),
-            "credits": str(order.credits),
-            "package_id": order.package_id,
-            "env": env,
-            "order_id": str(order.order_id),
-        }
-        price = {
-            "currency": order.currency,
-            "unit_amount": order.amount_cents,
-            "product_data": {"name": f"{name}: {order.credits:,} credits"},
-        }
-        parameters: dict[str, Any] = {
-            "mode": "payment",
-            "customer": customer_id,
-            "client_reference_id": str(order.order_id),
-            "line_items": [{"quantity": 1, "price_data": price}],
-            "metadata": metadata,
-            "payment_intent_data": {"metadata": metadata},
-            "success_url": order.success_url,
-            "cancel_url": order.cancel_url,
-            # What is left open here, the account's own defaults decide.
-            "allow_promotion_codes": order.allows_discount,
-            "automatic_tax": {"enabled": order.allows_tax},
-            "adaptive_pricing": {"enabled": False},
-            "managed_payments": {"enabled": False},
-        }
-        if order.allows_tax:
-            parameters["customer_update"] = {"address": "auto"}
+        parameters = session_parameters(
+            order, customer_id=customer_id, name=name, settings=settings
+        )
         options = {"idempotency_key": f"flashslides-order-{order.order_id}-{customer_id}"}
         create = self._stripe.checkout.sessions.create_async
         try:

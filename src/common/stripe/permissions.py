@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from src.common.models.checkout_order import CheckoutOrder
-from src.common.settings import Settings
+from src.common.settings import Settings, get_settings
 from src.common.stripe.gateway import Gateway, Window
 from src.common.stripe.gateway_errors import PermissionMissing, StripeGatewayError
 
@@ -19,7 +19,7 @@ _NEVER = Window(_THEN, _THEN)
 _NEEDED: tuple[Callable[[Gateway], Awaitable[object]], ...] = (
     lambda gateway: gateway.touch_customer("cus_none"),
     lambda gateway: gateway.create_checkout_session(
-        _order_of_nobody(), customer_id="cus_none", name="None", env="none"
+        _order_of_nobody(), customer_id="cus_none", name="None", settings=get_settings()
     ),
     lambda gateway: gateway.create_refund("pi_none", 1, key=uuid.uuid4().hex, reason=None),
     lambda gateway: gateway.sessions(_NEVER, None),

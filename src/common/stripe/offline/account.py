@@ -19,6 +19,16 @@ EventListener = Callable[[Object], None]
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _DAY_SECONDS = 86_400
 
+DEFAULTS: Object = {
+    "adaptive_pricing": False,
+    "automatic_tax": False,
+    "managed_payments": False,
+    "payment_method_types": ["card", "sepa_debit"],
+    "tax_behavior": "exclusive",
+    "tax_percent": "0",
+}
+"""What an account decides where a request leaves it open."""
+
 
 @dataclass
 class State:
@@ -34,6 +44,8 @@ class State:
     deliveries: list[Object] = field(default_factory=list[Object])
     restricted_keys: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """The permissions of keys that have not all of them."""
+    defaults: Object = field(default_factory=dict[str, Any])
+    """What somebody changed of `DEFAULTS`."""
 
 
 class Account:
@@ -48,6 +60,11 @@ class Account:
         """The key of the request that is being answered."""
         self.idempotency_key: str | None = None
         self._clock = clock
+
+    @property
+    def defaults(self) -> Object:
+        """What the account decides where a request leaves it open."""
+        return DEFAULTS | self.state.defaults
 
     def now(self) -> int:
         """Unix time here, seconds."""

@@ -7,7 +7,7 @@ payment_intent.succeeded, checkout.session.completed.
 import copy
 from typing import Any, cast
 
-from src.common.stripe.offline import invoices, payments
+from src.common.stripe.offline import invoices, payments, totals
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.catalog import (
     create_price,
@@ -40,21 +40,27 @@ def create(account: Account, parameters: Object) -> Object:
         for each in coupons
     ]
     subtotal = sum(each["amount_subtotal"] for each in items)
-    discount = _discount(account, items, discounts)
+    totals.take_discounts(account, items, discounts)
     session = _new(account, parameters, currency=items[0]["currency"], subtotal=subtotal)
     session["discounts"] = discounts
-    session["amount_total"] = subtotal - discount
-    session["total_details"]["amount_discount"] = discount
-    if subtotal == discount:
-        session["payment_status"] = "no_payment_required"
+    totals.total_up(session, items)
+    if session["automatic_tax"]["enabled"]:
+        totals.check_taxable(account, items)
+        session["automatic_tax"] |= {"provider": "stripe", "status": "requires_location_inputs"}
     private = account.private(session["id"])
     private["line_items"] = items
     private["payment_intent_data"] = parameters.get("payment_intent_data") or {}
     return account.add(session)
 
 
-def complete(account: Account, session_id: str, method: Object, email: str | None = None) -> Object:
-    """The customer presses the button, with this payment method.
+def complete(
+    account: Account,
+    session_id: str,
+    method: Object,
+    email: str | None = None,
+    coupon: str | None = None,
+) -> Object:
+    """The customer presses the button, with this payment method and a promotion code's coupon.
 
     Raises:
         StripeError: the session is not open, or the method belongs elsewhere.
@@ -62,12 +68,30 @@ def complete(account: Account, session_id: str, method: Object, email: str | Non
     session = account.get("checkout.session", session_id)
     if session["status"] != "open":
         raise refused("This Checkout Session is no longer open.", "checkout_session_not_open")
+    if method["type"] not in session["payment_method_types"]:
+        raise invalid(f"This session does not take {method['type']}", "payment_method")
     _identify(account, session, method, email)
+    _reckon(account, session, coupon)
     if session["payment_status"] == "no_payment_required":
         return _finish(account, session)
     intent = _intent(account, session, method)
     payments.attempt(account, intent, method, return_url=session["success_url"])
     return _after_attempt(account, session, intent)
+
+
+def _reckon(account: Account, session: Object, coupon: str | None) -> None:
+    """What it comes to, now that the customer has entered a code and an address."""
+    items = account.private(session["id"])["line_items"]
+    if coupon is not None:
+        if not session["allow_promotion_codes"] or session["discounts"]:
+            raise refused("This session takes no promotion code.", param="promotion_code")
+        found = account.get("coupon", coupon, "promotion_code")
+        session["discounts"] = [{"coupon": found["id"], "promotion_code": None}]
+        totals.take_discounts(account, items, session["discounts"])
+    if session["automatic_tax"]["status"] == "requires_location_inputs":
+        totals.add_taxes(account, items)
+        session["automatic_tax"]["status"] = "complete"
+    totals.total_up(session, items)
 
 
 def authenticate(account: Account, session_id: str, *, passed: bool) -> Object:
@@ -201,22 +225,6 @@ def _line_item(account: Account, given: Object, param: str) -> Object:
     }
 
 
-def _discount(account: Account, items: list[Object], discounts: list[Object]) -> int:
-    """Take the coupons off the items, first item first; the sum."""
-    total = 0
-    for each in discounts:
-        coupon = account.get("coupon", each["coupon"])
-        left = sum(item["amount_total"] for item in items)
-        off = coupon["amount_off"] or round(left * coupon["percent_off"] / 100)
-        for item in items:
-            part = min(item["amount_total"], off)
-            item["amount_discount"] += part
-            item["amount_total"] -= part
-            off -= part
-            total += part
-    return total
-
-
 def _identify(account: Account, session: Object, method: Object, email: str | None) -> None:
     details = method["billing_details"]
     if session["customer"] is None and session["customer_creation"] == "always":
@@ -242,7 +250,8 @@ def _identify(account: Account, session: Object, method: Object, email: str | No
 def _intent(account: Account, session: Object, method: Object) -> Object:
     """The session's PaymentIntent; as at Stripe it is made when the customer first tries to pay."""
     if session["payment_intent"]:
-        return account.get("payment_intent", session["payment_intent"])
+        intent = account.get("payment_intent", session["payment_intent"])
+        return account.change(intent, amount=session["amount_total"])
     data = account.private(session["id"])["payment_intent_data"]
     intent = payments.new_intent(
         account,
@@ -287,11 +296,14 @@ def _invoice(account: Account, session: Object) -> None:
         )["id"]
 
 
-def _switched(parameters: Object, *names: str) -> Object:
-    """What a request switches on or off; what it leaves open is off."""
+def _switched(account: Account, parameters: Object, *names: str) -> Object:
+    """What a request switches on or off; what it leaves open the account decides."""
     asked = {name: cast("dict[str, Any]", parameters.get(name) or {}) for name in names}
     return {
-        name: {**(SESSION.get(name) or {}), "enabled": bool(given.get("enabled"))}
+        name: {
+            **copy.deepcopy(SESSION.get(name) or {}),
+            "enabled": bool(given.get("enabled", account.defaults[name])),
+        }
         for name, given in asked.items()
     }
 
@@ -304,7 +316,7 @@ def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) 
         **copy.deepcopy(SESSION),
         "id": session_id,
         "object": "checkout.session",
-        **_switched(parameters, "adaptive_pricing", "automatic_tax", "managed_payments"),
+        **_switched(account, parameters, "adaptive_pricing", "automatic_tax", "managed_payments"),
         "allow_promotion_codes": parameters.get("allow_promotion_codes"),
         "amount_subtotal": subtotal,
         "amount_total": subtotal,
@@ -333,7 +345,7 @@ def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) 
         "metadata": metadata_of(parameters),
         "payment_method_types": parameters.get("payment_method_types")
         or parameters.get("allowed_payment_method_types")
-        or ["card", "sepa_debit"],
+        or account.defaults["payment_method_types"],
         "submit_type": parameters.get("submit_type"),
         "success_url": parameters["success_url"],
         "url": f"{account.public_url}/c/pay/{session_id}",

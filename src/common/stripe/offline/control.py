@@ -5,6 +5,7 @@ The same as the methods of `OfflineStripe`, for whoever is in another process; n
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -24,6 +25,7 @@ Control = Callable[..., Object]
 class _Pay(TypedDict):
     method: NotRequired[str]
     email: NotRequired[str]
+    coupon: NotRequired[str]
 
 
 class _Passed(TypedDict):
@@ -71,6 +73,15 @@ class _Trouble(TypedDict):
     delay_seconds: NotRequired[float]
 
 
+class _Defaults(TypedDict):
+    adaptive_pricing: NotRequired[bool]
+    automatic_tax: NotRequired[bool]
+    managed_payments: NotRequired[bool]
+    payment_method_types: NotRequired[list[str]]
+    tax_behavior: NotRequired[Literal["exclusive", "inclusive", "unspecified"]]
+    tax_percent: NotRequired[Decimal]
+
+
 class _Restrict(TypedDict):
     key: str
     permissions: NotRequired[list[str]]
@@ -80,7 +91,7 @@ class _Nothing(TypedDict):
     pass
 
 
-_WITHOUT_ID = ("clock", "keys", "webhooks", "troubles")
+_WITHOUT_ID = ("account", "clock", "keys", "webhooks", "troubles")
 
 
 def _advance(offline: OfflineStripe, seconds: int) -> Object:
@@ -103,6 +114,11 @@ def _faults(offline: OfflineStripe, **changes: Any) -> Object:
 def _trouble(offline: OfflineStripe, kind: str, **fields: Any) -> Object:
     offline.troubles.add(Trouble(TroubleKind(kind), **fields))
     return {"kind": kind, **fields}
+
+
+def _defaults(offline: OfflineStripe, **changes: Any) -> Object:
+    offline.set_defaults(**changes)
+    return offline.account.defaults
 
 
 def _restrict(offline: OfflineStripe, key: str, permissions: Sequence[str] = ()) -> Object:
@@ -133,6 +149,7 @@ _CONTROLS: dict[tuple[str, str], tuple[Control, Any]] = {
     ("clock", "advance"): (_advance, _Advance),
     ("webhooks", "faults"): (_faults, _Faults),
     ("troubles", "add"): (_trouble, _Trouble),
+    ("account", "defaults"): (_defaults, _Defaults),
     ("keys", "restrict"): (_restrict, _Restrict),
 }
 

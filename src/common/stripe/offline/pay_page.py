@@ -7,6 +7,7 @@ import html
 from dataclasses import dataclass
 
 from src.common.stripe.offline.account import Object
+from src.common.stripe.offline.cards import METHODS
 from src.common.stripe.offline.due import session_of
 from src.common.stripe.offline.errors import StripeError
 from src.common.stripe.offline.forms import parse_form
@@ -22,6 +23,11 @@ class Choice:
 
     method: str
     label: str
+
+    @property
+    def kind(self) -> str:
+        """The type of payment method that it is."""
+        return "card" if METHODS[self.method].is_card else "sepa_debit"
 
 
 CHOICES = (
@@ -115,10 +121,11 @@ def _page(offline: OfflineStripe, session: Object) -> Response:
 
 
 def _choices(session: Object) -> str:
+    offered = [each for each in CHOICES if each.kind in session["payment_method_types"]]
     radios = "".join(
         f'<label><input type=radio name=method value="{each.method}"{" checked" * (not number)}> '
         f"{each.label}</label>"
-        for number, each in enumerate(CHOICES)
+        for number, each in enumerate(offered)
     )
     email = html.escape(session["customer_email"] or "", quote=True)
     cancel = "<button name=action value=cancel formnovalidate>Back to the shop</button>"

@@ -131,14 +131,24 @@ class OfflineStripe:
 
     # What the world does: customers, banks, time. All raise StripeError where it cannot be.
 
-    def pay(self, session_id: str, method: str = "visa", *, email: str | None = None) -> Object:
-        """The customer pays with a test method (`cards.METHODS`); see the session's status."""
+    def pay(
+        self,
+        session_id: str,
+        method: str = "visa",
+        *,
+        email: str | None = None,
+        coupon: str | None = None,
+    ) -> Object:
+        """The customer pays with a test method (`cards.METHODS`); see the session's status.
+
+        `coupon` is the one of a promotion code that they enter.
+        """
         with self.lock:
             if method not in cards.METHODS:
                 raise invalid(f"method is one of {', '.join(cards.METHODS)}", "method")
             self.account.get("checkout.session", session_id)
             made = cards.make_method(self.account, method)
-            return checkout.complete(self.account, session_id, made, email)
+            return checkout.complete(self.account, session_id, made, email, coupon)
 
     def authenticate(self, object_id: str, *, passed: bool = True) -> Object:
         """The customer answers 3-D Secure for a session or a PaymentIntent."""
@@ -210,6 +220,11 @@ class OfflineStripe:
             endpoint_id = self.add_endpoint(url, secret=secret)
             self.account.private(endpoint_id)["of_the_command"] = True
             return endpoint_id
+
+    def set_defaults(self, **changes: Any) -> None:
+        """Change what the account decides where a request leaves it open (`account.DEFAULTS`)."""
+        with self.lock:
+            self.account.state.defaults |= changes
 
     def restrict_key(self, key: str, permissions: Collection[str]) -> None:
         """Let a key (`rk_test_…`) do only what these permissions allow (`rak_charge_read` …)."""

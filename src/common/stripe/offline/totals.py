@@ -1,0 +1,71 @@
+"""What a Checkout Session comes to: its items, less discounts, with taxes on top or within.
+
+Taxes are one percentage of the account's, computed when the customer's address is known, that is
+when they pay (docs.stripe.com/tax/products-prices-tax-codes-tax-behavior).
+"""
+
+from decimal import ROUND_HALF_UP, Decimal
+
+from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.errors import invalid
+
+_WHOLE = Decimal(1)
+
+
+def take_discounts(account: Account, items: list[Object], discounts: list[Object]) -> None:
+    """Take the coupons off the items, first item first."""
+    for each in discounts:
+        coupon = account.get("coupon", each["coupon"])
+        left = sum(item["amount_total"] for item in items)
+        off = coupon["amount_off"] or round(left * coupon["percent_off"] / 100)
+        for item in items:
+            part = min(item["amount_total"], off)
+            item["amount_discount"] += part
+            item["amount_total"] -= part
+            off -= part
+
+
+def add_taxes(account: Account, items: list[Object]) -> None:
+    """Tax the items as their prices say, or else the account."""
+    percent = Decimal(account.defaults["tax_percent"])
+    for item in items:
+        amount = Decimal(item["amount_total"])
+        if _behavior(account, item["price"]) == "inclusive":
+            item["amount_tax"] = int(amount - _rounded(amount / (1 + percent / 100)))
+        else:
+            item["amount_tax"] = int(_rounded(amount * percent / 100))
+            item["amount_total"] += item["amount_tax"]
+
+
+def check_taxable(account: Account, items: list[Object]) -> None:
+    """Refuse taxes where nobody says whether a price includes them.
+
+    Raises:
+        StripeError: neither the price nor the account does.
+    """
+    for number, item in enumerate(items):
+        if _behavior(account, item["price"]) == "unspecified":
+            raise invalid(
+                "You must set `tax_behavior` on this price, or a default tax behavior in your "
+                "account's Tax settings, to use automatic tax.",
+                f"line_items[{number}]",
+            )
+
+
+def total_up(session: Object, items: list[Object]) -> None:
+    """Have the session say what its items come to; where that is nothing, nothing is due."""
+    session["amount_total"] = sum(each["amount_total"] for each in items)
+    for name in ("amount_discount", "amount_tax"):
+        session["total_details"][name] = sum(each[name] for each in items)
+    if session["amount_total"] == 0:
+        session["payment_status"] = "no_payment_required"
+
+
+def _behavior(account: Account, price: Object) -> str:
+    own: str = price["tax_behavior"]
+    default: str = account.defaults["tax_behavior"]
+    return default if own == "unspecified" else own
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(_WHOLE, ROUND_HALF_UP)
