@@ -1,6 +1,9 @@
 """`flashslides stripe reconcile`: Stripe's objects and events beside ours."""
 
 import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +38,8 @@ def reconcile(
 ) -> None:
     """Compare Stripe's objects and events with ours: exit code 1 where a difference is left.
 
+    Our own account first, then each connected one that STRIPE_CONNECTED_ACCOUNTS names.
+
     Every difference is printed, mended or not. Stripe lists events for 30 days.
     """
     if resume == (since is not None) or (resume and (repair or until is not None)):
@@ -43,58 +48,83 @@ def reconcile(
             "VALIDATION_ERROR",
         )
     settings = get_settings()
-    findings: dict[str, dict[str, Any]] = {}
-    total = 0
+    told = _Told()
 
-    def progress(stage: str, page: Page) -> None:
-        nonlocal total
-        total += page.compared
-        findings.update((each["object"], each) for each in page.findings)
-        say(f"{stage}: {page.compared} compared, {total} in all", err=True)
-
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> Reconciliation:
+    async def work(in_database: InDatabase, gateway: Gateway | None) -> Sequence[Reconciliation]:
         cut_off = await in_database(
             lambda session: reconciliations.find_cut_off(
                 session, livemode=bool(settings.stripe_livemode)
             )
         )
         window, repairs = (utc(since), utc(until)), repair
+        accounts = settings.accounts
         if resume:
             if cut_off is None:
                 raise NotFound("No run was cut off", "RECONCILIATION_NOT_FOUND")
             window, repairs = (cut_off.since_at, None), cut_off.repairs
-            findings.update((each["object"], each) for each in cut_off.findings)
+            accounts = (cut_off.stripe_account,)
+            told.note(cut_off.stripe_account, cut_off.findings)
             _say(cut_off, "Resuming")
         elif cut_off is not None:
             _say(cut_off, "`--resume` would go on with")
         begin, end = window
         assert begin is not None  # noqa: S101  one of the two options names it
-        return await compare(
-            Processor(in_database, gateway, settings),
-            since=begin,
-            until=end,
-            repairs=repairs,
-            resumes=resume,
-            progress=progress,
-        )
+        return [
+            await compare(
+                Processor(in_database, gateway, settings),
+                since=begin,
+                until=end,
+                repairs=repairs,
+                resumes=resume,
+                account=account,
+                progress=partial(told.page, account),
+            )
+            for account in accounts
+        ]
 
-    _print(run_with_stripe(settings, work), list(findings.values()), as_json=as_json)
+    _print(run_with_stripe(settings, work), list(told.findings.values()), as_json=as_json)
 
 
-def _print(run: Reconciliation, findings: list[dict[str, Any]], *, as_json: bool) -> None:
+@dataclass
+class _Told:
+    """What has been found so far, of all accounts."""
+
+    compared: int = 0
+    findings: dict[tuple[str | None, str], dict[str, Any]] = field(
+        default_factory=dict[tuple[str | None, str], dict[str, Any]]
+    )
+    """By account and object: the newest holds."""
+
+    def page(self, account: str | None, stage: str, page: Page) -> None:
+        """Say that a page is done."""
+        self.compared += page.compared
+        self.note(account, page.findings)
+        of_account = f"{account}: " if account else ""
+        say(f"{of_account}{stage}: {page.compared} compared, {self.compared} in all", err=True)
+
+    def note(self, account: str | None, findings: Sequence[dict[str, Any]]) -> None:
+        """Keep what was found, with whose it is."""
+        of_account = {"account": account} if account else {}
+        self.findings.update(((account, each["object"]), each | of_account) for each in findings)
+
+
+def _print(
+    runs: Sequence[Reconciliation], findings: list[dict[str, Any]], *, as_json: bool
+) -> None:
+    left = sum(run.drift for run in runs)
     result: dict[str, Any] = {
-        "since": run.since_at,
-        "until": run.until_at,
-        "compared": run.compared,
+        "since": runs[0].since_at,
+        "until": runs[0].until_at,
+        "compared": sum(run.compared for run in runs),
         "differences": len(findings),
-        "left": run.drift,
+        "left": left,
     }
     if as_json:
         print_record({**result, "findings": findings}, as_json=True)
     else:
         print_record(result, as_json=False)
         print_rows(findings, as_json=False, empty="Stripe and the books agree.")
-    if run.drift:
+    if left:
         raise typer.Exit(1)
 
 

@@ -29,6 +29,7 @@ from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
 from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway import open_gateway
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
 from src.common.stripe.refunds import KEY_LIFETIME, close_if_unknown
@@ -166,14 +167,23 @@ async def reconcile_where_due() -> bool:
     if settings.stripe_secret_key is None or not interval:
         return False
     since = _window_begins_at()
-    is_due = partial(
-        reconciliations.is_due,
-        interval_seconds=interval,
-        livemode=bool(settings.stripe_livemode),
-        since=since,
-    )
-    if await in_database(is_due):
-        await _reconcile(settings, since)
+    failure: StripeGatewayError | None = None
+    for account in settings.accounts:
+        is_due = partial(
+            reconciliations.is_due,
+            interval_seconds=interval,
+            livemode=bool(settings.stripe_livemode),
+            since=since,
+            account=account,
+        )
+        try:
+            if await in_database(is_due):
+                await _reconcile(settings, since, account)
+        except StripeGatewayError as error:
+            logger.warning("An account is not compared", account=account, reason=error.message)
+            failure = error
+    if failure is not None:
+        raise failure
     return False
 
 
@@ -183,11 +193,13 @@ def _window_begins_at() -> dt.datetime:
     return today - RECONCILED
 
 
-async def _reconcile(settings: Settings, since: dt.datetime) -> None:
+async def _reconcile(settings: Settings, since: dt.datetime, account: str | None) -> None:
     async with open_gateway(settings) as gateway:
         processor = Processor(in_database, gateway, settings)
-        run = await reconcile(processor, since=since, repairs=True, resumes=True)
-    logger.info("Compared with Stripe", compared=run.compared, left=run.drift)
+        run = await reconcile(processor, since=since, repairs=True, resumes=True, account=account)
+    logger.info(
+        "Compared with Stripe", compared=run.compared, left=run.drift, account=account or "own"
+    )
 
 
 async def close_refund_requests() -> bool:

@@ -13,13 +13,15 @@ PRIVILEGES = {
     "users": "SELECT, INSERT, UPDATE",
     "transactions": (
         "SELECT, INSERT, UPDATE"
-        " (payment_intent_id, invoice_id, livemode, refunded_cents, disputed_cents)"
+        " (payment_intent_id, invoice_id, stripe_account, livemode, refunded_cents,"
+        " disputed_cents)"
     ),
     "checkout_orders": "SELECT, INSERT, UPDATE",
     "stripe_events": "SELECT, INSERT, UPDATE",
     "stripe_reversals": (
         "SELECT, INSERT, UPDATE"
-        " (payment_intent_id, transaction_id, amount_cents, currency, status, updated_at)"
+        " (payment_intent_id, transaction_id, stripe_account, amount_cents, moved_cents,"
+        " currency, status, updated_at)"
     ),
     "refund_requests": "SELECT, INSERT, UPDATE",
     "reconciliations": "SELECT, INSERT, UPDATE",

@@ -338,6 +338,11 @@ class Settings(BaseSettings):
         return frozenset(each.strip() for each in self.cors_origins.split(",") if each.strip())
 
     @property
+    def accounts(self) -> tuple[str | None, ...]:
+        """All whose payments we take: our own account, which is None, and the connected ones."""
+        return None, *sorted(self.connected_accounts)
+
+    @property
     def packages(self) -> tuple[Package, ...]:
         """What is on sale."""
         return self.credit_packages or DEFAULT_PACKAGES

@@ -268,7 +268,7 @@ async def test_the_running_service_honours_a_key_that_is_added(
             self.end_headers()
             self.wfile.write(provider.body.encode())
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the parent's
             """Nobody reads it."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Published) as server:

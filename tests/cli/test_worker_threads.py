@@ -261,6 +261,7 @@ def test_a_comparison_that_was_cut_off_is_due(fresh_database: ConnectionParamete
         run = reconciliations.begin(
             session,
             livemode=False,
+            account=None,
             since=since,
             until=since + dt.timedelta(days=1),
             repairs=True,

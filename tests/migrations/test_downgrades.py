@@ -79,7 +79,7 @@ def compared(session: Session) -> list[str]:
     """The purchases that reconciliation compares with Stripe's."""
     until = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
     found = purchases_between(
-        session, livemode=False, since=YEARS_AGO, until=until, after=None, limit=100
+        session, livemode=False, account=None, since=YEARS_AGO, until=until, after=None, limit=100
     )
     return list(found)
 

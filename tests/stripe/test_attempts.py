@@ -152,6 +152,7 @@ class SilentGateway(Gateway):
         self,
         method: Callable[..., Awaitable[Any]],  # noqa: ARG002  the gateway's signature
         *arguments: Any,  # noqa: ARG002
+        **options: str,  # noqa: ARG002
     ) -> dict[str, Any]:
         self.waiting += 1
         await self.heard.wait()

@@ -72,7 +72,7 @@ def _measure(session: Session) -> None:
     """Set the figures that the database knows."""
     metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
     metrics.DEAD_EVENTS.set(count_dead_events(session))
-    metrics.STRIPE_DRIFT.set(newest_drift(session) or 0)
+    metrics.STRIPE_DRIFT.set(newest_drift(session, get_settings().connected_accounts))
     found = drift(session)
     metrics.DRIFT_USERS.set(found.users)
     metrics.DRIFT_AGE.set(math.inf if found.age_seconds is None else found.age_seconds)

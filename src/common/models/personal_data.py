@@ -64,18 +64,18 @@ FATES: dict[str, dict[str, Fate]] = {
     },
     "transactions": {
         **_each(Fate.KEPT, "stripe_session_id payment_intent_id invoice_id"),
-        **_each(Fate.IMPERSONAL, "currency"),
+        **_each(Fate.IMPERSONAL, "currency stripe_account"),
     },
     "stripe_reversals": {
         **_each(Fate.KEPT, "reversal_id payment_intent_id"),
-        **_each(Fate.IMPERSONAL, "kind currency status"),
+        **_each(Fate.IMPERSONAL, "kind currency status stripe_account"),
     },
     "api_keys": _each(Fate.IMPERSONAL, "key_hash last_four service_name scopes"),
     "credit_holds": _each(Fate.IMPERSONAL, "status"),
     "credit_lots": _each(Fate.IMPERSONAL, "source"),
     "credit_booking_failures": _each(Fate.IMPERSONAL, "error_type message"),
     "worker_failures": _each(Fate.IMPERSONAL, "work error_type message"),
-    "reconciliations": _each(Fate.IMPERSONAL, "status stage cursor findings"),
+    "reconciliations": _each(Fate.IMPERSONAL, "status stage cursor findings stripe_account"),
 }
 """By table and column: each that could hold personal data (a test compares it with the models)."""
 

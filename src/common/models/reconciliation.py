@@ -18,6 +18,8 @@ class Reconciliation(Base):
 
     reconciliation_id: Mapped[UuidPrimaryKey]
     livemode: Mapped[bool]
+    stripe_account: Mapped[str | None] = mapped_column(String)
+    """`acct_…` of the connected account that is compared; NULL where it is our own."""
     since_at: Mapped[Instant]
     """Objects made at Stripe from here on …"""
     until_at: Mapped[Instant]

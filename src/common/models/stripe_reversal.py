@@ -39,6 +39,8 @@ class StripeReversal(Base):
     kind: Mapped[str] = mapped_column(String)
     payment_intent_id: Mapped[str | None] = mapped_column(String, index=True)
     """The payment it takes from, or its invoice while that is all we know; else NULL."""
+    stripe_account: Mapped[str | None] = mapped_column(String)
+    """`acct_…` of the connected account it is of; NULL where it is our own."""
     transaction_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("transactions.transaction_id"), index=True
     )

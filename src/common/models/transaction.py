@@ -28,6 +28,9 @@ class Transaction(Base):
     """`pi_…`; NULL where nothing was charged, or where the document's own pattern wrote the row."""
     invoice_id: Mapped[str | None] = mapped_column(String, unique=True)
     """`in_…` of a subscription's payment."""
+    stripe_account: Mapped[str | None] = mapped_column(String)
+    """`acct_…` of the connected account that was paid (Stripe Connect); NULL where it is our own.
+    Only in its name does Stripe know the payment."""
     amount_paid_cents: Mapped[int] = mapped_column(Integer)
     """What the customer paid in total, in the currency's smallest unit; 0 only for free orders."""
     currency: Mapped[str] = mapped_column(String, default="usd", server_default=text("'usd'"))

@@ -189,6 +189,7 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
             reversal_id=reversal.reversal_id,
             kind=str(reversal.kind),
             payment_intent_id=reversal.payment_name,
+            stripe_account=reversal.stripe_account,
             transaction_id=transaction_id,
             **state,
         )
@@ -209,6 +210,8 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
     changes: dict[str, Any] = dict(state) if rules.supersedes(reversal, known) else {}
     if known.transaction_id is None and transaction_id is not None:
         changes["transaction_id"] = transaction_id
+    if known.stripe_account is None and reversal.stripe_account is not None:
+        changes["stripe_account"] = reversal.stripe_account
     is_vague = known.payment_intent_id in (None, reversal.invoice_id)
     if is_vague and reversal.payment_name not in (None, known.payment_intent_id):
         changes["payment_intent_id"] = reversal.payment_name

@@ -236,7 +236,7 @@ def _complete(
     unmatched.close(session, payment, "it had been credited before")
     learnt = {
         name: value
-        for name in ("payment_intent_id", "invoice_id", "livemode")
+        for name in ("payment_intent_id", "invoice_id", "stripe_account", "livemode")
         if getattr(existing, name) is None and (value := getattr(payment, name)) is not None
     }
     if learnt:
@@ -300,6 +300,7 @@ def _write_purchase(session: Session, payment: Payment, offer: Offer) -> Transac
             stripe_session_id=payment.stripe_session_id,
             payment_intent_id=payment.payment_intent_id,
             invoice_id=payment.invoice_id,
+            stripe_account=payment.stripe_account,
             amount_paid_cents=payment.amount_total_cents,
             currency=offer.currency,
             livemode=payment.livemode,

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -12,11 +12,14 @@ from sqlalchemy import (
     Select,
     cast,
     exists,
+    false,
     func,
     or_,
     select,
+    true,
     union,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from src.common.models.checkout_order import CheckoutOrder
@@ -35,6 +38,7 @@ def begin(
     session: Session,
     *,
     livemode: bool,
+    account: str | None,
     since: dt.datetime,
     until: dt.datetime,
     repairs: bool,
@@ -46,12 +50,12 @@ def begin(
     One that is taken up keeps its own end: what it walks is listed from there on.
     """
     lock_payment(session, "reconciliation")
-    run = (
-        find_cut_off(session, livemode=livemode, since=since, repairs=repairs) if resumes else None
-    )
+    same = (_of_account(account), *_as_begun(since, repairs=repairs))
+    run = find_cut_off(session, *same, livemode=livemode) if resumes else None
     if run is None:
         run = Reconciliation(
             livemode=livemode,
+            stripe_account=account,
             since_at=since,
             until_at=until,
             repairs=repairs,
@@ -66,13 +70,9 @@ def begin(
 
 
 def find_cut_off(
-    session: Session,
-    *,
-    livemode: bool,
-    since: dt.datetime | None = None,
-    repairs: bool | None = None,
+    session: Session, *conditions: ColumnElement[bool], livemode: bool
 ) -> Reconciliation | None:
-    """The newest run that its process left unfinished, of this beginning where one is given."""
+    """The newest run that its process left unfinished, of those that meet the conditions."""
     statement = (
         select(Reconciliation)
         .where(
@@ -82,14 +82,11 @@ def find_cut_off(
                 Reconciliation.lease_expires_at.is_(None),
                 Reconciliation.lease_expires_at <= func.clock_timestamp(),
             ),
+            *conditions,
         )
         .order_by(Reconciliation.started_at.desc())
         .limit(1)
     )
-    if since is not None:
-        statement = statement.where(Reconciliation.since_at == since)
-    if repairs is not None:
-        statement = statement.where(Reconciliation.repairs == repairs)
     return session.scalars(statement).one_or_none()
 
 
@@ -140,28 +137,55 @@ def release(session: Session, run_id: uuid.UUID) -> None:
     session.flush()
 
 
-def is_due(session: Session, *, interval_seconds: int, livemode: bool, since: dt.datetime) -> bool:
-    """Whether the newest run began longer ago than this, or a mending one was cut off."""
-    if find_cut_off(session, livemode=livemode, since=since, repairs=True) is not None:
+def is_due(
+    session: Session,
+    *,
+    interval_seconds: int,
+    livemode: bool,
+    since: dt.datetime,
+    account: str | None = None,
+) -> bool:
+    """Whether an account's newest run began longer ago than this, or a mending one was cut off."""
+    same = (_of_account(account), *_as_begun(since, repairs=True))
+    if find_cut_off(session, *same, livemode=livemode) is not None:
         return True
     recent = func.clock_timestamp() - dt.timedelta(seconds=interval_seconds)
-    return session.scalars(select(~exists().where(Reconciliation.started_at > recent))).one()
+    begun = exists().where(_of_account(account), Reconciliation.started_at > recent)
+    return session.scalars(select(~begun)).one()
 
 
-def newest_drift(session: Session) -> int | None:
-    """What the newest finished run left unmended; None where none has finished."""
-    return session.scalars(
-        select(cast(Reconciliation.drift, Integer))
-        .where(Reconciliation.status == "finished")
-        .order_by(Reconciliation.started_at.desc())
-        .limit(1)
-    ).one_or_none()
+def newest_drift(session: Session, accounts: Collection[str] = ()) -> int:
+    """What the newest finished runs left unmended: our own account's, and these connected ones'."""
+    newest = (
+        select(Reconciliation.drift)
+        .where(
+            Reconciliation.status == "finished",
+            or_(
+                Reconciliation.stripe_account.is_(None),
+                Reconciliation.stripe_account.in_(accounts),
+            ),
+        )
+        .ext(distinct_on(Reconciliation.stripe_account))
+        .order_by(Reconciliation.stripe_account, Reconciliation.started_at.desc())
+        .subquery()
+    )
+    total = func.coalesce(func.sum(newest.c.drift), 0)
+    return session.scalars(select(cast(total, Integer))).one()
+
+
+def _of_account(account: str | None) -> ColumnElement[bool]:
+    return Reconciliation.stripe_account.is_not_distinct_from(account)
+
+
+def _as_begun(since: dt.datetime, *, repairs: bool) -> tuple[ColumnElement[bool], ...]:
+    return Reconciliation.since_at == since, Reconciliation.repairs == repairs
 
 
 def purchases_between(
     session: Session,
     *,
     livemode: bool,
+    account: str | None,
     since: dt.datetime,
     until: dt.datetime,
     after: str | None,
@@ -176,6 +200,7 @@ def purchases_between(
         Transaction.created_at < until,
         or_(Transaction.livemode == livemode, Transaction.livemode.is_(None)),
         Transaction.predates_ledger.is_(False),
+        Transaction.stripe_account.is_not_distinct_from(account),
     )
     return _page(session, purchases, after, limit)
 
@@ -184,6 +209,7 @@ def reversals_between(
     session: Session,
     *,
     livemode: bool,
+    account: str | None,
     since: dt.datetime,
     until: dt.datetime,
     after: str | None,
@@ -194,6 +220,7 @@ def reversals_between(
         StripeReversal.created_at >= since,
         StripeReversal.created_at < until,
         StripeReversal.livemode == livemode,
+        StripeReversal.stripe_account.is_not_distinct_from(account),
     )
     return _page(session, reversals, after, limit)
 
@@ -202,6 +229,7 @@ def unfinished(
     session: Session,
     *,
     livemode: bool,
+    account: str | None,
     since: dt.datetime,  # noqa: ARG001  a page of ours is asked for in one way
     until: dt.datetime,  # noqa: ARG001
     after: str | None,
@@ -214,10 +242,12 @@ def unfinished(
         CheckoutOrder.livemode == livemode,
         CheckoutOrder.stripe_session_id.is_not(None),
         CheckoutOrder.created_at > recent,
+        true() if account is None else false(),  # orders are for our own account
     )
     reversals = select(StripeReversal.reversal_id.label("name")).where(
         StripeReversal.status.in_(("pending", "inquiry", "withdrawn", "reinstated")),
         StripeReversal.livemode == livemode,
+        StripeReversal.stripe_account.is_not_distinct_from(account),
         StripeReversal.kind != "credit_note",
         StripeReversal.created_at > recent,
     )

@@ -104,6 +104,7 @@ def payment_of(row: UnmatchedPayment) -> Payment:
         payment_status=said.get("payment_status"),
         payment_intent_id=said.get("payment_intent_id"),
         invoice_id=said.get("invoice_id") or (row.stripe_object_id if is_invoice else None),
+        stripe_account=said.get("stripe_account"),
         currency=said.get("currency"),
         amount_subtotal_cents=said.get("amount_subtotal_cents"),
         amount_total_cents=said.get("amount_total_cents"),

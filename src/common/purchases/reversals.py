@@ -42,6 +42,8 @@ class Reversal:
     know no PaymentIntent."""
     invoice_id: str | None = None
     """Of a credit note: its invoice, which names the payment until a PaymentIntent does."""
+    stripe_account: str | None = None
+    """The connected account it is of; None where it is our own."""
     request: str | None = None
     """The name of the request of ours that made it (`refunds.request_name`), of a refund."""
     moved_cents: int = 0

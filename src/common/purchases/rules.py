@@ -37,6 +37,8 @@ class Payment:
     order_id: uuid.UUID | None = None
     """The order of ours that the metadata names."""
     invoice_id: str | None = None
+    stripe_account: str | None = None
+    """The connected account that was paid; None where it is our own."""
 
 
 @dataclass(frozen=True)

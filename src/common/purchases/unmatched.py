@@ -109,6 +109,7 @@ def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> 
         "payment_status": payment.payment_status,
         "payment_intent_id": payment.payment_intent_id,
         "invoice_id": payment.invoice_id,
+        "stripe_account": payment.stripe_account,
         "amount_subtotal_cents": payment.amount_subtotal_cents,
         "amount_total_cents": payment.amount_total_cents,
         "currency": payment.currency,

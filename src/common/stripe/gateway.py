@@ -86,8 +86,8 @@ class Gateway:
         self._timeout_seconds = timeout_seconds
         self._account: str | None = None
 
-    def for_account(self, account: str) -> Self:
-        """The same gateway, which reads in the name of a connected account."""
+    def for_account(self, account: str | None) -> Self:
+        """The same gateway, which asks in the name of a connected account, or, None, in our own."""
         same = copy(self)
         same._account = account  # noqa: SLF001  of its own class
         return same
@@ -103,7 +103,7 @@ class Gateway:
         customer = await self._call(
             self._stripe.customers.create_async,
             {"email": email, "metadata": {"user_id": str(user_id), "env": env}},
-            {"idempotency_key": f"flashslides-customer-{env}-{user_id}-{digest}"},
+            idempotency_key=f"flashslides-customer-{env}-{user_id}-{digest}",
         )
         return str(customer["id"])
 
@@ -123,10 +123,10 @@ class Gateway:
         parameters = session_parameters(
             order, customer_id=customer_id, name=name, settings=settings
         )
-        options = {"idempotency_key": f"flashslides-order-{order.order_id}-{customer_id}"}
+        key = f"flashslides-order-{order.order_id}-{customer_id}"
         create = self._stripe.checkout.sessions.create_async
         try:
-            return _read(CheckoutSession, await self._call(create, parameters, options))
+            return _read(CheckoutSession, await self._call(create, parameters, idempotency_key=key))
         except StripeGatewayError as error:
             if (error.code, error.parameter) == ("resource_missing", "customer"):
                 raise CustomerMissing(error.message, error.code, error.parameter) from None
@@ -147,9 +147,10 @@ class Gateway:
             "amount": amount_cents,
             "metadata": {"request": key, **({"reason": reason} if reason else {})},
         }
-        options = {"idempotency_key": f"flashslides-refund-{key}"}
+        key = f"flashslides-refund-{key}"
         return _read(
-            Refund, await self._call(self._stripe.refunds.create_async, parameters, options)
+            Refund,
+            await self._call(self._stripe.refunds.create_async, parameters, idempotency_key=key),
         )
 
     async def session_of_payment(self, payment_intent_id: str) -> CheckoutSession | None:
@@ -298,7 +299,9 @@ class Gateway:
         found = await _or_none(self._call(method, *arguments))
         return None if found is None else _read(model, found)
 
-    async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> dict[str, Any]:
+    async def _call(
+        self, method: Callable[..., Awaitable[Any]], *arguments: Any, **options: str
+    ) -> dict[str, Any]:
         """One call within the time-out; Stripe's rate limit is waited for while that allows."""
         patient = AsyncRetrying(
             retry=retry_if_exception_type(stripe.RateLimitError),
@@ -306,12 +309,11 @@ class Gateway:
             stop=stop_after_delay(self._timeout_seconds),
             reraise=True,
         )
-        of_account: dict[str, Any] = (
-            {"options": {"stripe_account": self._account}} if self._account else {}
-        )
+        if self._account is not None:
+            options["stripe_account"] = self._account
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer: Any = await patient(method, *arguments, **of_account)
+                answer: Any = await patient(method, *arguments, options=options)
         except TimeoutError:
             raise StripeGatewayError(
                 f"Stripe did not answer within {self._timeout_seconds:g} seconds"

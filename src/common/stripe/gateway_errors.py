@@ -57,8 +57,10 @@ def gateway_error(error: Exception) -> StripeGatewayError:
     if not isinstance(error, stripe.StripeError):
         return StripeGatewayError(f"Stripe cannot be reached ({type(error).__name__})")
     if isinstance(error, stripe.PermissionError):
-        named = _PERMISSION.findall(error.user_message or "")
-        return PermissionMissing(" or ".join(named) or None, error.request_id)
+        said = error.user_message or ""
+        named = " or ".join(_PERMISSION.findall(said))
+        if "permission" in said:  # otherwise it is an account that our key has no access to
+            return PermissionMissing(named or None, error.request_id)
     known = ", ".join(filter(None, [type(error).__name__, error.code, error.request_id]))
     parameter: str | None = getattr(error, "param", None)
     return StripeGatewayError(

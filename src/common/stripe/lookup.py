@@ -40,6 +40,16 @@ class Facts:
     known: bool = False
     """Whether it tells of a payment that is credited already."""
 
+    def of_account(self, account: str | None) -> "Facts":
+        """The same, told of a connected account's objects."""
+        if account is None:
+            return self
+        return replace(
+            self,
+            payments=tuple(replace(each, stripe_account=account) for each in self.payments),
+            reversals=tuple(replace(each, stripe_account=account) for each in self.reversals),
+        )
+
 
 @dataclass(frozen=True)
 class Lookup:
@@ -66,8 +76,10 @@ class Lookup:
         lookup = self._of_account(event.account)
         if isinstance(event, ThinEvent):
             found = await lookup.object_of(event)
-            return None if found is None else await handle(lookup, event.with_object(found))
-        return await handle(lookup, event)
+            facts = None if found is None else await handle(lookup, event.with_object(found))
+        else:
+            facts = await handle(lookup, event)
+        return None if facts is None else facts.of_account(event.account)
 
     async def object_of(self, event: ThinEvent) -> dict[str, Any] | None:
         """The object that a thin event names, as it is now; None where Stripe has it not for us."""
@@ -191,7 +203,7 @@ class Lookup:
 
     def _of_account(self, account: str | None) -> "Lookup":
         """What asks Stripe in the name of a connected account, where it is one."""
-        if account is None or self.gateway is None:
+        if self.gateway is None:
             return self
         return replace(self, gateway=self.gateway.for_account(account))
 

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -73,6 +73,8 @@ class Reconciler:
     livemode: bool
     repairs: bool
     run_id: uuid.UUID
+    account: str | None
+    """The connected account that is compared; None where it is our own."""
     seen: set[str] = field(default_factory=set[str])
     lacking: set[str] = field(default_factory=set[str])
     """The permissions our key was found to lack."""
@@ -183,6 +185,7 @@ class Reconciler:
 
     async def _compare(self, page: Page, object_id: str, facts: Facts) -> None:
         """Note what settling these facts would change; change it where we repair."""
+        facts = facts.of_account(self.account)
         if any(each.env not in (None, self.processor.settings.env) for each in facts.payments):
             return  # another deployment's, on the same account
         difference = await self._difference(facts)
@@ -247,6 +250,7 @@ class Reconciler:
             lambda session: find(
                 session,
                 livemode=self.livemode,
+                account=self.account,
                 since=self.window.since,
                 until=self.window.until,
                 after=cursor,
@@ -330,7 +334,8 @@ class Reconciler:
 
     async def _is_taken_in(self, listed: Listed[Event]) -> bool:
         """Receive an event as if it had been delivered; whether it could be settled."""
-        body = json.dumps(listed.found, default=str).encode()  # the library reads decimals
+        found = {**listed.found, **({"account": self.account} if self.account else {})}
+        body = json.dumps(found, default=str).encode()  # the library reads decimals
         event = parse_event(body)
         return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
 
@@ -342,9 +347,12 @@ async def reconcile(
     until: dt.datetime | None = None,
     repairs: bool,
     resumes: bool = False,
+    account: str | None = None,
     progress: Progress = lambda _stage, _page: None,
 ) -> Reconciliation:
     """Compare everything Stripe made since then with ours; with `repairs` mend what differs.
+
+    What is of a connected `account` is compared in its name, by a run of its own.
 
     With `resumes`, a run from the same instant on that was cut off is taken up where it stood, and
     keeps its own end; without, or where there is none, all of the window is compared.
@@ -354,7 +362,8 @@ async def reconcile(
         StripeGatewayError: STRIPE_GATEWAY_ERROR; the run can be taken up again.
         Unavailable: STRIPE_NOT_CONFIGURED.
     """
-    gateway = configured(processor.gateway)
+    gateway = configured(processor.gateway).for_account(account)
+    processor = replace(processor, gateway=gateway)
     livemode = bool(processor.settings.stripe_livemode)
     end = until or dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     if end <= since:
@@ -364,6 +373,7 @@ async def reconcile(
         return runs.begin(
             session,
             livemode=livemode,
+            account=account,
             since=since,
             until=end,
             repairs=repairs,
@@ -373,5 +383,7 @@ async def reconcile(
 
     run = await processor.in_database(begin)
     window = Window(run.since_at, run.until_at)
-    reconciler = Reconciler(processor, gateway, window, livemode, repairs, run.reconciliation_id)
+    reconciler = Reconciler(
+        processor, gateway, window, livemode, repairs, run.reconciliation_id, account
+    )
     return await reconciler.run(run, progress)

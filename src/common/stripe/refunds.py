@@ -48,6 +48,8 @@ class _Bought:
     stripe_session_id: str
     payment_intent_id: str | None
     paid_cents: int
+    stripe_account: str | None
+    """The connected account that was paid, and pays back."""
 
 
 async def refund_payment(
@@ -137,7 +139,12 @@ async def _ask(till: "_Till", request: RefundRequest, *, was_asked: bool) -> Ref
 
 def _bought(session: Session, transaction_id: uuid.UUID) -> _Bought:
     paid = get_transaction(session, transaction_id)
-    return _Bought(paid.stripe_session_id, paid.payment_intent_id, paid.amount_paid_cents)
+    return _Bought(
+        paid.stripe_session_id,
+        paid.payment_intent_id,
+        paid.amount_paid_cents,
+        paid.stripe_account,
+    )
 
 
 async def _till_of(
@@ -150,6 +157,7 @@ async def _till_of(
 async def _open_till(
     in_database: InDatabase, client: Gateway, settings: Settings, bought: _Bought
 ) -> "_Till":
+    client = client.for_account(bought.stripe_account)
     if bought.payment_intent_id is None:
         found = await _payment_of(client, bought.stripe_session_id)
         bought = replace(bought, payment_intent_id=found)
@@ -191,7 +199,8 @@ class _Till:
             for each in refunds
         ]
         for each in reversals:
-            await self.processor.apply(Facts(reversals=(each,)), cause=each.reversal_id)
+            facts = Facts(reversals=(each,)).of_account(self.bought.stripe_account)
+            await self.processor.apply(facts, cause=each.reversal_id)
         return sum(each.amount_cents for each in reversals if each.status in COUNTING)
 
     async def refusal(self, code: str) -> Exception:

@@ -26,5 +26,6 @@ class UnaskedGateway(Gateway):
         self,
         method: Callable[..., Awaitable[Any]],  # noqa: ARG002  the gateway's signature
         *arguments: Any,  # noqa: ARG002
+        **options: str,  # noqa: ARG002
     ) -> dict[str, Any]:
         raise StripeNeeded

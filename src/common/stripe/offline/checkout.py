@@ -301,7 +301,7 @@ def _switched(account: Account, parameters: Object, *names: str) -> Object:
     asked = {name: cast("dict[str, Any]", parameters.get(name) or {}) for name in names}
     return {
         name: {
-            **copy.deepcopy(SESSION.get(name) or {}),
+            **cast("dict[str, Any]", SESSION.get(name) or {}),
             "enabled": bool(given.get("enabled", account.defaults[name])),
         }
         for name, given in asked.items()
