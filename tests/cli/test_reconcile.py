@@ -13,6 +13,7 @@ from src.common.models.user import User
 from src.common.purchases import reconciliations
 from src.common.purchases.operations import PurchaseOutcome, settle_payment
 from src.common.purchases.rules import Payment
+from src.common.settings import get_settings
 from src.common.stripe import gateway, inbox
 from src.common.stripe.lookup import HANDLED_TYPES
 from tests.cli.conftest import Result, RunCommand
@@ -205,3 +206,17 @@ def test_a_purchase_that_credited_nobody_is_a_difference_until_somebody_settles_
         flashslides("stripe", "unmatched", "resolve", name, "--note", "hers", "--credit")
     after = compare("--since", SINCE)
     assert found(after) == {"cs_invented": ("extra", False)}
+
+
+def test_each_connected_account_is_compared_and_named(
+    loop: Loop, user: User, compare: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After our own; what is found there says whose it is. This Stripe has one answer for both."""
+    monkeypatch.setenv("STRIPE_CONNECTED_ACCOUNTS", "acct_theirs")
+    get_settings.cache_clear()
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    listed = compare("--since", SINCE)
+    accounts = [each.get("account") for each in listed.json["findings"]]
+    assert accounts.count(None) == accounts.count("acct_theirs") > 0
+    assert listed.json["left"] == len(accounts)
+    assert "acct_theirs: sessions: 1 compared" in listed.err

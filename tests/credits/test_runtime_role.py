@@ -3,6 +3,8 @@
 import secrets
 import uuid
 from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -18,8 +20,11 @@ from src.common.credits.due import expire_due
 from src.common.database import SessionLocal, get_engine
 from src.common.kept_errors import KeptError
 from src.common.models import Base
+from src.common.models.stripe_reversal import ReversalKind, StripeReversal
+from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import settle_payment
 from src.common.purchases.packages import PACKAGES
+from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Terms
 from src.common.runtime_role import PRIVILEGES, grant_runtime
 from src.common.stripe.wire import CheckoutSession
@@ -44,6 +49,29 @@ def as_runtime(fresh_database: ConnectionParameters) -> Generator[Session]:
     with get_engine().begin() as connection:
         connection.execute(text(f"DROP OWNED BY {role}"))
         connection.execute(text(f"DROP ROLE {role}"))
+
+
+def test_it_can_note_whatever_stripe_tells_later_of_money_back(as_runtime: Session) -> None:
+    """An inquiry that becomes a dispute moves funds; whose it is may be learnt later."""
+    inquiry = Reversal(
+        livemode=False,
+        reversal_id="dp_1",
+        kind=ReversalKind.DISPUTE,
+        status="inquiry",
+        amount_cents=500,
+        currency="usd",
+        payment_intent_id=None,
+    )
+    assert record_reversal(as_runtime, inquiry)
+    told: dict[str, Any] = {
+        "status": "withdrawn",
+        "moved_cents": 500,
+        "stripe_account": "acct_theirs",
+    }
+    assert record_reversal(as_runtime, replace(inquiry, payment_intent_id="pi_1", **told))
+    as_runtime.commit()
+    noted = as_runtime.query(StripeReversal).one()
+    assert {name: getattr(noted, name) for name in told} == told
 
 
 def test_it_can_do_every_operation(as_runtime: Session) -> None:

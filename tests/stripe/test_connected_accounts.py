@@ -3,7 +3,8 @@
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import override
 
+from src.cli import work
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.user import User
 from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.resolutions import Ruling, resolve
+from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.gateway_errors import PermissionMissing, StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
@@ -197,6 +200,29 @@ def test_a_payment_that_somebody_credits_by_hand_keeps_its_account(
     resolve(db, name, resolution="as agreed", actor="system:tests", ruling=Ruling())
     db.commit()
     assert only_purchase(db).stripe_account == THEIRS
+
+
+def test_the_worker_compares_all_accounts_and_one_that_fails_keeps_nobody(
+    db: Session, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each for itself; which our key does not reach is tried again, the others are done."""
+    changes = {"stripe_connected_accounts": f"acct_gone, {THEIRS}"}
+    settings = world.ours.processor.settings.model_copy(update=changes)
+
+    @asynccontextmanager
+    async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
+        yield world.ours.processor.gateway
+
+    monkeypatch.setattr(work, "open_gateway", opened)
+    monkeypatch.setattr(work, "get_settings", lambda: settings)
+    with pytest.raises(StripeGatewayError):
+        asyncio.run(work.reconcile_where_due())
+    runs = db.execute(select(Reconciliation.stripe_account, Reconciliation.status)).all()
+    assert {account: status for account, status in runs} == {  # noqa: C416  rows are no pairs
+        None: "finished",
+        THEIRS: "finished",
+        "acct_gone": "running",
+    }
 
 
 def test_an_account_that_our_key_does_not_reach_is_no_missing_permission(world: World) -> None:
