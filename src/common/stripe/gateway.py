@@ -88,6 +88,8 @@ class Gateway:
 
     def for_account(self, account: str | None) -> Self:
         """The same gateway, which asks in the name of a connected account, or, None, in our own."""
+        if account == self._account:
+            return self
         same = copy(self)
         same._account = account  # noqa: SLF001  of its own class
         return same
