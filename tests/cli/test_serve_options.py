@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from src.common.database import dispose_db, get_engine
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
+from src.common.stripe.permissions import is_restricted
 from src.local_postgres import free_port
 from tests.cli.conftest import Result, RunCommand
 
@@ -83,3 +84,17 @@ def test_keys_are_made_only_where_some_are_missing(
     monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_configured")
     assert serve().exit_code == 0
     assert not data_folder.exists()
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_a_start_looks_at_what_the_stripe_key_may_do(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the key that is configured."""
+    looked_at: list[Settings] = []
+    monkeypatch.setattr("src.cli.serve.tell_of_missing_permissions", looked_at.append)
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "rk_test_1")
+    get_settings.cache_clear()
+    assert serve().exit_code == 0
+    [settings] = looked_at
+    assert is_restricted(settings)

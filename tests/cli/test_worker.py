@@ -1,5 +1,7 @@
 """`flashslides worker`: books what is due, verifies a slice of the books, and ends when told to."""
 
+import threading
+
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -7,7 +9,7 @@ from sqlalchemy.orm import Session
 from src.common.credits.commands import Grant
 from src.common.credits.drift import drift
 from src.common.models import CreditVerification
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
 from tests.cli.conftest import RunCommand
 from tests.cli.test_credits import booked, corrupt
 from tests.credits.ledger import at, do, someone
@@ -51,3 +53,19 @@ def test_an_interval_of_0_verifies_nothing(
     assert flashslides("worker", "--once").exit_code == 0
     get_settings.cache_clear()
     assert db.scalars(select(CreditVerification)).all() == []
+
+
+def test_a_start_looks_at_what_the_stripe_key_may_do(
+    flashslides: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a thread of its own, which `--once` waits for."""
+    looked_at: list[Settings] = []
+
+    def tell(settings: Settings) -> threading.Thread:
+        thread = threading.Thread(target=looked_at.append, args=[settings])
+        thread.start()
+        return thread
+
+    monkeypatch.setattr("src.cli.worker.tell_of_missing_permissions", tell)
+    assert flashslides("worker", "--once").exit_code == 0
+    assert len(looked_at) == 1
