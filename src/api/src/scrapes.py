@@ -18,6 +18,7 @@ from src.common.credits.unbookable import count_unbookable_users
 from src.common.exceptions import Unauthenticated
 from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
+from src.common.settings import get_settings
 from src.common.stripe.inbox import count_dead_events
 
 logger = structlog.get_logger(__name__)
