@@ -23,8 +23,8 @@ def errors_page() -> str:
         f"{MADE_BY}# Errors\n\n"
         'Every error has one body: `{"detail": {"error_type": "…", "message": "…", '
         '"request_id": "…", …}}`.\nPrograms look at `error_type`, which never changes; the message '
-        "is for people. 503 answers carry\n`Retry-After`: the same request, with the same "
-        "`Idempotency-Key`, may succeed then.\n\n"
+        "is for people. 503 answers, and\n`REQUEST_IN_PROGRESS`, carry `Retry-After`: the same "
+        "request, with the same `Idempotency-Key`, may\nsucceed then.\n\n"
         f"| error_type | status | meaning |\n|---|---|---|\n{rows}"
     )
 

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
-from src.common.credits import ledger, unbookable
+from src.common.credits import charged_requests, ledger, unbookable
 from src.common.credits.drift import verify_next_slice
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verification.report import Report
@@ -153,11 +153,12 @@ async def _settle_events(*, needs_lookup: bool) -> bool:
 
 
 def drop_bodies() -> bool:
-    """Forget what events said that were settled long ago."""
-    dropped = run_in_database_transaction(inbox.drop_old_bodies)
-    if dropped:
-        logger.info("Dropped old bodies", events=dropped)
-    return dropped > 0
+    """Forget what events said that were settled long ago, and answers that are kept no longer."""
+    events = run_in_database_transaction(inbox.drop_old_bodies)
+    answers = run_in_database_transaction(charged_requests.drop_expired)
+    if events or answers:
+        logger.info("Dropped old bodies", events=events, answers=answers)
+    return events > 0 or answers > 0
 
 
 async def reconcile_where_due() -> bool:

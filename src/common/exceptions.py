@@ -3,6 +3,7 @@
 ExceptionWithErrorType(message, error_type)
 ├── NotFound            kind NOT_FOUND
 ├── Conflict            kind CONFLICT
+│   └── InProgress      with retry_after_seconds
 ├── Invalid             kind INVALID
 ├── BadRequest          kind BAD_REQUEST
 ├── Unauthenticated     kind UNAUTHENTICATED
@@ -50,6 +51,8 @@ class ExceptionWithErrorType(Exception):
     """
 
     kind: ErrorKind = ErrorKind.INVALID
+    retry_after_seconds: ClassVar[int | None] = None
+    """When the same request may succeed, where waiting helps."""
 
     def __init__(self, message: str, error_type: str, **details: Any) -> None:
         super().__init__(message, error_type)
@@ -77,6 +80,12 @@ class Conflict(ExceptionWithErrorType):
     """The request contradicts what is there already."""
 
     kind = ErrorKind.CONFLICT
+
+
+class InProgress(Conflict):
+    """What was asked is being done, for whoever asked first."""
+
+    retry_after_seconds = 1
 
 
 class Invalid(ExceptionWithErrorType):
@@ -116,7 +125,7 @@ class Unavailable(ExceptionWithErrorType):
     """A passing condition: the same request may succeed in `retry_after_seconds`."""
 
     kind = ErrorKind.UNAVAILABLE
-    retry_after_seconds: ClassVar[int] = 1
+    retry_after_seconds = 1
 
 
 class DatabaseBusy(Unavailable):

@@ -17,6 +17,7 @@ PRIVILEGES = {
         " disputed_cents)"
     ),
     "checkout_orders": "SELECT, INSERT, UPDATE",
+    "charged_requests": "SELECT, INSERT, UPDATE, DELETE",
     "stripe_events": "SELECT, INSERT, UPDATE",
     "stripe_reversals": (
         "SELECT, INSERT, UPDATE"

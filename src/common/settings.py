@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     """The most credits given at once by a grant or adjustment over HTTP, or by a command without
     `--yes`."""
 
+    charge_replay_seconds: int = Field(default=86_400, ge=0, le=2_592_000)
+    """How long the answer of a charged request is kept for whoever sends it again; 0 for never."""
+    charge_replay_max_bytes: int = Field(default=262_144, ge=1, le=16_777_216)
+    """The largest answer that is kept, headers included; the table takes no larger one."""
+
     credits_verify_interval_seconds: int = Field(default=5, ge=0, le=86_400)
     """How often, all workers together, the next users' books are verified; 0 means never."""
     credits_verify_slice_users: int = Field(default=200, ge=1, le=10_000)
@@ -185,6 +190,8 @@ class Settings(BaseSettings):
     checkout_success_url: str | None = None
     """Where Stripe sends a customer who has paid; `{CHECKOUT_SESSION_ID}` is filled in."""
     checkout_cancel_url: str | None = None
+    checkout_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where customers buy credits: told to whoever has too few."""
     checkout_allowed_origins: str = ""
     """Origins, separated by commas, of other pages a request may ask to be sent to."""
 

@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from src.api.src import charging
+from src.api.src import charging_middleware
 from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
@@ -102,10 +102,9 @@ async def test_an_endpoint_may_charge_less_than_it_held(customer: Customer) -> N
 
 
 async def test_an_endpoint_cannot_charge_more_than_it_held(customer: Customer) -> None:
-    """The answer names what is wrong, and nothing is kept or stays held."""
+    """The programmer's error, and no client's: 500, and nothing is kept or stays held."""
     answer = await customer.post(f"/render?used={PRICE + 1}")
-    assert (answer.status_code, error_type_of(answer)) == (422, "VALIDATION_ERROR")
-    assert "used" in answer.text
+    assert (answer.status_code, error_type_of(answer)) == (500, "INTERNAL_ERROR")
     assert await customer.balance() == START
 
 
@@ -173,14 +172,14 @@ async def test_a_charge_whose_answer_was_lost_is_a_charge(
     run = run_in_async_database_transaction
     times = itertools.count(1)
 
-    async def run_and_lose_the_second_answer(work: Callable[[Session], Any]) -> Any:
+    async def run_and_lose_the_first_answer(work: Callable[[Session], Any]) -> Any:
         result = await run(work)
-        if next(times) == 2:
+        if next(times) == 1:
             raise RetryableDatabaseError(None, None, CONNECTION_LOST)
         return result
 
     monkeypatch.setattr(
-        charging, "run_in_async_database_transaction", run_and_lose_the_second_answer
+        charging_middleware, "run_in_async_database_transaction", run_and_lose_the_first_answer
     )
     answer = await customer.post("/render")
     assert (answer.status_code, answer.text) == (200, "slides")

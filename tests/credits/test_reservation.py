@@ -172,6 +172,45 @@ async def test_what_cannot_be_given_back_is_logged_and_hides_no_error(
     assert balances([who]) == [START - 2 * HELD]
 
 
+async def test_work_that_was_charged_before_is_told_so(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """From the block's first line, sync and async, with what was charged; not work that failed."""
+    assert fresh_database
+    [who] = make_users(START)
+    with pytest.raises(WorkFailedError), reserve(SessionLocal, who, HELD, key="job") as held:
+        raise WorkFailedError
+    found: list[tuple[bool, str, int]] = []
+    for used in (3, 5, 0):
+        with reserve(SessionLocal, who, HELD, key="job") as held:
+            found.append((held.replayed, held.state, held.used))
+            held.used = used
+        async with reserve_async(AsyncSessionLocal, who, HELD, key="job") as held:
+            found.append((held.replayed, held.state, held.used))
+        assert balances([who]) == [START - 3]
+    assert found == [(False, "open", HELD), *5 * [(True, "captured", 3)]]
+    with pytest.raises(WorkFailedError), reserve(SessionLocal, who, HELD, key="job") as held:
+        raise WorkFailedError
+    assert held.state is ReservationState.CAPTURED
+    assert balances([who]) == [START - 3]
+    assert open_holds(who) == 0
+
+
+async def test_of_two_at_once_with_a_key_the_one_that_is_not_charged_is_told_so(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """Both did the work; the later finds `replayed` after its block."""
+    assert fresh_database
+    [who] = make_users(START)
+    with reserve(SessionLocal, who, HELD, key="job") as later:
+        with reserve(SessionLocal, who, HELD, key="job") as earlier:
+            earlier.used = 3
+        assert (earlier.replayed, later.replayed) == (False, False)
+        later.used = 5
+    assert (later.replayed, later.state) == (True, "captured")
+    assert balances([who]) == [START - 3]
+
+
 @pytest.mark.parametrize("is_charged", [False, True])
 async def test_a_time_out_is_told_what_became_of_the_credits(
     fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch, *, is_charged: bool

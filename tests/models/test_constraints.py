@@ -5,7 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import CheckConstraint, Insert, insert
+from sqlalchemy import CheckConstraint, Insert, func, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from src.common.database_errors import violated_constraint
 from src.common.models import (
     ApiKey,
     Base,
+    ChargedRequest,
     CheckoutOrder,
     Reconciliation,
     RefundRequest,
@@ -67,6 +68,13 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "request_digest": bytes(32),
         "amount_cents": 500,
         "actor": "user:1",
+    },
+    ChargedRequest: {
+        "key_digest": bytes(32),
+        "request_digest": bytes(32),
+        "claim_id": uuid.UUID(int=1),
+        "hold_seq": 1,
+        "expires_at": NOW,
     },
     Reconciliation: {
         "livemode": False,
@@ -125,6 +133,14 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (RefundRequest, "ck_refund_requests_digest_is_sha256", {"request_digest": bytes(33)}),
     (RefundRequest, "ck_refund_requests_accepted_has_refund", {"status": "accepted"}),
     (RefundRequest, "ck_refund_requests_refused_says_why", {"status": "refused"}),
+    (ChargedRequest, "ck_charged_requests_key_is_sha256", {"key_digest": bytes(31)}),
+    (ChargedRequest, "ck_charged_requests_digest_is_sha256", {"request_digest": bytes(33)}),
+    (ChargedRequest, "ck_charged_requests_answer_is_whole", {"status": 200, "headers": []}),
+    (
+        ChargedRequest,
+        "ck_charged_requests_body_is_bounded",
+        {"status": 200, "headers": [], "body": func.decode(func.repeat("00", 16_777_217), "hex")},
+    ),
     (Reconciliation, "ck_reconciliations_status", {"status": "lost"}),
     (Reconciliation, "ck_reconciliations_window_not_empty", {"since_at": NOW}),
     (Reconciliation, "ck_reconciliations_counts_not_negative", {"drift": -1}),
@@ -139,7 +155,9 @@ CASES = pytest.mark.parametrize(
 
 def row(model: type[Base], user: User, **columns: Any) -> Insert:
     """An INSERT of a row that is right but for `columns`."""
-    owner = {"user_id": user.user_id} if model in {Transaction, CheckoutOrder} else {}
+    owner = (
+        {"user_id": user.user_id} if model in {Transaction, CheckoutOrder, ChargedRequest} else {}
+    )
     paid = {"transaction_id": uuid.UUID(int=1)} if model is RefundRequest else {}
     return insert(model).values({**RIGHT[model], **owner, **paid, **columns})
 

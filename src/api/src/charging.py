@@ -1,165 +1,234 @@
 """Charge an endpoint: `Depends(charge(10))` holds before the work and keeps only for a success.
 
-    @router.post("/render", dependencies=[Depends(charge(10))])
+    @router.post("/render", dependencies=[Depends(charge(10, reference="render"))])
 
-The dependency opens a hold. `ChargingMiddleware`, beside it, settles it before the first byte of
-the answer: a 2xx or 3xx is captured (if that fails the caller gets 503 and the credits back), a
-returned 4xx or 5xx, an exception, or a client that has hung up is released. A dependency alone
-could not: it never sees a returned status. A request that is cancelled is released too, unless it
-was being captured, which no cancellation cuts short. A process that dies leaves the hold to its
-expiry.
+The dependency opens a hold. `ChargingMiddleware` (`charging_middleware.py`) settles it before the
+first byte of the answer. A process that dies leaves the hold to its expiry.
+
+With an `Idempotency-Key` a request is done once. Whoever sends it again meanwhile is told to wait;
+later they get the answer of the first, or are told that it was charged.
 """
 
-import asyncio
+import hashlib
+import inspect
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-import structlog
-from fastapi import Request
+from fastapi import Depends, Header, Request
+from sqlalchemy.orm import Session
 
-from src.api.src.dependencies import CallingUser
-from src.api.src.error_handlers import error_answer
+from src.api.src.charging_middleware import Charges, charges_of
+from src.api.src.dependencies import Caller, SettingsOf
+from src.api.src.principals import Principal
+from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits import charged_requests, errors, ledger, requests
+from src.common.credits.charged_requests import Claim
+from src.common.credits.commands import KEY_LENGTH_MAX
 from src.common.credits.digest import digest_of
-from src.common.credits.reservation import (
-    Reservation,
-    give_back_to_end,
-    open_to_end,
-    settle_to_end,
-)
-from src.common.exceptions import ExceptionWithErrorType, SettingsError
+from src.common.credits.reservation import Reservation, ReservationState, do_to_end
+from src.common.exceptions import Invalid
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+T = TypeVar("T")
+FromRequest: TypeAlias = T | Callable[[Request], T | Awaitable[T]]
+"""A value, or a function of the request that gives it; a plain function must not block."""
 
 HOLD_SECONDS = 300
 """How long an endpoint may take; a dead process's hold goes back after it."""
-FIRST_ERROR_STATUS = 400
-_RESERVATIONS = "flashslides.reservations"
+_USER_HEADER = "X-User-ID"
 
-logger = structlog.get_logger(__name__)
+
+async def _charged_user(
+    caller: Caller,
+    x_user_id: Annotated[
+        uuid.UUID | None,
+        Header(
+            description="The user to charge, named by a service whose key has the scope "
+            f"`{Scope.CREDITS_SPEND}`; a user charges nobody but themselves."
+        ),
+    ] = None,
+) -> uuid.UUID:
+    if x_user_id is not None:
+        caller.require_own_or(Scope.CREDITS_SPEND, x_user_id)
+        return x_user_id
+    if caller.user_id is not None:
+        return caller.user_id
+    caller.require(Scope.CREDITS_SPEND)
+    raise Invalid(
+        f"{_USER_HEADER}: a service names the user to charge",
+        "VALIDATION_ERROR",
+        field=_USER_HEADER,
+    )
+
+
+ChargedUser = Annotated[uuid.UUID, Depends(_charged_user)]
+"""The user who pays: the calling user, or whom a service names."""
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=KEY_LENGTH_MAX,
+        description="Yours, unique per user: the same request sent again with it is done once.",
+    ),
+]
+
+
+class Charge:
+    """A dependency that charges for its endpoint: what `charge` makes."""
+
+    def __init__(
+        self,
+        amount: FromRequest[int],
+        reference: FromRequest[str | None],
+        metadata: FromRequest[Mapping[str, Any] | None],
+        expires_in_seconds: int,
+    ) -> None:
+        self._amount = amount
+        self._reference = reference
+        self._metadata = metadata
+        self._expires_in_seconds = expires_in_seconds
+        self._is_computed = any(map(callable, (amount, reference, metadata)))
+        _check(
+            1 if callable(amount) else amount,
+            None if callable(reference) else reference,
+            None if callable(metadata) else metadata,
+            expires_in_seconds,
+        )
+
+    async def __call__(
+        self,
+        request: Request,
+        caller: Caller,
+        user_id: ChargedUser,
+        settings: SettingsOf,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Reservation:
+        """Hold the credits, and give the endpoint the reservation."""
+        charges = charges_of(request)
+        is_first = not charges.reservations
+        if is_first and idempotency_key is not None:
+            charges.claim = await _claim(request, charges, caller, user_id, idempotency_key)
+            charges.replay_seconds = settings.charge_replay_seconds
+            charges.replay_max_bytes = settings.charge_replay_max_bytes
+            if self._is_computed:  # what was charged is not computed again
+                await _look(charges, charges.claim)
+        # A second charge of the same request is another one.
+        holds = charges.claim.hold_key if charges.claim else f"charge:{uuid.uuid4().hex}"
+        terms = (
+            await _resolve(self._amount, request),
+            await _resolve(self._reference, request),
+            await _resolve(self._metadata, request),
+        )
+        _check(*terms, self._expires_in_seconds)
+        amount, reference, metadata = terms
+        reservation = Reservation(
+            user_id=user_id,
+            amount=amount,
+            key=f"{holds}:{len(charges.reservations)}",
+            reference=reference,
+            metadata=metadata,
+            expires_in_seconds=self._expires_in_seconds,
+            actor=caller.actor,
+        )
+        charges.reservations.append(reservation)  # also what a cancellation opens is given back
+        await _open(charges, reservation, charges.claim if is_first else None)
+        return reservation
 
 
 def charge(
-    amount: int, *, expires_in_seconds: int = HOLD_SECONDS
-) -> Callable[[Request, CallingUser], Awaitable[Reservation]]:
-    """A dependency that charges the calling user `amount` credits if the endpoint succeeds.
+    amount: FromRequest[int],
+    *,
+    reference: FromRequest[str | None] = None,
+    metadata: FromRequest[Mapping[str, Any] | None] = None,
+    expires_in_seconds: int = HOLD_SECONDS,
+) -> Charge:
+    """A dependency that charges `amount` credits, 1 or more, if the endpoint succeeds.
 
-    It gives the endpoint the `Reservation`, whose `used` may be lowered to charge less. A request
-    with an `Idempotency-Key` is charged once however often it is sent; any other, each time.
+    It gives the endpoint the `Reservation`, whose `used` may be lowered to charge less, and whose
+    `user_id` pays. A request with an `Idempotency-Key` is done and charged once however often it is
+    sent; any other, each time. An endpoint that takes longer than `expires_in_seconds` may be begun
+    anew meanwhile; one of the two is then charged, and only that one answered.
+
+    `amount`, `reference` (what the history says it was for) and `metadata` (free JSON beside it)
+    may be functions of the request, sync or async.
 
     Raises:
-        InsufficientCredits: INSUFFICIENT_CREDITS, before the endpoint runs.
+        ValueError: at once, where a value is none that the ledger takes. What a function gives is
+            checked with its request, before anything is held: 500, since no client can mend it.
+        InsufficientCredits: INSUFFICIENT_CREDITS, as all below before the endpoint runs.
+        Conflict: IDEMPOTENCY_KEY_REUSED, REQUEST_IN_PROGRESS, ALREADY_CHARGED.
+        Forbidden: FORBIDDEN, a service without the scope, or a user who names somebody else.
     """
-
-    async def reserve(request: Request, caller: CallingUser) -> Reservation:
-        reservations: list[Reservation] | None = request.scope.get(_RESERVATIONS)
-        if reservations is None:
-            raise SettingsError("charge() needs ChargingMiddleware: app.add_middleware(…)")
-        assert caller.user_id is not None  # noqa: S101  CallingUser says so
-        request_key = request.headers.get("idempotency-key") or uuid.uuid4().hex
-        # A second charge of the same request is another one; dependencies come in a fixed order.
-        earlier = [len(reservations)] if reservations else []
-        digest = digest_of("charge", request.method, request.url.path, request_key, *earlier)
-        reservation = Reservation(
-            user_id=caller.user_id,
-            amount=amount,
-            key=f"charge:{digest.hex()}",
-            expires_in_seconds=expires_in_seconds,
-            actor=caller.actor,
-        )
-        reservations.append(reservation)  # also what a cancellation opens is given back
-        await open_to_end(run_in_async_database_transaction, reservation)
-        return reservation
-
-    return reserve
+    return Charge(amount, reference, metadata, expires_in_seconds)
 
 
-class ChargingMiddleware:
-    """Settle what `charge` reserved, before the first byte of the answer."""
-
-    def __init__(self, app: "ASGIApp") -> None:
-        self.app = app
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        reservations: list[Reservation] = []
-        scope[_RESERVATIONS] = reservations
-        client = _Client(receive)
-        refused = False
-
-        async def settle_then_send(message: "Message") -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start" and _held(reservations):
-                kept = message["status"] < FIRST_ERROR_STATUS and not await client.has_hung_up()
-                refused = kept and not await _capture(_held(reservations))
-                if not kept:
-                    await _give_back(reservations)
-                if refused:
-                    headers = {"Retry-After": "1"}
-                    answer = error_answer(503, "DATABASE_BUSY", _refusal(reservations), headers)
-                    await answer(scope, receive, send)
-            if not refused:
-                await send(message)
-
-        try:
-            await self.app(scope, client.receive, settle_then_send)
-        finally:
-            # The application ended without an answer: it raised, or was cancelled.
-            await _give_back(reservations)
-
-
-def _held(reservations: list[Reservation]) -> list[Reservation]:
-    return [each for each in reservations if each.is_unsettled]
-
-
-async def _capture(reservations: list[Reservation]) -> bool:
-    """Keep what was used of each; False if that could not be done, and all goes back."""
+def _check(amount: object, reference: object, metadata: object, expires_in_seconds: object) -> None:
+    """Refuse what no hold can be opened with; the programmer's error, whoever the client is."""
+    values: dict[str, Any] = {
+        "amount": amount,
+        "reference": reference,
+        "metadata": metadata,
+        "expires_in_seconds": expires_in_seconds,
+    }
     try:
-        await settle_to_end(run_in_async_database_transaction, reservations)
-    except ExceptionWithErrorType as error:
-        logger.warning("Could not charge", error_type=error.error_type, reason=error.message)
-        await _give_back(reservations)
-    return all(each.is_paid for each in reservations)
+        requests.open_hold(uuid.UUID(int=0), **values, key="charge")
+    except Invalid as error:
+        raise ValueError(f"charge(): {error.message}") from None
 
 
-async def _give_back(reservations: list[Reservation]) -> None:
-    await give_back_to_end(run_in_async_database_transaction, reservations)
+async def _resolve(value: FromRequest[T], request: Request) -> T:
+    if not callable(value):
+        return value
+    found = value(request)
+    return await cast("Awaitable[T]", found) if inspect.isawaitable(found) else found
 
 
-def _refusal(reservations: list[Reservation]) -> str:
-    if _held(reservations):
-        return (
-            "The work could not be charged for now; sent again with the same Idempotency-Key it is "
-            "charged at most once"
-        )
-    return "The work could not be charged; nothing was taken"
+async def _claim(
+    request: Request, charges: Charges, caller: Principal, user_id: uuid.UUID, key: str
+) -> Claim:
+    asked = digest_of(
+        caller.actor,
+        "charge",
+        request.method,
+        request.scope["path"],
+        request.scope["query_string"].decode("latin-1"),
+        (await charges.client.body_digest()).hex(),
+    )
+    return Claim(user_id, key=hashlib.sha256(key.encode()).digest(), request=asked)
 
 
-class _Client:
-    """The client's end of the connection, which may be asked whether anybody is still there."""
+async def _look(charges: Charges, claim: Claim) -> None:
+    """Answer a request that was done before, without holding anything."""
+    charges.stored = await run_in_async_database_transaction(
+        lambda session: charged_requests.find_answer(session, claim)
+    )
+    _leave_what_is_stored(charges)
 
-    def __init__(self, receive: "Receive") -> None:
-        self._receive = receive
-        self._ahead: list[Message] = []
 
-    async def receive(self) -> "Message":
-        """The next message, for the application."""
-        return self._ahead.pop(0) if self._ahead else await self._receive()
+async def _open(charges: Charges, reservation: Reservation, claim: Claim | None) -> None:
+    """Hold the credits, and claim the request with them."""
 
-    async def has_hung_up(self) -> bool:
-        """Whether the client is known to have gone, without waiting for it."""
-        while not self._ahead or self._ahead[-1]["type"] != "http.disconnect":
-            waiting = asyncio.ensure_future(self._receive())
-            try:
-                await asyncio.sleep(0)
-                if not waiting.done():
-                    return False
-            finally:
-                waiting.cancel()
-            self._ahead.append(waiting.result())  # a body the application has not read yet
-        return True
+    def work(session: Session) -> list[ReservationState]:
+        if claim is None:
+            return [reservation.open(session)]
+        ledger.lock_users(session, [claim.user_id])
+        charges.stored = charged_requests.find_answer(session, claim)
+        if charges.stored is not None:
+            return [ReservationState.NEW]
+        state = reservation.open(session)
+        charged_requests.take(session, claim, reservation.hold_seq, reservation.expires_in_seconds)
+        return [state]
+
+    await do_to_end(run_in_async_database_transaction, [reservation], work)
+    _leave_what_is_stored(charges)
+
+
+def _leave_what_is_stored(charges: Charges) -> None:
+    """End the request where an answer is stored, which the middleware sends in place of this one.
+
+    Raises:
+        Conflict: ALREADY_CHARGED.
+    """
+    if charges.stored is not None:
+        raise errors.already_charged()

@@ -15,12 +15,14 @@ from starlette.responses import Response
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.request_context import current_request_id
 from src.common.database_errors import is_ledger_unbalanced
-from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, Unavailable
+from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from src.common.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
@@ -97,16 +99,26 @@ def error_answer(
     return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
 
-async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
+async def _domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ExceptionWithErrorType)  # noqa: S101  registered for it
     status = STATUS_BY_KIND[error.kind]
     headers: dict[str, str] = {}
-    if isinstance(error, Unavailable):
+    if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unavailable):
         logger.warning("Unavailable", error_type=error.error_type, reason=error.message)
     if status == STATUS_BY_KIND[error.kind.UNAUTHENTICATED]:
         headers["WWW-Authenticate"] = "Bearer"
-    return error_answer(status, error.error_type, error.message, headers, **error.details)
+    details = error.details
+    if error.kind is ErrorKind.PAYMENT_REQUIRED and (url := _checkout_url(request)):
+        details = {**details, "checkout_url": url}
+    return error_answer(status, error.error_type, error.message, headers, **details)
+
+
+def _checkout_url(request: Request) -> str | None:
+    """Where credits are to be had, if the application's settings say."""
+    settings: Settings | None = getattr(request.app.state, "settings", None)
+    return settings.checkout_url if settings else None
 
 
 async def _pool_exhausted(request: Request, _error: Exception) -> JSONResponse:

@@ -41,6 +41,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "METHOD_NOT_ALLOWED": (405, "The endpoint does not take this method"),
     "REQUEST_TIMEOUT": (408, "The request did not come in time; nothing was done"),
     "IDEMPOTENCY_KEY_REUSED": (409, "The key belongs to another request; nothing was done"),
+    "REQUEST_IN_PROGRESS": (409, "The same request is being done; see Retry-After"),
+    "ALREADY_CHARGED": (409, "The request was done and charged; its answer is not kept"),
     "HOLD_CLOSED": (409, "The hold was captured or released already"),
     "HOLD_EXPIRED": (409, "The hold has expired; its credits went back"),
     "TOO_MANY_HOLDS": (409, "The user has as many open holds as anybody may"),
@@ -65,6 +67,12 @@ ERRORS: dict[str, tuple[int, str]] = {
 }
 
 _ERROR_BODY = {"$ref": "#/components/schemas/ErrorBody"}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed",
+        "schema": {"type": "integer"},
+    }
+}
 _HEADERS_BY_STATUS: dict[int, dict[str, Any]] = {
     401: {
         "WWW-Authenticate": {
@@ -72,12 +80,7 @@ _HEADERS_BY_STATUS: dict[int, dict[str, Any]] = {
             "schema": {"type": "string"},
         }
     },
-    503: {
-        "Retry-After": {
-            "description": "Seconds after which the same request may succeed",
-            "schema": {"type": "integer"},
-        }
-    },
+    503: _RETRY_AFTER,
 }
 
 
@@ -109,9 +112,11 @@ def error_responses(*error_types: str) -> dict[int | str, dict[str, Any]]:
                 "description": "",
                 # Said here as well: beside a plain-text answer FastAPI would call it plain text.
                 "content": {"application/json": {"schema": _ERROR_BODY, "examples": {}}},
-                "headers": _HEADERS_BY_STATUS.get(status, {}),
+                "headers": {**_HEADERS_BY_STATUS.get(status, {})},
             },
         )
+        if error_type == "REQUEST_IN_PROGRESS":
+            response["headers"] |= _RETRY_AFTER
         response["description"] = "; ".join(
             filter(None, [response["description"], f"`{error_type}`: {meaning}"])
         )

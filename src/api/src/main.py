@@ -8,7 +8,8 @@ from fastapi import FastAPI
 
 from src.api.src.authentication import build_verifier
 from src.api.src.body_limit import BodyLimitMiddleware
-from src.api.src.charging import ChargingMiddleware
+from src.api.src.charging_documentation import document_charges
+from src.api.src.charging_middleware import ChargingMiddleware
 from src.api.src.cors import allow_cors
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
@@ -85,6 +86,7 @@ def create_app() -> FastAPI:
     app.add_middleware(HeadMiddleware)
     allow_cors(app, settings)
     app.add_middleware(RequestContextMiddleware)
+    document_charges(app)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from src.common.models.charged_request import ChargedRequest
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import CreditEntryMetadata
 from src.common.models.refund_request import RefundRequest
@@ -36,6 +37,7 @@ def forget_elsewhere(session: Session, user_id: uuid.UUID, names: Iterable[str])
     """Empty what other tables have of the person; `names` are what Stripe's events call them."""
     for statement in (
         delete(CreditEntryMetadata).where(CreditEntryMetadata.user_id == user_id),
+        delete(ChargedRequest).where(ChargedRequest.user_id == user_id),
         # An erased user orders no more, so that nobody comes back with the key.
         update(CheckoutOrder)
         .where(CheckoutOrder.user_id == user_id)

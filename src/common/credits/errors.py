@@ -5,6 +5,7 @@ from src.common.exceptions import (
     ErrorKind,
     ExceptionWithErrorType,
     Forbidden,
+    InProgress,
     Invalid,
     NotFound,
 )
@@ -64,6 +65,16 @@ def too_many_holds(limit: int) -> Conflict:
 def key_reused() -> Conflict:
     """The key belongs to another request; nothing was done."""
     return Conflict("This idempotency key was used for another request", "IDEMPOTENCY_KEY_REUSED")
+
+
+def request_in_progress() -> InProgress:
+    """Another try of the same request is under way; it is not done a second time."""
+    return InProgress("This request is under way already; ask again", "REQUEST_IN_PROGRESS")
+
+
+def already_charged() -> Conflict:
+    """The request was done and paid for, and what it was answered is not there to be repeated."""
+    return Conflict("This request was done and charged already", "ALREADY_CHARGED")
 
 
 def balance_limit_exceeded(limit: int) -> Invalid:

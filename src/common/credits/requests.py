@@ -182,6 +182,7 @@ def capture(
     key: str,
     final: bool = True,
     if_expired: Literal["refuse", "retake"] = "refuse",
+    reference: str | None = None,
     actor: str = APPLICATION,
 ) -> Capture:
     """Keep `amount` of a hold; a final capture returns the rest to the lots it came from.
@@ -200,6 +201,7 @@ def capture(
         amount=amount,
         final=final,
         if_expired=if_expired,
+        reference=reference,
     )
 
 

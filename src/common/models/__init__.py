@@ -2,6 +2,7 @@
 
 from src.common.models.api_key import ApiKey
 from src.common.models.base import Base
+from src.common.models.charged_request import ChargedRequest
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
@@ -23,6 +24,7 @@ raise_after_create_all(Base.metadata)
 __all__ = [
     "ApiKey",
     "Base",
+    "ChargedRequest",
     "CheckoutOrder",
     "CreditBookingFailure",
     "CreditDebt",

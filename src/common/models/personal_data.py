@@ -45,6 +45,7 @@ FATES: dict[str, dict[str, Fate]] = {
         **_each(Fate.KEPT, "stripe_session_id"),
         **_each(Fate.IMPERSONAL, "package_id currency status"),
     },
+    "charged_requests": _each(Fate.ERASED, "key_digest request_digest headers body"),
     "refund_requests": {
         # Whoever asks again with the key must not be paid twice.
         **_each(Fate.KEPT, "idempotency_key request_digest actor refund_id"),
