@@ -4,8 +4,10 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -42,12 +44,30 @@ def serve(
             "By default only the embedded one is.",
         ),
     ] = None,
+    app: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:APP",
+            help="An application of your own, made ready by `install(app)`, in place of the API; "
+            "looked for in this folder too.",
+        ),
+    ] = APPLICATION,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="Start the application anew whenever a Python file below this folder changes; "
+            "with one process only.",
+        ),
+    ] = False,
 ) -> None:
     """Run the service, on an embedded PostgreSQL where DATABASE_HOST is not set.
 
     Ctrl-C stops it, and the embedded server with it unless somebody else uses that. With
     ENV=local and one process it does the work of `flashslides worker` too.
     """
+    if reload and workers > 1:
+        raise SettingsError("--reload: serves with one process; leave --workers out")
     _refuse_busy_port(host, port)
     signal.signal(signal.SIGTERM, _leave)
     settings = get_settings()
@@ -66,8 +86,10 @@ def serve(
         if works:
             stack.enter_context(working())
         tell_of_missing_permissions(settings)
-        _greet(settings, host, port, works=works)
-        _run(settings, host, port, workers)
+        _greet(settings, app, host, port, works=works)
+        if app != APPLICATION:  # a command, unlike `python -m`, does not look into its folder
+            sys.path.append(str(Path.cwd()))
+        _run(settings, app, host, port, workers, reload=reload)
 
 
 def does_the_workers_work(settings: Settings, workers: int) -> bool:
@@ -75,14 +97,15 @@ def does_the_workers_work(settings: Settings, workers: int) -> bool:
     return settings.is_local and workers == 1
 
 
-def _run(settings: Settings, host: str, port: int, workers: int) -> None:
+def _run(settings: Settings, app: str, host: str, port: int, workers: int, *, reload: bool) -> None:
     from src.cli import server_processes
     from src.cli.http_protocol import BoundedHttpProtocol
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how this command ends
         server_processes.run_server(
-            APPLICATION,
+            app,
             hang_timeout_seconds=settings.api_hang_timeout_seconds,
+            reload=reload,
             host=host,
             port=port,
             workers=workers,
@@ -161,11 +184,11 @@ def put_offline_stripe_in_place(
     return get_settings()
 
 
-def _greet(settings: Settings, host: str, port: int, *, works: bool) -> None:
+def _greet(settings: Settings, app: str, host: str, port: int, *, works: bool) -> None:
     url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104  only compared
     lines = [
         f"FlashSlides ({settings.env})",
-        f"  API        {url}/api/v1",
+        f"  API        {url}/api/v1" if app == APPLICATION else f"  {app:<10} {url}",
         f"  Docs       {url}/docs",
         f"  Database   {database_url(settings)}",
     ]

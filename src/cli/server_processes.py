@@ -20,6 +20,8 @@ from prometheus_client.multiprocess import (
     mark_process_dead,  # pyright: ignore[reportUnknownVariableType]  an untyped library
 )
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import ImportFromStringError, import_from_string
+from uvicorn.supervisors import ChangeReload
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from src.common.exceptions import SettingsError
@@ -182,18 +184,29 @@ def run_server(application: str, *, hang_timeout_seconds: float, **options: Any)
     """Serve until a signal; the other options are uvicorn's.
 
     Raises:
-        SettingsError: the application cannot start; its log says why.
+        SettingsError: there is no such application, or it cannot start; then its log says why.
     """
     config = uvicorn.Config(application, **options)
     if config.workers > 1:
         processes = ServerProcesses(config, [config.bind_socket()], hang_timeout_seconds)
         processes.run()
         cannot_start = processes.cannot_start
+    elif config.should_reload:
+        ChangeReload(config, uvicorn.Server(config).run, [config.bind_socket()]).run()
+        cannot_start = False  # whoever mends the file is served
     else:
-        config.load_app()
+        _import(application)
         cannot_start = not _serve(config)
     if cannot_start:
         raise SettingsError("The service cannot start: the lines above say why")
+
+
+def _import(application: str) -> None:
+    """Import the application before the server starts, so that a lack of it is one line."""
+    try:
+        import_from_string(application)
+    except ImportFromStringError as error:
+        raise SettingsError(f"{application} cannot be served: {error}") from None
 
 
 def _serve(config: uvicorn.Config) -> bool:

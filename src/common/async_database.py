@@ -39,6 +39,7 @@ __all__ = [
     "dispose_async_db",
     "get_async_db",
     "get_async_engine",
+    "get_async_session",
     "init_async_db",
     "run_in_async_database_transaction",
 ]
@@ -100,6 +101,16 @@ async def get_async_db() -> AsyncGenerator[AsyncSession]:
     As in the document: `async with get_async_db() as db:` and inside it `async with db.begin():`.
     """
     async with AsyncSessionLocal() as db:
+        yield db
+
+
+async def get_async_session() -> AsyncGenerator[AsyncSession]:
+    """A session for one request, closed after it: `db: AsyncSession = Depends(get_async_session)`.
+
+    `get_async_db` is for `async with`: as a dependency it would give the context manager itself.
+    Uncommitted changes are rolled back when it closes.
+    """
+    async with get_async_db() as db:
         yield db
 
 

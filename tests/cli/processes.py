@@ -57,11 +57,16 @@ class Program:
         return json.loads(self.run(*arguments, "--json"))
 
     @contextmanager
-    def serve(self, port: int, *options: str) -> Generator[subprocess.Popen[str]]:
-        """Run `serve` until the block ends, if it has not ended by itself."""
+    def serve(
+        self, port: int, *options: str, ready: str = "/readyz"
+    ) -> Generator[subprocess.Popen[str]]:
+        """Run `serve` until the block ends, if it has not ended by itself.
+
+        It is there once the path `ready` is answered.
+        """
         process = self.start("serve", "--port", str(port), *options)
         try:
-            self._wait_until_ready(process, port)
+            self._wait_until_ready(process, port, ready)
             yield process
         finally:
             if process.poll() is None:
@@ -72,11 +77,11 @@ class Program:
         """What all started commands have written on stderr."""
         return (self.folder / "stderr").read_text()
 
-    def _wait_until_ready(self, process: subprocess.Popen[str], port: int) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[str], port: int, path: str) -> None:
         def ask() -> None:
             if process.poll() is not None:
                 raise AssertionError(self.said())
-            httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).raise_for_status()
+            httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).raise_for_status()
 
         waiting = Retrying(
             retry=retry_if_exception_type(httpx.HTTPError),

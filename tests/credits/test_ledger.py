@@ -16,7 +16,7 @@ from src.common.credits import async_ledger, ledger
 from src.common.credits.errors import InsufficientCredits
 from src.common.credits.reservation import reserve, reserve_async
 from src.common.database import SessionLocal, run_in_database_transaction
-from src.common.exceptions import Invalid
+from src.common.exceptions import Conflict
 from src.common.models import CreditHold, User
 from src.local_postgres import ConnectionParameters
 
@@ -110,14 +110,37 @@ def test_a_reservation_beyond_the_balance_does_no_work(db: Session) -> None:
 
 @pytest.mark.parametrize("used", [-1, 9, 1.5, True, "3"])
 def test_a_reservation_refuses_to_have_used_what_it_does_not_hold(db: Session, used: Any) -> None:
-    """The error names the field, where the mistake is made, and nothing stays held."""
+    """The programmer's error, where the mistake is made; nothing stays held."""
     user_id = user_with(db, 10)
     with (
-        pytest.raises(Invalid, match=r"^used: must be an integer, 0 to 8$"),
+        pytest.raises(ValueError, match=r"^used: must be an integer, 0 to 8$"),
         reserve(SessionLocal, user_id, 8, key="job") as held,
     ):
         held.used = used
     assert balance_of(db, user_id) == 10
+
+
+def test_the_history_says_what_was_reserved_for(db: Session) -> None:
+    """Hold and capture have the reference, also where the hold expired; the hold the metadata."""
+    user_id = user_with(db, 20)
+    terms: dict[str, Any] = {"reference": "deck 7", "metadata": {"slides": 3}}
+    with reserve(SessionLocal, user_id, 8, key="job", **terms):
+        pass
+    with reserve(SessionLocal, user_id, 8, key="late", expires_in_seconds=60, **terms):
+        assert ledger.expire_due(db, now=dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2)) == 1
+    entries = reversed(ledger.history(db, user_id, cursor=None, limit=9).items)
+    assert [(it.kind, it.reference, it.metadata) for it in entries][1:] == [
+        ("hold", "deck 7", {"slides": 3}),
+        ("capture", "deck 7", None),
+        ("hold", "deck 7", {"slides": 3}),
+        ("hold_expiry", None, None),
+        ("spend", "deck 7", None),
+    ]
+    with (
+        pytest.raises(Conflict, match="another request"),
+        reserve(SessionLocal, user_id, 8, key="job", reference="deck 8"),
+    ):
+        pytest.fail("the block must not run")
 
 
 def test_work_that_failed_is_held_and_charged_when_it_is_tried_again(db: Session) -> None:

@@ -102,7 +102,7 @@ def charges_of(request: Request) -> Charges:
     """
     charges: Charges | None = request.scope.get(_IN_SCOPE)
     if charges is None:
-        raise SettingsError("charge() needs ChargingMiddleware: app.add_middleware(…)")
+        raise SettingsError("charge() needs what src.api.src.install gives: call install(app)")
     return charges
 
 

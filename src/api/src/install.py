@@ -1,0 +1,96 @@
+"""Any FastAPI application can use what is here, by one call: `install(app)`."""
+
+import gc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from src.api.src.authentication import build_verifier
+from src.api.src.body_limit import BodyLimitMiddleware
+from src.api.src.charging_documentation import document_charges
+from src.api.src.charging_middleware import ChargingMiddleware
+from src.api.src.cors import allow_cors
+from src.api.src.dependencies import service_cache
+from src.api.src.error_handlers import install_error_handlers
+from src.api.src.head_requests import HeadMiddleware
+from src.api.src.parents import end_with_parent
+from src.api.src.request_context import RequestContextMiddleware
+from src.api.src.scrapes import DatabaseFigures
+from src.common.async_database import dispose_async_db, init_async_db
+from src.common.credits.engine import Engine
+from src.common.database import dispose_db, init_db
+from src.common.migrations import head_revision
+from src.common.observability import configure_logging
+from src.common.settings import get_settings
+from src.common.stripe.checkout import check_pages
+from src.common.stripe.gateway import open_gateway
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` all that endpoints need which know users and charge them credits.
+
+    That is, from the settings of this process: tokens and API keys (`dependencies.py`), the
+    database's pools and the ledger's engine for as long as the application runs, `charge`, limits
+    for bodies, the one body for errors, request ids and logs. The application keeps its own
+    lifespan, which runs inside ours, its routes, and what it adds itself. To be called once, before
+    the application serves.
+
+    Raises:
+        SettingsError: naming each variable that is missing or wrong.
+    """
+    own_lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def both(app: FastAPI) -> AsyncGenerator[Any]:
+        async with lifespan(app), own_lifespan(app) as state:
+            yield state
+
+    app.router.lifespan_context = both
+    # The middleware added last is the outermost.
+    app.add_middleware(ChargingMiddleware)
+    settings = get_settings()
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=settings.api_max_body_bytes,
+        timeout_seconds=settings.api_body_timeout_seconds,
+    )
+    install_error_handlers(app)
+    app.add_middleware(HeadMiddleware)
+    allow_cors(app, settings)
+    app.add_middleware(RequestContextMiddleware)
+    document_charges(app)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Check settings and database before the first request; close the pools after the last.
+
+    The document does this in `@app.on_event("startup")`, which FastAPI has deprecated.
+    """
+    settings = get_settings()
+    configure_logging(settings)
+    end_with_parent()
+    check_pages(settings)
+    app.state.settings = settings
+    app.state.verifier = build_verifier(settings)
+    app.state.head_revision = head_revision()
+    app.state.services = service_cache(settings)
+    app.state.database_figures = DatabaseFigures(settings.metrics_cache_seconds)
+    try:
+        init_db()
+        await init_async_db()
+        async with (
+            app.state.verifier.keys.kept_fresh(),
+            open_gateway(settings) as app.state.gateway,
+            Engine.from_settings(settings) as app.state.ledger,
+        ):
+            # What start-up made stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            yield
+    finally:
+        gc.unfreeze()
+        dispose_db()
+        await dispose_async_db()
