@@ -1,7 +1,7 @@
 """Keep the answers to requests that were charged, for whoever sends one again.
 
 Revision ID: b52e9d1f7a64
-Revises: 3c7e0b5d9a12
+Revises: 8d2b6f4c1a37
 Create Date: 2026-11-29 12:40:00+00:00
 """
 
@@ -12,7 +12,7 @@ from alembic import op
 from src.common.migrations import Loss
 
 revision = "b52e9d1f7a64"
-down_revision = "3c7e0b5d9a12"
+down_revision = "8d2b6f4c1a37"
 branch_labels = None
 depends_on = None
 

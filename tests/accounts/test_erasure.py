@@ -1,5 +1,7 @@
 """Erasure: nothing that says who somebody was is left in any table; the books stay."""
 
+import datetime as dt
+import hashlib
 import json
 import uuid
 
@@ -13,6 +15,7 @@ from src.common.credits import ledger, queries
 from src.common.exceptions import Conflict, Forbidden, Invalid
 from src.common.models import (
     Base,
+    ChargedRequest,
     CheckoutOrder,
     RefundRequest,
     StripeEvent,
@@ -53,6 +56,17 @@ def ada(db: Session) -> User:
                 cancel_url=f"https://shop.example/{NAME}",
                 stripe_session_id="cs_ordered",
                 url=f"https://checkout.example/{NAME}",
+            ),
+            ChargedRequest(
+                user_id=user_id,
+                key_digest=hashlib.sha256(NAME.encode()).digest(),
+                request_digest=bytes(32),
+                claim_id=uuid.uuid4(),
+                hold_seq=2,
+                status=200,
+                headers=[b"X-Deck", NAME.encode()],
+                body=NAME.encode(),
+                expires_at=dt.datetime.max.replace(tzinfo=dt.UTC),
             ),
             RefundRequest(
                 transaction_id=bought.transaction_id,

@@ -1,5 +1,6 @@
 """A charged request with an `Idempotency-Key`: done once, then answered the same or refused."""
 
+import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -226,6 +227,54 @@ async def test_a_streamed_answer_is_charged_and_not_kept(shop: Shop) -> None:
     """It begins before anybody knows its end."""
     assert (await shop.post("/stream")).text == "a slideanother"
     await refuse_again(shop, "/stream")
+
+
+async def test_a_streamed_answer_is_not_held_back(shop: Shop) -> None:
+    """Each piece is sent as it is made, the first after the charge."""
+    happened: list[str] = []
+
+    async def endless(_reservation: Charged) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            for number in range(2):
+                happened.append(f"made {number}, paid {await shop.paid()}")
+                yield str(number)
+
+        return StreamingResponse(pieces())
+
+    shop.api.app.post("/api/v1/endless")(endless)
+    token = make_token(shop.user.user_id)
+    headers = [(b"authorization", f"Bearer {token}".encode()), (b"idempotency-key", b"job-1")]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/api/v1/endless",
+        "query_string": b"",
+        "headers": headers,
+        "scheme": "http",
+        "server": ("api.test", 80),
+    }
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        found = next(messages, None)
+        if found is None:
+            await asyncio.Event().wait()
+        return found or {}
+
+    async def send(message: Any) -> None:
+        happened.append(f"sent {message.get('status', message.get('body'))}")
+
+    await shop.api.app(scope, receive, send)
+    assert happened == [
+        "sent 200",
+        f"made 0, paid {PRICE}",
+        "sent b'0'",
+        f"made 1, paid {PRICE}",
+        "sent b'1'",
+        "sent b''",
+    ]
 
 
 async def test_an_answer_without_a_body_is_kept(shop: Shop) -> None:

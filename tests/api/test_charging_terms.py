@@ -294,4 +294,4 @@ async def test_the_document_says_what_a_charged_endpoint_answers(
         assert "HTTPValidationError" not in str(responses)
         free = document["paths"][f"{prefix}/free"]["get"]["responses"]
         assert set(free) == {"200"}
-    assert "ErrorDetail" in document["components"]["schemas"]
+        assert "ErrorDetail" in document["components"]["schemas"]

@@ -1,6 +1,7 @@
 """What `flashslides serve` decides before the server runs; the server itself is left out."""
 
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from src.cli.serve import APPLICATION
+from src.cli.server_processes import run_server
 from src.common.database import dispose_db, get_engine
+from src.common.exceptions import SettingsError
 from src.common.settings import Settings, get_settings
 from src.common.stripe.permissions import is_restricted
 from src.local_postgres import free_port
@@ -26,9 +30,9 @@ class Serve:
         """Run the command to its end."""
         return self._run_command("serve", "--port", str(free_port()), *options)
 
-    def run(self, _application: str, **options: Any) -> None:
+    def run(self, application: str, **options: Any) -> None:
         """Stand in for `run_server`."""
-        self.asked = options
+        self.asked = {"application": application, **options}
 
 
 @pytest.fixture
@@ -98,3 +102,35 @@ def test_a_start_looks_at_what_the_stripe_key_may_do(
     assert serve().exit_code == 0
     [settings] = looked_at
     assert is_restricted(settings)
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_an_application_of_the_readers_own_is_looked_for_in_their_folder(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`--app` is served in place of the API, anew after each change with `--reload`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    served = serve("--app", "shop:app", "--reload")
+    assert served.exit_code == 0
+    assert "shop:app" in served.err
+    assert "/api/v1" not in served.err
+    assert (serve.asked["application"], serve.asked["reload"]) == ("shop:app", True)
+    assert sys.path[-1] == str(tmp_path)
+    assert serve().exit_code == 0
+    assert (serve.asked["application"], serve.asked["reload"]) == (APPLICATION, False)
+
+
+def test_several_processes_are_not_started_anew_after_a_change(serve: Serve) -> None:
+    """One sentence that names the option, before anything is started."""
+    refused = serve("--reload", "--workers", "2")
+    assert refused.exit_code == 78
+    assert "--reload" in refused.err
+    assert serve.asked == {}
+
+
+@pytest.mark.parametrize("application", ["no_such_module:app", "json:app", "json"])
+def test_an_application_that_is_not_there_is_one_sentence(application: str) -> None:
+    """It names the application, and no server starts."""
+    with pytest.raises(SettingsError, match=f"^{application} cannot be served: "):
+        run_server(application)
