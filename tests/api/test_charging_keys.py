@@ -158,6 +158,16 @@ async def test_another_query_path_or_method_is_another_request(
     assert len(shop.runs) == 1
 
 
+async def test_each_key_has_an_answer_of_its_own(shop: Shop) -> None:
+    """Two requests that are the same but for their keys are two pieces of work."""
+    keys = [{"Idempotency-Key": f"job-{number}"} for number in range(3)]
+    first = [(await shop.post(json={"deck": 1}, headers=key)).text for key in keys]
+    again = [(await shop.post(json={"deck": 1}, headers=key)).text for key in keys]
+    assert again == first
+    assert len(set(first)) == len(shop.runs) == 3
+    assert await shop.paid() == 3 * PRICE
+
+
 async def test_a_key_is_one_users(shop: Shop) -> None:
     """Somebody else's request with the same key is their own."""
     await shop.post(json={"deck": 1})

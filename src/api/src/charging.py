@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
@@ -180,8 +180,9 @@ def _check(amount: object, reference: object, metadata: object, expires_in_secon
 async def _resolve(value: FromRequest[T], request: Request) -> T:
     if not callable(value):
         return value
-    found = value(request)
-    return await cast("Awaitable[T]", found) if inspect.isawaitable(found) else found
+    found: Any = value(request)
+    result: T = await found if inspect.isawaitable(found) else found
+    return result
 
 
 async def _claim(
