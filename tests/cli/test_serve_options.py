@@ -133,4 +133,4 @@ def test_several_processes_are_not_started_anew_after_a_change(serve: Serve) -> 
 def test_an_application_that_is_not_there_is_one_sentence(application: str) -> None:
     """It names the application, and no server starts."""
     with pytest.raises(SettingsError, match=f"^{application} cannot be served: "):
-        run_server(application)
+        run_server(application, hang_timeout_seconds=60)
