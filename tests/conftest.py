@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api"]
@@ -25,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
     os.environ["ENV"] = "local"
+    hypothesis.settings.register_profile("patient", deadline=None)  # whatever else the machine does
+    hypothesis.settings.load_profile("patient")
     Settings.model_config["env_file"] = None  # tests/settings, which are about it, put it back
 
 

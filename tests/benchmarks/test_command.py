@@ -41,7 +41,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=600,
     )
 
 
@@ -92,7 +92,7 @@ def test_a_contestant_that_does_less_than_it_says_gets_no_figures(
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=600,
     )
 
     assert done.returncode == 1, done.stderr
@@ -160,7 +160,7 @@ def test_who_is_not_among_the_contestants_is_refused_by_name() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
     assert done.returncode == 2

@@ -18,7 +18,7 @@ def test_a_quick_run_prints_rates_and_ratios_whose_books_agree(tmp_path: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=600,
     )
 
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 COMMAND = Path(sys.executable).with_name("flashslides")
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from src.cli import descriptors, http_protocol
 from src.cli.http_protocol import BoundedHttpProtocol
 from src.common.settings import get_settings
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 600
 BODY_BYTES_MAX = 1_000
 LARGE = 8_000_000
 """More than the buffers of both ends hold."""

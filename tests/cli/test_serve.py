@@ -213,7 +213,7 @@ def test_a_worker_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in work.WORK:
         monkeypatch.setitem(work.WORK, name, fail)
     with worker.working():
-        assert all(steps.acquire(timeout=60) for _ in range(3 * len(work.WORK)))
+        assert all(steps.acquire(timeout=600) for _ in range(3 * len(work.WORK)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker")]
 
 

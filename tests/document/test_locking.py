@@ -128,7 +128,7 @@ async def test_concurrent_async_updates_lose_nothing(user_id: uuid.UUID) -> None
 
 def test_concurrent_sync_updates_lose_nothing(user_id: uuid.UUID) -> None:
     """Twenty-five threads, all connected before the first may lock, add exactly twenty-five."""
-    ready = Barrier(CONCURRENT, timeout=60)
+    ready = Barrier(CONCURRENT, timeout=600)
 
     def add_one(_: int) -> None:
         with SessionLocal.begin() as db:

@@ -177,7 +177,7 @@ def test_parent_and_child_both_go_on(fresh_database: ConnectionParameters, progr
         env={**os.environ, **environment_of(fresh_database), "ENV": "local"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

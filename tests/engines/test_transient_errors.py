@@ -283,7 +283,7 @@ async def _failure(
     assert isinstance(error, OperationalError)
     assert error.kind is ErrorKind.UNAVAILABLE
     assert error.error_type == "DATABASE_BUSY"
-    assert error.retry_after_seconds >= 1
+    assert (error.retry_after_seconds or 0) >= 1
     assert error.params is None
     for shown in (str(error), repr(error), repr(error.orig)):
         assert SECRET not in shown

@@ -31,7 +31,7 @@ def start_alembic(*arguments: str, root: Path = REPOSITORY) -> subprocess.Popen[
 def alembic(*arguments: str, root: Path = REPOSITORY) -> str:
     """Run a command to its end, which must be a good one; what it printed."""
     process = start_alembic(*arguments, root=root)
-    printed, logged = process.communicate(timeout=120)
+    printed, logged = process.communicate(timeout=600)
     assert process.returncode == 0, logged
     return printed
 

@@ -202,7 +202,7 @@ def test_the_refusal_names_the_option_of_the_command(
     assert "-x" not in ours.output
     theirs = start_alembic("downgrade", "base")
     said = " ".join(
-        "".join(theirs.communicate(timeout=120)).split()
+        "".join(theirs.communicate(timeout=600)).split()
     )  # wrapped to a terminal's width
     assert theirs.returncode != 0
     assert "alembic -x allow-data-loss=true downgrade …" in said

@@ -111,7 +111,7 @@ def test_the_example_adds_a_bio(copy: Path) -> None:
         db.flush()
         db.execute(text("UPDATE users SET bio = 'Wrote the first program.'"))
     refused = start_alembic("downgrade", "-1", root=copy)
-    assert "would lose bio of users" in "".join(refused.communicate(timeout=120))
+    assert "would lose bio of users" in "".join(refused.communicate(timeout=600))
 
 
 @pytest.mark.usefixtures("fresh_database")

@@ -50,7 +50,7 @@ def test_two_processes_at_once_migrate_once(alembic_engine: Connection) -> None:
     both = [start_alembic("upgrade", "head") for _ in range(2)]
     until_asking(alembic_engine, 2)
     let_go(alembic_engine)
-    logged = "".join(process.communicate(timeout=60)[1] for process in both)
+    logged = "".join(process.communicate(timeout=600)[1] for process in both)
     assert [process.returncode for process in both] == [0, 0], logged
     applied = Counter(line for line in logged.splitlines() if line.startswith("Upgraded: "))
     assert set(applied.values()) == {1}
@@ -68,7 +68,7 @@ def test_an_index_is_built_concurrently_while_another_process_waits(tmp_path: Pa
         both = [start_alembic("upgrade", "head", root=copy) for _ in range(2)]
         until_asking(connection, 2)
         let_go(connection)
-        logged = "".join(process.communicate(timeout=60)[1] for process in both)
+        logged = "".join(process.communicate(timeout=600)[1] for process in both)
         assert [process.returncode for process in both] == [0, 0], logged
         assert len(re.findall("^Upgraded: ", logged, re.MULTILINE)) == 1
         assert current_revision(connection) == "recipe_0"
@@ -94,7 +94,7 @@ def test_a_row_that_is_being_written_is_not_dropped(alembic_engine: Connection) 
     with alembic_engine.engine.connect() as watching:
         until_waiting(watching, "relation", 1)
     alembic_engine.commit()
-    said = "".join(downgrade.communicate(timeout=60))
+    said = "".join(downgrade.communicate(timeout=600))
     assert downgrade.returncode != 0
     assert "allow-data-loss" in said
     assert current_revision(alembic_engine) == head_revision()

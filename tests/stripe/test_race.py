@@ -58,7 +58,7 @@ async def test_fifty_deliveries_to_several_processes_are_one_increase(
     with program.serve(port), program.serve(other_port, "--workers", "2"):
         servers = [f"http://127.0.0.1:{number}" for number in (port, other_port)]
         limits = httpx.Limits(max_connections=DELIVERIES, max_keepalive_connections=0)
-        async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=600, limits=limits, trust_env=False) as client:
             answers = await deliver_at_once(client, bodies, servers)
     assert answers == {"processed": 1, "already_processed": DELIVERIES - 1}
     assert await balance_of(user.user_id) == 500

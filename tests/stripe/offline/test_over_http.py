@@ -148,7 +148,7 @@ def test_stripe_s_command_line_drives_it(served: Served, stripe_cli: Path, tmp_p
             [str(stripe_cli), *arguments, "--api-base", served.url, "--api-key", KEY],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
             env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
             | {"STRIPE_CLI_TELEMETRY_OPTOUT": "1", "NO_PROXY": "127.0.0.1"},
