@@ -111,7 +111,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Serve what is being served, and wait for no stranger any more."""
         self._is_ending = True
-        if self._is_closed_to_requests:
+        if self._is_closed_to_requests and not self._serves:
             self.transport.close()
         else:
             super().shutdown()

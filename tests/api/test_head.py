@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from fastapi import Response
 
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, make_user
@@ -51,6 +52,17 @@ async def test_head_is_nowhere_else(api: Api) -> None:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
     answer = await api.client.delete("/livez")
     assert answer.headers["Allow"] == "HEAD, GET"
+
+
+async def test_an_application_answers_head_itself_where_it_has_a_route_for_it(api: Api) -> None:
+    """Also where it has none for GET."""
+
+    @api.app.head("/file")
+    def describe() -> Response:
+        return Response(headers={"X-Size": "7"})
+
+    answer = await api.client.head("/file")
+    assert (answer.status_code, answer.headers["X-Size"]) == (200, "7")
 
 
 async def test_head_is_logged_as_head(api: Api, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -125,6 +126,13 @@ def test_several_processes_find_what_one_finds(people: Sequence[uuid.UUID], list
     reports = list(verify(SessionLocal, user_ids=user_ids, batch_size=2, jobs=2))
     assert len(reports) == (3 if listed else 4)
     assert reports[-1] == whole(user_ids=user_ids, batch_size=2)
+
+
+def test_a_span_passes_no_journal_that_is_too_long() -> None:
+    """Whoever comes after it, even without an entry, begins another portion."""
+    first, long, empty, last = (uuid.UUID(int=number) for number in range(1, 5))
+    versions: Any = [(first, 5), (long, reading.JOURNAL_MAX + 1), (empty, 0), (last, 3)]
+    assert reading.portions_of(versions) == ([[first], [empty, last]], [long])
 
 
 def test_an_error_in_one_of_several_processes_arrives(

@@ -17,16 +17,18 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
 
 from src.api.src.charging_middleware import Charges, charges_of
 from src.api.src.dependencies import Caller, SettingsOf
+from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.principals import Principal
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import charged_requests, errors, ledger, requests
 from src.common.credits.charged_requests import Claim
 from src.common.credits.commands import KEY_LENGTH_MAX
-from src.common.credits.digest import digest_of
+from src.common.credits.digest import digested_bytes
 from src.common.credits.reservation import Reservation, ReservationState, do_to_end
 from src.common.exceptions import Invalid
 
@@ -45,7 +47,7 @@ async def _charged_user(
         uuid.UUID | None,
         Header(
             description="The user to charge, named by a service whose key has the scope "
-            f"`{Scope.CREDITS_SPEND}`; a user charges nobody but themselves."
+            f"`{Scope.CREDITS_SPEND}`; a user charges themselves, an admin anybody."
         ),
     ] = None,
 ) -> uuid.UUID:
@@ -105,6 +107,8 @@ class Charge:
         idempotency_key: IdempotencyKey = None,
     ) -> Reservation:
         """Hold the credits, and give the endpoint the reservation."""
+        if request.scope.get(ASKED_AS_HEAD):
+            raise HTTPException(405, "HEAD is not charged", {"Allow": "GET"})
         charges = charges_of(request)
         is_first = not charges.reservations
         if is_first and idempotency_key is not None:
@@ -188,7 +192,7 @@ async def _resolve(value: FromRequest[T], request: Request) -> T:
 async def _claim(
     request: Request, charges: Charges, caller: Principal, user_id: uuid.UUID, key: str
 ) -> Claim:
-    asked = digest_of(
+    asked = digested_bytes(  # its digest is kept in no cache: it is of what clients send
         caller.actor,
         "charge",
         request.method,
@@ -196,7 +200,9 @@ async def _claim(
         request.scope["query_string"].decode("latin-1"),
         (await charges.client.body_digest()).hex(),
     )
-    return Claim(user_id, key=hashlib.sha256(key.encode()).digest(), request=asked)
+    return Claim(
+        user_id, key=hashlib.sha256(key.encode()).digest(), request=hashlib.sha256(asked).digest()
+    )
 
 
 async def _look(charges: Charges, claim: Claim) -> None:

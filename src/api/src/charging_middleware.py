@@ -19,6 +19,7 @@ import structlog
 from fastapi import Request
 from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from src.api.src.error_handlers import error_answer
@@ -26,18 +27,22 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import charged_requests, ledger
 from src.common.credits.charged_requests import Answer, Claim
 from src.common.credits.reservation import (
+    DATABASE_ERRORS,
     Reservation,
     ReservationState,
     do_to_end,
     give_back_to_end,
 )
-from src.common.exceptions import ExceptionWithErrorType, SettingsError
+from src.common.exceptions import SettingsError
+from src.common.kept_errors import keep
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FIRST_ERROR_STATUS = 400
 _WITHOUT_BODY = frozenset({204, 304})
+_OF_ONE_REQUEST = frozenset({206, 304})
+"""Statuses that answer what this request's headers asked; another may ask for all of it."""
 _REPLAYED = (b"idempotent-replayed", b"true")
 _IN_SCOPE = "flashslides.charges"
 
@@ -84,8 +89,9 @@ class Charges:
             used.capture_key = self.claim.capture_key  # by it the journal knows the request
         try:
             await do_to_end(run_in_async_database_transaction, unsettled, work)
-        except ExceptionWithErrorType as error:
-            logger.warning("Could not charge", error_type=error.error_type, reason=error.message)
+        except DATABASE_ERRORS as error:
+            kept = keep(error)
+            logger.warning("Could not charge", error_type=kept.error_type, reason=kept.message)
             await self.give_back()
         return all(each.is_paid for each in self.reservations)
 
@@ -188,10 +194,15 @@ class _Answering:
         """The answer to keep; None where not all of it is there, or it is too large."""
         start, *rest = messages
         is_whole = rest and all(each["type"] == "http.response.body" for each in rest)
-        if not is_whole or rest[-1].get("more_body", False):
+        is_partial = start["status"] in _OF_ONE_REQUEST
+        if not is_whole or is_partial or rest[-1].get("more_body", False):
             return None
         body = b"".join(each.get("body", b"") for each in rest)
-        headers = [(bytes(name), bytes(value)) for name, value in start.get("headers", [])]
+        headers = [
+            (bytes(name), bytes(value))
+            for name, value in start.get("headers", [])
+            if name.lower() != b"set-cookie"  # a session, which may have ended meanwhile
+        ]
         size = len(body) + sum(len(name) + len(value) for name, value in headers)
         return Answer(start["status"], headers, body) if self._charges.keeps(size) else None
 
@@ -254,7 +265,10 @@ class Client:
                     return False
             finally:
                 waiting.cancel()
-            self._ahead.append(waiting.result())  # a body the application has not read yet
+            try:
+                self._ahead.append(waiting.result())  # a body the application has not read yet
+            except HTTPException:
+                return False  # a body out of bounds, which the application did not want
         return True
 
     async def _pull(self) -> "Message":

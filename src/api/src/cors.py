@@ -8,9 +8,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from src.common.settings import Settings
 
-METHODS = ("GET", "HEAD", "PATCH", "POST")
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+"""Ours, and those of applications that `install` made ready."""
 REQUEST_HEADERS = (
-    *("Authorization", "Idempotency-Key", "If-None-Match", "X-Request-ID"),
+    *("Authorization", "Idempotency-Key", "If-None-Match", "X-Request-ID", "X-User-ID"),
     *("traceparent", "tracestate"),
 )
 ANSWER_HEADERS = (

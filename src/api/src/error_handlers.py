@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from src.api.src.errors import STATUS_BY_KIND
+from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.request_context import current_request_id
 from src.common.database_errors import is_ledger_unbalanced
 from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
@@ -154,10 +155,11 @@ async def _client_left(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_LEFT)
 
 
-async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for it
     error_type = _ERROR_TYPE_BY_STATUS.get(error.status_code, "BAD_REQUEST")
     headers = dict(error.headers or {})
-    if "GET" in (allowed := headers.get("Allow", "").split(", ")):
+    allowed = headers.get("Allow", "").split(", ")
+    if "GET" in allowed and not request.scope.get(ASKED_AS_HEAD):  # which the endpoint refused
         headers["Allow"] = ", ".join({"HEAD": None, **dict.fromkeys(allowed)})
     return error_answer(error.status_code, error_type, str(error.detail), headers)

@@ -49,7 +49,8 @@ Work = Callable[[Session], list[ReservationState]]
 RunAsync = Callable[[Work], Awaitable[list[ReservationState]]]
 """Runs work in a database transaction of its own, and commits it."""
 
-_DATABASE_ERRORS = (ExceptionWithErrorType, SQLAlchemyError)
+DATABASE_ERRORS = (ExceptionWithErrorType, SQLAlchemyError)
+"""What a database transaction may fail with, a pool without a free connection included."""
 
 
 @contextmanager
@@ -102,7 +103,7 @@ def reserve(
         if reservation.is_unsettled:
             try:
                 _insist(do, Reservation.release)
-            except _DATABASE_ERRORS as error:
+            except DATABASE_ERRORS as error:
                 _log_not_given_back(error)
         raise
 
@@ -178,7 +179,7 @@ async def give_back_to_end(run: RunAsync, reservations: Sequence[Reservation]) -
         if each.is_unsettled:
             try:
                 await _step_to_end(run, each, Reservation.release)
-            except _DATABASE_ERRORS as error:
+            except DATABASE_ERRORS as error:
                 _log_not_given_back(error)
 
 

@@ -118,7 +118,7 @@ def portions_of(
     for user_id, version in versions:
         if version > JOURNAL_MAX:
             too_long.append(user_id)
-            room = 0  # who comes after is no neighbour of who came before
+            room = -1  # who comes after is no neighbour of who came before
             continue
         if version > room or not portions:
             portions.append([])
