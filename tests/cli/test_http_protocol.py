@@ -6,10 +6,12 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -27,7 +29,7 @@ PATIENCE_SECONDS = 600
 BODY_BYTES_MAX = 1_000
 LARGE = 8_000_000
 """More than the buffers of both ends hold."""
-GATE = threading.Event()
+GATE, BEGUN = threading.Event(), threading.Event()
 
 
 def small_app() -> FastAPI:
@@ -43,6 +45,7 @@ def small_app() -> FastAPI:
 
     @app.get("/slow")
     async def slow() -> str:
+        BEGUN.set()
         await asyncio.to_thread(GATE.wait, PATIENCE_SECONDS)
         return "done"
 
@@ -96,6 +99,13 @@ def start_serving(monkeypatch: pytest.MonkeyPatch) -> Generator[StartServing]:
 
     yield start
     get_settings.cache_clear()
+
+
+def has_begun_to_end(server: uvicorn.Server) -> bool:
+    """Whether every connection that is left has been told."""
+    left: list[Any] = list(server.server_state.connections)
+    told: list[bool] = [each._is_ending for each in left]  # noqa: SLF001
+    return all(told)
 
 
 def answer_on(connection: socket.socket) -> tuple[int, str, bytes]:
@@ -196,14 +206,21 @@ def test_the_end_does_not_wait_for_who_is_read_on(start_serving: StartServing) -
         assert connection.recv(1) == b""
 
 
+@pytest.mark.parametrize("ends", [False, True])
 def test_an_answer_under_way_is_not_spoilt_by_what_follows_its_request(
     start_serving: StartServing,
+    ends: bool,  # noqa: FBT001
 ) -> None:
-    """No second answer is written into it; it is the last."""
+    """No second answer is written into it; it is the last, also where the server ends meanwhile."""
     GATE.clear()
-    with start_serving() as (_, connect):
+    BEGUN.clear()
+    with start_serving() as (server, connect):
         connection = connect()
         connection.sendall(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\nnonsense\r\n\r\n")
+        assert BEGUN.wait(PATIENCE_SECONDS)
+        server.should_exit = ends
+        while ends and not has_begun_to_end(server):
+            time.sleep(0.01)
         GATE.set()
         assert answer_on(connection) == (200, "close", b'"done"')
         assert connection.recv(1) == b""
