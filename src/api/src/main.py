@@ -1,16 +1,25 @@
 """The application: `create_app()`, and `app` for a server to import."""
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from src.api.src.install import install
-from src.api.src.routes import API_PREFIX, credit_batches, health, payments, users, webhooks
+from src.api.src.routes import (
+    API_PREFIX,
+    credit_batches,
+    front_page,
+    health,
+    payments,
+    users,
+    webhooks,
+)
 from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
 
 
 def create_app() -> FastAPI:
     """The whole API, configured by the settings of this process."""
-    app = FastAPI(
+    app = FastAPIOffline(  # FastAPI, whose /docs and /redoc come from this service alone
         title="FlashSlides AI",
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
@@ -19,6 +28,7 @@ def create_app() -> FastAPI:
         routes=credit_writes_router.routes,  # the application's own, and the first to be matched
     )
     install(app)
+    app.include_router(front_page.router)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)

@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Response
 
 from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
-from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.errors import ALWAYS, AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.schemas.payments import (
     CheckoutIn,
     CheckoutOut,
     ConfirmOut,
+    PackagesOut,
     RefundIn,
     RefundOut,
 )
@@ -24,6 +25,9 @@ from src.common.stripe.processing import Processor
 from src.common.stripe.refunds import refund_payment
 
 router = APIRouter(tags=["payments"])
+
+PACKAGES_CACHED = {"Cache-Control": "public, max-age=60", "Vary": "Origin"}
+"""The same for everybody, but for whose pages may read it (`cors.py`)."""
 
 STRIPE = ("STRIPE_GATEWAY_ERROR", "STRIPE_NOT_CONFIGURED")
 KEYED = ("IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED")
@@ -44,6 +48,13 @@ CheckoutSessionId = Annotated[
         description="What Stripe puts in place of `{CHECKOUT_SESSION_ID}` in the page's URL.",
     ),
 ]
+
+
+@router.get("/packages", summary="What is on sale", responses=error_responses(*ALWAYS))
+async def list_packages(settings: SettingsOf, response: Response) -> PackagesOut:
+    """The packages of credits, as CREDIT_PACKAGES has them; for everybody, kept for a minute."""
+    response.headers.update(PACKAGES_CACHED)
+    return PackagesOut.model_validate(settings)
 
 
 @router.post(

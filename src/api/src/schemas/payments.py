@@ -8,11 +8,33 @@ from src.api.src.schemas.bodies import Body
 from src.common.stripe.confirmation import CheckoutStatus
 
 
+class PackageOut(BaseModel):
+    """So many credits for so much."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    package_id: str
+    """What `create-checkout-session` takes as `credit_option`."""
+    name: str
+    credits: int
+    price_cents: int
+    """In the currency's smallest unit, before discounts, and taxes where those come on top."""
+    currency: str
+
+
+class PackagesOut(BaseModel):
+    """What is on sale, in the order of the settings."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    packages: list[PackageOut]
+
+
 class CheckoutIn(Body):
     """What somebody wants to buy."""
 
     credit_option: str = Field(max_length=100, examples=["500"])
-    """The package."""
+    """The package: a `package_id` of `GET /packages`."""
     success_url: str | None = Field(default=None, max_length=2_000)
     """Where to go after paying; of an allowed origin."""
     cancel_url: str | None = Field(default=None, max_length=2_000)
