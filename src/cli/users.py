@@ -180,7 +180,7 @@ def _shown(user: User) -> dict[str, Any]:
         "user_type": user.user_type,
         "is_active": user.is_active,
         "stripe_customer_id": user.stripe_customer_id,
-        "preferences": dict(user.preferences or {}),
+        "preferences": dict(user.preferences),
         "last_login_at": user.last_login_at,
         "created_at": user.created_at,
         "erased_at": user.erased_at,

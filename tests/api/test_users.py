@@ -69,15 +69,16 @@ async def test_the_company_is_merged_into_the_preferences(
     assert await fetch(select(User.preferences)) == after
 
 
-async def test_preferences_that_are_null_are_shown_as_they_are(
+async def test_preferences_that_are_null_are_shown_as_none_yet(
     api: Api, async_db: AsyncSession
 ) -> None:
-    """A row that another writer left NULL is no error for a reader."""
+    """A row that another writer left NULL reads as `{}`, and looking at it changes nothing."""
     user = await make_user()
     await async_db.execute(text("UPDATE users SET preferences = NULL"))
     await async_db.commit()
     answer = await api.get(f"/user/{user.user_id}", make_token(user.user_id))
-    assert answer.json()["preferences"] is None
+    assert answer.json()["preferences"] == {}
+    assert await fetch(select(User.preferences)) is None
 
 
 WRONG: dict[str, Any] = {

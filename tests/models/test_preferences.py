@@ -1,11 +1,12 @@
 """Changes of `users.preferences` in place are saved: every changing method, at every depth."""
 
+import pickle
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from src.common.models import User
@@ -104,6 +105,11 @@ def saved(db: Session, preferences: dict[str, Any] | None) -> User:
     return user
 
 
+def assign_none(user: Any) -> None:
+    """`user.preferences = None`, which is not of its type: code of before it was one does so."""
+    user.preferences = None
+
+
 def stored(db: Session, user: User) -> object:
     """What the database has after a commit."""
     db.commit()
@@ -141,7 +147,6 @@ def test_what_was_put_into_a_dict_is_watched_too(db: Session, put: str) -> None:
     user = saved(db, {})
     DICT_ADDITIONS[put](user.preferences)
     db.commit()
-    assert user.preferences is not None
     user.preferences["new"]["x"]["y"] = 1
     assert stored(db, user) == {"new": {"x": {"y": 1}}}
 
@@ -150,7 +155,6 @@ def test_what_was_put_into_a_dict_is_watched_too(db: Session, put: str) -> None:
 def test_what_was_put_into_a_list_is_watched_too(db: Session, put: str) -> None:
     """A dict that became an item of a list is saved when it changes later."""
     user = saved(db, {"list": []})
-    assert user.preferences is not None
     LIST_ADDITIONS[put](user.preferences["list"])
     db.commit()
     user.preferences["list"][0]["y"] = 1
@@ -160,8 +164,6 @@ def test_what_was_put_into_a_list_is_watched_too(db: Session, put: str) -> None:
 def test_a_part_of_another_user_s_preferences_is_a_copy(db: Session) -> None:
     """What is taken over from somebody belongs to both, each their own."""
     giver, taker = saved(db, {"x": {"y": [1]}}), saved(db, {})
-    assert giver.preferences is not None
-    assert taker.preferences is not None
     taker.preferences["x"] = giver.preferences["x"]
     db.commit()
     taker.preferences["x"]["y"].append(2)
@@ -172,7 +174,6 @@ def test_a_part_of_another_user_s_preferences_is_a_copy(db: Session) -> None:
 def test_a_part_taken_out_and_put_back_is_still_watched(db: Session) -> None:
     """What was put back where it came from may be changed through the old name."""
     user = saved(db, {"x": {"y": 1}})
-    assert user.preferences is not None
     part = user.preferences["x"]
     user.preferences["x"] = part
     user.preferences = user.preferences or {}
@@ -185,14 +186,13 @@ def test_preferences_can_be_replaced_and_removed(db: Session) -> None:
     user = saved(db, {"a": 1})
     user.preferences = {"b": {"c": 1}}
     assert stored(db, user) == {"b": {"c": 1}}
-    user.preferences = None
+    assign_none(user)
     assert stored(db, user) is None
 
 
 def test_a_rolled_back_change_is_undone(db: Session) -> None:
     """A change in place that was not committed is not there any more."""
     user = saved(db, {"a": {"b": 1}})
-    assert user.preferences is not None
     user.preferences["a"]["b"] = 2
     db.rollback()
     assert stored(db, user) == {"a": {"b": 1}}
@@ -202,7 +202,6 @@ def test_a_rolled_back_change_is_undone(db: Session) -> None:
 def test_reading_changes_nothing(db: Session) -> None:
     """Looking at preferences makes no UPDATE."""
     user = saved(db, {"a": {"b": [1]}})
-    assert user.preferences is not None
     assert user.preferences.get("a") == {"b": [1]}
     assert list(user.preferences["a"]["b"]) == [1]
     assert user.preferences.setdefault("a", {}) == {"b": [1]}
@@ -214,3 +213,65 @@ def test_what_is_no_json_object_is_refused_at_once(wrong: Any) -> None:
     """Assigning something else than a dict or None says so where it happens."""
     with pytest.raises(ValueError, match="preferences"):
         a_user(preferences=wrong)
+
+
+@pytest.mark.parametrize("way", ["loaded", "refreshed", "assigned None", "made with None"])
+def test_null_reads_as_a_dict_and_stays_null_until_written(db: Session, way: str) -> None:
+    """However the row's NULL comes about: `{}`, no UPDATE; what is put in is then saved."""
+    user = saved(db, None if way == "made with None" else {"a": 1})
+    if way == "assigned None":
+        assign_none(user)
+    elif way != "made with None":
+        db.execute(text("UPDATE users SET preferences = NULL"))
+        db.expire_all()
+    if way == "loaded":
+        user_id = user.user_id
+        db.expunge_all()
+        user = db.get_one(User, user_id)
+    assert user.preferences == {}
+    assert (stored(db, user), user.preferences) == (None, {})
+    assert user not in db.dirty
+    user.first_name = "Ada"
+    assert stored(db, user) is None
+    user.preferences["company"] = "Acme Inc"
+    assert stored(db, user) == {"company": "Acme Inc"}
+
+
+def test_an_empty_dict_over_null_is_written(db: Session) -> None:
+    """Assigning `{}` where NULL is stored is a change, and the other way round."""
+    user = saved(db, None)
+    user.preferences = {}
+    assert stored(db, user) == {}
+    assign_none(user)
+    assert stored(db, user) is None
+
+
+def test_a_new_user_has_a_dict_before_the_first_flush(db: Session) -> None:
+    """Preferences are there to be put in from the beginning, and after it."""
+    user = a_user()
+    user.preferences["company"] = "Acme Inc"
+    db.add(user)
+    assert stored(db, user) == {"company": "Acme Inc"}
+    user.preferences["theme"] = "dark"
+    assert stored(db, user) == {"company": "Acme Inc", "theme": "dark"}
+
+
+def test_merging_a_user_constructed_in_part_keeps_the_preferences(db: Session) -> None:
+    """Only what was given is merged; nobody gave preferences."""
+    user = saved(db, {"company": "Acme Inc"})
+    db.expunge_all()
+    merged = db.merge(User(user_id=user.user_id, first_name="Ada"))
+    assert stored(db, merged) == {"company": "Acme Inc"}
+
+
+def test_a_copy_of_a_user_without_preferences_is_written_as_null_too(db: Session) -> None:
+    """Pickled, merged: what stood for NULL still does, and a change of it is saved."""
+    user = saved(db, None)
+    copy = pickle.loads(pickle.dumps(user))  # noqa: S301  our own
+    assert copy.preferences == {}
+    copy.first_name = "Ada"
+    db.expunge_all()
+    merged = db.merge(copy)
+    assert stored(db, merged) is None
+    merged.preferences["company"] = "Acme Inc"
+    assert stored(db, merged) == {"company": "Acme Inc"}

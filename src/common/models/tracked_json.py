@@ -96,14 +96,30 @@ class TrackedJsonList(_Part, TrackedList):
 class TrackedJsonObject(TrackedJsonDict, NestedMutableDict):
     """The value of a column: a JSON object whose every change marks its row as changed."""
 
+    stands_for_null = False
+
     @classmethod
-    def coerce(cls, key: str, value: object) -> "TrackedJsonObject | None":
+    def null(cls) -> Self:
+        """An empty object in place of NULL, which is stored as such until something is put in."""
+        empty = cls()
+        empty.stands_for_null = True
+        return empty
+
+    @property
+    def is_null(self) -> bool:
+        """Whether NULL is what to store."""
+        return self.stands_for_null and not self
+
+    @classmethod
+    def coerce(cls, key: str, value: object) -> "TrackedJsonObject":
         """The tracked form of what is assigned to column `key`.
 
         Raises:
             ValueError: it is neither None nor a JSON object.
         """
-        if value is None or isinstance(value, TrackedJsonObject):
+        if value is None:
+            return cls.null()
+        if isinstance(value, TrackedJsonObject):
             return value
         if isinstance(value, dict):
             return cls(cast("dict[str, Any]", value))

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
 from src.common.models.booked_columns import BookedBalance, KeptVersion, note_unflushed
-from src.common.models.preferences import Preferences
+from src.common.models.preferences import Preferences, begin_empty, read_null_as_empty
 
 if TYPE_CHECKING:
     from src.common.models.transaction import Transaction
@@ -83,10 +83,11 @@ class User(Base):
     what else is assigned is put back."""
 
     # Preferences
-    preferences: Mapped[dict[str, Any] | None] = mapped_column(
-        Preferences, default=dict, server_default=text("'{}'::jsonb")
+    preferences: Mapped[dict[str, Any]] = mapped_column(
+        Preferences, nullable=True, default=dict, server_default=text("'{}'::jsonb")
     )
-    """`{"company": "…", "marketing_consent": true, …}`; NULL means the same as `{}`."""
+    """`{"company": "…", "marketing_consent": true, …}`. NULL means the same as `{}` and reads so;
+    assigning None stores it."""
 
     # Settings
     timezone: Mapped[str | None] = mapped_column(String)
@@ -127,3 +128,6 @@ class User(Base):
 
 
 event.listen(User, "pickle", note_unflushed, propagate=True)
+event.listen(User.preferences, "init_scalar", begin_empty, retval=True, propagate=True)
+event.listen(User, "load", read_null_as_empty, propagate=True)
+event.listen(User, "refresh", read_null_as_empty, propagate=True)

@@ -55,7 +55,7 @@ class UserOut(BaseModel):
     phone: str | None
     stripe_customer_id: str | None
     credits_balance: int
-    preferences: dict[str, Any] | None
+    preferences: dict[str, Any]
     timezone: str | None
     language_preference: str | None
     user_type: str
