@@ -10,6 +10,7 @@ import typer
 
 from src.cli.output import AsJson, print_record, print_rows, say, utc
 from src.cli.reach import run_with_stripe
+from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.reconciliation import Reconciliation
 from src.common.purchases import reconciliations
@@ -47,7 +48,7 @@ def reconcile(
             "Name --since; or --resume alone, which goes on with a run as it was begun",
             "VALIDATION_ERROR",
         )
-    settings = get_settings()
+    settings = with_running_stripe(get_settings())
     told = _Told()
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Sequence[Reconciliation]:

@@ -7,6 +7,7 @@ import typer
 
 from src.cli.output import AsJson, operator, print_record, print_rows, say
 from src.cli.reach import run_operation, run_with_stripe
+from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.purchases.refunds import RefundWish, open_requests
 from src.common.settings import get_settings
@@ -61,7 +62,7 @@ def refund(
     )
     if key is None:
         say(f"If this is cut off, run it again with --key {wish.key}", err=True)
-    settings = get_settings()
+    settings = with_running_stripe(get_settings())
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:
         return await refund_payment(in_database, gateway, settings, wish)
@@ -99,7 +100,7 @@ def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
 
 def _resume(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
     """Go on with each; one that fails says so, and the others are gone on with."""
-    settings = get_settings()
+    settings = with_running_stripe(get_settings())
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

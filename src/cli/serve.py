@@ -1,7 +1,6 @@
 """`flashslides serve`: database, migrations, API, from one command."""
 
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ import typer
 from src.cli.development import development_keys
 from src.cli.output import say
 from src.cli.reach import database_in_reach
+from src.cli.running_stripe import announced, offline_key
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.cli.worker import working
 from src.common.database import dispose_db, run_in_database_transaction
@@ -178,7 +178,8 @@ def put_offline_stripe_in_place(
         f"http://{address}:{port}/api/v1/webhook", secret=settings.stripe_webhook_secrets[0]
     )
     stack.enter_context(offline_stripe.running(offline, listening, state_file))
-    os.environ["STRIPE_SECRET_KEY"] = f"sk_test_offline{secrets.token_hex(12)}"
+    stack.enter_context(announced(offline.account.public_url))
+    os.environ["STRIPE_SECRET_KEY"] = offline_key()
     os.environ["STRIPE_API_BASE_URL"] = offline.account.public_url
     get_settings.cache_clear()
     return get_settings()

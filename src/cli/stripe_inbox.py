@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.output import AsJson, print_record, print_rows, utc
 from src.cli.reach import run_operation, run_with_stripe
+from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import Invalid
 from src.common.models.stripe_event import STRIPE_EVENT_STATUSES, StripeEvent
 from src.common.settings import get_settings
@@ -97,7 +98,7 @@ def replay_events(
     if event_id is None and event_type is None and status is None and since is None:
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
     _check_status(status)
-    settings = get_settings()
+    settings = with_running_stripe(get_settings())
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
         def chosen(session: Session) -> list[tuple[bool, str, bytes]]:

@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from src.common.exceptions import ExceptionWithErrorType, SettingsError, Unavailable
+from src.common.http_clients import open_http_client
 from src.common.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class PublishedKeys:
     ) -> None:
         self._url = url
         self._is_local = is_local
-        self._client = httpx.AsyncClient(transport=transport, timeout=FETCH_TIMEOUT_SECONDS)
+        self._client = open_http_client(transport=transport, timeout=FETCH_TIMEOUT_SECONDS)
         self._clock = clock
         self._keys: _Keys = {}
         self._failure: ExceptionWithErrorType | None = None

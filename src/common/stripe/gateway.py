@@ -8,6 +8,7 @@ nobody waits for a lock because Stripe is slow.
 import asyncio
 import datetime as dt
 import hashlib
+import ssl
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from src.common.exceptions import Unavailable
+from src.common.http_clients import open_http_client
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
 from src.common.stripe.checkout_request import session_parameters
@@ -325,13 +327,22 @@ class Gateway:
         return cast("dict[str, Any]", answer.to_dict())
 
 
+class _HttpClient(stripe.HTTPXClient):
+    """Stripe's own client on connections of ours, which no proxy comes between and loopback."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        context = ssl.create_default_context(cafile=stripe.ca_bundle_path)
+        self._client_async = open_http_client(verify=context)
+
+
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway | None]:
     """A gateway with connections of its own; None where no key is configured."""
     if settings.stripe_secret_key is None:
         yield None
         return
-    http = stripe.HTTPXClient(timeout=settings.stripe_timeout_seconds)
+    http = _HttpClient(timeout=settings.stripe_timeout_seconds)
     client = stripe.StripeClient(
         settings.stripe_secret_key.get_secret_value(),
         base_addresses={"api": settings.stripe_api_base_url},
@@ -351,7 +362,10 @@ def configured(gateway: Gateway | None) -> Gateway:
         Unavailable: STRIPE_NOT_CONFIGURED, there is no key.
     """
     if gateway is None:
-        raise Unavailable("STRIPE_SECRET_KEY is not set", "STRIPE_NOT_CONFIGURED")
+        raise Unavailable(
+            "STRIPE_SECRET_KEY is not set, nor, for an offline Stripe, STRIPE_API_BASE_URL with it",
+            "STRIPE_NOT_CONFIGURED",
+        )
     return gateway
 
 

@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import structlog
 
+from src.common.http_clients import open_http_client
 from src.common.stripe.offline.server import OfflineStripe
 from src.common.stripe.offline.webhooks import Delivery
 
@@ -18,7 +19,7 @@ async def deliver_webhooks(
     offline: OfflineStripe, *, transport: httpx.AsyncBaseTransport | None = None
 ) -> None:
     """Send what is due, in order, until cancelled; `transport` takes the network's place."""
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=transport) as client:
+    async with open_http_client(timeout=TIMEOUT_SECONDS, transport=transport) as client:
         while True:
             with offline.lock:
                 offline.advance(0)
