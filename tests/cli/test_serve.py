@@ -29,6 +29,8 @@ from tests.cli.processes import Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
 from tests.stripe.payments import make_event, make_session
 
+ROOT = Path(__file__).parents[2]
+
 # Two embedded servers that look for their first port at the same moment could find the same one.
 one_after_the_other = pytest.mark.xdist_group("embedded servers")
 
@@ -79,6 +81,16 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
     wait_until_gone(postmaster)
     assert not status(data).running
     assert not (secrets_of(data) & set(program.said().split()))
+
+
+@one_after_the_other
+def test_a_copy_of_the_example_serves(program: Program) -> None:
+    """`cp .env.example .env`, and everything is there; `reconcile` finds the offline Stripe."""
+    shutil.copy(ROOT / ".env.example", program.folder / ".env")
+    with program.serve(free_port()):
+        program.run("user", "create", "ada@example.com")
+        compared = program.run_json("stripe", "reconcile", "--since", "2026-01-01")
+        assert compared["differences"] == 0
 
 
 @one_after_the_other

@@ -6,6 +6,7 @@ from pathlib import Path
 from src.common.retries import ATTEMPTS_MAX
 from src.common.settings import Settings, load_settings
 from src.common.ssm import FOLDER_BY_FIELD
+from tests.document.document import blocks
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
@@ -45,11 +46,24 @@ def test_the_reference_names_every_secret_s_parameter() -> None:
     assert sum("SSM:" in meaning for meaning in meanings.values()) == len(FOLDER_BY_FIELD)
 
 
-def test_the_example_begins_with_the_document_s_five(bare_process: Path) -> None:
-    """Copied as it is, it means what the document's own block means."""
-    active = re.findall(r"^([A-Z_]+)=", EXAMPLE, re.MULTILINE)
-    assert active == [f"DATABASE_{name}" for name in DOCUMENT_S_FIVE]
+def test_the_example_changes_nothing_as_copied(bare_process: Path) -> None:
+    """Whoever copies it and starts has what those have who did not."""
     (bare_process / ".env").write_text(EXAMPLE)
+    settings = load_settings()
+    fields = Settings.model_fields
+    assert {name for name in fields if getattr(settings, name) != fields[name].default} == set()
+
+
+def test_the_example_begins_with_the_document_s_five(bare_process: Path) -> None:
+    """Uncommented as they are, they mean what the document's own block means."""
+    offered = re.findall(r"^# ([A-Z_]+)=", EXAMPLE, re.MULTILINE)
+    assert offered[:5] == [f"DATABASE_{name}" for name in DOCUMENT_S_FIVE]
+    lines = re.findall(r"^# ([A-Z_]+=.*)$", EXAMPLE, re.MULTILINE)[:5]
+    [block] = [each for each in blocks("bash") if "DATABASE_HOST=" in each]
+    assert [line.split() for line in lines] == [
+        line.split() for line in block.splitlines() if line.startswith("DATABASE_")
+    ]
+    (bare_process / ".env").write_text("\n".join(lines))
     settings = load_settings()
     assert settings.database_password is not None
     assert settings.database_password.get_secret_value() == "postgres"
@@ -60,8 +74,8 @@ def test_the_example_begins_with_the_document_s_five(bare_process: Path) -> None
 
 
 def test_the_example_offers_settings_that_exist_with_their_defaults() -> None:
-    """To uncomment a line changes nothing until its value is changed."""
-    offered = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    """To uncomment a line after the document's five changes nothing until its value is changed."""
+    offered = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)[5:])
     defaults = _defaults()
     assert offered == {name: defaults[name] or "" for name in offered}
     assert offered
