@@ -89,7 +89,7 @@ def begin_empty(user: Any, _none: None, attributes: dict[str, Any]) -> TrackedJs
     Not before they are looked at: `merge` of a user constructed in part replaces nothing by them.
     """
     attributes["preferences"] = empty = TrackedJsonObject()
-    empty._parents[inspect(user)] = "preferences"  # noqa: SLF001  as Mutable's own "set" does
+    empty.belong_to(inspect(user), "preferences")
     return empty
 
 
@@ -99,7 +99,7 @@ def read_null_as_empty(user: Any, *_context: Any) -> None:
     if "preferences" in state.dict and state.dict["preferences"] is None:
         empty = TrackedJsonObject.null()
         set_committed_value(user, "preferences", empty)
-        empty._parents[state] = "preferences"  # noqa: SLF001  as Mutable's own "load" does
+        empty.belong_to(state, "preferences")
 
 
 def _is_null(value: object) -> bool:

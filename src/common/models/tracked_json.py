@@ -7,6 +7,7 @@ row's, does not look into tuples, and answers a value of the wrong type with an 
 from collections.abc import Collection
 from typing import Any, Self, SupportsIndex, cast
 
+from sqlalchemy.orm import InstanceState
 from sqlalchemy_json import NestedMutableDict
 from sqlalchemy_json.track import TrackedDict, TrackedList, TrackedObject
 
@@ -104,6 +105,10 @@ class TrackedJsonObject(TrackedJsonDict, NestedMutableDict):
         empty = cls()
         empty.stands_for_null = True
         return empty
+
+    def belong_to(self, row: InstanceState[Any], key: str) -> None:
+        """Mark `row` as changed with every change, as the value of its attribute `key`."""
+        self._parents[row] = key  # as Mutable's own listeners do
 
     @property
     def is_null(self) -> bool:
