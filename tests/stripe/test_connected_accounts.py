@@ -3,20 +3,24 @@
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import stripe
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
-from typing_extensions import override
 
 from src.cli import work
+from src.cli.reach import in_database
+from src.common.exceptions import Conflict, DatabaseBusy
 from src.common.models.reconciliation import Reconciliation
+from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_reversal import StripeReversal
+from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.resolutions import Ruling, resolve
@@ -25,43 +29,16 @@ from src.common.stripe.gateway import Gateway
 from src.common.stripe.gateway_errors import PermissionMissing, StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.offline import Delivery, InProcessClient, OfflineStripe
+from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
+from src.common.stripe.refunds import close_if_unknown
 from tests.credits.books import booked_balance
+from tests.models.examples import a_transaction
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
+from tests.stripe.platform import THEIRS, Platform
 
-THEIRS = "acct_theirs"
 DAY = dt.timedelta(days=1)
-
-
-class Platform(InProcessClient):
-    """Stripe with two accounts: who is asked for is in the request's header."""
-
-    def __init__(self, own: OfflineStripe, connected: OfflineStripe) -> None:
-        super().__init__(own)
-        self._connected = InProcessClient(connected)
-
-    @override
-    def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        post_data: Any = None,
-        **more: Any,
-    ) -> tuple[str, int, Mapping[str, str]]:
-        """One request."""
-        account = (headers or {}).get("Stripe-Account")
-        if account == THEIRS:
-            return self._connected.request(method, url, headers, post_data, **more)
-        if account is None:
-            return super().request(method, url, headers, post_data, **more)
-        error = {
-            "code": "account_invalid",
-            "message": f"The provided key does not have access to account '{account}'",
-            "type": "invalid_request_error",
-        }
-        return json.dumps({"error": error}), 403, {}
 
 
 @dataclass
@@ -81,6 +58,7 @@ class World:
                 "mode": "payment",
                 "success_url": "https://shop.test",
                 "metadata": told["metadata"],
+                "payment_intent_data": {"metadata": told["metadata"]},
                 "line_items": [{"price_data": price, "quantity": 1}],
             }
         )
@@ -98,6 +76,12 @@ class World:
         """The charge that paid a session of theirs."""
         payment = self.theirs.get(str(self.theirs.get(session_id)["payment_intent"]))
         return str(payment["latest_charge"])
+
+    def gone(self) -> None:
+        """Have another account, before theirs, whose owner has revoked our access."""
+        changes = {"stripe_connected_accounts": f"acct_gone, {THEIRS}"}
+        settings = self.ours.processor.settings.model_copy(update=changes)
+        self.ours.processor = replace(self.ours.processor, settings=settings)
 
     def compare(self, account: str | None, *, repairs: bool = False) -> Reconciliation:
         """One account beside our books."""
@@ -189,6 +173,123 @@ def test_the_drift_that_is_told_is_of_all_accounts(db: Session, world: World, us
     db.execute(update(Reconciliation).values(started_at=earlier))
     world.compare(THEIRS, repairs=True)
     assert newest_drift(db, [THEIRS]) == 0
+
+
+def written_before_accounts_were(db: Session) -> Transaction:
+    """The purchase and what went back of it as an older release wrote them."""
+    db.execute(update(Transaction).values(stripe_account=None))
+    db.execute(update(StripeReversal).values(stripe_account=None))
+    db.commit()
+    return only_purchase(db)
+
+
+def test_what_an_older_release_wrote_learns_whose_it_is(
+    db: Session, world: World, user: User
+) -> None:
+    """A purchase and its dispute: different in the account's run, mended there, ours no more."""
+    session_id = world.paid_to_them(user)
+    dispute = world.theirs.open_dispute(world.their_charge(session_id), amount=100)
+    world.ours.deliver(world.their_webhooks())
+    written_before_accounts_were(db)
+    names = {session_id, str(dispute["id"])}
+    extra = {each["object"]: each["what"] for each in world.compare(None, repairs=True).findings}
+    assert extra == dict.fromkeys(names, "extra")
+    for repairs in (False, True):
+        run = world.compare(THEIRS, repairs=repairs)
+        differ = {each["object"] for each in run.findings}
+        assert names <= differ
+        what = f"different: our own account here, {THEIRS} at Stripe"
+        assert {(each["what"], each["mended"]) for each in run.findings} == {(what, repairs)}
+        assert run.drift == (0 if repairs else len(differ))
+    for account in (None, THEIRS):
+        assert world.compare(account).findings == []
+    assert only_purchase(db).stripe_account == THEIRS
+    assert db.scalars(select(StripeReversal.stripe_account)).all() == [THEIRS]
+    assert booked_balance(db, user.user_id) == 400
+
+
+def test_a_purchase_that_no_session_led_to_learns_it_too(
+    db: Session, world: World, user: User
+) -> None:
+    """Stripe lists its PaymentIntent, which is known: but not whose it is."""
+    session_id = world.paid_to_them(user)
+    payment = str(world.theirs.get(session_id)["payment_intent"])
+    del world.theirs.account.state.objects["checkout.session"][session_id]
+    world.ours.deliver(
+        each for each in world.their_webhooks() if each.event_type == "payment_intent.succeeded"
+    )
+    assert written_before_accounts_were(db).stripe_session_id == payment
+    found = {each["object"]: each for each in world.compare(THEIRS, repairs=True).findings}
+    assert found[payment]["what"] == f"different: our own account here, {THEIRS} at Stripe"
+    assert found[payment]["mended"]
+    assert only_purchase(db).stripe_account == THEIRS
+    assert booked_balance(db, user.user_id) == 500
+
+
+def test_a_refund_of_what_an_older_release_wrote_is_paid_by_who_was_paid(
+    db: Session, world: World, user: User
+) -> None:
+    """Our own account does not know it: who does is asked, and noted. One cannot be reached."""
+    world.paid_to_them(user)
+    world.ours.deliver(world.their_webhooks())
+    world.gone()
+    assert world.ours.refund(written_before_accounts_were(db), 200).amount_cents == 200
+    assert [each["amount"] for each in world.theirs.account.all("refund")] == [200]
+    assert db.scalars(select(StripeReversal.stripe_account)).all() == [THEIRS]
+    assert only_purchase(db).stripe_account == THEIRS
+    assert booked_balance(db, user.user_id) == 300
+
+
+def test_so_is_one_of_what_application_code_wrote(db: Session, world: World, user: User) -> None:
+    """By its session alone, as the document's pattern does."""
+    session_id = world.paid_to_them(user)
+    db.add(a_transaction(user_id=user.user_id, stripe_session_id=session_id, amount_paid_cents=500))
+    db.commit()
+    assert world.ours.refund(only_purchase(db), 200).amount_cents == 200
+    assert [each["amount"] for each in world.theirs.account.all("refund")] == [200]
+    assert only_purchase(db).stripe_account == THEIRS
+
+
+def test_such_a_refund_whose_answer_is_lost_is_found_where_it_was_made(
+    db: Session, world: World, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose payment it is was noted before money was asked for: nobody closes the request."""
+    world.paid_to_them(user)
+    world.ours.deliver(world.their_webhooks())
+    purchase = written_before_accounts_were(db)
+    with monkeypatch.context() as patch:
+        patch.setattr(Processor, "apply", AsyncMock(side_effect=DatabaseBusy))
+        with pytest.raises(DatabaseBusy):
+            world.ours.refund(purchase, 200)
+    request = db.scalars(select(RefundRequest)).one()
+    processor = world.ours.processor
+    is_closed = asyncio.run(
+        close_if_unknown(in_database, processor.gateway, processor.settings, request)
+    )
+    assert not is_closed
+    assert world.ours.refund(only_purchase(db), 200).replayed
+    assert len(list(world.theirs.account.all("refund"))) == 1
+    assert booked_balance(db, user.user_id) == 300
+
+
+def test_a_refund_is_not_given_up_while_an_account_cannot_be_asked(
+    db: Session, world: World, user: User
+) -> None:
+    """It may be the one that was paid; once it is no longer named, nobody was."""
+    world.paid_to_them(user)
+    world.ours.deliver(world.their_webhooks())
+    purchase = written_before_accounts_were(db)
+    for kind in ("payment_intent", "charge"):
+        world.theirs.account.state.objects[kind].clear()
+    world.gone()
+    with pytest.raises(StripeGatewayError):
+        world.ours.refund(purchase, 200)
+    assert db.scalars(select(RefundRequest.status)).all() == ["requested"]
+    processor = world.ours.processor
+    named = processor.settings.model_copy(update={"stripe_connected_accounts": THEIRS})
+    world.ours.processor = replace(processor, settings=named)
+    with pytest.raises(Conflict, match="resource_missing"):
+        world.ours.refund(purchase, 200)
 
 
 def test_a_payment_that_somebody_credits_by_hand_keeps_its_account(

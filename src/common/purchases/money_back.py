@@ -210,7 +210,7 @@ def _write(session: Session, reversal: Reversal, transaction: Transaction | None
     changes: dict[str, Any] = dict(state) if rules.supersedes(reversal, known) else {}
     if known.transaction_id is None and transaction_id is not None:
         changes["transaction_id"] = transaction_id
-    if known.stripe_account is None and reversal.stripe_account is not None:
+    if known.stripe_account != reversal.stripe_account:
         changes["stripe_account"] = reversal.stripe_account
     is_vague = known.payment_intent_id in (None, reversal.invoice_id)
     if is_vague and reversal.payment_name not in (None, known.payment_intent_id):

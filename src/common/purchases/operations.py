@@ -236,9 +236,11 @@ def _complete(
     unmatched.close(session, payment, "it had been credited before")
     learnt = {
         name: value
-        for name in ("payment_intent_id", "invoice_id", "stripe_account", "livemode")
+        for name in ("payment_intent_id", "invoice_id", "livemode")
         if getattr(existing, name) is None and (value := getattr(payment, name)) is not None
     }
+    if existing.stripe_account != payment.stripe_account:  # nothing told it before; NULL is our own
+        learnt["stripe_account"] = payment.stripe_account
     if learnt:
         for name, value in learnt.items():
             setattr(existing, name, value)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -145,6 +145,15 @@ def open_requests(
             Transaction, Transaction.transaction_id == RefundRequest.transaction_id
         ).where(or_(Transaction.livemode == livemode, Transaction.livemode.is_(None)))
     return session.scalars(statement).all()
+
+
+def note_account(session: Session, transaction_id: uuid.UUID, account: str) -> None:
+    """Note the connected account that was paid, where a purchase does not say it."""
+    session.execute(
+        update(Transaction)
+        .where(Transaction.transaction_id == transaction_id, Transaction.stripe_account.is_(None))
+        .values(stripe_account=account)
+    )
 
 
 def refuse_request(session: Session, transaction_id: uuid.UUID, key: str, error: str) -> None:

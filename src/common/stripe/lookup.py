@@ -25,8 +25,8 @@ from src.common.stripe.wire import (
 )
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
-IsKnown = Callable[[str], Awaitable[bool]]
-"""Whether a PaymentIntent has a credited purchase already."""
+IsKnown = Callable[[str, str | None], Awaitable[bool]]
+"""Whether a PaymentIntent has a credited purchase already, noted as of this connected account."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Lookup:
     """The mode of our key: objects of the other mode cannot be asked for."""
     accounts: frozenset[str] = frozenset()
     """The connected accounts that we act for."""
+    account: str | None = None
+    """The one that is read for; None where it is our own."""
 
     async def facts_of(self, event: AnyEvent) -> Facts | None:
         """What the event says; None where its type or its account is none of our business.
@@ -73,13 +75,18 @@ class Lookup:
         handle = _HANDLERS.get(event.snapshot_type)
         if handle is None or event.account not in {None, *self.accounts}:
             return None
-        lookup = self._of_account(event.account)
+        lookup = self.of_account(event.account)
         if isinstance(event, ThinEvent):
             found = await lookup.object_of(event)
             facts = None if found is None else await handle(lookup, event.with_object(found))
         else:
             facts = await handle(lookup, event)
         return None if facts is None else facts.of_account(event.account)
+
+    def of_account(self, account: str | None) -> "Lookup":
+        """What reads the objects of a connected account, and asks Stripe in its name."""
+        gateway = None if self.gateway is None else self.gateway.for_account(account)
+        return replace(self, gateway=gateway, account=account)
 
     async def object_of(self, event: ThinEvent) -> dict[str, Any] | None:
         """The object that a thin event names, as it is now; None where Stripe has it not for us."""
@@ -101,7 +108,7 @@ class Lookup:
 
         `invoice_id` is the invoice that was said to be its own.
         """
-        if await self.is_known(payment.id):
+        if await self.is_known(payment.id, self.account):
             return Facts(known=True)
         return Facts(payments=(await self._resolve(payment, invoice_id),))
 
@@ -201,15 +208,9 @@ class Lookup:
         reversal = note.as_reversal(payment_intent_id=found[0] if found else None)
         return Facts(reversals=(await self._with_session(reversal),))
 
-    def _of_account(self, account: str | None) -> "Lookup":
-        """What asks Stripe in the name of a connected account, where it is one."""
-        if self.gateway is None:
-            return self
-        return replace(self, gateway=self.gateway.for_account(account))
-
     async def _paid(self, told: PaymentIntent, invoice_id: str | None = None) -> Facts:
         """What a PaymentIntent says that somebody else told of; as told where Stripe has none."""
-        if await self.is_known(told.id):
+        if await self.is_known(told.id, self.account):
             return Facts(known=True)
         found = await configured(self.gateway).retrieve_payment(told.id)
         return await self.payment_facts(found or told, invoice_id)
@@ -248,7 +249,7 @@ class Lookup:
             self.gateway is None
             or payment_intent_id is None
             or self.livemode not in (None, reversal.livemode)
-            or await self.is_known(payment_intent_id)
+            or await self.is_known(payment_intent_id, self.account)
         ):
             return reversal
         session = await self.gateway.session_of_payment(payment_intent_id)

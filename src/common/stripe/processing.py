@@ -226,7 +226,11 @@ class Processor:
         except Exception as second:  # noqa: BLE001  it is stored; nothing is lost
             logger.warning("Its failure was not noted", error=type(second).__name__)
 
-    async def _is_known(self, payment_intent_id: str) -> bool:
-        return await self.in_database(
-            lambda session: find_credited(session, payment_intent_id) is not None
-        )
+    async def _is_known(self, payment_intent_id: str, account: str | None) -> bool:
+        """One that is noted as another's is not: settled once more, it says whose it is."""
+
+        def work(session: Session) -> bool:
+            found = find_credited(session, payment_intent_id)
+            return found is not None and found.stripe_account == account
+
+        return await self.in_database(work)

@@ -1,8 +1,8 @@
 """Comparing ourselves with Stripe, object by object, and mending what differs.
 
 Webhooks may be lost; Stripe's objects are not. Every object of a window says, in the same terms as
-an event, what should be settled. What settling it would change is what we lack: found by doing it
-in a savepoint that is undone, mended by doing it.
+an event, what should be settled. What settling it would change is what we lack (`differences.py`),
+mended by settling it.
 """
 
 import datetime as dt
@@ -21,16 +21,15 @@ from sqlalchemy.orm import Session
 from src.common.exceptions import DatabaseBusy, Invalid
 from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
-from src.common.models.stripe_reversal import StripeReversal
 from src.common.purchases import reconciliations as runs
-from src.common.purchases import unmatched
 from src.common.purchases.uncredited import uncredited_among
 from src.common.stripe import inbox
+from src.common.stripe.differences import difference
 from src.common.stripe.findings import Page, concerns_others, extra, failure_of, uncredited
 from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
 from src.common.stripe.gateway_errors import PermissionMissing
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.lookup import HANDLED_TYPES, Facts
+from src.common.stripe.lookup import HANDLED_TYPES, Facts, Lookup
 from src.common.stripe.processing import Processor, terms_of
 from src.common.stripe.wire import Event, PaymentIntent, parse_event
 from src.common.stripe.wire_money_back import Refund
@@ -49,10 +48,6 @@ STAGES = (
     "events",
 )
 UNSETTLED_EVENTS = ("missing", "received", "failed", "dead")
-
-
-class _Undo(Exception):
-    """Leaves a savepoint, with nothing of it done."""
 
 
 Progress = Callable[[str, Page], None]
@@ -79,6 +74,11 @@ class Reconciler:
     lacking: set[str] = field(default_factory=set[str])
     """The permissions our key was found to lack."""
     renewed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def _lookup(self) -> Lookup:
+        """What reads the account's objects."""
+        return self.processor.lookup.of_account(self.account)
 
     async def run(self, run: Reconciliation, progress: Progress) -> Reconciliation:
         """Walk all stages from where the run stands; each page is noted as it is done."""
@@ -165,7 +165,7 @@ class Reconciler:
         self, stage: str, cursor: str | None
     ) -> tuple[Sequence[Listed[Any]], ReadFacts]:
         """A page of Stripe's objects, and how to read what one of them says."""
-        gateway, lookup, window = self.gateway, self.processor.lookup, self.window
+        gateway, lookup, window = self.gateway, self._lookup, self.window
         match stage:
             case "sessions":
                 return await gateway.sessions(window, cursor), lookup.session_facts
@@ -206,42 +206,15 @@ class Reconciler:
 
     async def _difference(self, facts: Facts) -> str | None:
         terms = terms_of(self.processor.settings)
-
-        def work(session: Session) -> str | None:
-            for reversal in facts.reversals:
-                known = session.get(StripeReversal, (reversal.livemode, reversal.reversal_id))
-                if known is None:
-                    return "missing"
-                if (known.status, known.amount_cents) != (reversal.status, reversal.amount_cents):
-                    return f"different: {known.status} here, {reversal.status} at Stripe"
-            are_noted = all(unmatched.is_noted(session, each) for each in facts.payments)
-            answer = EventAnswer.ALREADY_PROCESSED
-            try:
-                with session.begin_nested():
-                    answer = inbox.apply(session, facts, terms, cause="reconcile")
-                    raise _Undo  # noqa: TRY301  nothing of it stays
-            except _Undo:
-                session.expire_all()
-            except Exception as error:
-                session.expire_all()
-                if concerns_others(error):
-                    raise
-                return failure_of(error)
-            if answer is EventAnswer.PROCESSED:
-                return "missing"
-            if answer is EventAnswer.UNMATCHED and not are_noted:
-                return "missing: it belongs among the unmatched payments"
-            return None
-
-        return await self.processor.in_database(work)
+        return await self.processor.in_database(lambda session: difference(session, facts, terms))
 
     async def _payment(self, payment: PaymentIntent) -> Facts:
         if not payment.has_succeeded:
             return Facts()
-        return await self.processor.lookup.payment_facts(payment)
+        return await self._lookup.payment_facts(payment)
 
     async def _refund(self, refund: Refund) -> Facts:
-        return await self.processor.lookup.refund_facts(refund, livemode=self.livemode)
+        return await self._lookup.refund_facts(refund, livemode=self.livemode)
 
     async def _compare_ours(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
         """A page of what we have, asking Stripe after what it has not listed itself."""
@@ -283,7 +256,7 @@ class Reconciler:
 
     async def _found(self, name: str) -> Facts | None:
         """What Stripe says of the object of this id; None where it has none."""
-        gateway, lookup = self.gateway, self.processor.lookup
+        gateway, lookup = self.gateway, self._lookup
         if name.startswith("cs_"):
             session = await gateway.retrieve_session(name)
             return await lookup.session_facts(session) if session else None

@@ -12,6 +12,7 @@ from src.common.models.refund_request import RefundRequest
 from src.common.purchases.refunds import (
     RefundWish,
     get_transaction,
+    note_account,
     refund_exceeds_payment,
     refuse_request,
     request_name,
@@ -45,6 +46,7 @@ class Refunded:
 class _Bought:
     """What is paid back."""
 
+    transaction_id: uuid.UUID
     stripe_session_id: str
     payment_intent_id: str | None
     paid_cents: int
@@ -118,6 +120,8 @@ async def _ask(till: "_Till", request: RefundRequest, *, was_asked: bool) -> Ref
     """Have Stripe pay back, unless an earlier try of this request did."""
     payment = till.bought.payment_intent_id
     if payment is None:
+        if (theirs := await till.of_who_was_paid()) is not None:
+            return await _ask(theirs, request, was_asked=was_asked)
         await till.refuse(request, NOTHING_CHARGED)
         raise await till.refusal(NOTHING_CHARGED)
     name = request_name(request.transaction_id, request.idempotency_key)
@@ -130,6 +134,9 @@ async def _ask(till: "_Till", request: RefundRequest, *, was_asked: bool) -> Ref
         except StripeGatewayError as error:
             if not error.is_refusal:
                 raise
+            is_unknown = error.code == "resource_missing"
+            if is_unknown and (theirs := await till.of_who_was_paid()) is not None:
+                return await _ask(theirs, request, was_asked=was_asked)
             code = TOO_MUCH if error.parameter == "amount" else error.code or "invalid_request"
             await till.refuse(request, code)
             raise await till.refusal(code) from None
@@ -140,6 +147,7 @@ async def _ask(till: "_Till", request: RefundRequest, *, was_asked: bool) -> Ref
 def _bought(session: Session, transaction_id: uuid.UUID) -> _Bought:
     paid = get_transaction(session, transaction_id)
     return _Bought(
+        transaction_id,
         paid.stripe_session_id,
         paid.payment_intent_id,
         paid.amount_paid_cents,
@@ -159,8 +167,7 @@ async def _open_till(
 ) -> "_Till":
     client = client.for_account(bought.stripe_account)
     if bought.payment_intent_id is None:
-        found = await _payment_of(client, bought.stripe_session_id)
-        bought = replace(bought, payment_intent_id=found)
+        bought = replace(bought, payment_intent_id=await _payment_of(client, bought))
     return _Till(Processor(in_database, client, settings), client, bought)
 
 
@@ -171,6 +178,35 @@ class _Till:
     processor: Processor
     client: Gateway
     bought: _Bought
+
+    async def of_who_was_paid(self) -> "_Till | None":
+        """The till of the connected account that was paid, where the purchase does not say it.
+
+        Purchases from before we noted accounts do not. It is noted before money is asked for in its
+        name: a refund whose answer is lost is then looked for there.
+
+        Raises:
+            StripeGatewayError: nobody knows the payment, and not everybody could be asked.
+        """
+        if self.bought.stripe_account is not None:
+            return None
+        failure: StripeGatewayError | None = None
+        for account in sorted(self.processor.settings.connected_accounts):
+            client = self.client.for_account(account)
+            try:
+                payment = await _known_payment(client, self.bought)
+            except StripeGatewayError as error:
+                failure = error
+                continue
+            if payment is not None:
+                await self.processor.in_database(
+                    lambda session: note_account(session, self.bought.transaction_id, account)  # noqa: B023  run at once
+                )
+                bought = replace(self.bought, payment_intent_id=payment, stripe_account=account)
+                return _Till(replace(self.processor, gateway=client), client, bought)
+        if failure is not None:
+            raise failure
+        return None
 
     async def find(self, name: str) -> Refund | None:
         """The refund that an earlier try of this request made, though we never heard of it.
@@ -218,9 +254,16 @@ class _Till:
         return await self.client.refunds_of(payment_intent=payment) or [] if payment else []
 
 
-async def _payment_of(gateway: Gateway, stripe_object_id: str) -> str | None:
+async def _payment_of(gateway: Gateway, bought: _Bought) -> str | None:
     """The PaymentIntent of a purchase that application code wrote without one."""
-    if stripe_object_id.startswith("pi_"):
-        return stripe_object_id
-    session = await gateway.retrieve_session(stripe_object_id)
+    if bought.stripe_session_id.startswith("pi_"):
+        return bought.stripe_session_id
+    session = await gateway.retrieve_session(bought.stripe_session_id)
     return session.as_payment().payment_intent_id if session else None
+
+
+async def _known_payment(gateway: Gateway, bought: _Bought) -> str | None:
+    """The PaymentIntent of a purchase, where this account has it."""
+    payment = bought.payment_intent_id or await _payment_of(gateway, bought)
+    found = await gateway.retrieve_payment(payment) if payment else None
+    return found.id if found else None
