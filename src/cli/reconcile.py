@@ -17,7 +17,9 @@ from src.common.purchases import reconciliations
 from src.common.settings import get_settings
 from src.common.stripe.findings import Page
 from src.common.stripe.gateway import Gateway
+from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import InDatabase, Processor
+from src.common.stripe.reconcile import end_of_now
 from src.common.stripe.reconcile import reconcile as compare
 
 
@@ -39,7 +41,8 @@ def reconcile(
 ) -> None:
     """Compare Stripe's objects and events with ours: exit code 1 where a difference is left.
 
-    Our own account first, then each connected one that STRIPE_CONNECTED_ACCOUNTS names.
+    Our own account first, then each connected one that STRIPE_CONNECTED_ACCOUNTS names. One that
+    cannot be compared is named, and the others are; --resume then goes on with what is left.
 
     Every difference is printed, mended or not. Stripe lists events for 30 days.
     """
@@ -51,39 +54,46 @@ def reconcile(
     settings = with_running_stripe(get_settings())
     told = _Told()
 
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> Sequence[Reconciliation]:
+    async def work(in_database: InDatabase, gateway: Gateway | None) -> _Window:
         cut_off = await in_database(
             lambda session: reconciliations.find_cut_off(
-                session, livemode=bool(settings.stripe_livemode)
+                session,
+                reconciliations.of_accounts(settings.accounts),
+                livemode=bool(settings.stripe_livemode),
             )
         )
-        window, repairs = (utc(since), utc(until)), repair
-        accounts = settings.accounts
         if resume:
             if cut_off is None:
                 raise NotFound("No run was cut off", "RECONCILIATION_NOT_FOUND")
-            window, repairs = (cut_off.since_at, None), cut_off.repairs
-            accounts = (cut_off.stripe_account,)
-            told.note(cut_off.stripe_account, cut_off.findings)
+            window = _Window(cut_off.since_at, cut_off.until_at, cut_off.repairs)
             _say(cut_off, "Resuming")
-        elif cut_off is not None:
-            _say(cut_off, "`--resume` would go on with")
-        begin, end = window
-        assert begin is not None  # noqa: S101  one of the two options names it
-        return [
-            await compare(
-                Processor(in_database, gateway, settings),
-                since=begin,
-                until=end,
-                repairs=repairs,
-                resumes=resume,
-                account=account,
-                progress=partial(told.page, account),
-            )
-            for account in accounts
-        ]
+        else:
+            begin, end = utc(since), utc(until)
+            assert begin is not None  # noqa: S101  one of the two options names it
+            window = _Window(begin, end or end_of_now(), repair)
+            if cut_off is not None:
+                _say(cut_off, "`--resume` would go on with")
+        processor = Processor(in_database, gateway, settings)
+        for account in settings.accounts:
+            await _compare_account(processor, account, window, told, resumes=resume)
+        return window
 
-    _print(run_with_stripe(settings, work), list(told.findings.values()), as_json=as_json)
+    window = run_with_stripe(settings, work)
+    if told.runs or told.findings:
+        _print(window, told, as_json=as_json)
+    if told.failures:
+        raise next(reversed(told.failures.values()))
+    if sum(run.drift for run in told.runs):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is compared: the same for every account."""
+
+    since: dt.datetime
+    until: dt.datetime
+    repairs: bool
 
 
 @dataclass
@@ -91,6 +101,12 @@ class _Told:
     """What has been found so far, of all accounts."""
 
     compared: int = 0
+    runs: list[Reconciliation] = field(default_factory=list[Reconciliation])
+    """Of the accounts that were compared."""
+    failures: dict[str | None, StripeGatewayError] = field(
+        default_factory=dict[str | None, StripeGatewayError]
+    )
+    """Why the others were not."""
     findings: dict[tuple[str | None, str], dict[str, Any]] = field(
         default_factory=dict[tuple[str | None, str], dict[str, Any]]
     )
@@ -108,25 +124,73 @@ class _Told:
         of_account = {"account": account} if account else {}
         self.findings.update(((account, each["object"]), each | of_account) for each in findings)
 
+    def fail(self, account: str | None, failure: StripeGatewayError) -> None:
+        """Say that an account was not compared to its end."""
+        self.failures[account] = failure
+        say(f"{account or 'Our own account'} is not compared: {failure.message}", err=True)
 
-def _print(
-    runs: Sequence[Reconciliation], findings: list[dict[str, Any]], *, as_json: bool
+
+async def _compare_account(
+    processor: Processor, account: str | None, window: _Window, told: _Told, *, resumes: bool
 ) -> None:
-    left = sum(run.drift for run in runs)
-    result: dict[str, Any] = {
-        "since": runs[0].since_at,
-        "until": runs[0].until_at,
-        "compared": sum(run.compared for run in runs),
-        "differences": len(findings),
-        "left": left,
-    }
-    if as_json:
-        print_record({**result, "findings": findings}, as_json=True)
+    """Compare one account; where Stripe does not let us, the others are compared all the same.
+
+    Where the window is taken up, one that was compared to its end tells what that found.
+    """
+    if resumes:
+        earlier = await processor.in_database(
+            lambda session: reconciliations.find_of_window(
+                session,
+                livemode=bool(processor.settings.stripe_livemode),
+                account=account,
+                since=window.since,
+                until=window.until,
+                repairs=window.repairs,
+            )
+        )
+        if earlier is not None:
+            told.note(account, earlier.findings)
+            if earlier.status == "finished":
+                told.runs.append(earlier)
+                return
+    try:
+        run = await compare(
+            processor,
+            since=window.since,
+            until=window.until,
+            repairs=window.repairs,
+            resumes=resumes,
+            account=account,
+            progress=partial(told.page, account),
+        )
+    except StripeGatewayError as error:
+        told.fail(account, error)
     else:
-        print_record(result, as_json=False)
-        print_rows(findings, as_json=False, empty="Stripe and the books agree.")
-    if left:
-        raise typer.Exit(1)
+        told.runs.append(run)
+
+
+def _print(window: _Window, told: _Told, *, as_json: bool) -> None:
+    findings = list(told.findings.values())
+    unfinished = [
+        each["mended"] for (account, _), each in told.findings.items() if account in told.failures
+    ]
+    result: dict[str, Any] = {
+        "since": window.since,
+        "until": window.until,
+        "compared": sum(run.compared for run in told.runs),
+        "differences": len(findings),
+        "left": sum(run.drift for run in told.runs) + unfinished.count(False),
+    }
+    failed = [
+        {"account": account, "reason": failure.message}
+        for account, failure in told.failures.items()
+    ]
+    if as_json:
+        print_record({**result, "findings": findings, "failed": failed}, as_json=True)
+        return
+    print_record(result, as_json=False)
+    agreed = "What was compared agrees." if failed else "Stripe and the books agree."
+    print_rows(findings, as_json=False, empty=agreed)
 
 
 def _say(run: Reconciliation, what: str) -> None:

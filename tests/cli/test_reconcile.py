@@ -1,9 +1,11 @@
 """`flashslides stripe reconcile`: everything that differs is printed, and the exit code says so."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+import stripe
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import Conflict
@@ -15,11 +17,14 @@ from src.common.purchases.operations import PurchaseOutcome, settle_payment
 from src.common.purchases.rules import Payment
 from src.common.settings import get_settings
 from src.common.stripe import gateway, inbox
+from src.common.stripe.gateway import Gateway
 from src.common.stripe.lookup import HANDLED_TYPES
+from src.common.stripe.offline import InProcessClient, OfflineStripe
 from tests.cli.conftest import Result, RunCommand
 from tests.credits.books import booked_balance
 from tests.models.examples import a_transaction
 from tests.stripe.loop import Loop
+from tests.stripe.platform import THEIRS, Platform
 
 SINCE = "2020-01-01"
 
@@ -220,3 +225,72 @@ def test_each_connected_account_is_compared_and_named(
     assert accounts.count(None) == accounts.count("acct_theirs") > 0
     assert listed.json["left"] == len(accounts)
     assert "acct_theirs: sessions: 1 compared" in listed.err
+
+
+@pytest.fixture
+def theirs(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> OfflineStripe:
+    """A connected account; and one before it, in the order of their names, that is revoked."""
+    offline = OfflineStripe(seed="theirs")
+    client = stripe.StripeClient("sk_test_1", http_client=Platform(loop.offline, offline))
+    loop.processor = replace(loop.processor, gateway=Gateway(client, 5))
+    monkeypatch.setenv("STRIPE_CONNECTED_ACCOUNTS", f"acct_gone,{THEIRS}")
+    get_settings.cache_clear()
+    return offline
+
+
+def test_an_account_that_cannot_be_compared_keeps_nobody_from_the_others(
+    loop: Loop,
+    theirs: OfflineStripe,
+    user: User,
+    compare: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All findings are printed, and who failed; taken up, what the others lack is still told."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    stranger = make_customer_pay(theirs)
+    listed = compare("--since", SINCE)
+    assert listed.exit_code == 75
+    assert [each["account"] for each in listed.json["failed"]] == ["acct_gone"]
+    assert "acct_gone is not compared" in listed.err
+    assert {each.get("account") for each in listed.json["findings"]} == {None, THEIRS}
+    assert stranger in found(listed)
+    assert listed.json["left"] == len(listed.json["findings"])
+
+    again = compare("--resume")
+    assert again.exit_code == 75, "it is revoked still"
+    assert again.json == listed.json
+
+    monkeypatch.setenv("STRIPE_CONNECTED_ACCOUNTS", THEIRS)
+    get_settings.cache_clear()
+    assert compare("--resume").exit_code == 3, "nobody acts for it any more, and nothing is left"
+
+
+def test_what_is_taken_up_is_every_account_that_was_not_reached(
+    db: Session, loop: Loop, theirs: OfflineStripe, user: User, compare: RunCommand
+) -> None:
+    """Its process ended in the first account: the window of the others is the same."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    stranger = make_customer_pay(theirs)
+    listed = compare("--since", SINCE)
+    db.execute(delete(Reconciliation).where(Reconciliation.stripe_account.is_not(None)))
+    db.execute(update(Reconciliation).values(status="running", finished_at=None))
+    db.commit()
+    rest = compare("--resume")
+    assert (rest.exit_code, stranger in found(rest)) == (75, True)
+    assert (rest.json["since"], rest.json["until"]) == (listed.json["since"], listed.json["until"])
+
+
+def make_customer_pay(theirs: OfflineStripe) -> str:
+    """A payment there that belongs among the unmatched; its session."""
+    client = stripe.StripeClient("sk_test_1", http_client=InProcessClient(theirs))
+    price: Any = {"currency": "usd", "unit_amount": 500, "product_data": {"name": "Starter"}}
+    made = client.v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "success_url": "https://shop.test",
+            "metadata": {"env": "local"},
+            "line_items": [{"price_data": price, "quantity": 1}],
+        }
+    )
+    theirs.pay(made.id)
+    return str(made.id)

@@ -90,6 +90,30 @@ def find_cut_off(
     return session.scalars(statement).one_or_none()
 
 
+def find_of_window(
+    session: Session,
+    *,
+    livemode: bool,
+    account: str | None,
+    since: dt.datetime,
+    until: dt.datetime,
+    repairs: bool,
+) -> Reconciliation | None:
+    """An account's run over exactly this window: one that is finished, else the newest."""
+    statement = (
+        select(Reconciliation)
+        .where(
+            Reconciliation.livemode == livemode,
+            _of_account(account),
+            *_as_begun(since, repairs=repairs),
+            Reconciliation.until_at == until,
+        )
+        .order_by(Reconciliation.status == "running", Reconciliation.started_at.desc())
+        .limit(1)
+    )
+    return session.scalars(statement).one_or_none()
+
+
 def advance(
     session: Session,
     run_id: uuid.UUID,
@@ -160,10 +184,7 @@ def newest_drift(session: Session, accounts: Collection[str] = ()) -> int:
         select(Reconciliation.drift)
         .where(
             Reconciliation.status == "finished",
-            or_(
-                Reconciliation.stripe_account.is_(None),
-                Reconciliation.stripe_account.in_(accounts),
-            ),
+            of_accounts(accounts),
         )
         .ext(distinct_on(Reconciliation.stripe_account))
         .order_by(Reconciliation.stripe_account, Reconciliation.started_at.desc())
@@ -171,6 +192,12 @@ def newest_drift(session: Session, accounts: Collection[str] = ()) -> int:
     )
     total = func.coalesce(func.sum(newest.c.drift), 0)
     return session.scalars(select(cast(total, Integer))).one()
+
+
+def of_accounts(accounts: Collection[str | None]) -> ColumnElement[bool]:
+    """Whether a run is of our own account, or of one of these connected ones."""
+    named = [each for each in accounts if each is not None]
+    return or_(Reconciliation.stripe_account.is_(None), Reconciliation.stripe_account.in_(named))
 
 
 def _of_account(account: str | None) -> ColumnElement[bool]:

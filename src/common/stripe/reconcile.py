@@ -313,6 +313,11 @@ class Reconciler:
         return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
 
 
+def end_of_now() -> dt.datetime:
+    """The end of a window with all that there is: Stripe tells times in whole seconds."""
+    return dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+
+
 async def reconcile(
     processor: Processor,
     *,
@@ -338,7 +343,7 @@ async def reconcile(
     gateway = configured(processor.gateway).for_account(account)
     processor = replace(processor, gateway=gateway)
     livemode = bool(processor.settings.stripe_livemode)
-    end = until or dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    end = until or end_of_now()
     if end <= since:
         raise Invalid("until: must be later than since", "VALIDATION_ERROR", field="until")
 
