@@ -91,7 +91,12 @@ def end_order(session: Session, payment: Payment, status: OrderStatus) -> bool:
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     order = find_order(session, payment)
-    changed = order is not None and note_status(session, order, status, payment.stripe_session_id)
+    changed = (
+        order is not None
+        # Another is of a page that nobody was told: Stripe's answer was lost, the order went on.
+        and order.stripe_session_id in (None, payment.stripe_session_id)
+        and note_status(session, order, status, payment.stripe_session_id)
+    )
     if status is OrderStatus.FAILED:
         failure = Mismatch(Reason.NOT_PAID, "The delayed payment failed")
         unmatched.note(session, payment, failure, "payment_failed")

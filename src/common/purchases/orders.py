@@ -82,11 +82,11 @@ def place_order(session: Session, checkout: Checkout) -> CheckoutOrder:
 
 def open_order(
     session: Session, order_id: uuid.UUID, *, stripe_session_id: str, url: str, expires_at: object
-) -> None:
-    """Note the pay page Stripe made for an order."""
+) -> str:
+    """Note the pay page Stripe made for an order; the order's one page, which may be an earlier."""
     session.execute(
         update(CheckoutOrder)
-        .where(CheckoutOrder.order_id == order_id)
+        .where(CheckoutOrder.order_id == order_id, CheckoutOrder.url.is_(None))
         .values(stripe_session_id=stripe_session_id, url=url, expires_at=expires_at)
     )
     session.execute(
@@ -94,6 +94,8 @@ def open_order(
         .where(CheckoutOrder.order_id == order_id, CheckoutOrder.status == OrderStatus.CREATED)
         .values(status=str(OrderStatus.OPEN))
     )
+    kept = select(CheckoutOrder.url).where(CheckoutOrder.order_id == order_id)
+    return session.scalars(kept).one() or url
 
 
 def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:

@@ -112,7 +112,7 @@ async def start_checkout(
     url = page.url
     if url is None:
         raise StripeGatewayError("Stripe made a Checkout Session without a page")
-    await in_database(
+    kept = await in_database(
         lambda session: open_order(
             session,
             order.order_id,
@@ -121,7 +121,7 @@ async def start_checkout(
             expires_at=page.expires_at,
         )
     )
-    return PayPage(url, order.order_id, replayed=False)
+    return PayPage(kept, order.order_id, replayed=kept != url)
 
 
 def check_pages(settings: Settings) -> None:

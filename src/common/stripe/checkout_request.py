@@ -4,6 +4,8 @@ What a request leaves open, the account's own defaults decide, and they change w
 decision 0033.
 """
 
+import hashlib
+import json
 from typing import Any
 
 from src.common.models.checkout_order import CheckoutOrder
@@ -51,3 +53,16 @@ def session_parameters(
         parameters["automatic_tax"]["liability"] = {"type": "self"}
         parameters["customer_update"] = {"address": "auto"}
     return parameters
+
+
+def idempotency_key(order: CheckoutOrder, parameters: dict[str, Any]) -> str:
+    """Stripe's key of a request: the same order, asked for in the same way, is the same session.
+
+    The parameters are part of it, for they follow our settings and release, which may change after
+    Stripe's answer was lost: with other parameters under the same key it refuses (docs.stripe.com/
+    api/idempotent_requests), and the order had no page until it forgot the key. A second session
+    leads to no second payment: nobody was told the page of the first, and of two that are made at
+    once `open_order` keeps one.
+    """
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+    return f"flashslides-order-{order.order_id}-{digest}"

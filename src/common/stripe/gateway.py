@@ -26,7 +26,7 @@ from src.common.exceptions import Unavailable
 from src.common.http_clients import open_http_client
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
-from src.common.stripe.checkout_request import session_parameters
+from src.common.stripe.checkout_request import idempotency_key, session_parameters
 from src.common.stripe.gateway_errors import (
     CustomerMissing,
     StripeGatewayError,
@@ -118,7 +118,7 @@ class Gateway:
     async def create_checkout_session(
         self, order: CheckoutOrder, *, customer_id: str, name: str, settings: Settings
     ) -> CheckoutSession:
-        """The pay page of an order; asked for twice it is the same page.
+        """The pay page of an order; asked for twice in the same way it is the same page.
 
         Raises:
             CustomerMissing: Stripe has no such customer: deleted, or of another account.
@@ -127,7 +127,7 @@ class Gateway:
         parameters = session_parameters(
             order, customer_id=customer_id, name=name, settings=settings
         )
-        key = f"flashslides-order-{order.order_id}-{customer_id}"
+        key = idempotency_key(order, parameters)
         create = self._stripe.checkout.sessions.create_async
         try:
             return _read(CheckoutSession, await self._call(create, parameters, idempotency_key=key))
