@@ -117,7 +117,11 @@ def test_what_needs_no_answer_does_not_wait_for_a_silent_stripe(
 ) -> None:
     """Many that do are due before it: it is settled, they are left to who asks, untried."""
     tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
-    monkeypatch.setattr(attempts, "_promised", lambda _: tomorrow)  # due again in no time otherwise
+
+    def promise(_attempts: int) -> dt.datetime:
+        return tomorrow
+
+    monkeypatch.setattr(attempts, "_promised", promise)  # they would be due again in no time
     asking = store(db, *((intent(), "payment_intent.succeeded") for _ in range(30)))
     paid = store(db, (make_session(user), "checkout.session.completed"))
     db.execute(
