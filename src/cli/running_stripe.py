@@ -22,9 +22,13 @@ def offline_key() -> str:
 
 @contextmanager
 def announced(url: str) -> Generator[None]:
-    """Say in the data folder where it is, until the block is left."""
+    """Say in the data folder where it is, until the block is left.
+
+    Whoever configured all secrets and a database has no such folder, and needs none for this.
+    """
     file = data_folder() / ADDRESS_FILE
-    file.write_text(url, encoding="utf-8")
+    if file.parent.exists():
+        file.write_text(url, encoding="utf-8")
     try:
         yield
     finally:
