@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _USERS_A_PROCESS = 10_000
 """Fewer are done before a process of their own has started."""
+_JOBS_MAX = 4
+"""By default: each has a connection of its own, and reads the database as fast as it can."""
 
 
 def verify(
@@ -33,7 +35,9 @@ def verify(
     sample: Annotated[int | None, typer.Option(min=1, help="Only so many, at random.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that share the work; default: one a processor."),
+        typer.Option(
+            min=1, help="Processes that share the work; default: one a processor, at most 4."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +86,7 @@ def _verify(
         user_ids = run_in_database_transaction(lambda session: books.sample_users(session, sample))
     total = run_in_database_transaction(books.count_users) if user_ids is None else len(user_ids)
     if jobs is None:
-        jobs = min(os.cpu_count() or 1, max(1, total // _USERS_A_PROCESS))
+        jobs = min(os.cpu_count() or 1, _JOBS_MAX, max(1, total // _USERS_A_PROCESS))
     report = Report()
     with progress() as bars:
         task = bars.add_task("Users verified", total=total)

@@ -1,8 +1,7 @@
 """`Depends(charge(10))`: held before the work, kept for a success, given back for anything else."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,9 +17,8 @@ from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from src.common.credits.reservation import Reservation
-from src.common.database_errors import CONNECTION_LOST
-from src.common.exceptions import RetryableDatabaseError
 from src.common.models import User
+from tests.api.charging_shop import losing_the_first_answer
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, balance_of, error_type_of, make_user
 
@@ -169,17 +167,8 @@ async def test_a_charge_whose_answer_was_lost_is_a_charge(
     customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection ended at COMMIT: the work is given to whom it was charged to."""
-    run = run_in_async_database_transaction
-    times = itertools.count(1)
-
-    async def run_and_lose_the_first_answer(work: Callable[[Session], Any]) -> Any:
-        result = await run(work)
-        if next(times) == 1:
-            raise RetryableDatabaseError(None, None, CONNECTION_LOST)
-        return result
-
     monkeypatch.setattr(
-        charging_middleware, "run_in_async_database_transaction", run_and_lose_the_first_answer
+        charging_middleware, "run_in_async_database_transaction", losing_the_first_answer()
     )
     answer = await customer.post("/render")
     assert (answer.status_code, answer.text) == (200, "slides")

@@ -2,116 +2,22 @@
 
 import asyncio
 import hashlib
-import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import httpx
 import pytest
-import pytest_asyncio
-from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi import Depends
 from fastapi.responses import StreamingResponse
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, update
 
-from src.api.src import charging
 from src.api.src.charging import charge
-from src.cli import work
-from src.common.accounts.operations import erase_user
 from src.common.async_database import run_in_async_database_transaction
-from src.common.credits import charged_requests, ledger
+from src.common.credits import ledger
 from src.common.credits.reservation import Reservation
-from src.common.database import SessionLocal
-from src.common.database_errors import CONNECTION_LOST
-from src.common.exceptions import RetryableDatabaseError
-from src.common.models import ChargedRequest, User
+from src.common.models import ChargedRequest
+from tests.api.charging_shop import KEY, PRICE, START, Charged, Shop, kept_answers
 from tests.api.tokens import make_token
-from tests.fixtures.api import Api, balance_of, error_type_of, fetch, make_user
-
-START = 1_000
-PRICE = 10
-KEY = {"Idempotency-Key": "job-1"}
-Charged = Annotated[Reservation, Depends(charge(PRICE))]
-
-
-@dataclass
-class Shop:
-    """A customer, and an application whose endpoints charge them and count how often they ran."""
-
-    api: Api
-    user: User
-    runs: list[Any] = field(default_factory=list[Any])
-
-    async def post(self, path: str = "/render", **request: Any) -> httpx.Response:
-        """POST with the customer's token, and a key unless another is given."""
-        headers = {**KEY, **request.pop("headers", {})}
-        token = make_token(self.user.user_id)
-        return await self.api.call("POST", path, token, headers=headers, **request)
-
-    async def paid(self) -> int:
-        """What the customer was charged."""
-        return START - await balance_of(self.user.user_id)
-
-    def add(self, app: FastAPI) -> None:
-        """The endpoints."""
-        app.post("/api/v1/render", status_code=201)(self.render)
-        app.put("/api/v1/render")(self.render)
-        app.post("/api/v1/other")(self.render)
-        app.post("/api/v1/upload")(self.upload)
-        app.post("/api/v1/stream")(self.stream)
-        app.post("/api/v1/nothing", status_code=204)(self.nothing)
-
-    async def render(
-        self, reservation: Charged, response: Response, deck: Annotated[Any, Body()] = None
-    ) -> dict[str, Any]:
-        """Slides, different ones each time."""
-        self.runs.append(deck)
-        response.headers["X-Slides"] = f"run {len(self.runs)}"
-        return {"run": len(self.runs), "deck": deck, "hold": reservation.hold_seq}
-
-    async def upload(self, request: Request, reservation: Charged) -> Response:
-        """What reads its body itself, piece by piece, after the charge."""
-        pieces = [piece async for piece in request.stream()]
-        self.runs.append(pieces)
-        reservation.used = int(request.query_params.get("used", PRICE))
-        status = int(request.query_params.get("status", 200))
-        return Response(hashlib.sha256(b"".join(pieces)).hexdigest(), status)
-
-    async def stream(self, _reservation: Charged) -> StreamingResponse:
-        """An answer of which nobody knows how long it will be."""
-
-        async def pieces() -> AsyncIterator[str]:
-            self.runs.append("stream")
-            yield "a slide"
-            yield "another"
-
-        return StreamingResponse(pieces())
-
-    async def nothing(self, _reservation: Charged) -> None:
-        """Work that answers nothing."""
-        self.runs.append("nothing")
-
-
-@pytest_asyncio.fixture
-async def shop(api: Api, async_db: AsyncSession) -> AsyncGenerator[Shop]:
-    """A customer with a thousand credits."""
-    assert async_db
-    user = await make_user()
-    await run_in_async_database_transaction(
-        lambda session: ledger.grant(session, user.user_id, START, key="start")
-    )
-    shop = Shop(api, user)
-    shop.add(api.app)
-    yield shop
-
-
-async def kept_answers() -> int:
-    """How many answers are stored."""
-    return await fetch(
-        select(func.count()).select_from(ChargedRequest).where(ChargedRequest.status.is_not(None))
-    )
+from tests.fixtures.api import error_type_of, make_user
 
 
 async def test_the_same_request_again_gets_the_answer_of_the_first(shop: Shop) -> None:
@@ -359,77 +265,3 @@ async def test_a_key_that_nobody_can_use_is_refused(shop: Shop) -> None:
         assert (answer.status_code, error_type_of(answer)) == (422, "VALIDATION_ERROR")
         assert "idempotency-key" in answer.text.lower()
     assert shop.runs == []
-
-
-async def test_a_claim_whose_commit_was_lost_is_the_same_claim(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Done twice by whoever asks, since nobody knows whether the first was committed."""
-    run = run_in_async_database_transaction
-
-    async def run_twice(work: Callable[[Session], Any]) -> Any:
-        await run(work)
-        return await run(work)
-
-    monkeypatch.setattr(charging, "run_in_async_database_transaction", run_twice)
-    assert (await shop.post(json={"deck": 1})).status_code == 201
-    assert await shop.paid() == PRICE
-
-
-async def test_a_claim_whose_answer_was_lost_gives_its_credits_back(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """503; the same request is then done, as if nothing had been before."""
-    run = run_in_async_database_transaction
-    times = itertools.count(1)
-
-    async def run_and_lose_the_first_answer(work: Callable[[Session], Any]) -> Any:
-        result = await run(work)
-        if next(times) == 1:
-            raise RetryableDatabaseError(None, None, CONNECTION_LOST)
-        return result
-
-    monkeypatch.setattr(
-        charging, "run_in_async_database_transaction", run_and_lose_the_first_answer
-    )
-    assert (await shop.post(json={"deck": 1})).status_code == 503
-    assert shop.runs == []
-    assert (await shop.post(json={"deck": 1})).status_code == 201
-    assert await shop.paid() == PRICE
-
-
-async def test_nothing_is_kept_of_somebody_erased_meanwhile(shop: Shop) -> None:
-    """The work is charged and answered; its answer is not kept, nor are those of before."""
-    await shop.post(json={"deck": 1})
-    assert await kept_answers() == 1
-
-    async def erase(reservation: Charged) -> str:
-        await run_in_async_database_transaction(
-            lambda session: erase_user(session, reservation.user_id)
-        )
-        return "slides"
-
-    shop.api.app.post("/api/v1/erase")(erase)
-    answer = await shop.post("/erase", headers={"Idempotency-Key": "job-2"})
-    assert answer.status_code == 200
-    assert await fetch(select(func.count()).select_from(ChargedRequest)) == 0
-
-
-def test_the_worker_removes_what_is_kept_no_longer(db: Session) -> None:
-    """Expired answers and claims, and no others; a thousand at a time."""
-    user = User(email="ada@example.com", password_hash="x")
-    db.add(user)
-    db.flush()
-    now = db.scalar(select(func.now()))
-    kept = {"user_id": user.user_id, "request_digest": bytes(32), "claim_id": user.user_id}
-    for number, seconds in enumerate([-1, 0, 3_600]):
-        values = {**kept, "hold_seq": number, "key_digest": bytes(31) + bytes([number])}
-        db.add(
-            ChargedRequest(**values, expires_at=now + func.make_interval(0, 0, 0, 0, 0, 0, seconds))
-        )
-    db.commit()
-    assert charged_requests.drop_expired(db, limit=1) == 1
-    assert work.drop_bodies()
-    assert not work.drop_bodies()
-    with SessionLocal() as session:
-        assert session.scalars(select(ChargedRequest.hold_seq)).all() == [2]

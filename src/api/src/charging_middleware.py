@@ -123,7 +123,8 @@ class ChargingMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        charges = Charges(Client(receive))
+        headers = Headers(scope=scope)
+        charges = Charges(Client(receive, digests="idempotency-key" in headers))
         answering = _Answering(charges, scope, receive, send)
         scope[_IN_SCOPE] = charges
         try:
@@ -232,10 +233,10 @@ class Client:
     much that may be, and how long it may take, is `BodyLimitMiddleware`'s to say.
     """
 
-    def __init__(self, receive: "Receive") -> None:
+    def __init__(self, receive: "Receive", *, digests: bool) -> None:
         self._receive = receive
         self._ahead: list[Message] = []
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if digests else None
         self._has_all = False
 
     async def receive(self) -> "Message":
@@ -243,11 +244,12 @@ class Client:
         return self._ahead.pop(0) if self._ahead else await self._pull()
 
     async def body_digest(self) -> bytes:
-        """SHA-256 of the whole body, whoever reads it.
+        """SHA-256 of the whole body, whoever reads it, of a request that has a key.
 
         Raises:
             ClientDisconnect: there will be no more of it.
         """
+        assert self._digest is not None  # noqa: S101  it has a key
         while not self._has_all:
             message = await self._pull()
             self._ahead.append(message)
@@ -274,6 +276,7 @@ class Client:
     async def _pull(self) -> "Message":
         message = await self._receive()
         if message["type"] == "http.request":
-            self._digest.update(message.get("body", b""))
+            if self._digest is not None:
+                self._digest.update(message.get("body", b""))
             self._has_all = not message.get("more_body", False)
         return message

@@ -43,7 +43,6 @@ class Span(NamedTuple):
 
 Users = Span | list[uuid.UUID]
 """Whose books are read; a span is read faster, since the tables lie in its order."""
-Versions = Select[uuid.UUID, int]
 
 _BETWEEN = "user_id BETWEEN :first AND :last"
 _LISTED = "user_id = ANY (:user_ids)"
@@ -96,16 +95,12 @@ def begin_snapshot(session: Session) -> None:
     session.execute(text("SET LOCAL TimeZone = 'UTC'"))
 
 
-def versions_of(users: Users | None) -> Versions:
-    """How many entries users have, by `user_id`: these, or everybody."""
-    everybody = select(User.user_id, User.credits_version).order_by(User.user_id)
-    match users:
-        case None:
-            return everybody
-        case Span(first, last):
-            return everybody.where(User.user_id.between(first, last))
-        case _:
-            return everybody.where(User.user_id == func.any(cast(users, _IDS)))
+def versions_of(users: Users) -> Select[uuid.UUID, int]:
+    """How many entries these users have, by `user_id`."""
+    versions = select(User.user_id, User.credits_version).order_by(User.user_id)
+    if isinstance(users, Span):
+        return versions.where(User.user_id.between(*users))
+    return versions.where(User.user_id == func.any(cast(users, _IDS)))
 
 
 def portions_of(

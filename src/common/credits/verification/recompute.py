@@ -67,7 +67,7 @@ def recompute_one_by_one(session: Session, report: Report, users: Users) -> None
 
 
 def verify_batch(sessions: sessionmaker[Session], users: Users) -> Report:
-    """What these users' books show, as of one snapshot; if need be of one snapshot each.
+    """What these users' books show, as of one snapshot; where that fails, each for themselves.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
