@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -29,6 +30,26 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("patient", deadline=None)  # whatever else the machine does
     hypothesis.settings.load_profile("patient")
     Settings.model_config["env_file"] = None  # tests/settings, which are about it, put it back
+
+
+@pytest.fixture(autouse=True)
+def environment_of_this_test() -> Generator[None]:
+    """What a test made of the environment is no other's: neither variables nor settings read."""
+    from src.common.settings import get_settings
+
+    before = _environment()
+    yield
+    get_settings.cache_clear()
+    after = _environment()
+    if after != before:
+        os.environ.clear()
+        os.environ.update(before)
+        changed = sorted(dict(before.items() ^ after.items()))
+        pytest.fail(f"this test changes variables of the environment for others: {changed}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 @pytest.hookimpl(trylast=True)
