@@ -49,6 +49,20 @@ squawk:
 test *arguments:
     pytest {{arguments}}
 
+# The tests again and again under what a test must not depend on: a busy machine, order, autovacuum
+endurance rounds="10":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for _ in 1 2; do python -c "while True: pass" & burners+=($!); done
+    trap 'kill "${burners[@]}"' EXIT
+    eager=(--server-setting={autovacuum_naptime=1,autovacuum_vacuum_threshold=0,autovacuum_analyze_threshold=0,autovacuum_vacuum_scale_factor=0,autovacuum_analyze_scale_factor=0,autovacuum_vacuum_insert_threshold=0,autovacuum_vacuum_insert_scale_factor=0,autovacuum_vacuum_cost_delay=0})
+    order=no:randomly
+    for round in $(seq {{rounds}}); do
+        echo "just endurance: round $round of {{rounds}}, -p $order" >&2
+        pytest -p "$order" "${eager[@]}"
+        [ "$order" = randomly ] && order=no:randomly || order=randomly
+    done
+
 # The ledger against its model, a million operations, each round under the next seed: marathon 1 SEED
 marathon rounds="20" seed=`python -c "import secrets; print(secrets.randbelow(2**32))"`:
     @echo "just marathon {{rounds}} {{seed}}" >&2

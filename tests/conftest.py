@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api"]
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"]
 
 _OURS = (
     *("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_"),
