@@ -117,6 +117,8 @@ def start_loop(
     changes = {
         "stripe_secret_key": SecretStr(key),
         "stripe_payment_method_types": "card,sepa_debit",
+        "checkout_success_url": "https://shop.test/paid?session_id={CHECKOUT_SESSION_ID}",
+        "checkout_cancel_url": "https://shop.test/basket",
     }
     settings = get_settings().model_copy(update=changes)
     return Loop(offline, Processor(in_database, Gateway(client, 5), settings))

@@ -6,6 +6,7 @@ from fastapi_offline import FastAPIOffline
 from src.api.src.install import install
 from src.api.src.routes import (
     API_PREFIX,
+    checkout_pages,
     credit_batches,
     front_page,
     health,
@@ -15,6 +16,7 @@ from src.api.src.routes import (
 )
 from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
+from src.common.settings import get_settings
 
 
 def create_app() -> FastAPI:
@@ -29,6 +31,8 @@ def create_app() -> FastAPI:
     )
     install(app)
     app.include_router(front_page.router)
+    if get_settings().is_local:
+        app.include_router(checkout_pages.router)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)

@@ -21,9 +21,15 @@ from src.common.stripe.gateway_errors import CustomerMissing, StripeGatewayError
 from src.common.stripe.processing import InDatabase
 from src.common.stripe.wire import CheckoutSession
 
-LOCAL_SUCCESS_URL = "http://localhost:3000/success?session_id={CHECKOUT_SESSION_ID}"
-LOCAL_CANCEL_URL = "http://localhost:3000/cancel"
 URL_LENGTH_MAX = 2_000
+
+
+@dataclass(frozen=True)
+class ReturnPages:
+    """Where a customer goes from the pay page; Stripe fills in `{CHECKOUT_SESSION_ID}`."""
+
+    success_url: str
+    cancel_url: str
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,11 @@ def plan_checkout(
     key: str,
     success_url: str | None = None,
     cancel_url: str | None = None,
+    local_pages: ReturnPages | None = None,
 ) -> Checkout:
     """What is to be ordered.
+
+    `local_pages` are those of our own, for ENV=local where the settings name none.
 
     Raises:
         Invalid: VALIDATION_ERROR, no such package, or a page that is not on the allow-list.
@@ -62,8 +71,8 @@ def plan_checkout(
         package=package,
         key=key,
         livemode=bool(settings.stripe_livemode),
-        success_url=_page(settings, "success_url", success_url, LOCAL_SUCCESS_URL),
-        cancel_url=_page(settings, "cancel_url", cancel_url, LOCAL_CANCEL_URL),
+        success_url=_page(settings, "success_url", success_url, local_pages),
+        cancel_url=_page(settings, "cancel_url", cancel_url, local_pages),
         allows_discount=settings.stripe_allow_promotion_codes,
         allows_tax=settings.stripe_automatic_tax,
     )
@@ -142,9 +151,14 @@ def _configured_page(settings: Settings, field: str) -> str | None:
     return configured_page
 
 
-def _page(settings: Settings, field: str, asked: str | None, local: str) -> str:
+def _page(
+    settings: Settings, field: str, asked: str | None, local_pages: ReturnPages | None
+) -> str:
     """The page to return to: the configured one, or one asked for whose origin is allowed."""
-    usual = _configured_page(settings, field) or local
+    own: str | None = getattr(local_pages, field, None)
+    usual = _configured_page(settings, field) or own
+    if usual is None:
+        raise SettingsError(f"CHECKOUT_{field.upper()}: required where we have no page of our own")
     if asked is None:
         return usual
     allowed = {each.strip() for each in settings.checkout_allowed_origins.split(",")}

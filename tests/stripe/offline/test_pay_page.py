@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -19,6 +20,8 @@ class Buttons(HTMLParser):
         super().__init__()
         self.actions: list[str] = []
         self.methods: list[str] = []
+        self.checked: list[str] = []
+        self.events: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -28,13 +31,22 @@ class Buttons(HTMLParser):
             self.actions.append(str(named["value"]))
         if named.get("type") == "radio":
             self.methods.append(str(named["value"]))
+            self.checked += [str(named["value"])] * ("checked" in named)
+        if named.get("name") == "event":
+            self.events.append(str(named["value"]))
 
 
 def ask(offline: OfflineStripe, url: str, **form: str) -> Response:
     """Look at a page, or press one of its buttons."""
-    path = urlsplit(url).path
+    parts = urlsplit(url)
     method = "POST" if form else "GET"
-    return answer(offline, Request(method, path, body=urlencode(form).encode()))
+    body = urlencode(form).encode()
+    return answer(offline, Request(method, parts.path, query=parts.query, body=body))
+
+
+def look(offline: OfflineStripe, url: str) -> str:
+    """A page's HTML."""
+    return ask(offline, url).body.decode()
 
 
 def test_success(shop: Shop) -> None:
@@ -58,7 +70,7 @@ def test_success(shop: Shop) -> None:
         "eve@example.com",
     )
     again = ask(shop.offline, f"/c/pay/{session.id}")
-    assert Buttons(again.body.decode()).actions == []
+    assert Buttons(again.body.decode()).actions == ["refund", "dispute", "resend"]
     assert ask(shop.offline, f"/c/pay/{session.id}", action="pay").status == 400
 
 
@@ -87,6 +99,94 @@ def test_declined(shop: Shop, method: str, words: str) -> None:
     assert "pay" in Buttons(page).actions
 
 
+def test_the_card_that_was_chosen_stays_chosen(shop: Shop) -> None:
+    """After a decline, and after 3-D Secure came to nothing; the first one is before any choice."""
+    url = f"/c/pay/{shop.offer().id}"
+    assert Buttons(look(shop.offline, url)).checked == ["visa"]
+    ask(shop.offline, url, method="chargeDeclinedInsufficientFunds")
+    assert Buttons(look(shop.offline, url)).checked == ["chargeDeclinedInsufficientFunds"]
+    ask(shop.offline, url, method="authenticationRequired")
+    ask(shop.offline, url, action="fail_authentication")
+    assert Buttons(look(shop.offline, url)).checked == ["authenticationRequired"]
+    assert ask(shop.offline, url, method="amex").status == 303
+    other = f"/c/pay/{shop.offer().id}"
+    ask(shop.offline, other, method="chargeDeclinedLostCard")  # which a program may name
+    assert Buttons(look(shop.offline, other)).checked == ["visa"]
+
+
+def test_the_page_says_what_is_bought_and_for_whom(shop: Shop) -> None:
+    """Line items, total, the customer's e-mail, whoever said it, and the shop's reference."""
+    pens: Any = {"currency": "usd", "unit_amount": 150, "product_data": {"name": "<Pens>"}}
+    session = shop.offer(
+        line_items=[{"price_data": pens, "quantity": 3}],
+        client_reference_id="order-7",
+        customer_email="ada@example.com",
+    )
+    page = look(shop.offline, f"/c/pay/{session.id}")
+    for words in ("3 × &lt;Pens&gt;", "4.50 USD", "ada@example.com", "order-7"):  # noqa: RUF001
+        assert words in page
+    customer = shop.client.v1.customers.create({"email": "grace@example.com"})
+    session = shop.offer(customer=customer.id)
+    assert "grace@example.com" in look(shop.offline, f"/c/pay/{session.id}")
+    anonymous = shop.offer()
+    assert "<dt>For</dt>" not in look(shop.offline, f"/c/pay/{anonymous.id}")
+    ask(shop.offline, f"/c/pay/{anonymous.id}", method="visa", email="eve@example.com")
+    assert "eve@example.com" in look(shop.offline, f"/c/pay/{anonymous.id}")
+
+
+def test_what_is_paid_can_be_refunded_once(shop: Shop) -> None:
+    """All that is left; then the page says so, and offers it no more."""
+    session = shop.sell()
+    url = f"/c/pay/{session['id']}"
+    shop.client.v1.refunds.create({"charge": shop.charge_of(session)["id"], "amount": 200})
+    assert "Refund 3.00 USD" in look(shop.offline, url)
+    done = ask(shop.offline, url, action="refund")
+    assert (done.status, done.headers["Location"]) == (303, f"{url}?done=refund")
+    assert shop.charge_of(session)["amount_refunded"] == 500
+    page = look(shop.offline, done.headers["Location"])
+    assert "<p role=status>The money goes back.</p>" in page
+    assert "2.00 USD (succeeded), 3.00 USD (succeeded)" in page
+    assert Buttons(page).actions == ["dispute", "resend"]
+    refused = ask(shop.offline, url, action="refund")
+    assert refused.status == 400
+    assert f'<a href="{url}">' in refused.body.decode()
+
+
+def test_what_is_paid_can_be_disputed_once(shop: Shop) -> None:
+    """The bank has the money; the page says so, and offers it no more."""
+    session = shop.sell()
+    url = f"/c/pay/{session['id']}"
+    done = ask(shop.offline, url, action="dispute")
+    assert shop.charge_of(session)["disputed"]
+    page = look(shop.offline, done.headers["Location"])
+    assert "5.00 USD (needs_response)" in page
+    assert "dispute" not in Buttons(page).actions
+    assert ask(shop.offline, url, action="dispute").status == 400
+
+
+def test_a_sessions_events_are_sent_again(shop: Shop) -> None:
+    """Its own, by their buttons; another's is refused, and nothing is sent."""
+    session, other = shop.sell(), shop.sell()
+    shop.deliver()
+    url = f"/c/pay/{session['id']}"
+    [event] = Buttons(look(shop.offline, url)).events
+    assert ask(shop.offline, url, action="resend", event=event).status == 303
+    assert [each.id for each in shop.deliver()] == [event]
+    [foreign] = Buttons(look(shop.offline, f"/c/pay/{other['id']}")).events
+    assert ask(shop.offline, url, action="resend", event=foreign).status == 400
+    assert shop.deliver() == []
+
+
+@pytest.mark.parametrize("action", ["refund", "dispute", "resend"])
+def test_what_nobody_has_paid_can_not_be_undone(shop: Shop, action: str) -> None:
+    """An open session has no money to give back and no event."""
+    session = shop.offer()
+    url = f"/c/pay/{session.id}"
+    ask(shop.offline, url, method="chargeDeclined")
+    assert ask(shop.offline, url, action=action, event="evt_1").status == 400
+    assert "<p role=status>" not in look(shop.offline, f"{url}?done=<b>")
+
+
 @pytest.mark.parametrize("action", ["authenticate", "fail_authentication"])
 def test_three_d_secure(shop: Shop, action: str) -> None:
     """The page asks; yes leads to the shop, no back to the choice of cards."""
@@ -104,9 +204,18 @@ def test_three_d_secure(shop: Shop, action: str) -> None:
     assert (shop.offline.get(session.id)["payment_status"] == "paid") is passed
 
 
-@pytest.mark.parametrize(("action", "status"), [("settle", "paid"), ("fail", "unpaid")])
-def test_a_delayed_payment(shop: Shop, action: str, status: str) -> None:
-    """To the success page at once; the page then lets one decide what the bank says."""
+@pytest.mark.parametrize(
+    ("action", "status", "then"),
+    [
+        ("settle", "paid", ["refund", "dispute", "resend", "resend"]),
+        ("fail", "unpaid", ["resend", "resend"]),
+    ],
+)
+def test_a_delayed_payment(shop: Shop, action: str, status: str, then: list[str]) -> None:
+    """To the success page at once; the page then lets one decide what the bank says.
+
+    What came in may be paid back, what failed may not; either has two events to send again.
+    """
     session = shop.offer()
     url = f"/c/pay/{session.id}"
     led = ask(shop.offline, url, action="pay", method="sepa")
@@ -115,7 +224,7 @@ def test_a_delayed_payment(shop: Shop, action: str, status: str) -> None:
     assert Buttons(ask(shop.offline, url).body.decode()).actions == ["settle", "fail"]
     ask(shop.offline, url, action=action)
     assert shop.offline.get(session.id)["payment_status"] == status
-    assert Buttons(ask(shop.offline, url).body.decode()).actions == []
+    assert Buttons(ask(shop.offline, url).body.decode()).actions == then
 
 
 @pytest.mark.parametrize(("method", "status"), [("sepa", "paid"), ("sepaFails", "unpaid")])

@@ -1,12 +1,13 @@
 """The page at `/`: where the things that people look for are."""
 
-from html import escape
-
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+from markupsafe import Markup
 
 from src.api.src.dependencies import SettingsOf
+from src.api.src.pages import page
 from src.api.src.routes import API_PREFIX
+from src.common.html_pages import NOTHING
 
 router = APIRouter()
 
@@ -21,17 +22,8 @@ PLACES = (
 )
 """Relative, so that the links hold where a proxy serves us below a path of its own."""
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>FlashSlides AI</title></head>
-<body>
-<h1>FlashSlides AI</h1>
-<dl>
-{entries}
-</dl>
-</body>
-</html>
-"""
+_PLACE = Markup('<dt><a href="{place}">{place}</a></dt><dd>{meaning}</dd>')
+_PLACES = Markup("<dl>{places}</dl>")
 
 
 @router.get("/", include_in_schema=False)
@@ -40,8 +32,5 @@ async def show_places(settings: SettingsOf) -> HTMLResponse:
     places = list(PLACES)
     if settings.stripe_api_base_url is not None:
         places.append((settings.stripe_api_base_url, "The offline Stripe: no card, no money"))
-    entries = "\n".join(
-        f'<dt><a href="{escape(place)}">{escape(place)}</a></dt><dd>{escape(meaning)}</dd>'
-        for place, meaning in places
-    )
-    return HTMLResponse(_PAGE.format(entries=entries))
+    shown = (_PLACE.format(place=place, meaning=meaning) for place, meaning in places)
+    return page("FlashSlides AI", _PLACES.format(places=NOTHING.join(shown)))

@@ -3,10 +3,11 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
 from src.api.src.errors import ALWAYS, AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.routes.checkout_pages import pages_of
 from src.api.src.schemas.payments import (
     CheckoutIn,
     CheckoutOut,
@@ -69,6 +70,7 @@ async def create_checkout_session(
     wish: CheckoutIn,
     settings: SettingsOf,
     gateway: GatewayOf,
+    request: Request,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> CheckoutOut:
@@ -81,6 +83,7 @@ async def create_checkout_session(
         key=_required(idempotency_key),
         success_url=wish.success_url,
         cancel_url=wish.cancel_url,
+        local_pages=pages_of(request),
     )
     page = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
     if page.replayed:

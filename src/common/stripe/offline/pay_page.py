@@ -3,11 +3,17 @@
 Each way of paying is one of Stripe's test methods; a person clicks, a program posts `method=visa`.
 """
 
-import html
 from dataclasses import dataclass
+from typing import Any
 
+from markupsafe import Markup
+
+from src.common import html_pages
+from src.common.html_pages import NOTHING, facts, money
+from src.common.stripe.offline import paid_page
 from src.common.stripe.offline.account import Object
 from src.common.stripe.offline.cards import METHODS
+from src.common.stripe.offline.checkout import line_items_of
 from src.common.stripe.offline.due import session_of
 from src.common.stripe.offline.errors import StripeError
 from src.common.stripe.offline.forms import parse_form
@@ -41,17 +47,28 @@ CHOICES = (
     Choice("pendingRefund", "Card whose refunds are pending (4000 0000 0000 7726)"),
     Choice("refundFail", "Card whose refunds fail (4000 0000 0000 5126)"),
 )
-_STYLE = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff; }
-fieldset { border: 1px solid #767676; border-radius: .5rem; margin: 1rem 0; padding: 1rem; }
-label { display: block; padding: .25rem 0; }
-button { font: inherit; padding: .5rem 1.25rem; border-radius: .5rem; border: 1px solid #1a1a1a;
-  background: #fff; color: #1a1a1a; }
-button.main { background: #1a4fd0; border-color: #1a4fd0; color: #fff; }
-[role=alert] { border-left: .3rem solid #b00020; padding-left: .75rem; color: #b00020; }
-.note { color: #595959; }
-"""
+_ALERT = Markup("<p role=alert>{}</p>")
+_NOTE = Markup("<p class=note>This is the offline Stripe: no card, no bank, no money.</p>")
+_BACK = Markup('<p><a href="{}">Back to the payment</a></p>')
+_RADIO = Markup("<label><input type=radio name=method value={method}{checked}> {label}</label>")
+_CHECKED = Markup(" checked")
+_FORM = Markup(
+    "<form method=post><fieldset><legend>How to pay</legend>{radios}</fieldset>"
+    '<p><label>E-mail (optional) <input type=email name=email value="{email}" autocomplete=email>'
+    "</label></p><button class=main name=action value=pay>Pay {amount}</button> {cancel}</form>"
+)
+_CANCEL = Markup("<button name=action value=cancel formnovalidate>Back to the shop</button>")
+_AUTHENTICATE = Markup(
+    "<p>The bank asks for 3-D Secure: is it really you?</p><form method=post>"
+    "<button class=main name=action value=authenticate>Yes, it is me</button> "
+    "<button name=action value=fail_authentication>No</button></form>"
+)
+_SETTLE = Markup(
+    "<p>The bank takes some days to confirm this payment; here it does so after three minutes, or "
+    "when you decide.</p><form method=post>"
+    "<button class=main name=action value=settle>The money arrives</button> "
+    "<button name=action value=fail>The debit fails</button></form>"
+)
 
 
 def answer(offline: OfflineStripe, request: Request) -> Response:
@@ -63,9 +80,9 @@ def answer(offline: OfflineStripe, request: Request) -> Response:
             offline.advance(0)
             if request.method == "POST":
                 return _pressed(offline, session, request)
-            return _page(offline, session)
+            return _page(offline, session, parse_form(request.query))
     except StripeError as error:
-        return _not_there(error)
+        return _not_there(error, request.path)
 
 
 def authenticate(offline: OfflineStripe, request: Request) -> Response:
@@ -84,7 +101,7 @@ def authenticate(offline: OfflineStripe, request: Request) -> Response:
             offline.authenticate(intent_id, passed=form.get("action") == "authenticate")
             return see_other(back or "/")
     except StripeError as error:
-        return _not_there(error)
+        return _not_there(error, request.path)
 
 
 def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Response:
@@ -92,8 +109,13 @@ def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Respo
     action = form.get("action", "pay")
     if action == "cancel":
         return see_other(session["cancel_url"] or session["url"] or request.path)
+    if action in paid_page.ACTIONS:
+        paid_page.press(offline, session, action, form)
+        return see_other(f"{request.path}?done={action}")
     if action == "pay":
-        offline.pay(session["id"], form.get("method", "visa"), email=form.get("email") or None)
+        method = form.get("method", "visa")
+        offline.pay(session["id"], method, email=form.get("email") or None)
+        offline.account.private(session["id"])["chosen"] = method
     elif action in ("authenticate", "fail_authentication"):
         offline.authenticate(session["id"], passed=action == "authenticate")
     elif action in ("settle", "fail"):
@@ -103,75 +125,77 @@ def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Respo
     return see_other(request.path)
 
 
-def _page(offline: OfflineStripe, session: Object) -> Response:
+def _page(offline: OfflineStripe, session: Object, query: dict[str, Any]) -> Response:
     intent = offline.get(session["payment_intent"]) if session["payment_intent"] else None
     status = intent["status"] if intent else None
     if session["status"] == "open" and status == "requires_action":
-        return _shown(session, "Confirm it is you", _AUTHENTICATE)
+        return _shown(offline, session, "Confirm it is you", _AUTHENTICATE)
     if session["status"] == "open":
         error = intent["last_payment_error"] if intent else None
-        alert = f"<p role=alert>{html.escape(error['message'])}</p>" if error else ""
-        return _shown(session, "Pay", alert + _choices(session))
+        alert = _ALERT.format(error["message"]) if error else NOTHING
+        return _shown(offline, session, "Pay", alert + _choices(offline, session))
     if status == "processing":
-        return _shown(session, "On its way", _SETTLE)
-    words = {"complete": "This payment is complete.", "expired": "This offer has expired."}
-    if session["status"] == "complete" and session["payment_status"] == "unpaid":
-        words["complete"] = "This payment has failed."
-    return _shown(session, "Nothing to pay", f"<p>{words[session['status']]}</p>")
+        return _shown(offline, session, "On its way", _SETTLE)
+    return _shown(offline, session, "Nothing to pay", paid_page.content(offline, session, query))
 
 
-def _choices(session: Object) -> str:
+def _choices(offline: OfflineStripe, session: Object) -> Markup:
     offered = [each for each in CHOICES if each.kind in session["payment_method_types"]]
-    radios = "".join(
-        f'<label><input type=radio name=method value="{each.method}"{" checked" * (not number)}> '
-        f"{each.label}</label>"
-        for number, each in enumerate(offered)
+    methods = [each.method for each in offered]
+    chosen = offline.account.private(session["id"]).get("chosen")
+    checked = chosen if chosen in methods else methods[0] if methods else None
+    radios = (
+        _RADIO.format(
+            method=each.method,
+            label=each.label,
+            checked=_CHECKED if each.method == checked else NOTHING,
+        )
+        for each in offered
     )
-    email = html.escape(session["customer_email"] or "", quote=True)
-    cancel = "<button name=action value=cancel formnovalidate>Back to the shop</button>"
-    return (
-        f"<form method=post><fieldset><legend>How to pay</legend>{radios}</fieldset>"
-        f'<p><label>E-mail (optional) <input type=email name=email value="{email}" '
-        "autocomplete=email></label></p>"
-        f"<button class=main name=action value=pay>Pay {money(session)}</button> "
-        f"{cancel if session['cancel_url'] else ''}</form>"
+    return _FORM.format(
+        radios=NOTHING.join(radios),
+        email=email_of(offline, session) or "",
+        amount=money(session["amount_total"], session["currency"]),
+        cancel=_CANCEL if session["cancel_url"] else NOTHING,
     )
 
 
-_AUTHENTICATE = (
-    "<p>The bank asks for 3-D Secure: is it really you?</p><form method=post>"
-    "<button class=main name=action value=authenticate>Yes, it is me</button> "
-    "<button name=action value=fail_authentication>No</button></form>"
-)
-_SETTLE = (
-    "<p>The bank takes some days to confirm this payment; here it does so after three minutes, or "
-    "when you decide.</p><form method=post>"
-    "<button class=main name=action value=settle>The money arrives</button> "
-    "<button name=action value=fail>The debit fails</button></form>"
-)
+def _not_there(error: StripeError, path: str) -> Response:
+    content = _ALERT.format(error) + (_BACK.format(path) if error.status < 404 else NOTHING)  # noqa: PLR2004  not found
+    return html_response(error.status, document("This cannot be done", content))
 
 
-def _not_there(error: StripeError) -> Response:
-    message = f"<p role=alert>{html.escape(str(error))}</p>"
-    return html_response(error.status, document("This cannot be done", message))
+def _shown(offline: OfflineStripe, session: Object, title: str, content: Markup) -> Response:
+    known = {
+        "What": bought_by(offline, session),
+        "Total": money(session["amount_total"], session["currency"]),
+        "For": email_of(offline, session),
+        "Order": session["client_reference_id"],
+    }
+    bought = facts({name: value for name, value in known.items() if value})
+    return html_response(200, document(title, bought + content))
 
 
-def _shown(session: Object, title: str, content: str) -> Response:
-    return html_response(200, document(title, f"<p><strong>{money(session)}</strong></p>{content}"))
-
-
-def money(session: Object) -> str:
-    """As Stripe writes an amount: in whole units where the currency has cents."""
-    amount, currency = session["amount_total"], html.escape(session["currency"].upper())
-    return f"{amount // 100}.{amount % 100:02} {currency}"
-
-
-def document(title: str, content: str) -> str:
-    """A whole page; `content` is HTML."""
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title} (offline Stripe)"
-        '</title><meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main><h1>{title}</h1>{content}"
-        "<p class=note>This is the offline Stripe: no card, no bank, no money.</p>"
-        "</main></body></html>"
+def bought_by(offline: OfflineStripe, session: Object) -> str:
+    """What a session sells, in words."""
+    items = line_items_of(offline.account, session)["data"]
+    return ", ".join(
+        f"{each['quantity']} × {each['description']}"  # noqa: RUF001  that is the sign for times
+        if each["quantity"] > 1
+        else str(each["description"])
+        for each in items
     )
+
+
+def email_of(offline: OfflineStripe, session: Object) -> str | None:
+    """Whose session it is, as far as anybody has said."""
+    if session["customer_details"]:
+        return session["customer_details"]["email"] or None
+    customer = offline.account.find("customer", session["customer"] or "") or {}
+    found: str | None = session["customer_email"] or customer.get("email")
+    return found
+
+
+def document(title: str, content: Markup) -> str:
+    """A whole page."""
+    return html_pages.document(title, content + _NOTE, site="offline Stripe")

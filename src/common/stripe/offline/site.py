@@ -1,12 +1,18 @@
 """What is at which address: Stripe's API, the pay page, the controls, and a page that says so."""
 
-import html
+from markupsafe import Markup
 
+from src.common.html_pages import NOTHING, money
 from src.common.stripe.offline import control, pay_page
+from src.common.stripe.offline.account import Object
 from src.common.stripe.offline.server import OfflineStripe
 from src.common.stripe.offline.wire import Request, Response, html_response
 
 SHOWN_MAX = 20
+
+_SESSION = Markup('<li><a href="/c/pay/{session_id}">{what}</a>: {price}, {state}</li>')
+_SESSIONS = Markup("<ul>{}</ul>")
+_NONE = Markup("<p>No Checkout Session yet.</p>")
 
 
 def answer(offline: OfflineStripe, request: Request) -> Response:
@@ -26,10 +32,16 @@ def _start_page(offline: OfflineStripe) -> Response:
     """The newest sessions, to find one's way to their pay pages."""
     with offline.lock:
         sessions = list(offline.account.all("checkout.session"))[::-1][:SHOWN_MAX]
-    rows = "".join(
-        f'<li><a href="/c/pay/{each["id"]}">{html.escape(each["id"][:24])}…</a> '
-        f"{pay_page.money(each)}, {each['status']}, {each['payment_status']}</li>"
-        for each in sessions
-    )
-    found = f"<ul>{rows}</ul>" if rows else "<p>No Checkout Session yet.</p>"
+        rows = [_row(offline, each) for each in sessions]
+    found = _SESSIONS.format(NOTHING.join(rows)) if rows else _NONE
     return html_response(200, pay_page.document("Checkout Sessions", found))
+
+
+def _row(offline: OfflineStripe, session: Object) -> Markup:
+    words = (session["status"], session["payment_status"], pay_page.email_of(offline, session))
+    return _SESSION.format(
+        session_id=session["id"],
+        what=pay_page.bought_by(offline, session),
+        price=money(session["amount_total"], session["currency"]),
+        state=", ".join(word for word in words if word),
+    )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from src.common.html_pages import POLICY
+
 
 @dataclass(frozen=True)
 class Request:
@@ -40,8 +42,7 @@ def json_response(status: int, content: Any, **headers: str) -> Response:
 
 def html_response(status: int, text: str) -> Response:
     """A page, which may load nothing from elsewhere."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy}
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
     return Response(status, headers, text.encode())
 
 
