@@ -65,7 +65,7 @@ def test_the_first_charge_goes_as_written(shop: Program) -> None:
         assert printed.count("render") == 2
         file = shop.folder / "shop.py"
         file.write_text(SHOP.replace("charge(10,", "charge(20,"))
-        token = shop.run("user", "token", "ada@example.com").strip()
+        token = shop.run("user", "token", "grace@example.com").strip()
 
         def is_served() -> bool:
             headers = {"Authorization": f"Bearer {token}"}
