@@ -18,6 +18,7 @@ from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from src.common.exceptions import SettingsError
+from src.common.http_clients import open_http_client
 from src.common.settings import Settings
 from src.common.stripe.offline import DEFAULT_PORT, OfflineStripe, Request, State, load_state
 from src.common.stripe.offline.sender import deliver_webhooks
@@ -26,6 +27,7 @@ from src.common.stripe.offline.site import answer
 HOST = "127.0.0.1"
 SAVE_EVERY_SECONDS = 1
 START_TIMEOUT_SECONDS = 30
+WEBHOOK_TIMEOUT_SECONDS = 10
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
@@ -139,9 +141,14 @@ def running(
         listening.close()
 
 
+async def _deliver(offline: OfflineStripe) -> None:
+    async with open_http_client(timeout=WEBHOOK_TIMEOUT_SECONDS) as client:
+        await deliver_webhooks(offline, client)
+
+
 @asynccontextmanager
 async def _at_work(offline: OfflineStripe, state_file: Path | None) -> AsyncGenerator[None]:
-    tasks = [asyncio.create_task(deliver_webhooks(offline))]
+    tasks = [asyncio.create_task(_deliver(offline))]
     if state_file is not None:
         tasks.append(asyncio.create_task(_keep(offline, state_file)))
     try:

@@ -23,9 +23,8 @@ async def test_what_failed_is_sent_again(shop: Shop, clock: Clock, failure: int 
 
     start = clock.now
     shop.sell()
-    sending = asyncio.create_task(
-        deliver_webhooks(shop.offline, transport=httpx.MockTransport(receive))
-    )
+    client = httpx.AsyncClient(transport=httpx.MockTransport(receive))
+    sending = asyncio.create_task(deliver_webhooks(shop.offline, client))
 
     async def tried() -> bool:
         return len(received) == len(LIFE)
@@ -44,4 +43,5 @@ async def test_what_failed_is_sent_again(shop: Shop, clock: Clock, failure: int 
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+    await client.aclose()
     assert shop.offline.webhooks.next_due_at() is None

@@ -5,30 +5,25 @@ import asyncio
 import httpx
 import structlog
 
-from src.common.http_clients import open_http_client
 from src.common.stripe.offline.server import OfflineStripe
 from src.common.stripe.offline.webhooks import Delivery
 
-TIMEOUT_SECONDS = 10
 LOOK_EVERY_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
 
 
-async def deliver_webhooks(
-    offline: OfflineStripe, *, transport: httpx.AsyncBaseTransport | None = None
-) -> None:
-    """Send what is due, in order, until cancelled; `transport` takes the network's place."""
-    async with open_http_client(timeout=TIMEOUT_SECONDS, transport=transport) as client:
-        while True:
+async def deliver_webhooks(offline: OfflineStripe, client: httpx.AsyncClient) -> None:
+    """Send what is due, in order, until cancelled."""
+    while True:
+        with offline.lock:
+            offline.advance(0)
+            due = offline.webhooks.due()
+        for delivery in due:
+            status = await _send(client, delivery)
             with offline.lock:
-                offline.advance(0)
-                due = offline.webhooks.due()
-            for delivery in due:
-                status = await _send(client, delivery)
-                with offline.lock:
-                    offline.webhooks.answered(delivery.delivery_id, status)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+                offline.webhooks.answered(delivery.delivery_id, status)
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
 async def _send(client: httpx.AsyncClient, delivery: Delivery) -> int | None:
