@@ -168,3 +168,20 @@ def test_seed_and_clock_decide_everything() -> None:
 
     assert account("same") == account("same")
     assert account("same") != account("other")
+
+
+def test_an_open_payment_is_changed_without_an_event(shop: Shop) -> None:
+    """Amount, currency and the rest until it is on its way; then its description alone."""
+    intents = shop.client.v1.payment_intents
+    made = intents.create({"amount": 500, "currency": "usd"})
+    shop.deliver()
+    changed = intents.update(made.id, {"amount": 700, "currency": "EUR", "description": "More"})
+    assert (changed.amount, changed.currency, changed.description) == (700, "eur", "More")
+    assert shop.event_types() == []
+    intents.confirm(made.id, {"payment_method": "pm_card_visa"})
+    later = intents.update(made.id, {"receipt_email": "", "metadata": {"a": "b"}})
+    assert later.metadata.to_dict() == {"a": "b"}
+    with pytest.raises(stripe.InvalidRequestError) as late:
+        intents.update(made.id, {"amount": 800})
+    assert late.value.code == "payment_intent_unexpected_state"
+    assert intents.retrieve(made.id).amount == 700

@@ -5,7 +5,7 @@ Everything is plain JSON, so that an account can be kept in a file and taken up 
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,9 +127,7 @@ class Account:
             {
                 "id": self.new_id("evt"),
                 "object": "event",
-                "account": None,
                 "api_version": API_VERSION,
-                "context": None,
                 "created": self.now(),
                 "data": data,
                 "livemode": False,
@@ -142,10 +140,19 @@ class Account:
             listener(event)
         return event
 
-    def change(self, obj: Object, event_type: str | None = None, **fields: Any) -> Object:
-        """Set fields of an object, and say so in an event."""
+    def change(
+        self,
+        obj: Object,
+        event_type: str | None = None,
+        *,
+        unset: Iterable[str] = (),
+        **fields: Any,
+    ) -> Object:
+        """Set fields of an object, take those of `unset` away, and say so in an event."""
         before = copy.deepcopy(obj)
         obj.update(fields)
+        for name in unset:
+            obj.pop(name, None)
         if event_type is not None:
             self.emit(event_type, obj, before)
         return obj

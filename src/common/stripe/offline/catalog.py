@@ -9,7 +9,9 @@ from src.common.stripe.offline.listing import matches, page
 METADATA_KEYS_MAX = 50
 METADATA_KEY_LENGTH_MAX = 40
 METADATA_VALUE_LENGTH_MAX = 500
-_CUSTOMER_TEXTS = ("description", "email", "individual_name", "business_name", "name", "phone")
+_CUSTOMER_TEXTS = ("description", "email", "name", "phone")
+_CUSTOMER_NAMES = ("business_name", "individual_name")
+"""These are absent until they are given."""
 _PRODUCT_FIELDS = ("active", "description", "images", "shippable", "unit_label", "url", "name")
 _PRICE_FIELDS = ("active", "lookup_key", "nickname", "tax_behavior")
 
@@ -53,6 +55,7 @@ def create_customer(account: Account, parameters: Object) -> Object:
         address=parameters.get("address") or None,
         shipping=parameters.get("shipping") or None,
         **{name: parameters.get(name) or None for name in _CUSTOMER_TEXTS},
+        **{name: parameters[name] for name in _CUSTOMER_NAMES if parameters.get(name)},
     )
     if method:
         from src.common.stripe.offline.cards import attach
@@ -101,10 +104,11 @@ def new_customer(account: Account, **fields: Any) -> Object:
 def update_customer(account: Account, parameters: Object, object_id: str) -> Object:
     """`POST /v1/customers/{id}`."""
     customer = account.get("customer", object_id)
-    names = (*_CUSTOMER_TEXTS, "address", "shipping")
+    names = (*_CUSTOMER_TEXTS, *_CUSTOMER_NAMES, "address", "shipping")
     fields = {name: parameters[name] or None for name in names if name in parameters}
     metadata = merged_metadata(customer, parameters)
-    return account.change(customer, "customer.updated", metadata=metadata, **fields)
+    unset = [name for name in _CUSTOMER_NAMES if fields.get(name, "") is None]
+    return account.change(customer, "customer.updated", unset=unset, metadata=metadata, **fields)
 
 
 def delete_customer(account: Account, _parameters: Object, object_id: str) -> Object:
@@ -146,6 +150,7 @@ def create_product(account: Account, parameters: Object) -> Object:
             "shippable": parameters.get("shippable"),
             "statement_descriptor": parameters.get("statement_descriptor"),
             "tax_code": None,
+            "tax_details": None,
             "type": parameters.get("type", "service"),
             "unit_label": parameters.get("unit_label"),
             "updated": account.now(),

@@ -2,11 +2,13 @@
 
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.cards import TestMethod, method_of
+from src.common.stripe.offline.catalog import merged_metadata
 from src.common.stripe.offline.listing import list_of, matches, page
 
 FEE_PER_TEN_THOUSAND = 290
 FEE_FIXED_CENTS = 30
 AVAILABLE_AFTER_SECONDS = 2 * 86_400
+_CHANGEABLE = ("customer", "description", "receipt_email", "shipping", "transfer_group")
 DECLINE_MESSAGES = {
     "generic_decline": "Your card was declined.",
     "insufficient_funds": "Your card has insufficient funds.",
@@ -86,8 +88,7 @@ def charge(account: Account, intent: Object, payment_method: Object, *, status: 
             "paid": status != "failed",
             "payment_intent": intent["id"],
             "payment_method": payment_method["id"],
-            "payment_method_details": _details(payment_method),
-            "presentment_details": None,
+            "payment_method_details": _details(payment_method, intent["amount"]),
             "radar_options": {},
             "receipt_email": intent["receipt_email"],
             "receipt_number": None,
@@ -148,6 +149,14 @@ def fail(account: Account, charged: Object, method: TestMethod) -> None:
     account.emit("charge.failed", charged)
 
 
+def update(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/charges/{id}`."""
+    charged = account.get("charge", object_id)
+    fields: Object = {name: parameters[name] or None for name in _CHANGEABLE if name in parameters}
+    metadata = merged_metadata(charged, parameters)
+    return account.change(charged, "charge.updated", metadata=metadata, **fields)
+
+
 def list_charges(account: Account, parameters: Object) -> Object:
     """`GET /v1/charges`."""
     found = (each for each in account.all("charge") if matches(each, parameters))
@@ -186,19 +195,32 @@ def _outcome(method: TestMethod, status: str) -> Object:
     }
 
 
-def _details(payment_method: Object) -> Object:
+def _details(payment_method: Object, amount: int) -> Object:
     kind = payment_method["type"]
     if kind != "card":
         described = payment_method[kind]
         details = {
             name: described[name] for name in ("bank_code", "branch_code", "country", "last4")
         }
-        return {kind: details | {"fingerprint": described["fingerprint"]}, "type": kind}
+        details |= {"fingerprint": described["fingerprint"], "mandate": None}
+        return {kind: details, "type": kind}
     card = payment_method["card"]
     shown = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding")
     return {
         "card": {name: card[name] for name in shown}
-        | {"last4": card["last4"], "network": card["brand"], "three_d_secure": None, "wallet": None}
-        | {"installments": None, "mandate": None, "regulated_status": "unregulated"},
+        | {
+            "amount_authorized": amount,
+            "authorization_code": None,
+            "electronic_commerce_indicator": None,
+            "installments": None,
+            "last4": card["last4"],
+            "mandate": None,
+            "network": card["brand"],
+            "network_transaction_id": None,
+            "regulated_status": "unregulated",
+            "three_d_secure": None,
+            "transaction_link_id": None,
+            "wallet": None,
+        },
         "type": "card",
     }

@@ -213,6 +213,7 @@ def _line_item(account: Account, given: Object, param: str) -> Object:
     return {
         "id": account.new_id("li"),
         "object": "item",
+        "adjustable_quantity": None,
         "amount_discount": 0,
         "amount_subtotal": amount,
         "amount_tax": 0,
@@ -318,6 +319,7 @@ def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) 
         "object": "checkout.session",
         **_switched(account, parameters, "adaptive_pricing", "automatic_tax", "managed_payments"),
         "allow_promotion_codes": parameters.get("allow_promotion_codes"),
+        "allowed_payment_method_types": parameters.get("allowed_payment_method_types"),
         "amount_subtotal": subtotal,
         "amount_total": subtotal,
         "billing_address_collection": parameters.get("billing_address_collection"),

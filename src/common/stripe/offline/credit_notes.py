@@ -114,7 +114,12 @@ def _new(
         "pretax_credit_amounts": [],
         "reason": parameters.get("reason"),
         "refunds": [
-            {"amount_refunded": each["amount"], "refund": each["id"], "type": "refund"}
+            {
+                "amount_refunded": each["amount"],
+                "payment_record_refund": None,
+                "refund": each["id"],
+                "type": "refund",
+            }
             for each in refunded
         ],
         "shipping_cost": None,

@@ -93,6 +93,7 @@ def open_dispute(
                 "submission_count": 0,
                 "submission_method": "not_submitted",
             },
+            "intended_submission_method": None,
             "is_charge_refundable": inquiry,
             "livemode": False,
             "metadata": {},

@@ -254,6 +254,7 @@ def _line(
         "pricing": None,
         "quantity": quantity,
         "quantity_decimal": str(quantity),
+        "subscription": None,
         "subtotal": amount,
         "taxes": [],
     }

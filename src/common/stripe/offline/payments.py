@@ -6,7 +6,7 @@ from typing import Any
 from src.common.stripe.offline import charges, disputes
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.cards import Behaviour, method_of, resolve
-from src.common.stripe.offline.catalog import metadata_of
+from src.common.stripe.offline.catalog import merged_metadata, metadata_of
 from src.common.stripe.offline.errors import StripeError, invalid, refused
 from src.common.stripe.offline.listing import matches, page
 
@@ -19,16 +19,25 @@ _UNFINISHED = (
     "requires_action",
     "processing",
 )
+_MONEY = {"amount", "currency", "capture_method"}
+_CHANGEABLE = (
+    *sorted(_MONEY),
+    "customer",
+    "description",
+    "receipt_email",
+    "setup_future_usage",
+    "shipping",
+    "statement_descriptor",
+    "statement_descriptor_suffix",
+    "transfer_group",
+)
 _CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
 def create(account: Account, parameters: Object) -> Object:
     """`POST /v1/payment_intents`."""
     amount = parameters["amount"]
-    if not 1 <= amount <= AMOUNT_MAX:
-        raise invalid(
-            f"Amount must be between 1 and {AMOUNT_MAX}", "amount", "parameter_invalid_integer"
-        )
+    _check_amount(amount)
     if customer := parameters.get("customer"):
         account.get("customer", customer, "customer")
     method = _method(account, parameters)
@@ -43,6 +52,7 @@ def create(account: Account, parameters: Object) -> Object:
         shipping=parameters.get("shipping"),
         setup_future_usage=parameters.get("setup_future_usage"),
         capture_method=parameters.get("capture_method", "automatic_async"),
+        allowed_payment_method_types=parameters.get("allowed_payment_method_types"),
         payment_method_types=parameters.get("payment_method_types")
         or parameters.get("allowed_payment_method_types")
         or ["card"],
@@ -60,6 +70,7 @@ def new_intent(account: Account, **fields: Any) -> Object:
     intent: Object = {
         "id": intent_id,
         "object": "payment_intent",
+        "allowed_payment_method_types": None,
         "amount_capturable": 0,
         "amount_details": {"tip": {}},
         "amount_received": 0,
@@ -74,15 +85,18 @@ def new_intent(account: Account, **fields: Any) -> Object:
         "created": account.now(),
         "customer_account": None,
         "description": None,
+        "excluded_payment_method_types": None,
         "last_payment_error": None,
         "latest_charge": None,
         "livemode": False,
+        "managed_payments": None,
         "next_action": None,
         "on_behalf_of": None,
         "payment_method": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {},
         "payment_method_types": ["card"],
+        "payment_record": None,
         "processing": None,
         "receipt_email": None,
         "review": None,
@@ -98,6 +112,30 @@ def new_intent(account: Account, **fields: Any) -> Object:
     }
     account.emit("payment_intent.created", account.add(intent))
     return intent
+
+
+def update(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/payment_intents/{id}`; Stripe makes no event of it.
+
+    Raises:
+        StripeError: the payment is on its way or over, and it is not only about metadata.
+    """
+    intent = account.get("payment_intent", object_id)
+    metadata = merged_metadata(intent, parameters)
+    fields: Object = {name: parameters[name] or None for name in _CHANGEABLE if name in parameters}
+    if method := _method(account, parameters):
+        fields["payment_method"] = method["id"]
+        if intent["status"] == "requires_payment_method":
+            fields["status"] = "requires_confirmation"
+    if (fields.keys() & _MONEY or method) and intent["status"] not in _CONFIRMABLE:
+        raise _unexpected_state(intent, "update")
+    if customer := fields.get("customer"):
+        account.get("customer", customer, "customer")
+    if "amount" in fields:
+        _check_amount(parameters["amount"])
+    if "currency" in fields:
+        fields["currency"] = parameters["currency"].lower()
+    return account.change(intent, metadata=metadata, **fields)
 
 
 def confirm(account: Account, parameters: Object, object_id: str) -> Object:
@@ -317,6 +355,13 @@ def _received(account: Account, intent: Object) -> None:
 def _method(account: Account, parameters: Object) -> Object | None:
     wanted = parameters.get("payment_method")
     return resolve(account, wanted) if wanted else None
+
+
+def _check_amount(amount: int) -> None:
+    if not 1 <= amount <= AMOUNT_MAX:
+        raise invalid(
+            f"Amount must be between 1 and {AMOUNT_MAX}", "amount", "parameter_invalid_integer"
+        )
 
 
 def _unexpected_state(intent: Object, verb: str) -> StripeError:

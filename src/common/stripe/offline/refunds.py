@@ -61,7 +61,7 @@ def settle(account: Account, refund_id: str, *, status: str, reason: str = "unkn
     if refund["status"] not in _COUNTING or refund["status"] == status:
         raise refused(f"This refund has the status {refund['status']}", "refund_unexpected_state")
     charged = account.get("charge", refund["charge"])
-    fields: Object = {"status": status, "pending_reason": None}
+    fields: Object = {"status": status}
     if status in ("failed", "canceled"):
         back = charges.book(account, refund, kind="refund_failure", amount=refund["amount"])
         fields |= {
@@ -69,7 +69,7 @@ def settle(account: Account, refund_id: str, *, status: str, reason: str = "unkn
             "failure_reason": reason if status == "failed" else "merchant_request",
         }
     before = dict(refund)
-    account.change(refund, **fields)
+    account.change(refund, unset=["pending_reason"], **fields)
     _recount(account, charged)
     for event_type in ("refund.updated", "charge.refund.updated"):
         account.emit(event_type, refund, before)
@@ -137,18 +137,12 @@ def _new(account: Account, charged: Object, amount: int, parameters: Object) -> 
         "charge": charged["id"],
         "created": account.now(),
         "currency": charged["currency"],
-        "destination_details": {
-            "card": {
-                "reference_status": "pending",
-                "reference_type": "acquirer_reference_number",
-                "type": "refund",
-            },
-            "type": "card",
-        },
+        "customer": charged["customer"],
+        "customer_account": None,
+        "destination_details": _destination(charged["payment_method_details"]["type"]),
         "metadata": metadata_of(parameters),
         "payment_intent": charged["payment_intent"],
         "payment_method": charged["payment_method"],
-        "pending_reason": None,
         "reason": parameters.get("reason"),
         "receipt_number": None,
         "source_transfer_reversal": None,
@@ -159,6 +153,13 @@ def _new(account: Account, charged: Object, amount: int, parameters: Object) -> 
         "id"
     ]
     return account.add(refund)
+
+
+def _destination(kind: str) -> Object:
+    if kind != "card":
+        return {"type": kind}
+    reference = {"reference_status": "pending", "reference_type": "acquirer_reference_number"}
+    return {"card": reference | {"type": "refund"}, "type": "card"}
 
 
 def _recount(account: Account, charged: Object) -> None:

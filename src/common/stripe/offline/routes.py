@@ -83,17 +83,6 @@ def _confirm_page(account: Account, parameters: Object, object_id: str) -> Objec
     return session
 
 
-def _update_metadata(kind: str, event_type: str) -> Operation:
-    def update(account: Account, parameters: Object, object_id: str) -> Object:
-        obj = account.get(kind, object_id)
-        fields = {"metadata": catalog.merged_metadata(obj, parameters)}
-        if "description" in parameters:
-            fields["description"] = parameters["description"]
-        return account.change(obj, event_type, **fields)
-
-    return update
-
-
 _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("POST", "customers", catalog.create_customer, params.CustomerCreateParams),
     ("GET", "customers", catalog.list_customers, params.CustomerListParams),
@@ -130,18 +119,13 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("POST", "payment_intents", payments.create, _PaymentIntentCreate),
     ("GET", "payment_intents", payments.list_intents, params.PaymentIntentListParams),
     ("GET", "payment_intents/{}", _retrieve("payment_intent"), _Nothing),
-    (
-        "POST",
-        "payment_intents/{}",
-        _update_metadata("payment_intent", "payment_intent.updated"),
-        params.PaymentIntentUpdateParams,
-    ),
+    ("POST", "payment_intents/{}", payments.update, params.PaymentIntentUpdateParams),
     ("POST", "payment_intents/{}/confirm", payments.confirm, params.PaymentIntentConfirmParams),
     ("POST", "payment_intents/{}/capture", payments.capture, params.PaymentIntentCaptureParams),
     ("POST", "payment_intents/{}/cancel", payments.cancel, params.PaymentIntentCancelParams),
     ("GET", "charges", charges.list_charges, params.ChargeListParams),
     ("GET", "charges/{}", _retrieve("charge"), _Nothing),
-    ("POST", "charges/{}", _update_metadata("charge", "charge.updated"), params.ChargeUpdateParams),
+    ("POST", "charges/{}", charges.update, params.ChargeUpdateParams),
     ("GET", "charges/{}/refunds", refunds.list_of_charge, params.ChargeListRefundsParams),
     (
         "GET",
@@ -181,9 +165,10 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("POST", "webhook_endpoints/{}", webhooks.update, params.WebhookEndpointUpdateParams),
     ("DELETE", "webhook_endpoints/{}", webhooks.delete, _Nothing),
 )
-_ROUTES: dict[tuple[str, tuple[str, ...]], tuple[Operation, Any]] = {
+ROUTES: dict[tuple[str, tuple[str, ...]], tuple[Operation, Any]] = {
     (method, tuple(path.split("/"))): (what, shape) for method, path, what, shape in _TABLE
 }
+"""By method and the segments of the path, `{}` for an id."""
 
 INCLUDED: dict[tuple[str, str], Included] = {
     ("checkout.session", "line_items"): checkout.line_items_of,
@@ -198,7 +183,7 @@ def find_route(method: str, path: str) -> tuple[Operation, type, list[str]] | No
     segments = tuple(path.strip("/").split("/"))[1:]
     for number in range(len(segments) + 1):
         pattern = tuple("{}" if place == number else each for place, each in enumerate(segments))
-        found = _ROUTES.get((method, pattern))
+        found = ROUTES.get((method, pattern))
         if found is not None:
             return found[0], found[1], [segments[number]] if number < len(segments) else []
     return None

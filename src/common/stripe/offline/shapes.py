@@ -8,8 +8,8 @@ from typing import Any
 SESSION: dict[str, Any] = {
     "adaptive_pricing": {"enabled": False},
     "after_expiration": None,
+    "allowed_payment_method_types": None,
     "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
-    "branding_settings": None,
     "client_secret": None,
     "collected_information": None,
     "consent": None,
@@ -22,6 +22,7 @@ SESSION: dict[str, Any] = {
     "customer_account": None,
     "customer_details": None,
     "discounts": [],
+    "integration_identifier": None,
     "invoice": None,
     "livemode": False,
     "mode": "payment",

@@ -1,0 +1,157 @@
+"""A shop's life on the offline Stripe, in which everything happens that can, at every address."""
+
+from typing import Any
+
+from src.common.stripe.offline import METHODS
+from src.common.stripe.offline.routes import ROUTES
+from tests.stripe.offline.shop import Shop
+
+Address = tuple[str, tuple[str, ...]]
+
+
+def live(shop: Shop) -> None:
+    """Let everything happen that can."""
+    sell_by_every_method(shop)
+    refund_and_dispute(shop)
+    invoice(shop)
+    charge_directly(shop)
+    keep_a_catalog(shop)
+    keep_customers(shop)
+    listen(shop)
+    look_everywhere(shop)
+
+
+def address_of(method: str, path: str) -> Address:
+    """The address of the offline Stripe's that a path is one of."""
+    segments = path.split("/")[2:]
+    for known, pattern in ROUTES:
+        if known == method and len(pattern) == len(segments):
+            pairs = zip(pattern, segments, strict=True)
+            if all(expected in ("{}", found) for expected, found in pairs):
+                return known, pattern
+    raise AssertionError(path)
+
+
+def ask(shop: Shop, method: str, path: str, **parameters: Any) -> Any:
+    """An answer to what Stripe's library has no method for, or needs none."""
+    return shop.client.raw_request(method, path, **parameters).data
+
+
+def sell_by_every_method(shop: Shop) -> None:
+    """Sessions paid, declined, authenticated, settled later, given away, expired."""
+    sessions = shop.client.v1.checkout.sessions
+    for method in METHODS:
+        session = shop.sell(700, method)
+        if session["status"] == "open" and session["payment_intent"]:
+            if shop.offline.get(session["payment_intent"])["status"] == "requires_action":
+                shop.offline.authenticate(session["id"], passed=method != "threeDSecureRequired")
+        elif session["payment_status"] == "unpaid":
+            shop.offline.settle_payment(session["id"], succeeded=method == "sepa")
+    coupon = shop.client.v1.coupons.create({"percent_off": 20.0})
+    shop.client.v1.coupons.retrieve(coupon.id)
+    shop.sell(discounts=[{"coupon": coupon.id}])
+    sessions.expire(shop.offer().id)
+    offered = shop.offer(allowed_payment_method_types=["card"])
+    sessions.update(offered.id, {"metadata": {"seen": "yes"}})
+    sessions.line_items.list(offered.id)
+    sessions.retrieve(offered.id, {"expand": ["line_items"]})
+    ask(shop, "get", f"/v1/payment_pages/{offered.id}")
+    ask(shop, "post", f"/v1/payment_pages/{offered.id}/confirm", payment_method="pm_card_visa")
+
+
+def refund_and_dispute(shop: Shop) -> None:
+    """What was sold is paid back, a refund is changed and cancelled, disputes are decided."""
+    v1 = shop.client.v1
+    for charge in list(shop.offline.account.all("charge")):
+        if charge["paid"] and not charge["disputed"]:
+            refund = v1.refunds.create({"charge": charge["id"], "amount": 300})
+            v1.refunds.update(refund.id, {"metadata": {"why": "asked"}})
+            v1.charges.retrieve(charge["id"], {"expand": ["refunds"]})
+            ask(shop, "get", f"/v1/charges/{charge['id']}/refunds")
+    waiting = v1.refunds.create({"charge": shop.sold()["id"]})
+    shop.offline.get(waiting.id)["status"] = "requires_action"
+    v1.refunds.cancel(waiting.id)
+    for dispute in list(shop.offline.account.all("dispute")):
+        if dispute["status"].startswith("warning"):
+            shop.offline.decide_dispute(dispute["id"], "escalate")
+        v1.disputes.update(dispute["id"], {"evidence": {"customer_name": "Ada"}})
+        shop.offline.decide_dispute(dispute["id"], "win")
+    v1.disputes.close(shop.offline.open_dispute(shop.sold()["id"])["id"])
+
+
+def invoice(shop: Shop) -> None:
+    """Invoices of sessions and of items, paid and voided; credit notes of both."""
+    v1 = shop.client.v1
+    invoiced = shop.sell(invoice_creation={"enabled": True})["invoice"]
+    v1.credit_notes.create({"invoice": invoiced, "amount": 100, "refund_amount": 100})
+    v1.invoices.retrieve(invoiced, {"expand": ["payments"]})
+    customer = v1.customers.create({"email": "ada@example.com"})
+    v1.payment_methods.attach("pm_card_visa", {"customer": customer.id})
+    for wanted in ("pay", "void"):
+        v1.invoice_items.create({"customer": customer.id, "amount": 900})
+        made = v1.invoices.create(
+            {"customer": customer.id, "pending_invoice_items_behavior": "include"}
+        )
+        v1.invoices.finalize_invoice(made.id)
+        if wanted == "pay":
+            v1.invoices.pay(made.id)
+        else:
+            note = v1.credit_notes.create({"invoice": made.id, "amount": 100})
+            v1.credit_notes.void_credit_note(note.id)
+            v1.invoices.void_invoice(made.id)
+
+
+def charge_directly(shop: Shop) -> None:
+    """PaymentIntents without a session: confirmed, captured, cancelled, changed."""
+    intents: Any = shop.client.v1.payment_intents
+    asked: Any = {"amount": 500, "currency": "usd"}
+    made = intents.create({**asked, "capture_method": "manual"})
+    intents.update(made.id, {"amount": 600})
+    intents.confirm(made.id, {"payment_method": "pm_card_visa"})
+    intents.capture(made.id)
+    intents.cancel(intents.create(asked).id)
+    paid = intents.create({**asked, "payment_method": "pm_card_visa", "confirm": True})
+    shop.client.v1.charges.update(str(paid.latest_charge), {"description": "Credits"})
+    method = shop.client.v1.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}})
+    intents.create({**asked, "payment_method": method.id})
+
+
+def keep_a_catalog(shop: Shop) -> None:
+    """Products and prices."""
+    v1 = shop.client.v1
+    product = v1.products.create(
+        {"name": "Pro", "default_price_data": {"currency": "usd", "unit_amount": 900}}
+    )
+    v1.products.update(product.id, {"description": "More"})
+    price = v1.prices.create({"currency": "usd", "unit_amount": 800, "product": product.id})
+    v1.prices.update(price.id, {"nickname": "old"})
+
+
+def keep_customers(shop: Shop) -> None:
+    """Made, renamed, deleted."""
+    customers = shop.client.v1.customers
+    ada = customers.create({"name": "Ada", "individual_name": "Ada", "business_name": "Engines"})
+    customers.update(ada.id, {"business_name": "", "phone": "+431"})
+    customers.delete(ada.id)
+    customers.retrieve(ada.id)
+
+
+def listen(shop: Shop) -> None:
+    """Webhook endpoints made, changed and deleted; an event sent again."""
+    endpoints = shop.client.v1.webhook_endpoints
+    made = endpoints.create({"url": "https://shop.test/2", "enabled_events": ["charge.succeeded"]})
+    endpoints.update(made.id, {"disabled": True})
+    endpoints.delete(made.id)
+    event = next(shop.offline.account.all("event"))
+    ask(shop, "post", f"/v1/events/{event['id']}/retry")
+
+
+def look_everywhere(shop: Shop) -> None:
+    """Every list, and one object of each kind by its id."""
+    for method, pattern in ROUTES:
+        if method != "GET" or "{}" in pattern:
+            continue
+        path = f"/v1/{'/'.join(pattern)}"
+        listed = ask(shop, "get", path)
+        if ("GET", (*pattern, "{}")) in ROUTES and listed["object"] == "list":
+            ask(shop, "get", f"{path}/{listed['data'][0]['id']}")
