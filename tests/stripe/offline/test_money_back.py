@@ -12,7 +12,7 @@ ENDS = ("succeeded", "failed", "canceled")
 
 
 @given(
-    paid=st.integers(1, 1_000),
+    paid=st.integers(50, 1_000),
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("refund"), st.integers(1, 1_000)),
@@ -92,7 +92,7 @@ def test_refusals(shop: Shop) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
         refunds.create({"charge": disputed["id"]})
     assert refused.value.code == "charge_disputed"
-    unpaid = shop.client.v1.payment_intents.create({"amount": 1, "currency": "usd"})
+    unpaid = shop.client.v1.payment_intents.create({"amount": 50, "currency": "usd"})
     with pytest.raises(stripe.InvalidRequestError, match="successful charge"):
         refunds.create({"payment_intent": unpaid.id})
     with pytest.raises(stripe.InvalidRequestError, match="payment_intent or charge"):

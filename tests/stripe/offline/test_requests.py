@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 import stripe
 
-from src.common.stripe.offline import OfflineStripe, Request, Response
+from src.common.stripe.offline import API_VERSION, OfflineStripe, Request, Response
 from tests.stripe.offline.shop import Shop
 
 BEARER = {"authorization": "Bearer sk_test_1"}
@@ -46,6 +46,18 @@ def test_a_test_key_is_needed(offline: OfflineStripe, headers: dict[str, str], s
         ({"amount": "1.5", "currency": "usd"}, "amount", "parameter_invalid_integer"),
         ({"amount": "1e9", "currency": "usd"}, "amount", "parameter_invalid_integer"),
         ({"amount": "0", "currency": "usd"}, "amount", "parameter_invalid_integer"),
+        ({"amount": "49", "currency": "usd"}, "amount", "amount_too_small"),
+        ({"amount": "29", "currency": "GBP"}, "amount", "amount_too_small"),
+        ({"amount": "49", "currency": "jpy"}, "amount", "amount_too_small"),
+        ({"amount": "100000000", "currency": "usd"}, "amount", "amount_too_large"),
+        ({"amount": "500", "currency": "btc"}, "currency", None),
+        ({"amount": "500", "currency": "usd", "capture_method": "later"}, "capture_method", None),
+        ({"amount": "500", "currency": "usd", "setup_future_usage": "any"}, None, None),
+        (
+            {"amount": "500", "currency": "usd", "receipt_email": "ada"},
+            "receipt_email",
+            "email_invalid",
+        ),
         ({"amount": "500"}, "currency", "parameter_missing"),
         ({"amount": "500", "currency": ""}, "currency", "parameter_invalid_empty"),
         ({"amount": "500", "currency": "usd", "confrim": "1"}, "confrim", "parameter_unknown"),
@@ -99,6 +111,8 @@ def test_a_body_that_is_no_form_is_refused(offline: OfflineStripe) -> None:
     ("changes", "param"),
     [
         ({"success_url": "shop"}, "success_url"),
+        ({"customer_email": "ada@example"}, "customer_email"),
+        ({"locale": "martian"}, "locale"),
         ({"mode": "setup"}, "mode"),
         ({"line_items": []}, "line_items"),
         ({"line_items": [{"price": "price_nothing"}]}, "line_items[0][price]"),
@@ -119,3 +133,25 @@ def test_a_session_is_checked_as_stripe_checks_it(
         shop.offer(**changes)
     assert wrong.value.param == param
     assert list(shop.offline.account.all("checkout.session")) == []
+
+
+def test_a_session_comes_to_what_stripe_charges_at_least_or_to_nothing(shop: Shop) -> None:
+    """As it is offered; what its items cost each is no matter."""
+    with pytest.raises(stripe.InvalidRequestError, match=r"add up to at least \$0.50") as little:
+        shop.offer(49)
+    assert little.value.code == "amount_too_small"
+    assert shop.offer(0).payment_status == "no_payment_required"
+    price: Any = {"currency": "usd", "unit_amount": 1, "product_data": {"name": "Drop"}}
+    assert shop.offer(line_items=[{"price_data": price, "quantity": 50}]).amount_total == 50
+
+
+def test_an_endpoint_has_events_of_the_one_version(shop: Shop) -> None:
+    """Another one is refused, not ignored; so is an event that Stripe has not."""
+    endpoints: Any = shop.client.v1.webhook_endpoints
+    asked: Any = {"url": "https://shop.test/hook", "enabled_events": ["charge.succeeded"]}
+    assert endpoints.create({**asked, "api_version": API_VERSION}).api_version == API_VERSION
+    assert endpoints.create(asked).api_version is None
+    with pytest.raises(stripe.InvalidRequestError, match=f"{API_VERSION} only"):
+        endpoints.create({**asked, "api_version": "2025-09-30.clover"})
+    with pytest.raises(stripe.InvalidRequestError, match=r"Invalid enabled_events\[0\]"):
+        endpoints.create({**asked, "enabled_events": ["charge.paid"]})

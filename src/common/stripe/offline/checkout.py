@@ -44,6 +44,7 @@ def create(account: Account, parameters: Object) -> Object:
     session = _new(account, parameters, currency=items[0]["currency"], subtotal=subtotal)
     session["discounts"] = discounts
     totals.total_up(session, items)
+    totals.check_payable(session)
     if session["automatic_tax"]["enabled"]:
         totals.check_taxable(account, items)
         session["automatic_tax"] |= {"provider": "stripe", "status": "requires_location_inputs"}

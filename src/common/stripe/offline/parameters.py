@@ -19,6 +19,7 @@ from stripe import RequestOptions, StripeContext
 from stripe._stripe_object import UntypedStripeObject
 
 from src.common.stripe.offline.errors import StripeError, invalid
+from src.common.stripe.offline.formats import check_format
 
 _OPTIONS = frozenset(RequestOptions.__annotations__)
 _NAMES = {
@@ -80,8 +81,9 @@ def _value(value: Any, hint: Any, path: str) -> Any:
         ]
     if origin is typing.Literal:
         if value not in arguments:
-            words = ", ".join(str(each) for each in arguments)
-            raise invalid(f"Invalid {path}: must be one of {words}", path)
+            *words, last = [str(each) for each in arguments]
+            known = f"{', '.join(words)}, or {last}" if words else last
+            raise invalid(f"Invalid {path}: must be one of {known}", path)
         return value
     if origin in (dict, UntypedStripeObject):
         return _texts(value, path)
@@ -92,6 +94,7 @@ def _value(value: Any, hint: Any, path: str) -> Any:
 
 def _one_of(value: Any, choices: Sequence[Any], path: str) -> Any:
     """The first of the choices that fits; what is wrong with the last one otherwise."""
+    choices = _without_later_words(choices)
     nested = isinstance(value, dict)
     fitting = [each for each in choices if _is_nested(each) is nested] or list(choices)
     for choice in fitting[:-1]:
@@ -100,6 +103,14 @@ def _one_of(value: Any, choices: Sequence[Any], path: str) -> Any:
         except StripeError:  # perhaps the next one
             continue
     return _value(value, fitting[-1], path)
+
+
+def _without_later_words(choices: Sequence[Any]) -> Sequence[Any]:
+    """Where words are listed, only these: the library adds `str` for those of later versions."""
+    listed = [each for each in choices if typing.get_origin(each) is typing.Literal]
+    if any(word for each in listed for word in typing.get_args(each)):
+        return [each for each in choices if each is not str]
+    return choices
 
 
 def _is_nested(hint: Any) -> bool:
@@ -142,6 +153,8 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
         except InvalidOperation:
             raise invalid(f"Invalid decimal: {value}", path) from None
         return float(number) if hint is float else value
+    if hint is str:
+        check_format(value, path)
     if not value:
         raise invalid(
             f"You passed an empty string for '{path}'. We assume empty values are an attempt to "

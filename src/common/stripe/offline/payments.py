@@ -5,12 +5,12 @@ from typing import Any
 
 from src.common.stripe.offline import charges, disputes
 from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.amounts import check_amount
 from src.common.stripe.offline.cards import Behaviour, method_of, resolve
 from src.common.stripe.offline.catalog import merged_metadata, metadata_of
-from src.common.stripe.offline.errors import StripeError, invalid, refused
+from src.common.stripe.offline.errors import StripeError, refused
 from src.common.stripe.offline.listing import matches, page
 
-AMOUNT_MAX = 99_999_999
 PAYMENT_REQUIRED = 402
 _UNFINISHED = (
     "requires_payment_method",
@@ -37,14 +37,15 @@ _CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_ac
 def create(account: Account, parameters: Object) -> Object:
     """`POST /v1/payment_intents`."""
     amount = parameters["amount"]
-    _check_amount(amount)
+    currency = parameters["currency"].lower()
+    check_amount(amount, currency)
     if customer := parameters.get("customer"):
         account.get("customer", customer, "customer")
     method = _method(account, parameters)
     intent = new_intent(
         account,
         amount=amount,
-        currency=parameters["currency"].lower(),
+        currency=currency,
         customer=customer,
         metadata=metadata_of(parameters),
         description=parameters.get("description"),
@@ -131,10 +132,10 @@ def update(account: Account, parameters: Object, object_id: str) -> Object:
         raise _unexpected_state(intent, "update")
     if customer := fields.get("customer"):
         account.get("customer", customer, "customer")
-    if "amount" in fields:
-        _check_amount(parameters["amount"])
-    if "currency" in fields:
-        fields["currency"] = parameters["currency"].lower()
+    if fields.keys() & {"amount", "currency"}:
+        asked = intent | parameters
+        fields["currency"] = asked["currency"].lower()
+        check_amount(asked["amount"], fields["currency"])
     return account.change(intent, metadata=metadata, **fields)
 
 
@@ -355,13 +356,6 @@ def _received(account: Account, intent: Object) -> None:
 def _method(account: Account, parameters: Object) -> Object | None:
     wanted = parameters.get("payment_method")
     return resolve(account, wanted) if wanted else None
-
-
-def _check_amount(amount: int) -> None:
-    if not 1 <= amount <= AMOUNT_MAX:
-        raise invalid(
-            f"Amount must be between 1 and {AMOUNT_MAX}", "amount", "parameter_invalid_integer"
-        )
 
 
 def _unexpected_state(intent: Object, verb: str) -> StripeError:

@@ -2,6 +2,7 @@
 
 from src.common.stripe.offline import charges
 from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.amounts import money
 from src.common.stripe.offline.cards import Behaviour, method_of
 from src.common.stripe.offline.catalog import merged_metadata, metadata_of
 from src.common.stripe.offline.errors import invalid, refused
@@ -18,6 +19,7 @@ def create(account: Account, parameters: Object) -> Object:
             has taken the money in a dispute.
     """
     charged = _charge(account, parameters)
+    currency = charged["currency"]
     left = charged["amount_captured"] - charged["amount_refunded"]
     amount = parameters.get("amount", left)
     if charged["status"] != "succeeded" or not charged["captured"]:
@@ -30,8 +32,8 @@ def create(account: Account, parameters: Object) -> Object:
         raise invalid("Invalid positive integer", "amount", "parameter_invalid_integer")
     if amount > left:
         raise refused(
-            f"Refund amount ({_money(amount)}) is greater than unrefunded amount on charge "
-            f"({_money(left)})",
+            f"Refund amount ({money(amount, currency)}) is greater than unrefunded amount on "
+            f"charge ({money(left, currency)})",
             param="amount",
         )
     if _is_charged_back(account, charged):
@@ -179,7 +181,3 @@ def _is_charged_back(account: Account, charged: Object) -> bool:
         and each["status"] != "won"
         for each in account.all("dispute")
     )
-
-
-def _money(cents: int) -> str:
-    return f"${cents // 100}.{cents % 100:02}"

@@ -1,6 +1,7 @@
 """Stripe's addresses: method, path, the parameters it takes, who does it."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any, NotRequired
 
 from stripe import params
@@ -181,9 +182,10 @@ INCLUDED: dict[tuple[str, str], Included] = {
 def find_route(method: str, path: str) -> tuple[Operation, type, list[str]] | None:
     """Who does it, what it takes, the ids in the path; None where Stripe has no such address."""
     segments = tuple(path.strip("/").split("/"))[1:]
-    for number in range(len(segments) + 1):
-        pattern = tuple("{}" if place == number else each for place, each in enumerate(segments))
+    places = [number for number, _ in enumerate(segments)]
+    for ids in ((), *((each,) for each in places), *combinations(places, 2)):
+        pattern = tuple("{}" if place in ids else each for place, each in enumerate(segments))
         found = ROUTES.get((method, pattern))
         if found is not None:
-            return found[0], found[1], [segments[number]] if number < len(segments) else []
+            return found[0], found[1], [segments[place] for place in ids]
     return None

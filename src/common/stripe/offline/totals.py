@@ -7,6 +7,7 @@ when they pay (docs.stripe.com/tax/products-prices-tax-codes-tax-behavior).
 from decimal import ROUND_HALF_UP, Decimal
 
 from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.amounts import check_amount
 from src.common.stripe.offline.errors import invalid
 
 _WHOLE = Decimal(1)
@@ -59,6 +60,17 @@ def total_up(session: Object, items: list[Object]) -> None:
         session["total_details"][name] = sum(each[name] for each in items)
     if session["amount_total"] == 0:
         session["payment_status"] = "no_payment_required"
+
+
+def check_payable(session: Object) -> None:
+    """Refuse a total that is too little for a payment, unless it is nothing.
+
+    Raises:
+        StripeError: amount_too_small, amount_too_large.
+    """
+    if session["amount_total"]:
+        says = "The Checkout Session's total amount due must add up to"
+        check_amount(session["amount_total"], session["currency"], "line_items", says)
 
 
 def _behavior(account: Account, price: Object) -> str:

@@ -167,10 +167,14 @@ def create(account: Account, parameters: Object) -> Object:
     url = parameters["url"]
     if not url.startswith(("http://", "https://")):
         raise invalid("Invalid URL: An explicit scheme (such as https) must be provided.", "url")
+    version = parameters.get("api_version")
+    if version not in (None, API_VERSION):
+        raise invalid(f"The offline Stripe has events of {API_VERSION} only", "api_version")
     endpoint = add_endpoint(
         account,
         url,
         secret=account.new_id("whsec", 32),
+        api_version=version,
         enabled_events=parameters["enabled_events"],
         description=parameters.get("description"),
         metadata=metadata_of(parameters),
@@ -184,7 +188,7 @@ def add_endpoint(account: Account, url: str, *, secret: str, **fields: Any) -> O
         {
             "id": account.new_id("we"),
             "object": "webhook_endpoint",
-            "api_version": API_VERSION,
+            "api_version": None,
             "application": None,
             "created": account.now(),
             "description": None,
