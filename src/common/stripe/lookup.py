@@ -37,8 +37,6 @@ class Facts:
     reversals: tuple[Reversal, ...] = ()
     ended: tuple[tuple[Payment, OrderStatus], ...] = ()
     """Sessions that came to nothing."""
-    known: bool = False
-    """Whether it tells of a payment that is credited already."""
 
     def of_account(self, account: str | None) -> "Facts":
         """The same, told of a connected account's objects."""
@@ -106,10 +104,11 @@ class Lookup:
     async def payment_facts(self, payment: PaymentIntent, invoice_id: str | None = None) -> Facts:
         """What a PaymentIntent says: its session, else its invoice, else itself was paid.
 
-        `invoice_id` is the invoice that was said to be its own.
+        `invoice_id` is the invoice that was said to be its own. Of a payment that is credited
+        already it says nothing.
         """
         if await self.is_known(payment.id, self.account):
-            return Facts(known=True)
+            return Facts()
         return Facts(payments=(await self._resolve(payment, invoice_id),))
 
     async def refund_facts(self, refund: Refund, *, livemode: bool) -> Facts:
@@ -211,7 +210,7 @@ class Lookup:
     async def _paid(self, told: PaymentIntent, invoice_id: str | None = None) -> Facts:
         """What a PaymentIntent says that somebody else told of; as told where Stripe has none."""
         if await self.is_known(told.id, self.account):
-            return Facts(known=True)
+            return Facts()
         found = await configured(self.gateway).retrieve_payment(told.id)
         return await self.payment_facts(found or told, invoice_id)
 
