@@ -100,3 +100,7 @@ serve *arguments:
 # Renew the pins: pyproject.toml's constraints and requirements.lock
 lock:
     python scripts/lock.py
+
+# Serve the documentation site
+docs:
+    mkdocs serve

@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference: the command line, and the API's errors.
+"""Write the generated pages of docs/reference: the command line, the API's errors, the schema.
 
 A test compares them with what this makes, so they cannot drift.
 """
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -45,9 +46,10 @@ def command_line_page() -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     (REFERENCE / "errors.md").write_text(errors_page())
     (REFERENCE / "cli.md").write_text(command_line_page())
+    (REFERENCE / "schema.md").write_text(MADE_BY + schema_page())
 
 
 if __name__ == "__main__":

@@ -33,14 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def environment_of_this_test() -> Generator[None]:
+def environment_of_this_test(pytestconfig: pytest.Config) -> Generator[None]:
     """What a test made of the environment is no other's: neither variables nor settings read."""
     from src.common.settings import get_settings
+    from tests.fixtures.databases import environment_of_the_run
 
     before = _environment()
     yield
     get_settings.cache_clear()
     after = _environment()
+    before |= environment_of_the_run(pytestconfig)
     if after != before:
         os.environ.clear()
         os.environ.update(before)

