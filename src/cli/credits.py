@@ -11,22 +11,23 @@ from msgspec import structs
 from sqlalchemy.orm import Session
 
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
+from src.cli.pages import Cursor, Limit, tell_of_more
 from src.cli.reach import run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
 from src.common.credits.commands import Adjust, Command, Grant, Result, Spend
 from src.common.credits.operations import execute
-from src.common.credits.views import Balance, Explanation, HistoryEntry
+from src.common.credits.views import Balance, Explanation, GrantedPurchase, HistoryEntry
 from src.common.exceptions import Invalid
 from src.common.models.credit_lot import LotSource
-from src.common.pagination import PAGE_SIZE_MAX
 from src.common.settings import get_settings
 
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Credits: show, history, explain, grant, spend, adjust, refund.", no_args_is_help=True
+    help="Credits: show, history, explain, grant, spend, adjust, holds, refund.",
+    no_args_is_help=True,
 )
 app.command("refund")(refund)
 
@@ -55,41 +56,38 @@ def show(
 ) -> None:
     """Show what a user has: balance, holds, debt, and the lots it lies in."""
     instant = _instant("as_of", as_of)
-    found = _read(user, lambda session, user_id: queries.balance(session, user_id, as_of=instant))
+    found = read(user, lambda session, user_id: queries.balance(session, user_id, as_of=instant))
     if as_json:
         print_json(asdict(found))
         return
     print_record(_balance_record(found), as_json=False)
-    _print_section("Lots, in the order they are spent", [structs.asdict(lot) for lot in found.lots])
+    print_section("Lots, in the order they are spent", [structs.asdict(lot) for lot in found.lots])
 
 
 @app.command("history")
 def history(
     user: EmailOrId,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=PAGE_SIZE_MAX, help="How many at most.")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option(help="Where to go on, as the last page said.")
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List the movements of a user's credits, newest first."""
-    page = _read(
+    page = read(
         user,
         lambda session, user_id: queries.history(session, user_id, cursor=cursor, limit=limit),
     )
     if as_json:
         print_json(asdict(page))
         return
-    print_rows(list(map(_entry_row, page.items)), as_json=False, empty="There are no entries yet.")
-    if page.next_cursor is not None:
-        say(f"There are more: --cursor {page.next_cursor}", err=True)
+    print_rows(list(map(entry_row, page.items)), as_json=False, empty="There are no entries yet.")
+    tell_of_more(page)
 
 
 @app.command("explain")
 def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Say why a balance is what it is: the entry behind each lot, hold and debt; all sums."""
-    found = _read(user, queries.explain)
+    found = read(user, queries.explain)
     if as_json:
         print_json(asdict(found))
     else:
@@ -125,7 +123,7 @@ def grant(
         "expires_at": _instant("expires_at", expires_at),
         "reference": reference,
     }
-    _move(Grant, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+    move(Grant, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
 @app.command("spend")
@@ -140,7 +138,7 @@ def spend(
 ) -> None:
     """Use credits on a user's behalf."""
     facts = {"amount": amount, "reference": reference}
-    _move(Spend, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+    move(Spend, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
 # Without this -5 would be taken for an option.
@@ -158,10 +156,11 @@ def adjust(
     """Correct a balance, up or down, never below 0."""
     _check_limit(amount, is_sure=yes or dry_run)
     facts = {"amount": amount, "reason": reason}
-    _move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+    move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
-def _read(user: str, reading: Callable[[Session, uuid.UUID], T]) -> T:
+def read(user: str, reading: Callable[[Session, uuid.UUID], T]) -> T:
+    """What `reading` finds of the user of this e-mail or id."""
     return run_operation(
         get_settings(), lambda session: reading(session, find_user(session, user).user_id)
     )
@@ -175,7 +174,7 @@ def _check_limit(amount: int, *, is_sure: bool) -> None:
         )
 
 
-def _move(
+def move(
     kind: Callable[..., Command],
     user: str,
     facts: Mapping[str, Any],
@@ -193,14 +192,14 @@ def _move(
         return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
 
     if dry_run:
-        preview = _read(user, lambda session, user_id: queries.preview(session, command(user_id)))
+        preview = read(user, lambda session, user_id: queries.preview(session, command(user_id)))
         if as_json:
             print_json(asdict(preview.result) | {"entries": list(map(asdict, preview.entries))})
             return
         print_record(_result_record(preview.result), as_json=False)
-        _print_section("It would write", map(_entry_row, preview.entries))
+        print_section("It would write", map(entry_row, preview.entries))
     else:
-        [result] = _read(user, lambda session, user_id: execute(session, [command(user_id)]))
+        [result] = read(user, lambda session, user_id: execute(session, [command(user_id)]))
         shown = asdict(result) if as_json else _result_record(result)
         print_record({"key": chosen, **shown}, as_json=as_json)
 
@@ -227,13 +226,13 @@ def _print_explanation(found: Explanation) -> None:
     }
     print_record(record, as_json=False)
     totals = found.total_by_kind.items()
-    _print_section("All entries", [{"kind": kind, "credits": total} for kind, total in totals])
-    _print_section("Due, not booked yet", map(_entry_row, found.due))
-    _print_section(
+    print_section("All entries", [{"kind": kind, "credits": total} for kind, total in totals])
+    print_section("Due, not booked yet", map(entry_row, found.due))
+    print_section(
         "Lots, in the order they are spent",
         [structs.asdict(each.lot) | _origin(each.entry) for each in found.lots],
     )
-    _print_section(
+    print_section(
         "Open holds",
         [
             {
@@ -246,7 +245,7 @@ def _print_explanation(found: Explanation) -> None:
             for each in found.holds
         ],
     )
-    _print_section(
+    print_section(
         "Debts",
         [
             {"payment": each.entry.seq, "outstanding": each.outstanding, **_origin(each.entry)}
@@ -255,7 +254,7 @@ def _print_explanation(found: Explanation) -> None:
     )
 
 
-def _print_section(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+def print_section(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """A table under its title, where there is anything to show."""
     shown = list(rows)
     if shown:
@@ -277,7 +276,8 @@ def _origin(entry: HistoryEntry) -> dict[str, Any]:
     return {"since": entry.effective_at, "reference": entry.reference, "actor": entry.actor}
 
 
-def _entry_row(entry: HistoryEntry) -> dict[str, Any]:
+def entry_row(entry: HistoryEntry) -> dict[str, Any]:
+    """What people are shown of an entry."""
     return {
         "seq": entry.seq,
         "effective_at": entry.effective_at,
@@ -287,5 +287,15 @@ def _entry_row(entry: HistoryEntry) -> dict[str, Any]:
         "captured": entry.captured,
         "related_seq": entry.related_seq,
         "reference": entry.reference,
+        "purchase": _purchase_text(entry.purchase),
         "actor": entry.actor,
     }
+
+
+def _purchase_text(purchase: GrantedPurchase | None) -> str | None:
+    """What a grant was bought with: package, price in the currency's smallest unit, session."""
+    if purchase is None:
+        return None
+    paid = f"{purchase.amount_paid_cents} {purchase.currency} cents"
+    words = (purchase.package_id, paid, purchase.stripe_session_id)
+    return ", ".join(word for word in words if word)

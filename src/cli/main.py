@@ -19,6 +19,8 @@ from src.cli import (
     db_migrations,
     db_roles,
     db_server,
+    holds,
+    purchases,
     serve,
     stripe,
     users,
@@ -60,7 +62,9 @@ credits_app.command("import-opening-balances")(adoption.import_opening_balances)
 app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
+credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")
+app.add_typer(purchases.app, name="purchases")
 app.add_typer(stripe.app, name="stripe")
 app.command(
     "bench",

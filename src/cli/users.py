@@ -9,17 +9,21 @@ import typer
 from sqlalchemy.orm import Session
 
 from src.cli.development import issue_token
-from src.cli.output import AsJson, confirm, print_record, say
+from src.cli.output import AsJson, confirm, print_json, print_record, print_rows, say
+from src.cli.pages import Cursor, Limit, tell_of_more
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
+from src.common.accounts import queries as directory
+from src.common.accounts.queries import FoundUser
 from src.common.accounts.rules import storable
 from src.common.credits import queries
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.user import User, UserType, is_plausible_email
+from src.common.pagination import Page
 from src.common.settings import get_settings
 
 app = typer.Typer(
-    help="Users: create, show, token, type, activation, erasure.", no_args_is_help=True
+    help="Users: create, show, list, find, token, type, activation, erasure.", no_args_is_help=True
 )
 
 
@@ -63,6 +67,49 @@ def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Show a user and their balance."""
     found = run_operation(get_settings(), lambda session: find_user(session, user))
     print_record(_shown(found), as_json=as_json)
+
+
+@app.command("list")
+def list_users(
+    *,
+    with_debt: Annotated[bool, typer.Option("--with-debt", help="Who owe credits.")] = False,
+    inactive: Annotated[bool, typer.Option("--inactive", help="The deactivated.")] = False,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List users, newest first."""
+    _print_page(
+        lambda session: directory.list_users(
+            session, cursor=cursor, limit=limit, with_debt=with_debt, inactive=inactive
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command("find")
+def find(
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="A part of an e-mail, a name or a company; or an id at Stripe: customer, session, "
+            "PaymentIntent, invoice."
+        ),
+    ],
+    *,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the users whom this is a part of, newest first, in any case of its letters.
+
+    All users are looked through until the page is full, for as long as a statement may take
+    (DATABASE_STATEMENT_TIMEOUT_MS); an id is found at once.
+    """
+    _print_page(
+        lambda session: directory.find_users(session, text, cursor=cursor, limit=limit),
+        as_json=as_json,
+    )
 
 
 @app.command("token")
@@ -168,6 +215,36 @@ def find_user(session: Session, email_or_id: str) -> User:
             raise NotFound(f"No user has the e-mail {email_or_id}", "USER_NOT_FOUND") from None
         return user
     return accounts.get_user(session, user_id)
+
+
+def _print_page(
+    reading: Callable[[Session], Page[FoundUser]],
+    *,
+    as_json: bool,
+) -> None:
+    page = run_operation(get_settings(), reading)
+    rows = [_row(each) for each in page.items]
+    if as_json:
+        print_json({"items": rows, "next_cursor": page.next_cursor})
+        return
+    print_rows(rows, as_json=False, empty="There is no such user.")
+    tell_of_more(page)
+
+
+def _row(found: FoundUser) -> dict[str, Any]:
+    user = found.user
+    names = (user.first_name, user.last_name)
+    return {
+        "user_id": user.user_id,
+        "email": user.email,
+        "name": " ".join(name for name in names if name),
+        "company": user.preferences.get("company"),
+        "credits_balance": user.credits_balance,
+        "debt": found.debt,
+        "is_active": user.is_active,
+        "stripe_customer_id": user.stripe_customer_id,
+        "created_at": user.created_at,
+    }
 
 
 def _shown(user: User) -> dict[str, Any]:

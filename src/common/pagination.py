@@ -5,7 +5,7 @@ import binascii
 import datetime as dt
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,6 +26,15 @@ class Page(Generic[T]):
 
     items: Sequence[T]
     next_cursor: str | None
+
+
+def page_of(
+    rows: Sequence[T], limit: int, place: Callable[[T], tuple[dt.datetime, uuid.UUID]]
+) -> Page[T]:
+    """The page of `limit` rows; `rows` has one more where there is a next page."""
+    if len(rows) <= limit:
+        return Page(rows, None)
+    return Page(rows[:limit], encode_cursor(*place(rows[limit - 1])))
 
 
 def encode_cursor(instant: dt.datetime, row_id: uuid.UUID) -> str:

@@ -52,6 +52,23 @@ async def test_a_payment_is_credited_before_any_webhook(api: Api) -> None:
     assert await balance_of(user.user_id) == 1_000
 
 
+async def test_the_journal_says_what_was_paid_for_a_grant(api: Api) -> None:
+    """Package, price and session, for the one who paid; a grant of ours has none."""
+    offline, user = offline_stripe(api), await make_user()
+    session_id = await buy(api, offline, user.user_id, "1000")
+    await status(api, user.user_id, session_id)
+    answer = await api.get(f"/user/{user.user_id}/credits/entries", make_token(user.user_id))
+    [entry] = answer.json()["items"]
+    transaction_id = await fetch(select(Transaction.transaction_id))
+    assert entry["purchase"] == {
+        "transaction_id": str(transaction_id),
+        "stripe_session_id": session_id,
+        "package_id": "1000",
+        "amount_paid_cents": 900,
+        "currency": "usd",
+    }
+
+
 async def test_an_order_that_does_not_know_its_session_is_found(api: Api) -> None:
     """Stripe's answer was lost: the session's own metadata leads to the order."""
     offline, user = offline_stripe(api), await make_user()

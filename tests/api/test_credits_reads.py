@@ -162,6 +162,7 @@ async def test_the_journal_is_paged_newest_first(api: Api) -> None:
         "created_at": IsDatetime(iso_string=True),
         "postings": [{"lot_seq": 5, "amount": 5, "remaining_after": 5}],
         "metadata": {"n": 5},
+        "purchase": None,
     }
 
 

@@ -39,6 +39,11 @@ class Result:
 RunCommand = Callable[..., Result]
 
 
+def after(cursor: str | None) -> tuple[str, ...]:
+    """The options that ask for the page after another; the first page, where there is none."""
+    return () if cursor is None else ("--cursor", cursor)
+
+
 @pytest.fixture
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder, where development keys go."""

@@ -1,6 +1,8 @@
 """The indexes serve the queries they were made for: PostgreSQL's own plans, on enough rows."""
 
+import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Callable, Generator
 from typing import Any
@@ -10,9 +12,11 @@ from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import find_user_by_email
+from src.common.accounts.queries import list_users
 from src.common.database import SessionLocal
 from src.common.models import Transaction, User
 from src.common.purchases.operations import list_transactions
+from src.common.purchases.queries import PurchaseFilter, PurchaseState, list_purchases
 from src.local_postgres import ConnectionParameters
 from tests.document.document import run
 
@@ -102,4 +106,45 @@ def test_a_page_of_purchases_is_a_range_of_an_index(filled: Session) -> None:
     plan = plan_of(filled, lambda: list_transactions(filled, user_id, cursor=cursor, limit=20))
     assert '"Index Name": "ix_transactions_user_id_created_at"' in plan
     assert '"Node Type": "Sort"' not in plan
+    assert "Sort Key" not in plan
+
+
+MONTH = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "ix_transactions_created_at"),
+        ({"since": MONTH, "until": MONTH + dt.timedelta(days=30)}, "ix_transactions_created_at"),
+        ({"state": PurchaseState.DISPUTED}, "ix_transactions_money_back"),
+        ({"stripe_id": "cs_1"}, "uq_transactions_stripe_session_id"),
+        ({"stripe_id": "cus_1"}, "ix_users_stripe_customer_id"),
+        ({"stripe_id": "re_1"}, "pk_transactions"),
+    ],
+)
+def test_everybodys_purchases_are_found_by_an_index(
+    filled: Session, wanted: dict[str, Any], index: str
+) -> None:
+    """All, of a month, disputed ones, by an id of Stripe's: no reading of the whole table."""
+    plan = plan_of(
+        filled, lambda: list_purchases(filled, PurchaseFilter(**wanted), cursor=None, limit=20)
+    )
+    assert f'"Index Name": "{index}"' in plan
+    assert not re.search(r'"Node Type": "Seq Scan"[^{}]*"Relation Name": "transactions"', plan)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [({}, "ix_users_created_at"), ({"inactive": True}, "ix_users_inactive")],
+)
+def test_a_page_of_users_is_a_range_of_an_index(
+    filled: Session, wanted: dict[str, bool], index: str
+) -> None:
+    """The second page starts where the first ended, in index order, and sorts nothing."""
+    filled.execute(text("UPDATE users SET is_active = email NOT LIKE '1%'"))
+    cursor = list_users(filled, cursor=None, limit=20, **wanted).next_cursor
+    assert cursor is not None
+    plan = plan_of(filled, lambda: list_users(filled, cursor=cursor, limit=20, **wanted))
+    assert f'"Index Name": "{index}"' in plan
     assert "Sort Key" not in plan

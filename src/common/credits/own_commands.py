@@ -11,6 +11,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
 OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
+_PURCHASE_KEY_PREFIX = f"{OWN_KEY_PREFIX}purchase:"
 _REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
 ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
 
@@ -57,11 +58,17 @@ def purchase(
     """The credits of a row of `transactions`."""
     return Purchase(
         user_id=user_id,
-        key=f"{OWN_KEY_PREFIX}purchase:{stripe_session_id}",
+        key=f"{_PURCHASE_KEY_PREFIX}{stripe_session_id}",
         actor=actor,
         amount=amount,
         transaction_id=transaction_id,
     )
+
+
+def session_of(key: str) -> str | None:
+    """The Stripe object that paid for a grant of this key; None where the key is no purchase's."""
+    session_id = key.removeprefix(_PURCHASE_KEY_PREFIX)
+    return session_id if session_id != key else None
 
 
 def assignment(user_id: uuid.UUID, delta: int, *, actor: str) -> Assignment:

@@ -8,11 +8,10 @@ statements read are rows up to that snapshot's newest entry, which never change.
 
 import datetime as dt
 import uuid
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ARRAY, Integer, cast, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from src.common.credits import errors, requests, rules
@@ -22,9 +21,10 @@ from src.common.credits.arguments import (
     check_text,
     check_user_id,
 )
-from src.common.credits.book import Book, Entry, Posting, StoredBook
+from src.common.credits.book import Book, Entry, StoredBook
 from src.common.credits.commands import AMOUNT_MAX, KEY_LENGTH_MAX, Capture, Command, Release, Renew
 from src.common.credits.decisions import OPEN_HOLDS_MAX
+from src.common.credits.entries import read_entries
 from src.common.credits.past import balance_as_of
 from src.common.credits.pending import Pending, read_pending
 from src.common.credits.storage import load_books
@@ -40,29 +40,13 @@ from src.common.credits.views import (
 )
 from src.common.models.credit_entry import (
     CreditEntry,
-    CreditEntryMetadata,
-    CreditPosting,
     EntryKind,
 )
-from src.common.models.credit_hold import CreditHold
+from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
 from src.common.pagination import Page, decode_number_cursor
 
 T = TypeVar("T")
-
-_HISTORY_COLUMNS = (
-    CreditEntry.seq,
-    CreditEntry.kind,
-    CreditEntry.amount,
-    CreditEntry.balance_after,
-    CreditEntry.captured,
-    CreditEntry.related_seq,
-    CreditEntry.idempotency_key,
-    CreditEntry.reference,
-    CreditEntry.actor,
-    CreditEntry.effective_at,
-    CreditEntry.created_at,
-)
 
 
 def balance(
@@ -105,7 +89,7 @@ def history(
     seqs = session.scalars(statement).all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
         raise errors.user_not_found()
-    entries = _entries(session, user_id, seqs[:limit])
+    entries = read_entries(session, user_id, seqs[:limit])
     return _page([entries[seq] for seq in seqs[:limit]], seqs, limit)
 
 
@@ -115,9 +99,10 @@ def holds(
     *,
     cursor: str | None,
     limit: int,
+    status: HoldStatus | None = None,
     now: dt.datetime | None = None,
 ) -> Page[HoldState]:
-    """One page of the user's holds, whatever their status, newest first.
+    """One page of the user's holds, of any status or of this one, newest first.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -130,6 +115,8 @@ def holds(
         .order_by(CreditHold.seq.desc())
         .limit(_one_more(limit))
     )
+    if status is not None:
+        statement = statement.where(_has_status(status, now))
     seqs = session.scalars(statement).all()
     book = _settled(session, user_id, hold_seqs=seqs[:limit], now=now)
     return _page(_hold_states(session, book, seqs[:limit]), seqs, limit)
@@ -182,7 +169,7 @@ def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = N
     lots = book.live_lots()
     open_holds = sorted(hold.seq for hold in book.open_holds)
     owed = {seq: outstanding for seq, outstanding in sorted(book.debts.items()) if outstanding}
-    booked = _entries(session, user_id, [*(lot.seq for lot in lots), *owed])
+    booked = read_entries(session, user_id, [*(lot.seq for lot in lots), *owed])
     entries = booked | {entry.seq: _not_booked(entry) for entry in book.entries}
     return Explanation(
         now=_balance_of(book),
@@ -257,35 +244,8 @@ def _total_by_kind(session: Session, book: Book) -> dict[str, int]:
 
 
 def _hold_states(session: Session, book: Book, seqs: Sequence[int]) -> list[HoldState]:
-    entries = _entries(session, book.user_id, seqs)
+    entries = read_entries(session, book.user_id, seqs)
     return [HoldState(hold=book.holds[seq], entry=entries[seq]) for seq in seqs]
-
-
-def _entries(session: Session, user_id: uuid.UUID, seqs: Sequence[int]) -> dict[int, HistoryEntry]:
-    """The booked ones of these entries, by `seq`."""
-    wanted = func.any(cast(list(seqs), ARRAY(Integer)))
-    postings: dict[int, list[Posting]] = defaultdict(list)
-    for line in session.execute(
-        select(
-            CreditPosting.seq,
-            CreditPosting.lot_seq,
-            CreditPosting.amount,
-            CreditPosting.remaining_after,
-        )
-        .where(CreditPosting.user_id == user_id, CreditPosting.seq == wanted)
-        .order_by(CreditPosting.seq, CreditPosting.lot_seq)
-    ):
-        postings[line.seq].append(Posting(line.lot_seq, line.amount, line.remaining_after))
-    rows = session.execute(
-        select(*_HISTORY_COLUMNS, CreditEntryMetadata.document.label("metadata"))
-        .outerjoin(
-            CreditEntryMetadata,
-            (CreditEntryMetadata.user_id == CreditEntry.user_id)
-            & (CreditEntryMetadata.seq == CreditEntry.seq),
-        )
-        .where(CreditEntry.user_id == user_id, CreditEntry.seq == wanted)
-    ).mappings()
-    return {row["seq"]: HistoryEntry(**row, postings=postings.get(row["seq"], [])) for row in rows}
 
 
 def _not_booked(entry: Entry) -> HistoryEntry:
@@ -305,6 +265,17 @@ def _not_booked(entry: Entry) -> HistoryEntry:
         postings=entry.postings,
         metadata=entry.metadata,
     )
+
+
+def _has_status(status: HoldStatus, now: dt.datetime | None) -> ColumnElement[bool]:
+    """As of now: an open hold whose time has come has expired, booked or not."""
+    is_over = CreditHold.expires_at <= func.coalesce(now, func.statement_timestamp())
+    is_open = CreditHold.status == HoldStatus.OPEN
+    if status is HoldStatus.OPEN:
+        return and_(is_open, ~is_over)
+    if status is HoldStatus.EXPIRED:
+        return or_(CreditHold.status == HoldStatus.EXPIRED, and_(is_open, is_over))
+    return CreditHold.status == status
 
 
 def _check(user_id: uuid.UUID, now: dt.datetime | None) -> None:

@@ -1,6 +1,7 @@
 """What reading the ledger answers: plain values, as they are after `settle`."""
 
 import datetime as dt
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,18 @@ class Balance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GrantedPurchase:
+    """What somebody paid for the credits of a grant."""
+
+    transaction_id: uuid.UUID
+    stripe_session_id: str
+    package_id: str | None
+    """None where the payment was of no order of ours."""
+    amount_paid_cents: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HistoryEntry:
     """An entry with its lines and the caller's metadata."""
 
@@ -45,6 +58,8 @@ class HistoryEntry:
     created_at: dt.datetime
     postings: Sequence[Posting]
     metadata: Mapping[str, Any] | None
+    purchase: GrantedPurchase | None = None
+    """What the credits were bought with; None where nothing was paid for them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,13 @@ class User(Base):
         Index(UQ_USERS_EMAIL_LOWER, func.lower(email), unique=True),
         Index("ix_users_preferences", preferences, postgresql_using="gin"),
         Index("ix_users_company", text("(preferences ->> 'company')")),
+        Index("ix_users_created_at", text("created_at DESC"), text("user_id DESC")),
+        Index(
+            "ix_users_inactive",
+            text("created_at DESC"),
+            text("user_id DESC"),
+            postgresql_where=text("NOT is_active"),
+        ),
         CheckConstraint("credits_balance >= 0", "credits_balance_not_negative"),
         CheckConstraint("credits_version >= 0", "credits_version_not_negative"),
         CheckConstraint("position('@' in email) > 1", "email_has_at_sign"),

@@ -17,7 +17,7 @@ from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.pagination import Page, decode_cursor, encode_cursor
+from src.common.pagination import Page, decode_cursor, page_of
 from src.common.purchases import rules, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
@@ -124,10 +124,7 @@ def list_transactions(
             tuple_(Transaction.created_at, Transaction.transaction_id) < last_seen
         )
     rows = session.scalars(statement).all()
-    items = rows[:limit]
-    more = len(rows) > limit
-    last = items[-1] if more else None
-    return Page(items, encode_cursor(last.created_at, last.transaction_id) if last else None)
+    return page_of(rows, limit, lambda last: (last.created_at, last.transaction_id))
 
 
 def is_credited(session: Session, transaction: Transaction) -> bool:

@@ -26,7 +26,7 @@ from src.common.html_pages import NOTHING, facts, money
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import find_order_of_session
 from src.common.purchases.packages import find_package
-from src.common.purchases.queries import find_receipt
+from src.common.purchases.receipts import find_receipt
 from src.common.settings import Settings
 from src.common.stripe.checkout import ReturnPages, plan_checkout, start_checkout
 from src.common.stripe.confirmation import CheckoutStatus, confirm_checkout

@@ -145,6 +145,16 @@ class PostingOut(_Out):
     remaining_after: int
 
 
+class GrantedPurchaseOut(_Out):
+    """What somebody paid for the credits of a grant."""
+
+    transaction_id: uuid.UUID
+    stripe_session_id: str
+    package_id: Annotated[str | None, Field(description="Null where it was no order of ours.")]
+    amount_paid_cents: int
+    currency: str
+
+
 class EntryOut(_Out):
     """A movement of credits."""
 
@@ -161,6 +171,9 @@ class EntryOut(_Out):
     created_at: Annotated[dt.datetime, Field(description="When it was booked.")]
     postings: list[PostingOut]
     metadata: dict[str, Any] | None
+    purchase: Annotated[
+        GrantedPurchaseOut | None, Field(description="What a grant was bought with, if it was.")
+    ]
 
 
 class PreviewOut(ResultOut):

@@ -1,0 +1,87 @@
+"""`flashslides credits holds …`: what is set aside, of one user or everybody's; giving it back."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from msgspec import structs
+
+from src.cli.credits import DryRun, Key, move, read
+from src.cli.output import AsJson, print_json, print_rows
+from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.reach import run_operation
+from src.cli.users import EmailOrId
+from src.common.credits import queries
+from src.common.credits.commands import Release
+from src.common.credits.open_holds import OpenHold, open_holds
+from src.common.credits.views import HoldState
+from src.common.exceptions import Invalid
+from src.common.models.credit_hold import HoldStatus
+from src.common.settings import get_settings
+
+app = typer.Typer(help="Holds: list, release.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_holds(
+    user: Annotated[str | None, typer.Argument(help="The user's e-mail or id.")] = None,
+    *,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's open holds.")] = False,
+    status: Annotated[HoldStatus | None, typer.Option(help="Only these; with --all: open.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a user's holds, newest first; or everybody's open ones, the longest open first.
+
+    A hold whose time has come has expired, whether or not that is booked yet.
+    """
+    if everybody == (user is not None):
+        raise Invalid("Name a user, or --all", "VALIDATION_ERROR")
+    if everybody and status not in (None, HoldStatus.OPEN):
+        raise Invalid("status: --all lists open holds", "VALIDATION_ERROR", field="status")
+    page = (
+        run_operation(
+            get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit)
+        )
+        if user is None
+        else read(
+            user,
+            lambda session, user_id: queries.holds(
+                session, user_id, cursor=cursor, limit=limit, status=status
+            ),
+        )
+    )
+    if as_json:
+        print_json(asdict(page))
+        return
+    print_rows(list(map(_row, page.items)), as_json=False, empty="There is no such hold.")
+    tell_of_more(page)
+
+
+@app.command("release")
+def release(
+    user: EmailOrId,
+    seq: Annotated[int, typer.Argument(help="The hold's number, as `list` shows it.")],
+    *,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; kept in the journal as its reference.")
+    ] = None,
+    key: Key = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give up an open hold: what was not captured goes back to the balance."""
+    facts = {"hold_seq": seq, "reference": reason}
+    move(Release, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+def _row(found: HoldState | OpenHold) -> dict[str, Any]:
+    if isinstance(found, OpenHold):
+        return asdict(found)
+    return {
+        **structs.asdict(found.hold),
+        "opened_at": found.entry.effective_at,
+        "reference": found.entry.reference,
+        "actor": found.entry.actor,
+    }

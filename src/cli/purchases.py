@@ -1,0 +1,154 @@
+"""`flashslides purchases …`: what was bought, what is left of it, and all about one purchase."""
+
+import datetime as dt
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.orm import Session
+
+from src.cli.credits import entry_row, print_section
+from src.cli.output import AsJson, print_json, print_record, print_rows
+from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.reach import run_operation
+from src.cli.users import find_user
+from src.common.models.refund_request import RefundRequest
+from src.common.models.stripe_reversal import StripeReversal
+from src.common.pagination import Page
+from src.common.purchases import queries
+from src.common.purchases.queries import Purchase, PurchaseDetails, PurchaseFilter, PurchaseState
+from src.common.settings import get_settings
+
+app = typer.Typer(help="Purchases: list, show.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_purchases(
+    *,
+    user: Annotated[str | None, typer.Option(help="Whose: e-mail or id.")] = None,
+    month: Annotated[
+        dt.datetime | None,
+        typer.Option(formats=["%Y-%m"], help="Of this month, in UTC, as 2030-01."),
+    ] = None,
+    state: Annotated[PurchaseState | None, typer.Option(help="How they stand.")] = None,
+    stripe_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Of this session, PaymentIntent, invoice, customer, refund, dispute, credit note."
+        ),
+    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    as_json: AsJson = False,
+) -> None:
+    """List purchases, newest first, with the credits left of each.
+
+    `paid` or `uncredited` alone look through all purchases; a user, a month or an id does not.
+    """
+    since = month and month.replace(tzinfo=dt.UTC)
+
+    def work(session: Session) -> Page[Purchase]:
+        wanted = PurchaseFilter(
+            user_id=None if user is None else find_user(session, user).user_id,
+            since=since,
+            until=since and _next_month(since),
+            state=state,
+            stripe_id=stripe_id,
+        )
+        return queries.list_purchases(session, wanted, cursor=cursor, limit=limit)
+
+    page = run_operation(get_settings(), work)
+    rows = list(map(_row, page.items))
+    if as_json:
+        print_json({"items": rows, "next_cursor": page.next_cursor})
+        return
+    print_rows(rows, as_json=False, empty="There is no such purchase.")
+    tell_of_more(page)
+
+
+@app.command("show")
+def show(
+    purchase: Annotated[
+        str, typer.Argument(help="Its id, or one of Stripe's: session, PaymentIntent, refund …")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show all about one purchase: paid, credited, left, paid back, and the entries it made."""
+    found = run_operation(get_settings(), lambda session: queries.find_purchase(session, purchase))
+    record = _row(found.purchase) | _more(found)
+    reversals = list(map(_reversal_row, found.reversals))
+    requests = list(map(_request_row, found.refund_requests))
+    if as_json:
+        sections = {
+            "reversals": reversals,
+            "refund_requests": requests,
+            "entries": list(map(asdict, found.entries)),
+        }
+        print_json(record | sections)
+        return
+    print_record(record, as_json=False)
+    print_section("Refunds, disputes and credit notes", reversals)
+    print_section("Refunds asked for", requests)
+    print_section("Entries", map(entry_row, found.entries))
+
+
+def _next_month(first: dt.datetime) -> dt.datetime:
+    return (first + dt.timedelta(days=31)).replace(day=1)
+
+
+def _row(found: Purchase) -> dict[str, Any]:
+    bought = found.transaction
+    return {
+        "transaction_id": bought.transaction_id,
+        "created_at": bought.created_at,
+        "user_id": bought.user_id,
+        "state": str(found.state),
+        "package_id": found.package_id,
+        "amount_paid_cents": bought.amount_paid_cents,
+        "currency": bought.currency,
+        "credits_added": bought.credits_added,
+        "credits_left": found.credits_left,
+        "stripe_session_id": bought.stripe_session_id,
+    }
+
+
+def _more(found: PurchaseDetails) -> dict[str, Any]:
+    bought, order = found.purchase.transaction, found.order
+    return {
+        "payment_intent_id": bought.payment_intent_id,
+        "invoice_id": bought.invoice_id,
+        "stripe_account": bought.stripe_account,
+        "livemode": bought.livemode,
+        "refunded_cents": bought.refunded_cents,
+        "disputed_cents": bought.disputed_cents,
+        "lot_seq": found.purchase.lot_seq,
+        "predates_ledger": bought.predates_ledger,
+        "order_id": order.order_id if order else None,
+        "order_amount_cents": order.amount_cents if order else None,
+        "order_created_at": order.created_at if order else None,
+    }
+
+
+def _reversal_row(reversal: StripeReversal) -> dict[str, Any]:
+    return {
+        "reversal_id": reversal.reversal_id,
+        "kind": reversal.kind,
+        "status": reversal.status,
+        "amount_cents": reversal.amount_cents,
+        "currency": reversal.currency,
+        "created_at": reversal.created_at,
+    }
+
+
+def _request_row(request: RefundRequest) -> dict[str, Any]:
+    return {
+        "key": request.idempotency_key,
+        "amount_cents": request.amount_cents,
+        "status": request.status,
+        "refund_id": request.refund_id,
+        "reason": request.reason,
+        "actor": request.actor,
+        "error": request.error,
+        "created_at": request.created_at,
+    }
