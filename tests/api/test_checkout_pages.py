@@ -1,6 +1,7 @@
 """The pages a customer comes back to on a developer's machine: what they say, and to whom."""
 
 import re
+import uuid
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
@@ -14,8 +15,10 @@ from sqlalchemy import select
 from src.api.src.main import create_app
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
+from src.common.exceptions import SettingsError
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import get_settings
+from src.common.stripe.checkout import plan_checkout
 from src.common.stripe.offline import Object, OfflineStripe, Trouble, TroubleKind
 from tests.api.stripe_side import buy, click, deliver_all, offline_stripe, sessions
 from tests.fixtures.api import Api, balance_of, client_of, fetch, make_user
@@ -245,3 +248,12 @@ async def test_elsewhere_there_are_no_such_pages(api: Api, monkeypatch: pytest.M
     refused = await click(api, user.user_id)
     assert refused.json()["detail"]["error_type"] == "SETTINGS_INVALID"
     assert sessions(offline) == []
+
+
+@pytest.mark.parametrize("field", ["success_url", "cancel_url"])
+def test_an_application_without_these_pages_names_its_own(field: str) -> None:
+    """Else nothing is ordered: its customers would be led nowhere."""
+    pages = {"checkout_success_url": "https://a.test/", "checkout_cancel_url": "https://b.test/"}
+    settings = get_settings().model_copy(update=pages | {f"checkout_{field}": None})
+    with pytest.raises(SettingsError, match=f"CHECKOUT_{field.upper()}"):
+        plan_checkout(settings, uuid.uuid4(), "500", key="k")

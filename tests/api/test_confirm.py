@@ -52,8 +52,8 @@ async def test_a_payment_is_credited_before_any_webhook(api: Api) -> None:
     assert await balance_of(user.user_id) == 1_000
 
 
-async def test_the_journal_says_what_was_paid_for_a_grant(api: Api) -> None:
-    """Package, price and session, for the one who paid; a grant of ours has none."""
+async def test_journal_and_purchases_say_what_was_paid_for(api: Api) -> None:
+    """Package, price and session by the grant; by the purchase how it stands and what is left."""
     offline, user = offline_stripe(api), await make_user()
     session_id = await buy(api, offline, user.user_id, "1000")
     await status(api, user.user_id, session_id)
@@ -67,6 +67,11 @@ async def test_the_journal_says_what_was_paid_for_a_grant(api: Api) -> None:
         "amount_paid_cents": 900,
         "currency": "usd",
     }
+    answer = await api.get(f"/user/{user.user_id}/transactions", make_token(user.user_id))
+    [bought] = answer.json()["items"]
+    assert bought["transaction_id"] == str(transaction_id)
+    assert (bought["state"], bought["package_id"]) == ("paid", "1000")
+    assert (bought["credits_added"], bought["credits_left"]) == (1_000, 1_000)
 
 
 async def test_an_order_that_does_not_know_its_session_is_found(api: Api) -> None:

@@ -178,6 +178,9 @@ async def test_holds_are_listed_and_shown_with_the_entry_that_opened_them(api: A
     page = (await api.get(path, token)).json()
     hold = (await api.get(f"{path}/2", token)).json()
     assert page == {"items": [hold], "next_cursor": None}
+    assert (await api.get(path, token, params={"status": "open"})).json() == page
+    assert (await api.get(path, token, params={"status": "released"})).json()["items"] == []
+    assert (await api.get(path, token, params={"status": "lost"})).status_code == 422
     assert hold["entry"]["reference"] == "deck 1"
     del hold["entry"]
     assert hold == {

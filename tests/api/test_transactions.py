@@ -52,6 +52,8 @@ async def test_a_purchase_is_shown_whole(api: Api, async_db: AsyncSession) -> No
     assert (item["stripe_session_id"], item["payment_intent_id"]) == ("cs_1", "pi_1")
     assert (item["amount_paid_cents"], item["currency"], item["credits_added"]) == (500, "usd", 500)
     assert (item["refunded_cents"], item["disputed_cents"], item["livemode"]) == (0, 0, False)
+    stands = {name: item[name] for name in ("state", "package_id", "credits_left")}
+    assert stands == {"state": "uncredited", "package_id": None, "credits_left": None}
 
 
 async def test_every_purchase_appears_once_while_new_ones_arrive(

@@ -15,7 +15,6 @@ from src.common.accounts.operations import find_user_by_email
 from src.common.accounts.queries import list_users
 from src.common.database import SessionLocal
 from src.common.models import Transaction, User
-from src.common.purchases.operations import list_transactions
 from src.common.purchases.queries import PurchaseFilter, PurchaseState, list_purchases
 from src.local_postgres import ConnectionParameters
 from tests.document.document import run
@@ -101,9 +100,10 @@ def test_a_user_is_found_by_email_whatever_its_case(filled: Session) -> None:
 def test_a_page_of_purchases_is_a_range_of_an_index(filled: Session) -> None:
     """The second page starts where the first ended, in index order, and sorts nothing."""
     user_id = somebody(filled)
-    cursor = list_transactions(filled, user_id, cursor=None, limit=20).next_cursor
+    wanted = PurchaseFilter(user_id=user_id)
+    cursor = list_purchases(filled, wanted, cursor=None, limit=20).next_cursor
     assert cursor is not None
-    plan = plan_of(filled, lambda: list_transactions(filled, user_id, cursor=cursor, limit=20))
+    plan = plan_of(filled, lambda: list_purchases(filled, wanted, cursor=cursor, limit=20))
     assert '"Index Name": "ix_transactions_user_id_created_at"' in plan
     assert '"Node Type": "Sort"' not in plan
     assert "Sort Key" not in plan

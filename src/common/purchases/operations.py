@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,6 @@ from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.pagination import Page, decode_cursor, page_of
 from src.common.purchases import rules, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
@@ -102,29 +101,6 @@ def end_order(session: Session, payment: Payment, status: OrderStatus) -> bool:
         unmatched.note(session, payment, failure, "payment_failed")
         unmatched.close(session, payment, "the delayed payment failed; nothing was paid")
     return changed
-
-
-def list_transactions(
-    session: Session, user_id: uuid.UUID, *, cursor: str | None, limit: int
-) -> Page[Transaction]:
-    """One page of a user's purchases, newest first; a range scan at any depth.
-
-    Raises:
-        Invalid: VALIDATION_ERROR, the cursor is not one of ours.
-    """
-    statement = (
-        select(Transaction)
-        .where(Transaction.user_id == user_id)
-        .order_by(Transaction.created_at.desc(), Transaction.transaction_id.desc())
-        .limit(limit + 1)
-    )
-    if cursor is not None:
-        last_seen = tuple_(*decode_cursor(cursor))
-        statement = statement.where(
-            tuple_(Transaction.created_at, Transaction.transaction_id) < last_seen
-        )
-    rows = session.scalars(statement).all()
-    return page_of(rows, limit, lambda last: (last.created_at, last.transaction_id))
 
 
 def is_credited(session: Session, transaction: Transaction) -> bool:

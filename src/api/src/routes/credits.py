@@ -14,6 +14,7 @@ from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
 from src.common.credits.commands import AMOUNT_MAX
+from src.common.models.credit_hold import HoldStatus
 from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
@@ -78,11 +79,14 @@ async def list_entries(
 
 @router.get("/holds", summary="A user's holds", responses=error_responses(*READS))
 async def list_holds(
-    user_id: ReadableUser, cursor: Cursor = None, limit: Limit = PAGE_SIZE_DEFAULT
+    user_id: ReadableUser,
+    status: Annotated[HoldStatus | None, Query(description="Only these; left out, all.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> HoldPage:
-    """Holds of every status, newest first, a page at a time."""
+    """Holds of every status or of one, newest first, a page at a time."""
     page = await run_in_async_database_transaction(
-        lambda session: queries.holds(session, user_id, cursor=cursor, limit=limit)
+        lambda session: queries.holds(session, user_id, status=status, cursor=cursor, limit=limit)
     )
     return HoldPage.model_validate(page)
 

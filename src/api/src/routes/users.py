@@ -14,7 +14,7 @@ from src.common.accounts import operations as accounts
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
-from src.common.purchases import operations as purchases
+from src.common.purchases.queries import PurchaseFilter, list_purchases
 
 router = APIRouter(tags=["users"])
 
@@ -49,7 +49,8 @@ async def list_transactions(
 
     def work(session: Session) -> TransactionPage:
         accounts.get_user(session, user_id)
-        page = purchases.list_transactions(session, user_id, cursor=cursor, limit=limit)
+        wanted = PurchaseFilter(user_id=user_id)
+        page = list_purchases(session, wanted, cursor=cursor, limit=limit)
         return TransactionPage.model_validate(page)
 
     return await run_in_async_database_transaction(work)

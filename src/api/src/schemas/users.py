@@ -12,9 +12,11 @@ from pydantic import (
     HttpUrl,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from src.api.src.schemas.bodies import Body
+from src.common.purchases.queries import Purchase, PurchaseState
 
 
 def without_nul(text: str) -> str:
@@ -82,6 +84,23 @@ class TransactionOut(BaseModel):
     refunded_cents: int
     disputed_cents: int
     created_at: dt.datetime
+    state: PurchaseState
+    package_id: Annotated[str | None, Field(description="Null where it was no order of ours.")]
+    credits_left: Annotated[
+        int | None,
+        Field(description="Of `credits_added`; null where no lot of its own holds them."),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _side_by_side(cls, found: object) -> object:
+        if not isinstance(found, Purchase):
+            return found
+        stands = {"state", "package_id", "credits_left"}
+        return {
+            name: getattr(found if name in stands else found.transaction, name)
+            for name in cls.model_fields
+        }
 
 
 class TransactionPage(BaseModel):
