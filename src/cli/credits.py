@@ -297,5 +297,5 @@ def _purchase_text(purchase: GrantedPurchase | None) -> str | None:
     if purchase is None:
         return None
     paid = f"{purchase.amount_paid_cents} {purchase.currency} cents"
-    words = (purchase.package_id, paid, purchase.stripe_session_id)
-    return ", ".join(word for word in words if word)
+    package = [] if purchase.package_id is None else [f"package {purchase.package_id}"]
+    return ", ".join([*package, paid, purchase.stripe_session_id])

@@ -244,8 +244,8 @@ def test_the_history_says_what_a_grant_came_from(
         "amount_paid_cents": 900,
         "currency": "usd",
     }
-    for_people = flashslides("credits", "history", user.email).out
-    assert f"1000, 900 usd cents, {purchase.stripe_session_id}" in " ".join(for_people.split())
+    for_people = " ".join(flashslides("credits", "history", user.email).out.split())
+    assert f"package 1000, 900 usd cents, {purchase.stripe_session_id}" in for_people
 
 
 def test_what_the_page_on_payments_shows_is_found(flashslides: RunCommand, db: Session) -> None:
