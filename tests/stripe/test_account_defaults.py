@@ -42,6 +42,15 @@ def made(shop: Loop, user: User, key: str) -> Object:
     return shop.offline.get(shop.session_of(shop.buy(user.user_id, key=key)))
 
 
+def promotion(loop: Loop, percent_off: float) -> str:
+    """What a customer enters to have so much off."""
+    coupon = loop.client.v1.coupons.create({"percent_off": percent_off})
+    made = loop.client.v1.promotion_codes.create(
+        {"promotion": {"type": "coupon", "coupon": coupon.id}}
+    )
+    return made.code
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_no_default_of_the_account_decides_anything(
     loop: Loop, shop: Shop, user: User, *, allowed: bool
@@ -115,11 +124,11 @@ def test_a_code_for_everything_is_a_paid_order_of_nothing(
     db: Session, loop: Loop, shop: Shop, user: User
 ) -> None:
     """No payment is required, none is made, and the package is credited: also where taxes are."""
-    coupon = loop.client.v1.coupons.create({"percent_off": 100}).id
+    code = promotion(loop, 100)
     loop.offline.set_defaults(tax_percent="19")
     generous = shop(stripe_allow_promotion_codes=True, stripe_automatic_tax=True)
     session = made(generous, user, "k")
-    loop.offline.pay(session["id"], coupon=coupon)
+    loop.offline.pay(session["id"], promotion_code=code)
     assert (session["payment_status"], session["payment_intent"]) == ("no_payment_required", None)
     assert generous.deliver(generous.webhooks()).count(EventAnswer.UNMATCHED) == 0
     assert (only_purchase(db).amount_paid_cents, booked_balance(db, user.user_id)) == (0, 500)
@@ -127,10 +136,10 @@ def test_a_code_for_everything_is_a_paid_order_of_nothing(
 
 def test_a_code_and_a_tax_on_what_is_left(db: Session, loop: Loop, shop: Shop, user: User) -> None:
     """20 % off, 19 % on top of 400."""
-    coupon = loop.client.v1.coupons.create({"percent_off": 20}).id
+    code = promotion(loop, 20)
     loop.offline.set_defaults(tax_percent="19")
     generous = shop(stripe_allow_promotion_codes=True, stripe_automatic_tax=True)
     session = made(generous, user, "k")
-    loop.offline.pay(session["id"], coupon=coupon)
+    loop.offline.pay(session["id"], promotion_code=code)
     generous.deliver(generous.webhooks())
     assert (only_purchase(db).amount_paid_cents, booked_balance(db, user.user_id)) == (476, 500)

@@ -12,6 +12,7 @@ Address = tuple[str, tuple[str, ...]]
 def live(shop: Shop) -> None:
     """Let everything happen that can."""
     sell_by_every_method(shop)
+    sell_for_less(shop)
     refund_and_dispute(shop)
     invoice(shop)
     charge_directly(shop)
@@ -47,9 +48,6 @@ def sell_by_every_method(shop: Shop) -> None:
                 shop.offline.authenticate(session["id"], passed=method != "threeDSecureRequired")
         elif session["payment_status"] == "unpaid":
             shop.offline.settle_payment(session["id"], succeeded=method == "sepa")
-    coupon = shop.client.v1.coupons.create({"percent_off": 20.0})
-    shop.client.v1.coupons.retrieve(coupon.id)
-    shop.sell(discounts=[{"coupon": coupon.id}])
     sessions.expire(shop.offer().id)
     offered = shop.offer(allowed_payment_method_types=["card"])
     sessions.update(offered.id, {"metadata": {"seen": "yes"}})
@@ -57,6 +55,21 @@ def sell_by_every_method(shop: Shop) -> None:
     sessions.retrieve(offered.id, {"expand": ["line_items"]})
     ask(shop, "get", f"/v1/payment_pages/{offered.id}")
     ask(shop, "post", f"/v1/payment_pages/{offered.id}/confirm", payment_method="pm_card_visa")
+
+
+def sell_for_less(shop: Shop) -> None:
+    """With coupons and promotion codes, which are changed, used up and deleted."""
+    v1 = shop.client.v1
+    coupon = v1.coupons.create({"percent_off": 20.0, "max_redemptions": 2})
+    v1.coupons.update(coupon.id, {"name": "Summer"})
+    code = v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}})
+    v1.promotion_codes.update(code.id, {"metadata": {"for": "all"}})
+    shop.offline.pay(shop.offer(allow_promotion_codes=True).id, promotion_code=code.code)
+    shop.sell(discounts=[{"promotion_code": code.id}])
+    free = v1.coupons.create({"amount_off": 9_999, "currency": "usd"})
+    shop.sell(discounts=[{"coupon": free.id}])
+    v1.coupons.retrieve(free.id, {"expand": ["applies_to"]})
+    v1.coupons.delete(free.id)
 
 
 def refund_and_dispute(shop: Shop) -> None:

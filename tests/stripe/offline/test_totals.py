@@ -1,4 +1,4 @@
-"""Taxes, promotion codes and the account's own defaults, as Stripe has them."""
+"""Taxes and the account's own defaults, as Stripe has them."""
 
 from typing import Any
 
@@ -75,14 +75,3 @@ def test_only_what_a_session_takes_pays_it(shop: Shop) -> None:
     with pytest.raises(StripeError, match="sepa_debit"):
         shop.offline.pay(session.id, "sepa")
     assert shop.offline.pay(session.id)["payment_status"] == "paid"
-
-
-def test_a_promotion_code_is_for_sessions_that_take_one(shop: Shop) -> None:
-    """Once; a code for everything leaves nothing to pay."""
-    coupon = shop.client.v1.coupons.create({"percent_off": 100}).id
-    with pytest.raises(StripeError, match="promotion code"):
-        shop.offline.pay(shop.offer().id, coupon=coupon)
-    session = shop.offer(allow_promotion_codes=True)
-    paid = control(shop.offline, f"sessions/{session.id}/pay", coupon=coupon)[1]
-    assert (paid["amount_total"], paid["payment_status"]) == (0, "no_payment_required")
-    assert paid["discounts"] == [{"coupon": coupon, "promotion_code": None}]

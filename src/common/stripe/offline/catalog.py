@@ -1,4 +1,4 @@
-"""Customers, products, prices, coupons: what is sold, for how much, to whom."""
+"""Customers, products, prices: what is sold, for how much, to whom."""
 
 from typing import Any
 
@@ -241,31 +241,3 @@ def list_prices(account: Account, parameters: Object) -> Object:
         if matches(each, parameters) and (keys is None or each["lookup_key"] in keys)
     )
     return page(found, parameters, "/v1/prices")
-
-
-def create_coupon(account: Account, parameters: Object) -> Object:
-    """`POST /v1/coupons`: so much off, or so many per cent."""
-    amount, percent = parameters.get("amount_off"), parameters.get("percent_off")
-    if bool(amount) == bool(percent):
-        raise invalid("Give one of amount_off and percent_off", "amount_off", "parameter_missing")
-    coupon = account.add(
-        {
-            "id": parameters.get("id") or account.new_id("x", 8)[2:],
-            "object": "coupon",
-            "amount_off": amount or None,
-            "created": account.now(),
-            "currency": parameters.get("currency") if amount else None,
-            "duration": parameters.get("duration", "once"),
-            "duration_in_months": parameters.get("duration_in_months"),
-            "livemode": False,
-            "max_redemptions": parameters.get("max_redemptions"),
-            "metadata": metadata_of(parameters),
-            "name": parameters.get("name"),
-            "percent_off": percent or None,
-            "redeem_by": parameters.get("redeem_by"),
-            "times_redeemed": 0,
-            "valid": True,
-        }
-    )
-    account.emit("coupon.created", coupon)
-    return coupon

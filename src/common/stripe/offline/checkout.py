@@ -7,7 +7,7 @@ payment_intent.succeeded, checkout.session.completed.
 import copy
 from typing import Any, cast
 
-from src.common.stripe.offline import invoices, payments, totals
+from src.common.stripe.offline import coupons, discounts, invoices, payments, totals
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.catalog import (
     create_price,
@@ -34,15 +34,11 @@ def create(account: Account, parameters: Object) -> Object:
     ]
     if len({each["currency"] for each in items}) > 1:
         raise invalid("All prices must have the same currency", "line_items")
-    coupons: list[Object] = parameters.get("discounts") or []
-    discounts: list[Object] = [
-        {"coupon": account.get("coupon", each["coupon"], "discounts")["id"], "promotion_code": None}
-        for each in coupons
-    ]
+    asked = discounts.asked_for(account, parameters, items)
     subtotal = sum(each["amount_subtotal"] for each in items)
-    totals.take_discounts(account, items, discounts)
+    discounts.take_off(account, items, asked)
     session = _new(account, parameters, currency=items[0]["currency"], subtotal=subtotal)
-    session["discounts"] = discounts
+    session["discounts"] = asked
     totals.total_up(session, items)
     totals.check_payable(session)
     if session["automatic_tax"]["enabled"]:
@@ -59,20 +55,20 @@ def complete(
     session_id: str,
     method: Object,
     email: str | None = None,
-    coupon: str | None = None,
+    promotion_code: str | None = None,
 ) -> Object:
-    """The customer presses the button, with this payment method and a promotion code's coupon.
+    """The customer presses the button, with this payment method and a promotion code entered.
 
     Raises:
         StripeError: the session is not open, or the method belongs elsewhere.
     """
-    session = account.get("checkout.session", session_id)
-    if session["status"] != "open":
-        raise refused("This Checkout Session is no longer open.", "checkout_session_not_open")
+    session = _open(account, session_id)
     if method["type"] not in session["payment_method_types"]:
         raise invalid(f"This session does not take {method['type']}", "payment_method")
     _identify(account, session, method, email)
-    _reckon(account, session, coupon)
+    if promotion_code is not None:
+        enter_code(account, session_id, promotion_code)
+    _reckon(account, session)
     if session["payment_status"] == "no_payment_required":
         return _finish(account, session)
     intent = _intent(account, session, method)
@@ -80,15 +76,34 @@ def complete(
     return _after_attempt(account, session, intent)
 
 
-def _reckon(account: Account, session: Object, coupon: str | None) -> None:
-    """What it comes to, now that the customer has entered a code and an address."""
+def enter_code(account: Account, session_id: str, promotion_code: str) -> Object:
+    """The customer enters a promotion code, and sees what it takes off.
+
+    Raises:
+        StripeError: the session is not open or takes no code, or this one is not for it.
+    """
+    session = _open(account, session_id)
+    items = account.private(session_id)["line_items"]
+    found = discounts.entered(account, session, promotion_code, items)
+    less = copy.deepcopy(items)
+    discounts.take_off(account, less, found)
+    totals.check_payable({**session, "amount_total": sum(each["amount_total"] for each in less)})
+    account.private(session_id)["line_items"] = less
+    session["discounts"] = found
+    totals.total_up(session, less)
+    return session
+
+
+def _open(account: Account, session_id: str) -> Object:
+    session = account.get("checkout.session", session_id)
+    if session["status"] != "open":
+        raise refused("This Checkout Session is no longer open.", "checkout_session_not_open")
+    return session
+
+
+def _reckon(account: Account, session: Object) -> None:
+    """What it comes to, now that the customer has entered an address."""
     items = account.private(session["id"])["line_items"]
-    if coupon is not None:
-        if not session["allow_promotion_codes"] or session["discounts"]:
-            raise refused("This session takes no promotion code.", param="promotion_code")
-        found = account.get("coupon", coupon, "promotion_code")
-        session["discounts"] = [{"coupon": found["id"], "promotion_code": None}]
-        totals.take_discounts(account, items, session["discounts"])
     if session["automatic_tax"]["status"] == "requires_location_inputs":
         totals.add_taxes(account, items)
         session["automatic_tax"]["status"] = "complete"
@@ -284,6 +299,7 @@ def _after_attempt(account: Account, session: Object, intent: Object) -> Object:
 
 def _finish(account: Account, session: Object) -> Object:
     session |= {"status": "complete", "url": None}
+    coupons.redeem(account, session["discounts"])
     if session["payment_status"] == "paid":
         _invoice(account, session)
     account.emit("checkout.session.completed", session)

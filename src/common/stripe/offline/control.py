@@ -25,7 +25,11 @@ Control = Callable[..., Object]
 class _Pay(TypedDict):
     method: NotRequired[str]
     email: NotRequired[str]
-    coupon: NotRequired[str]
+    promotion_code: NotRequired[str]
+
+
+class _Code(TypedDict):
+    promotion_code: str
 
 
 class _Passed(TypedDict):
@@ -137,6 +141,7 @@ def _resend(offline: OfflineStripe, object_id: str) -> Object:
 
 _CONTROLS: dict[tuple[str, str], tuple[Control, Any]] = {
     ("sessions", "pay"): (OfflineStripe.pay, _Pay),
+    ("sessions", "enter_code"): (OfflineStripe.enter_code, _Code),
     ("sessions", "authenticate"): (OfflineStripe.authenticate, _Passed),
     ("sessions", "settle"): (OfflineStripe.settle_payment, _Succeeded),
     ("payment_intents", "authenticate"): (OfflineStripe.authenticate, _Passed),

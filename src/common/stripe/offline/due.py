@@ -1,6 +1,6 @@
 """What happens by itself as time passes: sessions expire, delayed payments and refunds settle."""
 
-from src.common.stripe.offline import checkout, payments, refunds
+from src.common.stripe.offline import checkout, coupons, payments, refunds
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.cards import Behaviour, method_of
 
@@ -27,6 +27,7 @@ def settle_payment(account: Account, object_id: str, *, succeeded: bool) -> Obje
 def do_what_is_due(account: Account) -> None:
     """Bring the account to the present."""
     checkout.expire_due(account)
+    coupons.lapse(account)
     latest = account.now() - SETTLED_AFTER_SECONDS
     for charged in list(account.all("charge")):
         if charged["status"] == "pending" and charged["created"] <= latest:

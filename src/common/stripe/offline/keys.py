@@ -29,6 +29,7 @@ _RESOURCES = {
     "payment_pages": "checkout_session",
     "prices": "plan",
     "products": "product",
+    "promotion_codes": "promotion_code",
     "refunds": "charge",
     "webhook_endpoints": "webhook",
 }

@@ -13,6 +13,7 @@ from src.common.stripe.offline import (
     catalog,
     charges,
     checkout,
+    coupons,
     credit_notes,
     disputes,
     invoices,
@@ -98,8 +99,15 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "prices", catalog.list_prices, params.PriceListParams),
     ("GET", "prices/{}", _retrieve("price"), _Nothing),
     ("POST", "prices/{}", catalog.update_price, params.PriceUpdateParams),
-    ("POST", "coupons", catalog.create_coupon, params.CouponCreateParams),
+    ("POST", "coupons", coupons.create, params.CouponCreateParams),
+    ("GET", "coupons", coupons.list_coupons, params.CouponListParams),
     ("GET", "coupons/{}", _retrieve("coupon"), _Nothing),
+    ("POST", "coupons/{}", coupons.update, params.CouponUpdateParams),
+    ("DELETE", "coupons/{}", coupons.delete, _Nothing),
+    ("POST", "promotion_codes", coupons.create_code, params.PromotionCodeCreateParams),
+    ("GET", "promotion_codes", coupons.list_codes, params.PromotionCodeListParams),
+    ("GET", "promotion_codes/{}", _retrieve("promotion_code"), _Nothing),
+    ("POST", "promotion_codes/{}", coupons.update_code, params.PromotionCodeUpdateParams),
     ("POST", "payment_methods", cards.create, params.PaymentMethodCreateParams),
     ("GET", "payment_methods", cards.list_methods, params.PaymentMethodListParams),
     ("GET", "payment_methods/{}", _retrieve("payment_method"), _Nothing),
@@ -173,6 +181,7 @@ ROUTES: dict[tuple[str, tuple[str, ...]], tuple[Operation, Any]] = {
 
 INCLUDED: dict[tuple[str, str], Included] = {
     ("checkout.session", "line_items"): checkout.line_items_of,
+    ("coupon", "applies_to"): coupons.products_of,
     ("charge", "refunds"): charges.refunds_of,
     ("invoice", "payments"): invoices.payments_of,
 }

@@ -137,18 +137,23 @@ class OfflineStripe:
         method: str = "visa",
         *,
         email: str | None = None,
-        coupon: str | None = None,
+        promotion_code: str | None = None,
     ) -> Object:
         """The customer pays with a test method (`cards.METHODS`); see the session's status.
 
-        `coupon` is the one of a promotion code that they enter.
+        `promotion_code` is what they enter first.
         """
         with self.lock:
             if method not in cards.METHODS:
                 raise invalid(f"method is one of {', '.join(cards.METHODS)}", "method")
             self.account.get("checkout.session", session_id)
             made = cards.make_method(self.account, method)
-            return checkout.complete(self.account, session_id, made, email, coupon)
+            return checkout.complete(self.account, session_id, made, email, promotion_code)
+
+    def enter_code(self, session_id: str, promotion_code: str) -> Object:
+        """The customer enters a promotion code on the pay page; the session as it is then."""
+        with self.lock:
+            return checkout.enter_code(self.account, session_id, promotion_code)
 
     def authenticate(self, object_id: str, *, passed: bool = True) -> Object:
         """The customer answers 3-D Secure for a session or a PaymentIntent."""

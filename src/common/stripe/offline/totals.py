@@ -13,19 +13,6 @@ from src.common.stripe.offline.errors import invalid
 _WHOLE = Decimal(1)
 
 
-def take_discounts(account: Account, items: list[Object], discounts: list[Object]) -> None:
-    """Take the coupons off the items, first item first."""
-    for each in discounts:
-        coupon = account.get("coupon", each["coupon"])
-        left = sum(item["amount_total"] for item in items)
-        off = coupon["amount_off"] or round(left * coupon["percent_off"] / 100)
-        for item in items:
-            part = min(item["amount_total"], off)
-            item["amount_discount"] += part
-            item["amount_total"] -= part
-            off -= part
-
-
 def add_taxes(account: Account, items: list[Object]) -> None:
     """Tax the items as their prices say, or else the account."""
     percent = Decimal(account.defaults["tax_percent"])
