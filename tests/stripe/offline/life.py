@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+import stripe
+
 from src.common.stripe.offline import METHODS
 from src.common.stripe.offline.routes import ROUTES
 from tests.stripe.offline.shop import Shop
@@ -15,7 +18,10 @@ def live(shop: Shop) -> None:
     sell_for_less(shop)
     refund_and_dispute(shop)
     invoice(shop)
+    send_invoices(shop)
     charge_directly(shop)
+    keep_methods(shop)
+    pay_out(shop)
     keep_a_catalog(shop)
     keep_customers(shop)
     listen(shop)
@@ -100,18 +106,48 @@ def invoice(shop: Shop) -> None:
     v1.invoices.retrieve(invoiced, {"expand": ["payments"]})
     customer = v1.customers.create({"email": "ada@example.com"})
     v1.payment_methods.attach("pm_card_visa", {"customer": customer.id})
+    included: Any = {"customer": customer.id, "pending_invoice_items_behavior": "include"}
     for wanted in ("pay", "void"):
         v1.invoice_items.create({"customer": customer.id, "amount": 900})
-        made = v1.invoices.create(
-            {"customer": customer.id, "pending_invoice_items_behavior": "include"}
-        )
+        made = v1.invoices.create(included)
         v1.invoices.finalize_invoice(made.id)
         if wanted == "pay":
             v1.invoices.pay(made.id)
         else:
             note = v1.credit_notes.create({"invoice": made.id, "amount": 100})
+            v1.credit_notes.update(note.id, {"memo": "Sorry"})
+            v1.credit_notes.line_items.list(note.id)
             v1.credit_notes.void_credit_note(note.id)
             v1.invoices.void_invoice(made.id)
+
+
+def send_invoices(shop: Shop) -> None:
+    """Items that are changed and deleted; invoices previewed, sent, given up, authenticated."""
+    v1: Any = shop.client.v1
+    customer = v1.customers.create({"email": "bob@example.com"}).id
+    price = v1.prices.create({"currency": "usd", "unit_amount": 800, "product_data": {"name": "P"}})
+    item = v1.invoice_items.create({"customer": customer, "pricing": {"price": price.id}})
+    v1.invoice_items.update(item.id, {"description": "Slides"})
+    v1.invoice_items.delete(v1.invoice_items.create({"customer": customer, "amount": 5}).id)
+    v1.invoices.create_preview({"customer": customer, "invoice_items": [{"amount": 100}]})
+    asking: Any = {"customer": customer, "pending_invoice_items_behavior": "include"}
+    v1.invoices.delete(v1.invoices.create(asking).id)
+    due: Any = {"collection_method": "send_invoice", "days_until_due": 7}
+    sent = v1.invoices.create({**asking, **due})
+    v1.invoices.update(sent.id, {"description": "Slides"})
+    v1.invoices.send_invoice(sent.id)
+    v1.invoices.line_items.list(sent.id)
+    v1.invoices.mark_uncollectible(sent.id)
+    v1.invoice_items.create({"customer": customer, "amount": 900})
+    asked = v1.invoices.create(asking)
+    with pytest.raises(stripe.CardError):
+        v1.invoices.pay(asked.id, {"payment_method": "pm_card_authenticationRequired"})
+    (waiting,) = (
+        each["id"]
+        for each in shop.offline.account.all("payment_intent")
+        if each["customer"] == customer
+    )
+    shop.offline.authenticate(waiting)
 
 
 def charge_directly(shop: Shop) -> None:
@@ -125,8 +161,33 @@ def charge_directly(shop: Shop) -> None:
     intents.cancel(intents.create(asked).id)
     paid = intents.create({**asked, "payment_method": "pm_card_visa", "confirm": True})
     shop.client.v1.charges.update(str(paid.latest_charge), {"description": "Credits"})
-    method = shop.client.v1.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}})
-    intents.create({**asked, "payment_method": method.id})
+    reserved = intents.create({**asked, "capture_method": "manual"})
+    intents.confirm(reserved.id, {"payment_method": "pm_card_visa"})
+    shop.client.v1.charges.capture(shop.offline.get(reserved.id)["latest_charge"], {"amount": 400})
+
+
+def keep_methods(shop: Shop) -> None:
+    """Payment methods made, charged, kept by a customer, changed and given up."""
+    v1 = shop.client.v1
+    method = v1.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}})
+    v1.payment_intents.create({"amount": 500, "currency": "usd", "payment_method": method.id})
+    customer = v1.customers.create({})
+    v1.payment_methods.attach(method.id, {"customer": customer.id})
+    v1.payment_methods.update(method.id, {"billing_details": {"name": "Ada"}})
+    v1.customers.payment_methods.list(customer.id)
+    v1.customers.payment_methods.retrieve(customer.id, method.id)
+    v1.payment_methods.detach(method.id)
+
+
+def pay_out(shop: Shop) -> None:
+    """To the bank: paid, failed, cancelled."""
+    shop.sell(5_000, "bypassPending")
+    payouts = shop.client.v1.payouts
+    made = [payouts.create({"amount": 1_000, "currency": "usd"}).id for _ in range(3)]
+    payouts.update(made[0], {"metadata": {"for": "rent"}})
+    payouts.cancel(made[1])
+    shop.offline.settle_payout(made[2], "failed")
+    shop.offline.advance(2 * 86_400)
 
 
 def keep_a_catalog(shop: Shop) -> None:
@@ -138,6 +199,7 @@ def keep_a_catalog(shop: Shop) -> None:
     v1.products.update(product.id, {"description": "More"})
     price = v1.prices.create({"currency": "usd", "unit_amount": 800, "product": product.id})
     v1.prices.update(price.id, {"nickname": "old"})
+    v1.products.delete(v1.products.create({"name": "Mistake"}).id)
 
 
 def keep_customers(shop: Shop) -> None:

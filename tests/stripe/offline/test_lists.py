@@ -98,4 +98,4 @@ def test_events_are_listed_by_type_and_for_thirty_days(shop: Shop, clock: Clock)
         "charge.succeeded",
     ]
     clock.now += 29 * 86_400 + 1
-    assert listed({}) == ["charge.refunded", "refund.created"]
+    assert listed({}) == ["balance.available", "charge.refunded", "refund.created"]

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from src.common.stripe.offline.account import Account, Object
-from src.common.stripe.offline.errors import invalid, missing_object
+from src.common.stripe.offline.catalog import merged_metadata
+from src.common.stripe.offline.errors import invalid, missing_object, refused
 from src.common.stripe.offline.listing import matches, page
 
 
@@ -26,6 +27,8 @@ class Behaviour(StrEnum):
     INQUIRE = "inquire"
     REFUND_PENDS = "refund_pends"
     REFUND_FAILS = "refund_fails"
+    BYPASS_PENDING = "bypass_pending"
+    """The funds are available at once."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ METHODS = {
     "createDisputeInquiry": TestMethod(Behaviour.INQUIRE, "4000000000001976"),
     "pendingRefund": TestMethod(Behaviour.REFUND_PENDS, "4000000000007726"),
     "refundFail": TestMethod(Behaviour.REFUND_FAILS, "4000000000005126"),
+    "bypassPending": TestMethod(Behaviour.BYPASS_PENDING, "4000000000000077"),
     "sepa": TestMethod(Behaviour.DELAY, "AT611904300234573201"),
     "sepaFails": TestMethod(Behaviour.DELAY_AND_FAIL, "AT861904300235473202"),
 }
@@ -78,6 +82,8 @@ _BY_NUMBER = {method.number: name for name, method in METHODS.items()} | {
     "IT60X0542811101000000123456": "sepa",  # the command line's own example of a success
     "IT40S0542811101000000123457": "sepa",
     "AT591904300235473203": "sepaFails",
+    "AT321904300235473204": "sepa",
+    "AT051904300235473205": "sepaFails",
 }
 _PREFIXES = ("pm_card_", "pm_", "tok_")
 
@@ -137,7 +143,60 @@ def attach(account: Account, parameters: Object, object_id: str) -> Object:
     """`POST /v1/payment_methods/{id}/attach`; a test method's name makes a new one."""
     account.get("customer", parameters["customer"], "customer")
     method = resolve(account, object_id)
+    if account.private(method["id"]).get("detached"):
+        raise refused(
+            "This PaymentMethod was previously used without being attached to a Customer or was "
+            "detached from a Customer, and may not be used again."
+        )
     return account.change(method, "payment_method.attached", customer=parameters["customer"])
+
+
+def update(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/payment_methods/{id}`: its billing details and metadata."""
+    method = account.get("payment_method", object_id)
+    details: Object = parameters.get("billing_details") or {}
+    before: Object = method["billing_details"]
+    address: Object = before["address"] | (details.get("address") or {})
+    return account.change(
+        method,
+        "payment_method.updated",
+        billing_details=before | details | {"address": address},
+        metadata=merged_metadata(method, parameters),
+    )
+
+
+def detach(account: Account, _parameters: Object, object_id: str) -> Object:
+    """`POST /v1/payment_methods/{id}/detach`: for good.
+
+    Raises:
+        StripeError: it is no customer's.
+    """
+    method = account.get("payment_method", object_id)
+    if method["customer"] is None:
+        raise refused(
+            "The payment method you provided is not attached to a customer so detachment is "
+            "impossible.",
+            param="payment_method",
+        )
+    account.private(object_id)["detached"] = True
+    return account.change(method, "payment_method.detached", customer=None)
+
+
+def list_of_customer(account: Account, parameters: Object, object_id: str) -> Object:
+    """`GET /v1/customers/{id}/payment_methods`."""
+    account.get("customer", object_id)
+    wanted = {**parameters, "customer": object_id}
+    found = (each for each in account.all("payment_method") if matches(each, wanted))
+    return page(found, parameters, f"/v1/customers/{object_id}/payment_methods")
+
+
+def of_customer(account: Account, _parameters: Object, customer: str, object_id: str) -> Object:
+    """`GET /v1/customers/{id}/payment_methods/{id}`."""
+    account.get("customer", customer)
+    method = account.get("payment_method", object_id)
+    if method["customer"] != customer:
+        raise missing_object("PaymentMethod", object_id)
+    return method
 
 
 def list_methods(account: Account, parameters: Object) -> Object:

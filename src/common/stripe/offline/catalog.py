@@ -3,7 +3,7 @@
 from typing import Any
 
 from src.common.stripe.offline.account import Account, Object
-from src.common.stripe.offline.errors import invalid
+from src.common.stripe.offline.errors import invalid, refused
 from src.common.stripe.offline.listing import matches, page
 
 METADATA_KEYS_MAX = 50
@@ -173,6 +173,23 @@ def update_product(account: Account, parameters: Object, object_id: str) -> Obje
     return account.change(
         product, "product.updated", metadata=metadata, updated=account.now(), **fields
     )
+
+
+def delete_product(account: Account, _parameters: Object, object_id: str) -> Object:
+    """`DELETE /v1/products/{id}`: one without prices.
+
+    Raises:
+        StripeError: it has prices; these are for ever.
+    """
+    product = account.get("product", object_id)
+    if any(each["product"] == object_id for each in account.all("price")):
+        raise refused(
+            "This product cannot be deleted because it has one or more user-created prices.", None
+        )
+    account.emit("product.deleted", product)
+    product.clear()
+    product |= {"id": object_id, "object": "product", "deleted": True}
+    return product
 
 
 def list_products(account: Account, parameters: Object) -> Object:

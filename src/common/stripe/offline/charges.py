@@ -1,58 +1,19 @@
-"""Charges and the account's balance: what a payment, a refund, a dispute moves."""
+"""Charges: what a payment reserves and takes, or why it does not."""
 
+from src.common.stripe.offline import balance
 from src.common.stripe.offline.account import Account, Object
-from src.common.stripe.offline.cards import TestMethod, method_of
+from src.common.stripe.offline.cards import Behaviour, TestMethod, method_of
 from src.common.stripe.offline.catalog import merged_metadata
 from src.common.stripe.offline.listing import list_of, matches, page
 
 FEE_PER_TEN_THOUSAND = 290
 FEE_FIXED_CENTS = 30
-AVAILABLE_AFTER_SECONDS = 2 * 86_400
 _CHANGEABLE = ("customer", "description", "receipt_email", "shipping", "transfer_group")
 DECLINE_MESSAGES = {
     "generic_decline": "Your card was declined.",
     "insufficient_funds": "Your card has insufficient funds.",
     "authentication_required": "Your card was declined. This transaction requires authentication.",
 }
-
-
-def book(
-    account: Account,
-    source: Object,
-    *,
-    kind: str,
-    amount: int,
-    fee: int = 0,
-    description: str | None = None,
-) -> Object:
-    """A balance transaction: `amount` and `fee` in the smallest unit, + comes to us."""
-    details = {
-        "amount": fee,
-        "application": None,
-        "currency": source["currency"],
-        "description": "Dispute fee" if kind == "adjustment" else "Stripe processing fees",
-        "type": "stripe_fee",
-    }
-    return account.add(
-        {
-            "id": account.new_id("txn"),
-            "object": "balance_transaction",
-            "amount": amount,
-            "available_on": account.now() + AVAILABLE_AFTER_SECONDS,
-            "balance_type": "payments",
-            "created": account.now(),
-            "currency": source["currency"],
-            "description": description,
-            "exchange_rate": None,
-            "fee": fee,
-            "fee_details": [details] if fee else [],
-            "net": amount - fee,
-            "reporting_category": {"adjustment": "dispute"}.get(kind, kind),
-            "source": source["id"],
-            "status": "pending",
-            "type": kind,
-        }
-    )
 
 
 def charge(account: Account, intent: Object, payment_method: Object, *, status: str) -> Object:
@@ -123,7 +84,9 @@ def capture(account: Account, charged: Object, amount: int | None = None) -> Non
     """Take the money that a charge has reserved."""
     taken = charged["amount"] if amount is None else amount
     fee = (taken * FEE_PER_TEN_THOUSAND + 5_000) // 10_000 + FEE_FIXED_CENTS
-    booked = book(account, charged, kind="charge", amount=taken, fee=fee)
+    method = method_of(account, account.get("payment_method", charged["payment_method"]))
+    at_once = method.behaviour is Behaviour.BYPASS_PENDING
+    booked = balance.book(account, charged, kind="charge", amount=taken, fee=fee, at_once=at_once)
     charged |= {
         "amount_captured": taken,
         "balance_transaction": booked["id"],
@@ -168,12 +131,6 @@ def refunds_of(account: Account, charged: Object) -> Object:
     found = [each for each in account.all("refund") if each["charge"] == charged["id"]]
     url = f"/v1/charges/{charged['id']}/refunds"
     return list_of(found[::-1][:10], url, has_more=len(found) > 10)  # noqa: PLR2004  Stripe's page
-
-
-def list_balance_transactions(account: Account, parameters: Object) -> Object:
-    """`GET /v1/balance_transactions`."""
-    found = (each for each in account.all("balance_transaction") if matches(each, parameters))
-    return page(found, parameters, "/v1/balance_transactions")
 
 
 def _outcome(method: TestMethod, status: str) -> Object:

@@ -147,6 +147,7 @@ _CONTROLS: dict[tuple[str, str], tuple[Control, Any]] = {
     ("payment_intents", "authenticate"): (OfflineStripe.authenticate, _Passed),
     ("payment_intents", "settle"): (OfflineStripe.settle_payment, _Succeeded),
     ("refunds", "settle"): (OfflineStripe.settle_refund, _Status),
+    ("payouts", "settle"): (OfflineStripe.settle_payout, _Status),
     ("charges", "dispute"): (OfflineStripe.open_dispute, _Dispute),
     ("disputes", "decide"): (OfflineStripe.decide_dispute, _Decision),
     ("events", "resend"): (_resend, _Nothing),

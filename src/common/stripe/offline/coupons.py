@@ -86,7 +86,7 @@ def create_code(account: Account, parameters: Object) -> Object:
     Raises:
         StripeError: no such coupon, or an active code of the same letters.
     """
-    promotion = parameters["promotion"]
+    promotion = parameters.get("promotion") or {"coupon": parameters.get("coupon", "")}
     param = "promotion[coupon]"
     coupon = account.get("coupon", promotion.get("coupon", ""), param)
     if not coupon["valid"]:

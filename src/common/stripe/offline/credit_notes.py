@@ -2,6 +2,7 @@
 
 from src.common.stripe.offline import refunds
 from src.common.stripe.offline.account import Account, Object
+from src.common.stripe.offline.catalog import merged_metadata, metadata_of
 from src.common.stripe.offline.errors import invalid, refused
 from src.common.stripe.offline.listing import list_of, matches, page
 
@@ -39,6 +40,20 @@ def list_notes(account: Account, parameters: Object) -> Object:
     """`GET /v1/credit_notes`."""
     found = (each for each in account.all("credit_note") if matches(each, parameters))
     return page(found, parameters, "/v1/credit_notes")
+
+
+def update(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/credit_notes/{id}`: its memo and metadata."""
+    note = account.get("credit_note", object_id)
+    memo = parameters.get("memo", note["memo"])
+    metadata = merged_metadata(note, parameters)
+    return account.change(note, "credit_note.updated", memo=memo, metadata=metadata)
+
+
+def list_lines(account: Account, parameters: Object, object_id: str) -> Object:
+    """`GET /v1/credit_notes/{id}/lines`."""
+    lines = account.get("credit_note", object_id)["lines"]["data"]
+    return page(lines, parameters, f"/v1/credit_notes/{object_id}/lines")
 
 
 def void(account: Account, _parameters: Object, object_id: str) -> Object:
@@ -105,7 +120,7 @@ def _new(
         "lines": list_of([line], f"/v1/credit_notes/{note_id}/lines"),
         "livemode": False,
         "memo": parameters.get("memo"),
-        "metadata": dict(parameters.get("metadata") or {}),
+        "metadata": metadata_of(parameters),
         "number": f"{invoice['number'] or 'DRAFT'}-CN-01",
         "out_of_band_amount": parameters.get("out_of_band_amount"),
         "pdf": f"{account.public_url}/credit_notes/{note_id}/pdf",

@@ -3,7 +3,7 @@
 Source: Stripe's documentation, "How disputes work" and "Test disputes".
 """
 
-from src.common.stripe.offline import charges
+from src.common.stripe.offline import balance
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.catalog import merged_metadata
 from src.common.stripe.offline.errors import invalid, refused
@@ -227,7 +227,7 @@ def _withdrawn(dispute: Object) -> int:
 
 
 def _move(account: Account, dispute: Object, amount: int, *, fee: int = 0) -> None:
-    booked = charges.book(
+    booked = balance.book(
         account,
         dispute,
         kind="adjustment",

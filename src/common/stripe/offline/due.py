@@ -1,6 +1,14 @@
 """What happens by itself as time passes: sessions expire, delayed payments and refunds settle."""
 
-from src.common.stripe.offline import checkout, coupons, payments, refunds
+from src.common.stripe.offline import (
+    balance,
+    checkout,
+    coupons,
+    invoices,
+    payments,
+    payouts,
+    refunds,
+)
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.cards import Behaviour, method_of
 
@@ -24,9 +32,22 @@ def settle_payment(account: Account, object_id: str, *, succeeded: bool) -> Obje
     return checkout.settle(account, session["id"], succeeded=succeeded)
 
 
+def authenticate(account: Account, object_id: str, *, passed: bool) -> Object:
+    """The customer answers 3-D Secure for a session or a PaymentIntent."""
+    session = session_of(account, object_id)
+    if session is not None:
+        return checkout.authenticate(account, session["id"], passed=passed)
+    intent = payments.authenticate(account, object_id, passed=passed)
+    invoices.note_payment(account, intent)
+    return intent
+
+
 def do_what_is_due(account: Account) -> None:
     """Bring the account to the present."""
     checkout.expire_due(account)
+    balance.become_available(account)
+    payouts.arrive_due(account)
+    invoices.advance_due(account)
     coupons.lapse(account)
     latest = account.now() - SETTLED_AFTER_SECONDS
     for charged in list(account.all("charge")):

@@ -13,6 +13,7 @@ from src.common.stripe.offline.errors import StripeError, unauthorized
 _PREFIXES = ("sk_test_", "rk_test_")
 _ACCOUNT = "acct_offline"
 _RESOURCES = {
+    "balance": "balance",
     "balance_transactions": "balance_transaction_source",
     "charges": "charge",
     "checkout": "checkout_session",
@@ -27,6 +28,7 @@ _RESOURCES = {
     "payment_intents": "payment_intent",
     "payment_methods": "payment_method",
     "payment_pages": "checkout_session",
+    "payouts": "payout",
     "prices": "plan",
     "products": "product",
     "promotion_codes": "promotion_code",

@@ -233,6 +233,20 @@ def settle(account: Account, intent_id: str, *, succeeded: bool) -> Object:
     return intent
 
 
+def capture_charge(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/charges/{id}/capture`: its PaymentIntent is captured.
+
+    Raises:
+        StripeError: charge_already_captured, or the charge took nothing.
+    """
+    charged = account.get("charge", object_id)
+    if charged["captured"]:
+        raise refused(f"Charge {object_id} has already been captured.", "charge_already_captured")
+    asked = {"amount_to_capture": parameters["amount"]} if "amount" in parameters else {}
+    capture(account, asked, charged["payment_intent"])
+    return charged
+
+
 def capture(account: Account, parameters: Object, object_id: str) -> Object:
     """`POST /v1/payment_intents/{id}/capture`."""
     intent = account.get("payment_intent", object_id)

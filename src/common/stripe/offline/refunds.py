@@ -1,6 +1,6 @@
 """Refunds: all of a charge or a part of it, at once, pending, failing; never more than was paid."""
 
-from src.common.stripe.offline import charges
+from src.common.stripe.offline import balance
 from src.common.stripe.offline.account import Account, Object
 from src.common.stripe.offline.amounts import money
 from src.common.stripe.offline.cards import Behaviour, method_of
@@ -65,7 +65,7 @@ def settle(account: Account, refund_id: str, *, status: str, reason: str = "unkn
     charged = account.get("charge", refund["charge"])
     fields: Object = {"status": status}
     if status in ("failed", "canceled"):
-        back = charges.book(account, refund, kind="refund_failure", amount=refund["amount"])
+        back = balance.book(account, refund, kind="refund_failure", amount=refund["amount"])
         fields |= {
             "failure_balance_transaction": back["id"],
             "failure_reason": reason if status == "failed" else "merchant_request",
@@ -151,7 +151,7 @@ def _new(account: Account, charged: Object, amount: int, parameters: Object) -> 
         "status": "succeeded",
         "transfer_reversal": None,
     }
-    refund["balance_transaction"] = charges.book(account, refund, kind="refund", amount=-amount)[
+    refund["balance_transaction"] = balance.book(account, refund, kind="refund", amount=-amount)[
         "id"
     ]
     return account.add(refund)

@@ -9,6 +9,7 @@ from stripe.params import checkout as checkout_params
 from typing_extensions import TypedDict
 
 from src.common.stripe.offline import (
+    balance,
     cards,
     catalog,
     charges,
@@ -16,8 +17,10 @@ from src.common.stripe.offline import (
     coupons,
     credit_notes,
     disputes,
+    invoice_items,
     invoices,
     payments,
+    payouts,
     refunds,
     webhooks,
 )
@@ -42,6 +45,13 @@ class _SessionCreate(checkout_params.SessionCreateParams):
     """The same."""
 
     payment_method_types: NotRequired[list[str]]
+
+
+class _PromotionCodeCreate(params.PromotionCodeCreateParams):
+    """The same: a coupon, instead of a promotion of one."""
+
+    coupon: NotRequired[str]
+    promotion: NotRequired["params.PromotionCodeCreateParamsPromotion"]  # type: ignore[misc]
 
 
 class _ConfirmPage(TypedDict):
@@ -95,6 +105,7 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "products", catalog.list_products, params.ProductListParams),
     ("GET", "products/{}", _retrieve("product"), _Nothing),
     ("POST", "products/{}", catalog.update_product, params.ProductUpdateParams),
+    ("DELETE", "products/{}", catalog.delete_product, _Nothing),
     ("POST", "prices", catalog.create_price, params.PriceCreateParams),
     ("GET", "prices", catalog.list_prices, params.PriceListParams),
     ("GET", "prices/{}", _retrieve("price"), _Nothing),
@@ -104,14 +115,23 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "coupons/{}", _retrieve("coupon"), _Nothing),
     ("POST", "coupons/{}", coupons.update, params.CouponUpdateParams),
     ("DELETE", "coupons/{}", coupons.delete, _Nothing),
-    ("POST", "promotion_codes", coupons.create_code, params.PromotionCodeCreateParams),
+    ("POST", "promotion_codes", coupons.create_code, _PromotionCodeCreate),
     ("GET", "promotion_codes", coupons.list_codes, params.PromotionCodeListParams),
     ("GET", "promotion_codes/{}", _retrieve("promotion_code"), _Nothing),
     ("POST", "promotion_codes/{}", coupons.update_code, params.PromotionCodeUpdateParams),
     ("POST", "payment_methods", cards.create, params.PaymentMethodCreateParams),
     ("GET", "payment_methods", cards.list_methods, params.PaymentMethodListParams),
     ("GET", "payment_methods/{}", _retrieve("payment_method"), _Nothing),
+    ("POST", "payment_methods/{}", cards.update, params.PaymentMethodUpdateParams),
     ("POST", "payment_methods/{}/attach", cards.attach, params.PaymentMethodAttachParams),
+    ("POST", "payment_methods/{}/detach", cards.detach, _Nothing),
+    (
+        "GET",
+        "customers/{}/payment_methods",
+        cards.list_of_customer,
+        params.CustomerPaymentMethodListParams,
+    ),
+    ("GET", "customers/{}/payment_methods/{}", cards.of_customer, _Nothing),
     ("POST", "checkout/sessions", checkout.create, _SessionCreate),
     ("GET", "checkout/sessions", checkout.list_sessions, checkout_params.SessionListParams),
     ("GET", "checkout/sessions/{}", _retrieve("checkout.session"), _Nothing),
@@ -135,11 +155,18 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "charges", charges.list_charges, params.ChargeListParams),
     ("GET", "charges/{}", _retrieve("charge"), _Nothing),
     ("POST", "charges/{}", charges.update, params.ChargeUpdateParams),
+    ("POST", "charges/{}/capture", payments.capture_charge, params.ChargeCaptureParams),
     ("GET", "charges/{}/refunds", refunds.list_of_charge, params.ChargeListRefundsParams),
+    ("GET", "balance", balance.balance, _Nothing),
+    ("POST", "payouts", payouts.create, params.PayoutCreateParams),
+    ("GET", "payouts", payouts.list_payouts, params.PayoutListParams),
+    ("GET", "payouts/{}", _retrieve("payout"), _Nothing),
+    ("POST", "payouts/{}", payouts.update, params.PayoutUpdateParams),
+    ("POST", "payouts/{}/cancel", payouts.cancel, _Nothing),
     (
         "GET",
         "balance_transactions",
-        charges.list_balance_transactions,
+        balance.list_balance_transactions,
         params.BalanceTransactionListParams,
     ),
     ("GET", "balance_transactions/{}", _retrieve("balance_transaction"), _Nothing),
@@ -152,10 +179,20 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "disputes/{}", _retrieve("dispute"), _Nothing),
     ("POST", "disputes/{}", disputes.update, params.DisputeUpdateParams),
     ("POST", "disputes/{}/close", disputes.close, _Nothing),
-    ("POST", "invoiceitems", invoices.create_item, params.InvoiceItemCreateParams),
+    ("POST", "invoiceitems", invoice_items.create, params.InvoiceItemCreateParams),
+    ("GET", "invoiceitems", invoice_items.list_items, params.InvoiceItemListParams),
+    ("GET", "invoiceitems/{}", _retrieve("invoiceitem"), _Nothing),
+    ("POST", "invoiceitems/{}", invoice_items.update, params.InvoiceItemUpdateParams),
+    ("DELETE", "invoiceitems/{}", invoice_items.delete, _Nothing),
     ("POST", "invoices", invoices.create, params.InvoiceCreateParams),
     ("GET", "invoices", invoices.list_invoices, params.InvoiceListParams),
     ("GET", "invoices/{}", _retrieve("invoice"), _Nothing),
+    ("POST", "invoices/create_preview", invoices.preview, params.InvoiceCreatePreviewParams),
+    ("POST", "invoices/{}", invoices.update, params.InvoiceUpdateParams),
+    ("DELETE", "invoices/{}", invoices.delete, _Nothing),
+    ("GET", "invoices/{}/lines", invoices.list_lines, params.InvoiceLineItemListParams),
+    ("POST", "invoices/{}/send", invoices.send, _Nothing),
+    ("POST", "invoices/{}/mark_uncollectible", invoices.mark_uncollectible, _Nothing),
     ("POST", "invoices/{}/finalize", invoices.finalize, params.InvoiceFinalizeInvoiceParams),
     ("POST", "invoices/{}/pay", invoices.pay, params.InvoicePayParams),
     ("POST", "invoices/{}/void", invoices.void, _Nothing),
@@ -164,6 +201,8 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("POST", "credit_notes", credit_notes.create, params.CreditNoteCreateParams),
     ("GET", "credit_notes", credit_notes.list_notes, params.CreditNoteListParams),
     ("GET", "credit_notes/{}", _retrieve("credit_note"), _Nothing),
+    ("POST", "credit_notes/{}", credit_notes.update, params.CreditNoteUpdateParams),
+    ("GET", "credit_notes/{}/lines", credit_notes.list_lines, params.CreditNoteLineItemListParams),
     ("POST", "credit_notes/{}/void", credit_notes.void, _Nothing),
     ("GET", "events", webhooks.list_events, params.EventListParams),
     ("GET", "events/{}", _retrieve("event"), _Nothing),

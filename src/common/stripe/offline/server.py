@@ -25,13 +25,13 @@ from src.common.stripe.offline import (
     cards,
     checkout,
     disputes,
+    due,
     idempotency,
     keys,
-    payments,
+    payouts,
     refunds,
 )
 from src.common.stripe.offline.account import API_VERSION, Account, Object, State
-from src.common.stripe.offline.due import do_what_is_due, session_of, settle_payment
 from src.common.stripe.offline.errors import StripeError, invalid, missing_object
 from src.common.stripe.offline.forms import parse_form
 from src.common.stripe.offline.listing import check_references, rendered
@@ -68,7 +68,7 @@ class OfflineStripe:
             self.account.request_id = request_id
             trouble = self.troubles.next(request.method, request.path)
             try:
-                do_what_is_due(self.account)
+                due.do_what_is_due(self.account)
                 response = self._answer(request, request_id, trouble)
             except StripeError as error:
                 response = json_response(error.status, error.body)
@@ -158,15 +158,12 @@ class OfflineStripe:
     def authenticate(self, object_id: str, *, passed: bool = True) -> Object:
         """The customer answers 3-D Secure for a session or a PaymentIntent."""
         with self.lock:
-            session = session_of(self.account, object_id)
-            if session is None:
-                return payments.authenticate(self.account, object_id, passed=passed)
-            return checkout.authenticate(self.account, session["id"], passed=passed)
+            return due.authenticate(self.account, object_id, passed=passed)
 
     def settle_payment(self, object_id: str, *, succeeded: bool = True) -> Object:
         """A delayed payment of a session or a PaymentIntent comes in, or does not."""
         with self.lock:
-            return settle_payment(self.account, object_id, succeeded=succeeded)
+            return due.settle_payment(self.account, object_id, succeeded=succeeded)
 
     def settle_refund(self, refund_id: str, status: str) -> Object:
         """A refund ends as `succeeded`, `failed` or `canceled`; one that succeeded may yet fail."""
@@ -174,6 +171,13 @@ class OfflineStripe:
             if status not in ("succeeded", "failed", "canceled"):
                 raise invalid("status is one of succeeded, failed, canceled", "status")
             return refunds.settle(self.account, refund_id, status=status)
+
+    def settle_payout(self, payout_id: str, status: str) -> Object:
+        """A payout ends as `paid` or `failed`; by itself it is paid after two days."""
+        with self.lock:
+            if status not in ("paid", "failed"):
+                raise invalid("status is one of paid, failed", "status")
+            return payouts.settle(self.account, payout_id, status=status)
 
     def open_dispute(
         self,
@@ -244,7 +248,7 @@ class OfflineStripe:
         """Let time pass here; what is due by then happens, 0 seconds: what is due by now."""
         with self.lock:
             self.account.state.clock_offset_seconds += seconds
-            do_what_is_due(self.account)
+            due.do_what_is_due(self.account)
 
     def get(self, object_id: str) -> Object:
         """Any object by its id, itself.
