@@ -81,6 +81,15 @@ def test_filters_by_relation(shop: Shop) -> None:
         assert len(listed.data) == 1
 
 
+def test_a_filter_is_not_ignored(shop: Shop) -> None:
+    """Where no object has what it asks for, none is listed."""
+    shop.sold()
+    v1 = shop.client.v1
+    assert len(v1.charges.list().data) == 1
+    assert v1.charges.list({"transfer_group": "none"}).data == []
+    assert v1.balance_transactions.list({"payout": "po_1"}).data == []
+
+
 def test_events_are_listed_by_type_and_for_thirty_days(shop: Shop, clock: Clock) -> None:
     """One type, several, all of a family; and not for ever."""
     charge = shop.sold()

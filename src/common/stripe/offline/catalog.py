@@ -49,11 +49,14 @@ def create_customer(account: Account, parameters: Object) -> Object:
     """`POST /v1/customers`."""
     method = parameters.get("payment_method")
     metadata = metadata_of(parameters)
+    if clock := parameters.get("test_clock"):
+        account.get("test_helpers.test_clock", clock, "test_clock")
     customer = new_customer(
         account,
         metadata=metadata,
         address=parameters.get("address") or None,
         shipping=parameters.get("shipping") or None,
+        test_clock=clock,
         **{name: parameters.get(name) or None for name in _CUSTOMER_TEXTS},
         **{name: parameters[name] for name in _CUSTOMER_NAMES if parameters.get(name)},
     )

@@ -3,6 +3,7 @@
 from src.common.stripe.offline import (
     balance,
     checkout,
+    clocks,
     coupons,
     invoices,
     payments,
@@ -58,3 +59,4 @@ def do_what_is_due(account: Account) -> None:
     for refund in list(account.all("refund")):
         if refund["status"] == "pending" and refund["created"] <= latest:
             refunds.settle(account, refund["id"], status="succeeded")
+    clocks.finish_advancing(account)

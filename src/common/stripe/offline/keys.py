@@ -33,6 +33,7 @@ _RESOURCES = {
     "products": "product",
     "promotion_codes": "promotion_code",
     "refunds": "charge",
+    "test_helpers": "billing_clock",
     "webhook_endpoints": "webhook",
 }
 """What permissions call the resources of an address."""

@@ -69,9 +69,7 @@ def _position(objects: list[Object], object_id: str, param: str) -> int:
 def matches(obj: Object, parameters: Mapping[str, Any]) -> bool:
     """Whether every filter that names a field of the object agrees with it."""
     return all(
-        _agrees(obj.get(name), wanted)
-        for name, wanted in parameters.items()
-        if name not in _PAGING and name in obj
+        _agrees(obj.get(name), wanted) for name, wanted in parameters.items() if name not in _PAGING
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NotRequired
 
 from stripe import params
 from stripe.params import checkout as checkout_params
+from stripe.params import test_helpers as clock_params
 from typing_extensions import TypedDict
 
 from src.common.stripe.offline import (
@@ -14,6 +15,7 @@ from src.common.stripe.offline import (
     catalog,
     charges,
     checkout,
+    clocks,
     coupons,
     credit_notes,
     disputes,
@@ -22,6 +24,7 @@ from src.common.stripe.offline import (
     payments,
     payouts,
     refunds,
+    search,
     webhooks,
 )
 from src.common.stripe.offline.account import Account, Object
@@ -204,6 +207,20 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("POST", "credit_notes/{}", credit_notes.update, params.CreditNoteUpdateParams),
     ("GET", "credit_notes/{}/lines", credit_notes.list_lines, params.CreditNoteLineItemListParams),
     ("POST", "credit_notes/{}/void", credit_notes.void, _Nothing),
+    *(
+        ("GET", f"{path}/search", search.search(kind, path), params.CustomerSearchParams)
+        for path, kind in search.KINDS.items()
+    ),
+    ("POST", "test_helpers/test_clocks", clocks.create, clock_params.TestClockCreateParams),
+    ("GET", "test_helpers/test_clocks", clocks.list_clocks, clock_params.TestClockListParams),
+    ("GET", "test_helpers/test_clocks/{}", _retrieve(clocks.KIND), _Nothing),
+    ("DELETE", "test_helpers/test_clocks/{}", clocks.delete, _Nothing),
+    (
+        "POST",
+        "test_helpers/test_clocks/{}/advance",
+        clocks.begin_to_advance,
+        clock_params.TestClockAdvanceParams,
+    ),
     ("GET", "events", webhooks.list_events, params.EventListParams),
     ("GET", "events/{}", _retrieve("event"), _Nothing),
     ("POST", "events/{}/retry", webhooks.retry_event, _RetryEvent),
