@@ -79,7 +79,7 @@ _ALIASES = {f"visa_{name}": name for name in METHODS} | {
     "chargeCustomerFail": "chargeDeclined",
 }
 _BY_NUMBER = {method.number: name for name, method in METHODS.items()} | {
-    "IT60X0542811101000000123456": "sepa",  # the command line's own example of a success
+    "IT60X0542811101000000123456": "sepaFails",  # the command line's own example of a failure
     "IT40S0542811101000000123457": "sepa",
     "AT591904300235473203": "sepaFails",
     "AT321904300235473204": "sepa",
