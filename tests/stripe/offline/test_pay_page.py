@@ -74,6 +74,28 @@ def test_success(shop: Shop) -> None:
     assert ask(shop.offline, f"/c/pay/{session.id}", action="pay").status == 400
 
 
+def test_a_promotion_code_is_entered_before_it_is_paid(shop: Shop) -> None:
+    """Where the session takes one: the page shows what it takes off, and asks for no other."""
+    coupon = shop.client.v1.coupons.create({"percent_off": 20})
+    promotion: Any = {"promotion": {"type": "coupon", "coupon": coupon.id}, "code": "SUMMER"}
+    shop.client.v1.promotion_codes.create(promotion)
+    assert "enter_code" not in Buttons(look(shop.offline, f"/c/pay/{shop.offer().id}")).actions
+    url = f"/c/pay/{shop.offer(allow_promotion_codes=True).id}"
+    assert Buttons(look(shop.offline, url)).actions == ["enter_code", "pay", "cancel"]
+    wrong = ask(shop.offline, url, action="enter_code", promotion_code="WINTER")
+    assert (wrong.status, b"This code is invalid." in wrong.body) == (400, True)
+    assert ask(shop.offline, url, action="enter_code", promotion_code="summer").status == 303
+    page = look(shop.offline, url)
+    assert Buttons(page).actions == ["pay", "cancel"]
+    assert "1.00 USD" in page
+    assert "Pay 4.00 USD" in page
+    ask(shop.offline, url, action="pay", method="visa")
+    at_once = shop.offer(allow_promotion_codes=True).id
+    ask(shop.offline, f"/c/pay/{at_once}", method="visa", promotion_code="summer")
+    assert shop.offline.get(at_once)["amount_total"] == 400
+    assert [each["amount"] for each in shop.offline.account.all("charge")] == [400, 400]
+
+
 def test_cancelled(shop: Shop) -> None:
     """Back to the shop; the session stays open and may still be paid."""
     session = shop.offer()

@@ -57,6 +57,10 @@ _FORM = Markup(
     '<p><label>E-mail (optional) <input type=email name=email value="{email}" autocomplete=email>'
     "</label></p><button class=main name=action value=pay>Pay {amount}</button> {cancel}</form>"
 )
+_CODE = Markup(
+    "<form method=post><p><label>Promotion code <input name=promotion_code autocomplete=off "
+    "required></label></p><button name=action value=enter_code>Apply</button></form>"
+)
 _CANCEL = Markup("<button name=action value=cancel formnovalidate>Back to the shop</button>")
 _AUTHENTICATE = Markup(
     "<p>The bank asks for 3-D Secure: is it really you?</p><form method=post>"
@@ -112,9 +116,12 @@ def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Respo
     if action in paid_page.ACTIONS:
         paid_page.press(offline, session, action, form)
         return see_other(f"{request.path}?done={action}")
-    if action == "pay":
-        method = form.get("method", "visa")
-        offline.pay(session["id"], method, email=form.get("email") or None)
+    code = form.get("promotion_code") or None
+    if action == "enter_code":
+        offline.enter_code(session["id"], code or "")
+    elif action == "pay":
+        method, email = form.get("method", "visa"), form.get("email") or None
+        offline.pay(session["id"], method, email=email, promotion_code=code)
         offline.account.private(session["id"])["chosen"] = method
     elif action in ("authenticate", "fail_authentication"):
         offline.authenticate(session["id"], passed=action == "authenticate")
@@ -133,7 +140,9 @@ def _page(offline: OfflineStripe, session: Object, query: dict[str, Any]) -> Res
     if session["status"] == "open":
         error = intent["last_payment_error"] if intent else None
         alert = _ALERT.format(error["message"]) if error else NOTHING
-        return _shown(offline, session, "Pay", alert + _choices(offline, session))
+        takes_code = session["allow_promotion_codes"] and not session["discounts"]
+        code = _CODE if takes_code else NOTHING
+        return _shown(offline, session, "Pay", alert + code + _choices(offline, session))
     if status == "processing":
         return _shown(offline, session, "On its way", _SETTLE)
     return _shown(offline, session, "Nothing to pay", paid_page.content(offline, session, query))
@@ -166,8 +175,10 @@ def _not_there(error: StripeError, path: str) -> Response:
 
 
 def _shown(offline: OfflineStripe, session: Object, title: str, content: Markup) -> Response:
+    discount: int = session["total_details"]["amount_discount"]
     known = {
         "What": bought_by(offline, session),
+        "Discount": money(discount, session["currency"]) if discount else None,
         "Total": money(session["amount_total"], session["currency"]),
         "For": email_of(offline, session),
         "Order": session["client_reference_id"],
