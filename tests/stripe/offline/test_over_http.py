@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,7 @@ from tests.fixtures.api import until
 from tests.stripe.offline.shop import Shop
 
 CLI_PACKAGE = "@stripe/cli@1.52.0"
+PAGE = (Path(__file__).parents[3] / "docs/offline-stripe.md").read_text(encoding="utf-8")
 KEY = "sk_test_1234567890123456"
 IMITATED = (
     *("balance", "charge", "checkout", "coupon", "credit_note", "customer", "invoice"),
@@ -98,6 +101,23 @@ async def test_stripe_s_library_buys(served: Served, client: stripe.StripeClient
     with pytest.raises(stripe.InvalidRequestError) as again:
         await client.v1.refunds.create_async({"payment_intent": str(paid.payment_intent)})
     assert again.value.code == "charge_already_refunded"
+
+
+async def test_a_promotion_code_is_made_as_the_page_says(served: Served) -> None:
+    """Its commands, at this address."""
+    commands = [each for each in PAGE.splitlines() if each.startswith("curl -u sk_test_1: ")]
+    async with httpx.AsyncClient(trust_env=False, auth=("sk_test_1", "")) as curl:
+        for command in commands:
+            *_, url = words = shlex.split(command)
+            fields = [word for option, word in pairwise(words) if option == "-d"]
+            form = dict(field.split("=", 1) for field in fields)
+            answer = await curl.post(url.replace("http://127.0.0.1:12111", served.url), data=form)
+            assert answer.status_code == 200, answer.text
+    assert len(commands) == 2
+    assert "-d promotion_code=SUMMER26" in PAGE
+    with served.offline.lock:
+        (code,) = served.offline.account.all("promotion_code")
+        assert (code["code"], code["promotion"]["coupon"]) == ("SUMMER26", "SUMMER")
 
 
 @the_library_s_own_warning
