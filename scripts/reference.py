@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
+from src.cli import exit_codes
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 MADE_BY = "<!-- Made by `uv run just reference`; do not edit. -->\n\n"
@@ -34,7 +35,7 @@ def command_line_page() -> str:
     """Every command and option, as typer describes them."""
     made = subprocess.run(
         [
-            *(sys.executable, "-m", "typer", "src.cli.main", "utils", "docs"),
+            *(sys.executable, "-m", "typer", "src.cli.commands", "utils", "docs"),
             *("--name", "flashslides", "--title", "The command line"),
         ],
         check=True,
@@ -42,7 +43,16 @@ def command_line_page() -> str:
         text=True,
         cwd=REFERENCE.parent.parent,
     ).stdout
-    return MADE_BY + made.strip() + "\n"
+    return f"{MADE_BY}{made.strip()}\n{_exit_codes()}"
+
+
+def _exit_codes() -> str:
+    rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in exit_codes.MEANINGS.items())
+    return (
+        "\n## Exit codes\n\nResults go to stdout, everything else to stderr. What a command cannot "
+        "do is one line there, which\nbegins with `flashslides: `. `-h` is `--help`.\n\n"
+        f"| exit code | meaning |\n|---|---|\n{rows}"
+    )
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
-from src.cli.reach import database_in_reach
+from src.cli.reach import database_in_reach, migrated_database
 from src.common import adoption
 from src.common.credits import opening_import
 from src.common.credits.opening_import import ImportReport
-from src.common.database import SessionLocal, dispose_db
+from src.common.database import SessionLocal
 from src.common.database_reach import build_migration_engine
 from src.common.migrations import hold_migration_lock, release_migration_lock
 from src.common.settings import get_settings
@@ -47,11 +47,8 @@ def import_opening_balances(
     code 1 where anything differs, or where somebody could not be opened: they are named, and the
     next run tries them again.
     """
-    with database_in_reach(get_settings()):
-        try:
-            report = _import(batch_size, dry_run=dry_run)
-        finally:
-            dispose_db()
+    with migrated_database(get_settings()):
+        report = _import(batch_size, dry_run=dry_run)
     if as_json:
         print_json({**asdict(report), "dry_run": dry_run})
     else:

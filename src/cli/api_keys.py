@@ -44,7 +44,7 @@ def create(
     shown = {
         "key_id": issued.record.key_id,
         "key": issued.key,
-        "scopes": issued.record.scopes if as_json else ", ".join(issued.record.scopes),
+        "scopes": issued.record.scopes,
         "expires_at": issued.record.expires_at,
     }
     print_record(shown, as_json=as_json)
@@ -68,7 +68,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
             "key_id": record.key_id,
             "service": record.service_name,
             "last_four": record.last_four,
-            "scopes": record.scopes if as_json else ", ".join(record.scopes),
+            "scopes": record.scopes,
             "created_at": record.created_at,
             "expires_at": record.expires_at,
             "revoked_at": record.revoked_at,

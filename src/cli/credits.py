@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, tell_of_more
-from src.cli.reach import run_operation
+from src.cli.reach import migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
@@ -185,8 +185,6 @@ def move(
 ) -> None:
     """Do it as whoever runs the command, or say what it would do."""
     chosen = str(uuid.uuid4()) if key is None else key
-    if key is None and not dry_run:
-        say(f"If this is cut off, run it again with --key {chosen}", err=True)
 
     def command(user_id: uuid.UUID) -> Command:
         return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
@@ -199,7 +197,10 @@ def move(
         print_record(_result_record(preview.result), as_json=False)
         print_section("It would write", map(entry_row, preview.entries))
     else:
-        [result] = read(user, lambda session, user_id: execute(session, [command(user_id)]))
+        with migrated_database(get_settings()):
+            if key is None:
+                say(f"If this is cut off, run it again with --key {chosen}", err=True)
+            [result] = read(user, lambda session, user_id: execute(session, [command(user_id)]))
         shown = asdict(result) if as_json else _result_record(result)
         print_record({"key": chosen, **shown}, as_json=as_json)
 

@@ -9,11 +9,11 @@ import typer
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy.exc import OperationalError
 
 from src.cli.output import say
-from src.common.exceptions import DatabaseBusy
+from src.cli.reach import database_in_reach, migrated_database, refuse_newer_schema
 from src.common.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
+from src.common.settings import get_settings
 
 Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]
 
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def upgrade(revision: Revision = "head") -> None:
     """Bring the database to a revision, by default the newest."""
-    _run(lambda config: command.upgrade(config, revision))
+    _run_on_database(lambda config: command.upgrade(config, revision))
 
 
 def downgrade(
@@ -45,12 +45,12 @@ def downgrade(
     Refuses to lose what people, payments or the ledger put there.
     """
     options = ["allow-data-loss=true"] if allow_data_loss else []
-    _run(lambda config: command.downgrade(config, revision), *options)
+    _run_on_database(lambda config: command.downgrade(config, revision), *options)
 
 
 def current() -> None:
     """Print the revision the database is at."""
-    _run(command.current)
+    _run_on_database(command.current)
 
 
 def history() -> None:
@@ -60,7 +60,15 @@ def history() -> None:
 
 def check() -> None:
     """Compare the models with the database; fail where a migration is missing."""
-    _run(command.check)
+    with migrated_database(get_settings()):
+        refuse_newer_schema()
+        _run(command.check)
+
+
+def _run_on_database(alembic_command: Callable[[Config], None], *x_options: str) -> None:
+    with database_in_reach(get_settings()):
+        refuse_newer_schema()
+        _run(alembic_command, *x_options)
 
 
 def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
@@ -70,11 +78,6 @@ def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     config.stdout = sys.stdout  # noqa: TID251  what Alembic tells is of our own files
     try:
         alembic_command(config)
-    except DatabaseBusy:  # passing, and an OperationalError as well
-        raise
-    except OperationalError as error:  # what no other try mends: a password, a missing database
-        say(f"flashslides: The database refused: {error.orig}", err=True)
-        raise typer.Exit(1) from None
     except CommandError as error:
         say(f"flashslides: {error}", err=True)
         raise typer.Exit(1) from None

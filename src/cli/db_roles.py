@@ -6,7 +6,7 @@ import typer
 
 from src.cli.output import say
 from src.cli.reach import database_in_reach
-from src.common.database import dispose_db, get_engine
+from src.common.database import get_engine
 from src.common.runtime_role import grant_runtime
 from src.common.settings import get_settings
 
@@ -23,12 +23,8 @@ def grant(
 
     It can do every operation and rewrite no history. Run it again after a migration.
     """
-    with database_in_reach(get_settings()):
-        try:
-            with get_engine().begin() as connection:
-                made = grant_runtime(connection, role)
-        finally:
-            dispose_db()
+    with database_in_reach(get_settings()), get_engine().begin() as connection:
+        made = grant_runtime(connection, role)
     say(f"{role} may run the service.")
     if made:
         say(f"It is new and has no password: ALTER ROLE {role} PASSWORD '…'", err=True)

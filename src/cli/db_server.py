@@ -93,8 +93,8 @@ def show_environment() -> None:
 def run_psql(context: typer.Context) -> None:
     """Open psql on the database DATABASE_HOST names, else on the embedded one.
 
-    The embedded server is started for it if need be. Arguments go to psql; a long option that is
-    also ours (--help) goes after `--`.
+    The embedded server is started for it if need be. Arguments go to psql; an option that is also
+    ours (-h, --help) goes after `--`.
     """
     configured = _configured()
     if configured is not None:

@@ -6,19 +6,18 @@ Whatever is printed goes through here (ruff bans the rest), where others' text i
 import datetime as dt
 import getpass
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from src.cli.layout import lay_out_record, lay_out_rows
 from src.common.printable import printable
-
-PIPE_WIDTH = 250
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -30,7 +29,13 @@ def say(text: str, *, err: bool = False) -> None:
 
 def confirm(question: str) -> None:
     """Ask on stderr; whoever does not say yes ends the command."""
-    typer.confirm(printable(question), abort=True, err=True)
+    try:
+        typer.confirm(printable(question), abort=True, err=True)
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):  # typer takes it for a no
+            say("", err=True)
+            raise KeyboardInterrupt from None
+        raise
 
 
 def progress() -> Progress:
@@ -39,7 +44,7 @@ def progress() -> Progress:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document on stdout; instants in ISO 8601, ids as text."""
+    """Print one JSON document on stdout; instants in ISO 8601 and UTC, ids as text."""
     text = json.dumps(value, indent=2, default=_plain)
     say(text.replace("\x7f", r"\u007f"))  # the one control character that JSON leaves
 
@@ -48,13 +53,8 @@ def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one thing, a line a field."""
     if as_json:
         print_json(dict(record))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in record.items():
-        table.add_row(name, _text(value))
-    _console().print(table)
+    else:
+        _print_lines(lay_out_record(_texts(record), _width()))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
@@ -64,12 +64,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
     elif not rows:
         say(empty)
     else:
-        table = Table(box=None, pad_edge=False)
-        for name in rows[0]:
-            table.add_column(name, overflow="fold")  # an id cut short is no id
-        for row in rows:
-            table.add_row(*map(_text, row.values()))
-        _console().print(table)
+        _print_lines(lay_out_rows(list(map(_texts, rows)), _width()))
 
 
 def utc(instant: dt.datetime | None) -> dt.datetime | None:
@@ -89,19 +84,31 @@ def operator() -> str:
 def _plain(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
-    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
+
+
+def _texts(record: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _text(value) for name, value in record.items()}
 
 
 def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, dt.datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+        return f"{value.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, list):
+        return ", ".join(map(_text, cast("list[object]", value)))
     if isinstance(value, dict):
         return printable(json.dumps(value, ensure_ascii=False, default=_plain))
     return printable(str(value))
 
 
-def _console() -> Console:
-    """A console that keeps a row on one line where the output goes to a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
+def _print_lines(lines: Sequence[str]) -> None:
+    say("\n".join(lines))
+
+
+def _width() -> int | None:
+    """The terminal's; None where the output goes to a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

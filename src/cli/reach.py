@@ -5,14 +5,15 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from src.cli.output import say
 from src.common.database import dispose_db, run_in_database_transaction
-from src.common.database_errors import sqlstate_of
+from src.common.database_conditions import explain_database_error
 from src.common.database_reach import database_in_reach as _database_in_reach
-from src.common.exceptions import SettingsError
+from src.common.exceptions import ExceptionWithErrorType, SettingsError
+from src.common.migrations import current_revision, describe_revision, is_behind
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway, open_gateway
 from src.common.stripe.processing import InDatabase
@@ -20,15 +21,76 @@ from src.local_postgres import RunningServer
 
 T = TypeVar("T")
 
-_UNDEFINED_TABLE = "42P01"
-_UNDEFINED_COLUMN = "42703"
-
 
 @contextmanager
 def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
-    """As `src.common.database_reach` does, with the embedded server's progress on stderr."""
+    """As `src.common.database_reach` does, with the embedded server's progress on stderr.
+
+    Closes all connections at its end.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database; says where it is.
+        SettingsError: the database refuses us, or is not migrated; or as of `database_reach`.
+    """
     with _database_in_reach(settings, lambda line: say(line, err=True)) as server:
+        try:
+            yield server
+        except DBAPIError as error:
+            explained = explain(error, settings)
+            if explained is None:
+                raise
+            raise explained from None
+        finally:
+            dispose_db()
+
+
+@contextmanager
+def migrated_database(settings: Settings) -> Generator[RunningServer | None]:
+    """As `database_in_reach`, and the database is looked at before anything is said or begun.
+
+    Raises:
+        DatabaseBusy: as `database_in_reach`.
+        SettingsError: as there, or it lacks a migration that this release needs.
+    """
+    with database_in_reach(settings) as server:
+        refuse_old_schema()
         yield server
+
+
+def explain(error: Exception, settings: Settings) -> ExceptionWithErrorType | None:
+    """The one sentence to say of an error that is the database's, and no defect of ours."""
+    if not isinstance(error, DBAPIError):
+        return None
+    try:
+        return explain_database_error(error, settings, _revision)
+    except DBAPIError as second:  # of asking for the revision
+        return explain_database_error(second, settings, lambda: None)
+
+
+def refuse_old_schema() -> None:
+    """A configured database is migrated when its operator says so, not by whoever starts first.
+
+    Raises:
+        SettingsError: it lacks a migration that this release needs.
+    """
+    found = _revision()
+    if is_behind(found):
+        raise SettingsError(str(describe_revision(found)))
+
+
+def refuse_newer_schema() -> None:
+    """Migrations of a newer release are not ours to compare with, or to undo.
+
+    Raises:
+        SettingsError: this release does not know the database's revision.
+    """
+    found = _revision()
+    if found is not None and not is_behind(found) and (problem := describe_revision(found)):
+        raise SettingsError(problem)
+
+
+def _revision() -> str | None:
+    return run_in_database_transaction(lambda session: current_revision(session.connection()))
 
 
 def run_with_stripe(
@@ -37,14 +99,15 @@ def run_with_stripe(
     """Run what needs both the database and Stripe, wherever the settings say they are.
 
     Raises:
-        SettingsError: as `run_operation`.
+        DatabaseBusy, SettingsError: as `migrated_database`.
     """
 
     async def run() -> T:
         async with open_gateway(settings) as gateway:
             return await work(in_database, gateway)
 
-    return _with_schema(settings, lambda: asyncio.run(run()))
+    with migrated_database(settings):
+        return asyncio.run(run())
 
 
 async def in_database(work: Callable[[Session], T]) -> T:
@@ -60,20 +123,7 @@ def run_operation(settings: Settings, work: Callable[[Session], T]) -> T:
     """Run one operation in one database transaction, wherever the settings' database is.
 
     Raises:
-        SettingsError: the database has no schema, or an older one than this release needs.
+        DatabaseBusy, SettingsError: as `migrated_database`.
     """
-    return _with_schema(settings, lambda: run_in_database_transaction(work))
-
-
-def _with_schema(settings: Settings, work: Callable[[], T]) -> T:
-    with database_in_reach(settings):
-        try:
-            return work()
-        except ProgrammingError as error:
-            if sqlstate_of(error) not in (_UNDEFINED_TABLE, _UNDEFINED_COLUMN):
-                raise
-            raise SettingsError(
-                "The database lacks what this release expects: run `flashslides db upgrade`"
-            ) from None
-        finally:
-            dispose_db()
+    with migrated_database(settings):
+        return run_in_database_transaction(work)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from src.cli.output import AsJson, operator, print_record, print_rows, say
-from src.cli.reach import run_operation, run_with_stripe
+from src.cli.reach import migrated_database, run_operation, run_with_stripe
 from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.purchases.refunds import RefundWish, open_requests
@@ -60,14 +60,15 @@ def refund(
         amount_cents=amount_cents,
         reason=reason,
     )
-    if key is None:
-        say(f"If this is cut off, run it again with --key {wish.key}", err=True)
     settings = with_running_stripe(get_settings())
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:
         return await refund_payment(in_database, gateway, settings, wish)
 
-    refunded = run_with_stripe(settings, work)
+    with migrated_database(settings):
+        if key is None:
+            say(f"If this is cut off, run it again with --key {wish.key}", err=True)
+        refunded = run_with_stripe(settings, work)
     print_record(
         {
             "refund_id": refunded.refund_id,

@@ -14,14 +14,13 @@ import typer
 
 from src.cli.development import development_keys
 from src.cli.output import say
-from src.cli.reach import database_in_reach
+from src.cli.reach import database_in_reach, refuse_old_schema
 from src.cli.running_stripe import announced, offline_key
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.cli.worker import working
-from src.common.database import dispose_db, run_in_database_transaction
 from src.common.engines import database_url
 from src.common.exceptions import SettingsError
-from src.common.migrations import current_revision, head_revision, is_behind, upgrade_to_head
+from src.common.migrations import upgrade_to_head
 from src.common.settings import Settings, get_settings
 from src.local_postgres import data_folder
 
@@ -76,7 +75,7 @@ def serve(
         if migrate or (migrate is None and server is not None):
             upgrade_to_head()
         else:
-            _refuse_old_schema()
+            refuse_old_schema()
         settings = _with_development_keys(settings, workers)
         settings = put_offline_stripe_in_place(settings, stack, host, port)
         if workers > 1:  # the processes' metrics are added up from files
@@ -134,17 +133,6 @@ def _refuse_busy_port(host: str, port: int) -> None:
             raise SettingsError(
                 f"--port: cannot listen on {host}:{port} ({error.strerror}); choose another"
             ) from None
-
-
-def _refuse_old_schema() -> None:
-    """A configured database is migrated when its operator says so, not by whoever starts first."""
-    found = run_in_database_transaction(lambda session: current_revision(session.connection()))
-    dispose_db()
-    if is_behind(found):
-        raise SettingsError(
-            f"The database is at revision {found}, this release expects {head_revision()}: "
-            "run `flashslides db upgrade`, or `flashslides serve --migrate`"
-        )
 
 
 def _with_development_keys(settings: Settings, workers: int) -> Settings:

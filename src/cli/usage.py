@@ -1,4 +1,4 @@
-"""Errors of use, which quote what was typed or pasted, made harmless to the terminal."""
+"""What goes by the outermost group of commands: errors of use, made harmless, and Ctrl-C."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,24 +10,31 @@ from typer.core import TyperGroup
 from src.common.printable import printable
 
 
+class Interrupted(Exception):
+    """Ctrl-C, which typer would answer with silence."""
+
+
 class Commands(TyperGroup):
-    """The outermost group of commands, which all errors of use pass."""
+    """The outermost group of commands."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the options before the command's name."""
-        with _printable_errors():
+        with _translated():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that is named."""
-        with _printable_errors():
+        with _translated():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _printable_errors() -> Generator[None]:
+def _translated() -> Generator[None]:
+    """Errors of use quote what was typed or pasted."""
     try:
         yield
     except TyperException as error:
         error.message = printable(error.message)
         raise
+    except KeyboardInterrupt:
+        raise Interrupted from None

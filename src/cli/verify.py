@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.output import AsJson, print_json, print_rows, progress, say
-from src.cli.reach import database_in_reach
+from src.cli.reach import migrated_database
 from src.cli.users import find_user
 from src.common.credits import verify as books
 from src.common.credits.unbookable import unbookable_users
 from src.common.credits.verification.reading import JOURNAL_MAX
 from src.common.credits.verification.report import Report
-from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import Invalid
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.runtime_role import schema_open_to_public
@@ -48,12 +48,9 @@ def verify(
     """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
-    with database_in_reach(get_settings()):
-        try:
-            _warn_of_an_open_schema()
-            report, unbookable = _verify(user, sample, jobs)
-        finally:
-            dispose_db()
+    with migrated_database(get_settings()):
+        _warn_of_an_open_schema()
+        report, unbookable = _verify(user, sample, jobs)
     if as_json:
         print_json({**asdict(report), "unbookable": unbookable})
     else:

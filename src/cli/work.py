@@ -20,7 +20,7 @@ from src.common.credits.drift import verify_next_slice
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verification.report import Report
 from src.common.database import run_in_database_transaction
-from src.common.database_errors import QUERY_CANCELED
+from src.common.database_errors import QUERY_CANCELED, is_refused
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
 from src.common.kept_errors import keep
 from src.common.purchases import reconciliations
@@ -96,7 +96,7 @@ def _is_nobodys_fault(error: Exception) -> bool:
     """A condition of the database; but what takes too long may do so for one user's books alone."""
     if isinstance(error, RetryableDatabaseError):
         return error.sqlstate != QUERY_CANCELED
-    return isinstance(error, DatabaseBusy)
+    return isinstance(error, DatabaseBusy) or is_refused(error)
 
 
 def verify_slice() -> bool:
@@ -113,7 +113,9 @@ def verify_slice() -> bool:
         report = run_in_database_transaction(verify)
     except DatabaseBusy:
         raise
-    except Exception as error:  # noqa: BLE001  an edge: whoever is at fault is found
+    except Exception as error:  # an edge: whoever is at fault is found
+        if is_refused(error):
+            raise
         logger.warning(
             "A slice cannot be verified: user by user", error_type=keep(error).error_type
         )

@@ -18,13 +18,13 @@ import structlog
 import typer
 
 from src.cli import work
-from src.cli.reach import database_in_reach
+from src.cli.reach import explain, migrated_database
 from src.cli.shutdown import Shutdown
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.common import worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
-from src.common.exceptions import DatabaseBusy
+from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
 from src.common.kept_errors import KeptError, keep
 from src.common.settings import get_settings
 from src.common.stripe.gateway_errors import StripeGatewayError
@@ -61,21 +61,18 @@ def worker(
     books is the metric `flashslides_credits_drift_users`; users whom it cannot book are the metric
     `flashslides_credits_unbookable_users`, and named by `flashslides verify`.
     """
-    workers = Workers(interval_seconds, once=once)
-    signal.signal(signal.SIGTERM, workers.notice)
-    signal.signal(signal.SIGINT, workers.notice)
     settings = get_settings()
-    telling = tell_of_missing_permissions(settings)
-    with database_in_reach(settings):
-        try:
-            workers.start()
-            workers.wait()
-            unfinished = workers.stop(STOP_TIMEOUT_SECONDS)
-            failed = workers.has_failed or (
-                once and not unfinished and run_in_database_transaction(count_unbookable_users) > 0
-            )
-        finally:
-            dispose_db()
+    with migrated_database(settings):
+        telling = tell_of_missing_permissions(settings)
+        workers = Workers(interval_seconds, once=once)
+        signal.signal(signal.SIGTERM, workers.notice)
+        signal.signal(signal.SIGINT, workers.notice)
+        workers.start()
+        workers.wait()
+        unfinished = workers.stop(STOP_TIMEOUT_SECONDS)
+        failed = workers.has_failed or (
+            once and not unfinished and run_in_database_transaction(count_unbookable_users) > 0
+        )
     if once:
         telling.join(STOP_TIMEOUT_SECONDS)
     if unfinished:  # Python would wait for their threads, and those for others
@@ -106,6 +103,9 @@ class Workers:
         self._interval_seconds = interval_seconds
         self._shutdown = Shutdown()
         self._told: SimpleQueue[None] = SimpleQueue()
+        self._telling = threading.Lock()
+        self._quiet_until = 0.0
+        """When a condition of the database is worth another line."""
         kinds: dict[str, Callable[[], None]] = (
             {"work": self._do_all_in_turn}
             if once
@@ -181,16 +181,29 @@ class Workers:
             step = work.WORK[name]()
             has_more = self._shutdown.run(step) if isinstance(step, Coroutine) else step
         except DatabaseBusy as busy:
-            logger.warning("The database is busy; it is tried again", reason=busy.message)
+            self._tell_of_database(explain(busy, get_settings()) or busy)
             return _Outcome.BUSY
         except StripeGatewayError as error:
             logger.warning("Stripe fails or refuses; it is tried again", reason=error.message)
             return _Outcome.FAILED
         except Exception as error:  # an edge: this kind of work's
+            explained = explain(error, get_settings())
+            if explained is not None:
+                self._tell_of_database(explained)
+                return _Outcome.FAILED
             logger.exception("Work failed; it is tried again", work=name)
             _count(name, keep(error))
             return _Outcome.FAILED
         return _Outcome.MORE if has_more else _Outcome.DONE
+
+    def _tell_of_database(self, error: ExceptionWithErrorType) -> None:
+        """One line a round, whichever kind of work meets it first."""
+        with self._telling:
+            now = time.monotonic()
+            if now < self._quiet_until:
+                return
+            self._quiet_until = now + self._interval_seconds
+        logger.warning("The database does not serve; it is tried again", reason=error.message)
 
 
 class _Outcome(Enum):

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from src.common.exceptions import RetryableDatabaseError, Unavailable
 
@@ -26,7 +26,7 @@ CONTENTION = frozenset(
     {SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, QUERY_CANCELED}
 )
 """What is wrong with the rows that one database transaction is about, not with the server."""
-_TOO_MANY_CONNECTIONS = "53300"
+TOO_MANY_CONNECTIONS = "53300"
 _CANNOT_CONNECT_NOW = "57P03"
 _CONNECTION_FAILURE = "08006"
 _PROTOCOL_VIOLATION = "08P01"
@@ -47,7 +47,7 @@ _TRANSIENT = {
     QUERY_CANCELED: "statement took too long",
     "25P03": "idle in a database transaction for too long",
     "25P04": "database transaction took too long",
-    _TOO_MANY_CONNECTIONS: "too many connections",
+    TOO_MANY_CONNECTIONS: "too many connections",
     "57P01": "server shutting down",
     "57P02": "server crashed",
     _CANNOT_CONNECT_NOW: "server starting or stopping",
@@ -65,7 +65,7 @@ _QUOTED = re.compile(r"(: |\n).*", re.DOTALL)
 
 # What PostgreSQL or PgBouncer say to a client whom they may welcome in a moment.
 _PASSING_REFUSALS = {
-    _TOO_MANY_CONNECTIONS: r"too many (clients|connections)|slots are reserved|no more connections",
+    TOO_MANY_CONNECTIONS: r"too many (clients|connections)|slots are reserved|no more connections",
     _CANNOT_CONNECT_NOW: r"the database system is|shutting down|administrator command",
     _CONNECTION_FAILURE: (
         r"cannot connect to server|server login|login failed|query_wait_timeout|"
@@ -101,7 +101,20 @@ def concerns_other_rows(error: Exception) -> bool:
     """Whether work on other rows would fail likewise: the database does not serve us."""
     if isinstance(error, RetryableDatabaseError):
         return error.sqlstate not in CONTENTION
-    return isinstance(error, Unavailable)
+    return isinstance(error, Unavailable) or is_refused(error)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether no connection was made, for what no other try mends, such as a wrong password.
+
+    psycopg reports no code then.
+    """
+    return (
+        isinstance(error, OperationalError)
+        and not isinstance(error, RetryableDatabaseError)
+        and error.statement is None
+        and sqlstate_of(error) is None
+    )
 
 
 def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseError | None:
@@ -118,7 +131,7 @@ def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseE
         return RetryableDatabaseError(None, None, CONNECTION_LOST)
     sqlstate = sqlstate_of(error)
     if sqlstate == _PROTOCOL_VIOLATION or (sqlstate is None and context.connection is None):
-        sqlstate, reason = _judge_by_text(sqlstate, str(error.orig))
+        sqlstate, reason = _judge_refusal(sqlstate, error)
     else:
         reason = _transient_reason(sqlstate, error)
     if reason is None and context.is_disconnect:
@@ -191,12 +204,14 @@ def _reported_by_asyncpg(error: DBAPIError) -> BaseException | None:
     return getattr(error.orig, "__cause__", None)
 
 
-def _judge_by_text(sqlstate: str | None, message: str) -> tuple[str | None, str | None]:
+def _judge_refusal(sqlstate: str | None, error: DBAPIError) -> tuple[str | None, str | None]:
     """The code and reason of a refused connection: a passing condition, or (code, None)."""
+    message = str(error.orig)
     for meant, pattern in _PASSING_REFUSALS.items():
         if re.search(pattern, message):
             return meant, _TRANSIENT.get(meant, CONNECTION_LOST)
-    answered = sqlstate is not None or _ANSWER_OF_SERVER.search(message)
+    asked_for_password = getattr(getattr(error.orig, "pgconn", None), "needs_password", False)
+    answered = sqlstate or asked_for_password or _ANSWER_OF_SERVER.search(message)
     return sqlstate, None if answered else NOT_REACHABLE
 
 

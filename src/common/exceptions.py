@@ -13,7 +13,7 @@ ExceptionWithErrorType(message, error_type)
 │       └── RetryableDatabaseError  what both drivers' transient errors become
 └── SettingsError       kind MISCONFIGURED
 
-The edges map the kind: `src/api/src/error_handlers.py` to an HTTP status, `src/cli/main.py` to an
+The edges map the kind: `src/api/src/errors.py` to an HTTP status, `src/cli/exit_codes.py` to an
 exit code. `error_type` is stable for ever; tests and programs look at it, never at the sentence.
 """
 

@@ -93,6 +93,27 @@ def is_behind(found: str | None) -> bool:
     return found is None or found in _revisions_below_head()
 
 
+def describe_revision(found: str | None) -> str | None:
+    """What is wrong with a database at revision `found`, and what to do; None if it is the newest.
+
+    Of a newer release's it is said that this one lacks something: ask where that is known.
+    """
+    expected = head_revision()
+    if found == expected:
+        return None
+    if found is None:
+        return "The database has none of this service's tables: run `flashslides db upgrade`"
+    if is_behind(found):
+        return (
+            f"The database is at revision {found}, this release expects {expected}: "
+            "run `flashslides db upgrade`"
+        )
+    return (
+        f"The database is at revision {found} of a newer release, and this one, which ends at "
+        f"{expected}, cannot use it: install the newer release"
+    )
+
+
 @cache  # asked by every /readyz, and the files of a running release do not change
 def _revisions_below_head() -> frozenset[str]:
     scripts = ScriptDirectory.from_config(alembic_config())

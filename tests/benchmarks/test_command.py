@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks import command as benchmark
 from src.cli import bench
-from src.cli.main import app
+from src.cli.commands import app
 from src.common.exceptions import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,7 @@
 """The command in this process, on the test's own outer database transaction."""
 
 import json
+import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -59,11 +60,13 @@ def run_command(
     """Run `flashslides` with arguments, through its own entry point."""
     assert data_folder
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() has its own
+    by_ctrl_c = signal.getsignal(signal.SIGINT)
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["flashslides", *arguments])
         with pytest.raises(SystemExit) as caught:
             main()
+        signal.signal(signal.SIGINT, by_ctrl_c)
         code = caught.value.code
         captured = capsys.readouterr()
         return Result(code if isinstance(code, int) else 0, captured.out, captured.err)

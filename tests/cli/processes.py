@@ -31,6 +31,7 @@ class Program:
         with (self.folder / "stderr").open("a") as stderr:
             return subprocess.Popen(
                 [str(COMMAND), *arguments],
+                stdin=subprocess.PIPE,  # nobody answers
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from src.cli import exit_codes
+from src.common.exceptions import ErrorKind
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.conftest import RunCommand
+from tests.cli.every_command import COMMAND_LINES
 
 
 @pytest.fixture(autouse=True)
@@ -39,35 +42,6 @@ def test_a_wrong_setting_is_named(run_command: RunCommand, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "arguments", [("user", "show", "a@b"), ("api-key", "list"), ("serve",), ("db", "current")]
-)
-def test_a_database_out_of_reach_is_worth_another_try(
-    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    """Exit code 75 and one sentence, no traceback."""
-    monkeypatch.setenv("DATABASE_HOST", "127.0.0.1")
-    monkeypatch.setenv("DATABASE_PORT", str(free_port()))
-    options = ("--port", str(free_port())) if arguments == ("serve",) else ()
-    result = run_command(*arguments, *options)
-    assert (result.exit_code, result.out) == (75, "")
-    assert result.err.count("flashslides: ") == 1
-    assert "Traceback" not in result.err
-
-
-def test_a_database_that_does_not_exist_is_not_worth_another_try(
-    run_command: RunCommand,
-    monkeypatch: pytest.MonkeyPatch,
-    worker_database: ConnectionParameters,
-) -> None:
-    """Migrations end with exit code 1 and one sentence: it is not there the next time either."""
-    monkeypatch.setenv("DATABASE_NAME", f"{worker_database.database}_missing")
-    result = run_command("db", "upgrade")
-    assert (result.exit_code, result.out) == (1, "")
-    assert f"{worker_database.database}_missing" in result.err
-    assert "Traceback" not in result.err
-
-
-@pytest.mark.parametrize(
     "arguments",
     [("user", "show", "a@b"), ("serve",), ("db", "upgrade"), ("db", "start"), ("db", "psql")],
 )
@@ -95,21 +69,6 @@ def test_the_embedded_server_is_for_local_only(
 
 
 @pytest.mark.usefixtures("empty_database")
-@pytest.mark.parametrize(
-    "arguments", [("user", "show", "a@b"), ("stripe", "events", "list"), ("serve",)]
-)
-def test_a_database_without_our_tables_says_how_to_make_them(
-    run_command: RunCommand, arguments: tuple[str, ...]
-) -> None:
-    """Exit code 78 and the command that helps, not a traceback."""
-    options = ("--port", str(free_port())) if arguments == ("serve",) else ()
-    result = run_command(*arguments, *options)
-    assert (result.exit_code, result.out) == (78, "")
-    assert "flashslides db upgrade" in result.err
-    assert "Traceback" not in result.err
-
-
-@pytest.mark.usefixtures("empty_database")
 def test_migrations_run_from_the_command(run_command: RunCommand) -> None:
     """Up, compare, down with data refused and allowed: as the plain `alembic` commands do."""
     assert run_command("db", "upgrade").exit_code == 0
@@ -125,6 +84,30 @@ def test_migrations_run_from_the_command(run_command: RunCommand) -> None:
     assert run_command("db", "current").out == ""
     unknown = run_command("db", "upgrade", "nonsense")
     assert (unknown.exit_code, unknown.out) == (1, "")
+
+
+def test_every_kind_of_error_has_an_exit_code() -> None:
+    """And each code is explained."""
+    assert exit_codes.BY_KIND.keys() == set(ErrorKind)
+    assert set(exit_codes.BY_KIND.values()) < exit_codes.MEANINGS.keys()
+
+
+def test_a_user_who_is_deactivated_is_refused(flashslides: RunCommand) -> None:
+    """USER_INACTIVE is 4, as is whatever else is refused as things stand."""
+    flashslides("user", "create", "ada@example.com")
+    flashslides("credits", "grant", "ada@example.com", "5")
+    flashslides("user", "deactivate", "ada@example.com")
+    refused = flashslides("credits", "spend", "ada@example.com", "1")
+    assert refused.exit_code == 4
+    assert "USER_INACTIVE" in refused.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", sorted(COMMAND_LINES.keys() - {"bench"}))
+def test_h_is_help(run_command: RunCommand, name: str) -> None:
+    """Of every command; `bench` has its own, which is that of the benchmarks."""
+    short, long = (run_command(*name.split(), option) for option in ("-h", "--help"))
+    assert (short.exit_code, short.out) == (0, long.out)
+    assert f"flashslides {name}" in short.out
 
 
 def test_a_busy_port_is_named(

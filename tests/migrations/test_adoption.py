@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Enum, NullPool, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Session
 from typer.testing import CliRunner
 
-from src.cli.main import app
+from src.cli.commands import app
 from src.common.adoption import FIRST_REVISION, adopt
 from src.common.credits import opening_import, verify
 from src.common.credits.commands import OpenHold, Spend

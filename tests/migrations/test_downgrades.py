@@ -15,7 +15,7 @@ from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from src.cli.main import app
+from src.cli.commands import app
 from src.common.credits.commands import Grant, Spend
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal

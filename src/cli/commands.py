@@ -1,0 +1,78 @@
+"""The command line of `flashslides`: every group of commands, under one roof."""
+
+from typing import Annotated
+
+import typer
+
+from src.cli import (
+    adoption,
+    api_keys,
+    bench,
+    db_migrations,
+    db_roles,
+    db_server,
+    holds,
+    purchases,
+    serve,
+    stripe,
+    users,
+    worker,
+)
+from src.cli.credits import app as credits_app
+from src.cli.output import say
+from src.cli.usage import Commands
+from src.cli.verify import verify
+from src.common.observability import configure_logging
+from src.common.settings import get_settings
+
+app = typer.Typer(
+    name="flashslides",
+    help="Users, Stripe purchases and prepaid credits on PostgreSQL.",
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of all commands
+    pretty_exceptions_enable=False,  # main() prints them, without what others wrote acting on it
+)
+db = typer.Typer(help="The database: the embedded server and the migrations.", no_args_is_help=True)
+db_server.register(db)
+db_migrations.register(db)
+db_roles.register(db)
+db.command("adopt")(adoption.adopt)
+credits_app.command("import-opening-balances")(adoption.import_opening_balances)
+app.add_typer(db, name="db")
+app.add_typer(users.app, name="user")
+app.add_typer(api_keys.app, name="api-key")
+credits_app.add_typer(holds.app, name="holds")
+app.add_typer(credits_app, name="credits")
+app.add_typer(purchases.app, name="purchases")
+app.add_typer(stripe.app, name="stripe")
+app.command(
+    "bench",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)(bench.bench)
+app.command("serve")(serve.serve)
+app.command("verify")(verify)
+app.command("worker")(worker.worker)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback protocol
+    if wanted:
+        from importlib.metadata import version
+
+        say(version("flashslides"))
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Users, Stripe purchases and prepaid credits on PostgreSQL."""
+    configure_logging(get_settings())

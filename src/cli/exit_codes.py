@@ -1,0 +1,36 @@
+"""Which exit code says what."""
+
+from src.common.exceptions import ErrorKind
+
+DONE = 0
+FAILED = 1
+WRONG_USE = 2
+NOT_FOUND = 3
+REFUSED = 4
+TRY_LATER = 75
+MISCONFIGURED = 78
+INTERRUPTED = 130
+
+MEANINGS = {
+    DONE: "Done. Ctrl-C ends `serve`, `worker` and `stripe serve` so, once they are at work",
+    FAILED: "Failed, or found what it looks for: books that differ, work that failed",
+    WRONG_USE: "Wrong use, or a value that is not acceptable",
+    NOT_FOUND: "There is no such thing",
+    REFUSED: "Refused as things stand: too few credits, a deactivated user, a key used before",
+    TRY_LATER: "Try again later (EX_TEMPFAIL): the database or Stripe is out of reach, or busy",
+    MISCONFIGURED: "Wrong configuration (EX_CONFIG): settings, the database's role, name, tables",
+    INTERRUPTED: "Ended by Ctrl-C",
+}
+BY_KIND = {
+    ErrorKind.INVALID: WRONG_USE,
+    ErrorKind.BAD_REQUEST: WRONG_USE,
+    ErrorKind.NOT_FOUND: NOT_FOUND,
+    ErrorKind.CONFLICT: REFUSED,
+    ErrorKind.PAYMENT_REQUIRED: REFUSED,
+    ErrorKind.UNAUTHENTICATED: REFUSED,
+    ErrorKind.FORBIDDEN: REFUSED,
+    ErrorKind.BAD_GATEWAY: TRY_LATER,
+    ErrorKind.UNAVAILABLE: TRY_LATER,
+    ErrorKind.MISCONFIGURED: MISCONFIGURED,
+}
+"""Of every kind of error."""

@@ -1,0 +1,88 @@
+"""Ctrl-C is one line and exit code 130, whatever a command is at."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src.local_postgres import ConnectionParameters
+from tests.cli.processes import PATIENCE_SECONDS, Program, stop
+from tests.cli.test_worker_threads import silent_server, until
+from tests.fixtures.databases import environment_of
+
+ROOT = Path(__file__).parents[2]
+INTERRUPTED = "flashslides: Interrupted\n"
+WHILE_IMPORTING = """
+import os, signal, sys
+class AtImport:
+    def find_spec(self, name, *_):
+        if name == "src.cli.verify":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, AtImport())
+from src.cli.main import main
+main()
+"""
+WHILE_PYTHON_ENDS = """
+import os, signal
+from src.cli.main import main
+try:
+    main()
+finally:
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(("program", "printed"), [(WHILE_IMPORTING, 0), (WHILE_PYTHON_ENDS, 1)])
+def test_before_and_after_a_command(program: str, printed: int, tmp_path: Path) -> None:
+    """While it imports what it needs, and while Python ends, what was printed or not."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ended.returncode, ended.stderr) == (130, INTERRUPTED)
+    assert len(ended.stdout.splitlines()) == printed
+
+
+def test_at_a_question(tmp_path: Path, worker_database: ConnectionParameters) -> None:
+    """It is no answer: nothing is done."""
+    program = Program(tmp_path, environment_of(worker_database))
+    process = program.start("user", "erase", "ada@example.com")
+    until(lambda: program.said().endswith(":"))
+    assert stop(process, signal.SIGINT) == 130
+    assert program.said().endswith(f"[y/N]:\n{INTERRUPTED}")
+
+
+def test_while_the_database_is_waited_for(tmp_path: Path) -> None:
+    """A server that takes the connection and says nothing."""
+    with silent_server() as (port, taken):
+        environment = {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": str(port)}
+        program = Program(tmp_path, environment)
+        assert_interrupted(program, taken, "user", "show", "ada@example.com")
+
+
+def test_while_stripe_is_waited_for(tmp_path: Path, fresh_database: ConnectionParameters) -> None:
+    """In an event loop, with a database beside it."""
+    with silent_server() as (port, taken):
+        environment = environment_of(fresh_database) | {
+            "STRIPE_SECRET_KEY": "sk_test_1",
+            "STRIPE_API_BASE_URL": f"http://127.0.0.1:{port}",
+            "STRIPE_TIMEOUT_SECONDS": "600",
+        }
+        program = Program(tmp_path, environment)
+        assert_interrupted(program, taken, "stripe", "reconcile", "--since", "2026-01-01")
+
+
+def assert_interrupted(program: Program, taken: Callable[[], int], *arguments: str) -> None:
+    """Start a command, and interrupt it once a connection was taken."""
+    process = program.start(*arguments)
+    until(lambda: taken() > 0)
+    assert stop(process, signal.SIGINT) == 130
+    assert program.said() == INTERRUPTED
