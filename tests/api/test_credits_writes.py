@@ -27,6 +27,9 @@ async def entries_written() -> int:
     return await fetch(select(func.count()).select_from(CreditEntry))
 
 
+EXPIRING_GRANT = {"amount": 5, "source": "promo", "expires_at": "2100-01-31T14:00:00+02:00"}
+
+
 async def test_each_operation_answers_its_own_entry(api: Api) -> None:
     """Rule 2's result and nothing else: seq, kind, amount, captured, balance and two instants."""
     user, token = await make_user(), await make_api_key(*WRITER)
@@ -41,18 +44,19 @@ async def test_each_operation_answers_its_own_entry(api: Api) -> None:
         ("holds/5/capture", {"amount": 5}, {"kind": "capture", "amount": 25, "captured": 5}),
         ("holds", {"amount": 1, "expires_in_seconds": 60}, {"balance": 74}),
         ("holds/9/release", {}, {"kind": "release", "amount": 1, "balance": 75}),
+        ("grant", EXPIRING_GRANT, {"balance": 80, "expires_at": "2100-01-31T12:00:00Z"}),
     ]
     for seq, (path, body, expected) in enumerate(steps, start=1):
         result = await done(api, token, user.user_id, path, body)
         assert result | expected == result, path
         assert result["seq"] == seq
-        expiring = path == "holds" or path.endswith("renew")
+        expiring = path == "holds" or path.endswith("renew") or "expires_at" in body
         assert result["expires_at"] == (IsDatetime(iso_string=True) if expiring else None)
         assert result["created_at"] == IsDatetime(iso_string=True)
         assert set(result) == {
             "seq", "kind", "amount", "captured", "balance", "created_at", "expires_at"
         }  # fmt: skip
-    assert await balance_of(user.user_id) == 75
+    assert await balance_of(user.user_id) == 80
 
 
 async def test_a_release_needs_no_body(api: Api) -> None:
@@ -63,6 +67,17 @@ async def test_a_release_needs_no_body(api: Api) -> None:
     path = f"/user/{user.user_id}/credits/holds/2/release"
     answer = await api.call("POST", path, token, headers=fresh_key())
     assert (answer.status_code, answer.json()["kind"]) == (200, "release")
+
+
+async def test_a_grant_s_expiry_is_answered_for_ever(api: Api) -> None:
+    """Also to a replay, once the credits are spent; in UTC, however it was written."""
+    user, token = await make_user(), await make_api_key(*WRITER)
+    key = fresh_key()
+    first = await post(api, token, user.user_id, "grant", EXPIRING_GRANT, key)
+    assert first.json()["expires_at"] == "2100-01-31T12:00:00Z"
+    await done(api, token, user.user_id, "spend", {"amount": 5})
+    again = await post(api, token, user.user_id, "grant", EXPIRING_GRANT, key)
+    assert again.json() == first.json()
 
 
 async def test_a_replay_answers_the_same_and_says_so(api: Api) -> None:

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import product
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -51,6 +52,12 @@ ALL_RIGHT = {
     ("db upgrade", "older"): "this is what it is for",
 }
 """Conditions that are none to a command, and why."""
+BROKEN_AND_MENDED: tuple[tuple[LiteralString, LiteralString], ...] = (
+    ("ALTER ROLE {} CONNECTION LIMIT 0", "ALTER ROLE {} CONNECTION LIMIT -1"),
+    ("ALTER ROLE {} PASSWORD 'other'", "ALTER ROLE {} PASSWORD 'x'"),
+    ("ALTER ROLE {} NOLOGIN", "ALTER ROLE {} LOGIN"),
+)
+"""What happens to a running worker's role."""
 
 
 @pytest.fixture(scope="module")
@@ -222,11 +229,7 @@ def test_a_worker_that_loses_the_database_says_so_once_a_round_and_goes_on(
     get_settings.cache_clear()
     monkeypatch.setattr(worker, "INTERVAL_SECONDS", 0.2)
     with structlog.testing.capture_logs() as logs, worker.working():
-        for breaks, mends in (
-            ("ALTER ROLE {} CONNECTION LIMIT 0", "ALTER ROLE {} CONNECTION LIMIT -1"),
-            ("ALTER ROLE {} PASSWORD 'other'", "ALTER ROLE {} PASSWORD 'x'"),
-            ("ALTER ROLE {} NOLOGIN", "ALTER ROLE {} LOGIN"),
-        ):
+        for breaks, mends in BROKEN_AND_MENDED:
             server.execute(breaks, role)
             end_connections(server, role)
             before = len(logs)

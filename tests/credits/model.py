@@ -215,6 +215,7 @@ class Person:
         match command:
             case Grant():
                 self._grant(command)
+                return command.expires_at
             case Spend():
                 self._need_active()
                 self._need(command.amount)

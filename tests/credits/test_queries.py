@@ -195,6 +195,7 @@ def test_a_page_goes_on_where_the_last_one_ended_although_entries_came_in(db: Se
     user_id = someone(db)
     for _ in range(4):
         do(db, Grant, user_id, amount=1)
+    assert queries.history(db, user_id) == queries.history(db, user_id, cursor=None, limit=50)
     first = queries.history(db, user_id, cursor=None, limit=2)
     do(db, Grant, user_id, amount=1)
     second = queries.history(db, user_id, cursor=first.next_cursor, limit=2)

@@ -262,7 +262,7 @@ class Result:
     """The effective balance after all the operation wrote."""
     created_at: dt.datetime
     expires_at: dt.datetime | None
-    """When the hold this opened or renewed expires, as first answered."""
+    """When the hold this opened or renewed, or the credits it gave, expire, as first answered."""
     replayed: bool = field(default=False, compare=False)
 
 

@@ -44,7 +44,7 @@ from src.common.models.credit_entry import (
 )
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
-from src.common.pagination import Page, decode_number_cursor
+from src.common.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
 
 T = TypeVar("T")
 
@@ -71,9 +71,15 @@ def balance(
 
 
 def history(
-    session: Session, user_id: uuid.UUID, *, cursor: str | None, limit: int
+    session: Session,
+    user_id: uuid.UUID,
+    *,
+    cursor: str | None = None,
+    limit: int = PAGE_SIZE_DEFAULT,
 ) -> Page[HistoryEntry]:
     """One page of the journal as booked, newest first; a primary-key range scan at any depth.
+
+    Without a cursor it is the first page; `next_cursor` of one leads to the next.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -97,8 +103,8 @@ def holds(
     session: Session,
     user_id: uuid.UUID,
     *,
-    cursor: str | None,
-    limit: int,
+    cursor: str | None = None,
+    limit: int = PAGE_SIZE_DEFAULT,
     status: HoldStatus | None = None,
     now: dt.datetime | None = None,
 ) -> Page[HoldState]:

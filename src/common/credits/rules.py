@@ -127,6 +127,9 @@ def write(book: Book, command: Command, *, open_holds_max: int) -> Entry:
 
 def result_of(book: Book, entry: Entry) -> Result:
     """What the caller is told about the operation's own entry."""
+    expires_at = entry.hold_expires_at
+    if expires_at is None and (lot := book.lots.get(entry.seq)) and lot.expires_at:
+        expires_at = lot.expires_at.astimezone(dt.UTC)
     return Result(
         book.user_id,
         entry.seq,
@@ -135,7 +138,7 @@ def result_of(book: Book, entry: Entry) -> Result:
         entry.captured,
         entry.result_balance,
         entry.created_at,
-        entry.hold_expires_at,
+        expires_at,
     )
 
 

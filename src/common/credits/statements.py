@@ -138,6 +138,12 @@ def _replays() -> FromClause:
         .table_valued("user_id", "key", name="wanted")
         .render_derived()
     )
+    lot_expires_at = (
+        select(CreditLot.expires_at)
+        .where(CreditLot.user_id == CreditEntry.user_id, CreditLot.seq == CreditEntry.seq)
+        .correlate(CreditEntry)
+        .scalar_subquery()
+    )
     entry = func.json_build_array(
         CreditEntry.idempotency_key,
         func.encode(CreditEntry.request_digest, literal_column("'hex'")),
@@ -147,7 +153,7 @@ def _replays() -> FromClause:
         CreditEntry.captured,
         CreditEntry.result_balance,
         CreditEntry.created_at,
-        CreditEntry.hold_expires_at,
+        func.coalesce(CreditEntry.hold_expires_at, lot_expires_at),
     )
     return (
         select(CreditEntry.user_id, func.json_agg(entry, type_=JSON).label("entries"))

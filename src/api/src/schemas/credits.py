@@ -133,7 +133,8 @@ class ResultOut(_Out):
     balance: Annotated[int, Field(description="After the operation.")]
     created_at: dt.datetime
     expires_at: Annotated[
-        dt.datetime | None, Field(description="When the hold opened or renewed expires.")
+        dt.datetime | None,
+        Field(description="When the hold opened or renewed, or the credits given, expire."),
     ]
 
 
