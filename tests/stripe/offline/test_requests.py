@@ -9,6 +9,7 @@ import pytest
 import stripe
 
 from src.common.stripe.offline import API_VERSION, OfflineStripe, Request, Response
+from tests.stripe.offline.published import differences, one_reading
 from tests.stripe.offline.shop import Shop
 
 BEARER = {"authorization": "Bearer sk_test_1"}
@@ -143,6 +144,46 @@ def test_a_session_comes_to_what_stripe_charges_at_least_or_to_nothing(shop: Sho
     assert shop.offer(0).payment_status == "no_payment_required"
     price: Any = {"currency": "usd", "unit_amount": 1, "product_data": {"name": "Drop"}}
     assert shop.offer(line_items=[{"price_data": price, "quantity": 50}]).amount_total == 50
+
+
+@one_reading
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("customers", {"balance": 5, "tax_exempt": "exempt", "preferred_locales": ["de"]}),
+        ("products", {"statement_descriptor": "SLIDES", "tax_code": "txcd_1"}),
+        ("products", {"marketing_features": [{"name": "Fonts"}]}),
+        ("payment_intents", {"statement_descriptor": "SLIDES", "transfer_group": "g"}),
+        ("payment_intents", {"excluded_payment_method_types": ["alipay"]}),
+        ("payment_intents", {"automatic_payment_methods": {"enabled": True}}),
+        ("sessions", {"integration_identifier": "ours"}),
+        ("sessions", {"phone_number_collection": {"enabled": True}}),
+    ],
+    ids=str,
+)
+def test_what_is_given_is_kept(shop: Shop, kind: str, given: dict[str, Any]) -> None:
+    """The object says what the request said."""
+    v1: Any = shop.client.v1
+    needed: dict[str, Any] = {
+        "customers": {},
+        "products": {"name": "Slides"},
+        "payment_intents": {"amount": 500, "currency": "usd"},
+    }
+    made = (
+        shop.offer(**given)
+        if kind == "sessions"
+        else getattr(v1, kind).create({**needed[kind], **given})
+    )
+    kept = shop.offline.get(made.id)
+    assert {name: kept[name] for name in given} == given
+    assert differences(kept) == []
+
+
+def test_more_of_a_session_than_its_metadata_is_not_changed(shop: Shop) -> None:
+    """Refused, not ignored."""
+    sessions: Any = shop.client.v1.checkout.sessions
+    with pytest.raises(stripe.InvalidRequestError, match="metadata alone"):
+        sessions.update(shop.offer().id, {"shipping_options": ""})
 
 
 def test_an_endpoint_has_events_of_the_one_version(shop: Shop) -> None:

@@ -15,11 +15,8 @@ from src.common.stripe.offline import (
 )
 from src.common.stripe.offline.routes import ROUTES
 from tests.stripe.offline.life import Address, address_of, live
-from tests.stripe.offline.published import api_version, differences
+from tests.stripe.offline.published import api_version, differences, one_reading
 from tests.stripe.offline.shop import Shop
-
-one_reading = pytest.mark.xdist_group("stripe's types")
-"""TypeScript's compiler reads them for some seconds."""
 
 
 @pytest.fixture

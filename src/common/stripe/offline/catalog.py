@@ -10,9 +10,14 @@ METADATA_KEYS_MAX = 50
 METADATA_KEY_LENGTH_MAX = 40
 METADATA_VALUE_LENGTH_MAX = 500
 _CUSTOMER_TEXTS = ("description", "email", "name", "phone")
+_CUSTOMER_KEPT = ("balance", "next_invoice_sequence", "preferred_locales", "tax_exempt")
 _CUSTOMER_NAMES = ("business_name", "individual_name")
 """These are absent until they are given."""
-_PRODUCT_FIELDS = ("active", "description", "images", "shippable", "unit_label", "url", "name")
+_PRODUCT_KEPT = ("marketing_features", "package_dimensions", "statement_descriptor", "tax_code")
+_PRODUCT_FIELDS = (
+    *("active", "description", "images", "shippable", "unit_label", "url", "name"),
+    *_PRODUCT_KEPT,
+)
 _PRICE_FIELDS = ("active", "lookup_key", "nickname", "tax_behavior")
 
 
@@ -59,6 +64,7 @@ def create_customer(account: Account, parameters: Object) -> Object:
         test_clock=clock,
         **{name: parameters.get(name) or None for name in _CUSTOMER_TEXTS},
         **{name: parameters[name] for name in _CUSTOMER_NAMES if parameters.get(name)},
+        **{name: parameters[name] for name in _CUSTOMER_KEPT if name in parameters},
     )
     if method:
         from src.common.stripe.offline.cards import attach
@@ -109,6 +115,7 @@ def update_customer(account: Account, parameters: Object, object_id: str) -> Obj
     customer = account.get("customer", object_id)
     names = (*_CUSTOMER_TEXTS, *_CUSTOMER_NAMES, "address", "shipping")
     fields = {name: parameters[name] or None for name in names if name in parameters}
+    fields |= {name: parameters[name] for name in _CUSTOMER_KEPT if name in parameters}
     metadata = merged_metadata(customer, parameters)
     unset = [name for name in _CUSTOMER_NAMES if fields.get(name, "") is None]
     return account.change(customer, "customer.updated", unset=unset, metadata=metadata, **fields)
@@ -151,13 +158,14 @@ def create_product(account: Account, parameters: Object) -> Object:
             "name": parameters["name"],
             "package_dimensions": None,
             "shippable": parameters.get("shippable"),
-            "statement_descriptor": parameters.get("statement_descriptor"),
+            "statement_descriptor": None,
             "tax_code": None,
             "tax_details": None,
             "type": parameters.get("type", "service"),
             "unit_label": parameters.get("unit_label"),
             "updated": account.now(),
             "url": parameters.get("url"),
+            **{name: parameters[name] for name in _PRODUCT_KEPT if name in parameters},
         }
     )
     account.emit("product.created", product)

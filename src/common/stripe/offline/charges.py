@@ -59,11 +59,11 @@ def charge(account: Account, intent: Object, payment_method: Object, *, status: 
             "shipping": intent["shipping"],
             "source": None,
             "source_transfer": None,
-            "statement_descriptor": None,
-            "statement_descriptor_suffix": None,
+            "statement_descriptor": intent["statement_descriptor"],
+            "statement_descriptor_suffix": intent["statement_descriptor_suffix"],
             "status": status,
             "transfer_data": None,
-            "transfer_group": None,
+            "transfer_group": intent["transfer_group"],
         }
     )
     intent["latest_charge"] = made["id"]

@@ -23,6 +23,7 @@ LIFETIME_SECONDS = 86_400
 LIFETIME_MIN_SECONDS = 1_800
 REFERENCE_LENGTH_MAX = 200
 LINE_ITEMS_MAX = 100
+_KEPT = ("integration_identifier", "payment_method_collection", "phone_number_collection")
 
 
 def create(account: Account, parameters: Object) -> Object:
@@ -157,8 +158,14 @@ def expire_due(account: Account) -> None:
 
 
 def update(account: Account, parameters: Object, object_id: str) -> Object:
-    """`POST /v1/checkout/sessions/{id}`: metadata."""
+    """`POST /v1/checkout/sessions/{id}`: metadata.
+
+    Raises:
+        StripeError: it is to change more.
+    """
     session = account.get("checkout.session", object_id)
+    for name in parameters.keys() - {"metadata"}:
+        raise invalid("The offline Stripe changes a session's metadata alone", name)
     return account.change(session, metadata=merged_metadata(session, parameters))
 
 
@@ -360,6 +367,7 @@ def _new(account: Account, parameters: Object, *, currency: str, subtotal: int) 
                 "rendering_options": None,
             },
         },
+        **{name: parameters[name] for name in _KEPT if name in parameters},
         "locale": parameters.get("locale"),
         "metadata": metadata_of(parameters),
         "payment_method_types": parameters.get("payment_method_types")

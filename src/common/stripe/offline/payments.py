@@ -31,6 +31,14 @@ _CHANGEABLE = (
     "statement_descriptor_suffix",
     "transfer_group",
 )
+_KEPT = (
+    "automatic_payment_methods",
+    "confirmation_method",
+    "excluded_payment_method_types",
+    "statement_descriptor",
+    "statement_descriptor_suffix",
+    "transfer_group",
+)
 _CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
@@ -58,6 +66,7 @@ def create(account: Account, parameters: Object) -> Object:
         or parameters.get("allowed_payment_method_types")
         or ["card"],
         payment_method=method["id"] if method else None,
+        **{name: parameters[name] for name in _KEPT if name in parameters},
         status="requires_confirmation" if method else "requires_payment_method",
     )
     if parameters.get("confirm"):
