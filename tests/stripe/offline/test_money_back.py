@@ -1,5 +1,7 @@
 """Refunds and disputes: never more back than was paid, and the books add up."""
 
+from typing import Any
+
 import pytest
 import stripe
 from hypothesis import given
@@ -148,3 +150,24 @@ def test_an_inquiry_is_closed_without_money_moving(shop: Shop) -> None:
     shop.client.v1.refunds.create({"charge": charge["id"], "amount": 100})
     shop.client.v1.disputes.close(dispute["id"])
     assert (dispute["status"], shop.balance()) == ("warning_closed", 400)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "written"),
+    [
+        (123_456, "usd", "$1,234.56"),
+        (500, "jpy", "¥500"),
+        (50, "chf", "0.50 chf"),
+        (5_120, "kwd", "5.120 kwd"),
+    ],
+)
+def test_a_refusal_writes_amounts_in_their_currency(
+    shop: Shop, amount: int, currency: str, written: str
+) -> None:
+    """With as many decimals as it has."""
+    asked: Any = {"amount": amount, "currency": currency, "payment_method": "pm_card_visa"}
+    intents: Any = shop.client.v1.payment_intents
+    paid = intents.create({**asked, "confirm": True})
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        shop.client.v1.refunds.create({"payment_intent": paid.id, "amount": amount + 1})
+    assert f"unrefunded amount on charge ({written})" in str(refused.value)
