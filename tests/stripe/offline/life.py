@@ -56,7 +56,7 @@ def sell_by_every_method(shop: Shop) -> None:
             if shop.offline.get(session["payment_intent"])["status"] == "requires_action":
                 shop.offline.authenticate(session["id"], passed=method != "threeDSecureRequired")
         elif session["payment_status"] == "unpaid":
-            shop.offline.settle_payment(session["id"], succeeded=method == "sepa")
+            shop.offline.settle_payment(session["id"], succeeded=method != "sepaFails")
     sessions.expire(shop.offer().id)
     offered = shop.offer(allowed_payment_method_types=["card"])
     sessions.update(offered.id, {"metadata": {"seen": "yes"}})

@@ -185,3 +185,19 @@ def test_an_open_payment_is_changed_without_an_event(shop: Shop) -> None:
         intents.update(made.id, {"amount": 800})
     assert late.value.code == "payment_intent_unexpected_state"
     assert intents.retrieve(made.id).amount == 700
+
+
+def test_a_bank_debit_that_comes_in_may_be_disputed_at_once(shop: Shop, clock: Clock) -> None:
+    """As Stripe's test account of that kind is, three minutes later."""
+    session = shop.sell(method="sepaDisputed")
+    shop.deliver()
+    clock.now += 180
+    shop.offline.advance(0)
+    assert session["payment_status"] == "paid"
+    assert shop.charge_of(session)["disputed"] is True
+    assert shop.event_types() == [
+        *PAID[1:3],
+        "charge.dispute.created",
+        "charge.dispute.funds_withdrawn",
+        "checkout.session.async_payment_succeeded",
+    ]

@@ -23,6 +23,7 @@ class Behaviour(StrEnum):
     DELAY = "delay"
     """Confirmed days later: the payment is `processing` until then."""
     DELAY_AND_FAIL = "delay_and_fail"
+    DELAY_AND_DISPUTE = "delay_and_dispute"
     DISPUTE = "dispute"
     INQUIRE = "inquire"
     REFUND_PENDS = "refund_pends"
@@ -73,6 +74,7 @@ METHODS = {
     "bypassPending": TestMethod(Behaviour.BYPASS_PENDING, "4000000000000077"),
     "sepa": TestMethod(Behaviour.DELAY, "AT611904300234573201"),
     "sepaFails": TestMethod(Behaviour.DELAY_AND_FAIL, "AT861904300235473202"),
+    "sepaDisputed": TestMethod(Behaviour.DELAY_AND_DISPUTE, "AT591904300235473203"),
 }
 _ALIASES = {f"visa_{name}": name for name in METHODS} | {
     "refundPending": "pendingRefund",
@@ -81,7 +83,6 @@ _ALIASES = {f"visa_{name}": name for name in METHODS} | {
 _BY_NUMBER = {method.number: name for name, method in METHODS.items()} | {
     "IT60X0542811101000000123456": "sepaFails",  # the command line's own example of a failure
     "IT40S0542811101000000123457": "sepa",
-    "AT591904300235473203": "sepaFails",
     "AT321904300235473204": "sepa",
     "AT051904300235473205": "sepaFails",
 }

@@ -65,15 +65,6 @@ def open_dispute(
     if not 1 <= disputed <= charged["amount_captured"]:
         raise invalid("A dispute is for at most what was captured", "amount")
     card = charged["payment_method_details"].get("card")
-    details: Object | None = card and {
-        "card": {
-            "brand": card["brand"],
-            "case_type": "inquiry" if inquiry else "chargeback",
-            "network": card["brand"],
-            "network_reason_code": "10.4",
-        },
-        "type": "card",
-    }
     dispute = account.add(
         {
             "id": account.new_id("du"),
@@ -99,7 +90,7 @@ def open_dispute(
             "metadata": {},
             "network_reason_code": "10.4",
             "payment_intent": charged["payment_intent"],
-            "payment_method_details": details,
+            **({"payment_method_details": _details(card, inquiry=inquiry)} if card else {}),
             "reason": reason,
             "status": "warning_needs_response" if inquiry else "needs_response",
         }
@@ -116,8 +107,8 @@ def open_dispute(
 def escalate(account: Account, dispute_id: str) -> Object:
     """An inquiry becomes a dispute: the money is taken."""
     dispute = _in_status(account, dispute_id, INQUIRY)
-    if dispute["payment_method_details"]:
-        dispute["payment_method_details"]["card"]["case_type"] = "chargeback"
+    if details := dispute.get("payment_method_details"):
+        details["card"]["case_type"] = "chargeback"
     _move(account, dispute, -dispute["amount"], fee=FEE_CENTS)
     account.change(
         dispute, "charge.dispute.updated", status="needs_response", is_charge_refundable=False
@@ -210,6 +201,18 @@ def list_disputes(account: Account, parameters: Object) -> Object:
     """`GET /v1/disputes`."""
     found = (each for each in account.all("dispute") if matches(each, parameters))
     return page(found, parameters, "/v1/disputes")
+
+
+def _details(card: Object, *, inquiry: bool) -> Object:
+    return {
+        "card": {
+            "brand": card["brand"],
+            "case_type": "inquiry" if inquiry else "chargeback",
+            "network": card["brand"],
+            "network_reason_code": "10.4",
+        },
+        "type": "card",
+    }
 
 
 def _in_status(account: Account, dispute_id: str, statuses: tuple[str, ...]) -> Object:

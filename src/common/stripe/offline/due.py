@@ -54,7 +54,7 @@ def do_what_is_due(account: Account) -> None:
     for charged in list(account.all("charge")):
         if charged["status"] == "pending" and charged["created"] <= latest:
             method = method_of(account, account.get("payment_method", charged["payment_method"]))
-            succeeded = method.behaviour is Behaviour.DELAY
+            succeeded = method.behaviour is not Behaviour.DELAY_AND_FAIL
             settle_payment(account, charged["payment_intent"], succeeded=succeeded)
     for refund in list(account.all("refund")):
         if refund["status"] == "pending" and refund["created"] <= latest:

@@ -12,6 +12,8 @@ from src.common.stripe.offline.errors import StripeError, refused
 from src.common.stripe.offline.listing import matches, page
 
 PAYMENT_REQUIRED = 402
+_DELAYED = (Behaviour.DELAY, Behaviour.DELAY_AND_FAIL, Behaviour.DELAY_AND_DISPUTE)
+_DISPUTED = (Behaviour.DISPUTE, Behaviour.INQUIRE, Behaviour.DELAY_AND_DISPUTE)
 _UNFINISHED = (
     "requires_payment_method",
     "requires_capture",
@@ -195,7 +197,7 @@ def attempt(
             status="requires_action",
             next_action={"redirect_to_url": redirect, "type": "redirect_to_url"},
         )
-    elif behaviour in (Behaviour.DELAY, Behaviour.DELAY_AND_FAIL):
+    elif behaviour in _DELAYED:
         account.change(intent, status="processing")
         charges.charge(account, intent, method, status="pending")
         account.emit("payment_intent.processing", intent)
@@ -236,6 +238,7 @@ def settle(account: Account, intent_id: str, *, succeeded: bool) -> Object:
         charges.capture(account, charged)
         account.emit("charge.succeeded", charged)
         _received(account, intent)
+        _dispute(account, method, charged)
     else:
         charges.fail(account, charged, method_of(account, method))
         _note_decline(account, intent, method)
@@ -360,8 +363,12 @@ def _succeed(account: Account, intent: Object, method: Object) -> None:
         )
         return
     _received(account, intent)
+    _dispute(account, method, charged)
+
+
+def _dispute(account: Account, method: Object, charged: Object) -> None:
     behaviour = method_of(account, method).behaviour
-    if behaviour in (Behaviour.DISPUTE, Behaviour.INQUIRE):
+    if behaviour in _DISPUTED:
         disputes.open_dispute(account, charged["id"], inquiry=behaviour is Behaviour.INQUIRE)
 
 
