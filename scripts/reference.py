@@ -10,9 +10,30 @@ from pathlib import Path
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
 from src.cli import exit_codes
+from src.cli.instants import EXAMPLES
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 MADE_BY = "<!-- Made by `uv run just reference`; do not edit. -->\n\n"
+
+
+CONVENTIONS = f"""
+## Output
+
+Results go to stdout, everything else to stderr. In a terminal columns where nothing stands are left
+out, and where a row does not fit its line, one record stands below the other. Nothing is cut or
+folded; in a pipe a row is one line.
+
+With `--json` the answer is one JSON document. One thing is an object, several things are a list of
+objects, and what comes in pages is an object of the list (`items`) and of what `--cursor` takes for
+the next one (`next_cursor`, null on the last). Fields are named as in the API. Instants are
+ISO 8601 in UTC, as `2030-01-31T14:00:00Z`; ids are text.
+
+## Instants
+
+Options that take an instant take {EXAMPLES}. What names
+no zone of its own is meant in `--time-zone`, which is UTC by default; a date alone is the first
+moment of that day there.
+"""
 
 
 def errors_page() -> str:
@@ -43,14 +64,15 @@ def command_line_page() -> str:
         text=True,
         cwd=REFERENCE.parent.parent,
     ).stdout
-    return f"{MADE_BY}{made.strip()}\n{_exit_codes()}"
+    return f"{MADE_BY}{made.strip()}\n{CONVENTIONS}{_exit_codes()}"
 
 
 def _exit_codes() -> str:
     rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in exit_codes.MEANINGS.items())
     return (
-        "\n## Exit codes\n\nResults go to stdout, everything else to stderr. What a command cannot "
-        "do is one line there, which\nbegins with `flashslides: `. `-h` is `--help`.\n\n"
+        "\n## Exit codes\n\nWhat a command cannot do is one line on stderr, which begins with "
+        "`flashslides: `; wrong use is told\nwith the command's usage. `-h` is `--help` "
+        "everywhere.\n\n"
         f"| exit code | meaning |\n|---|---|\n{rows}"
     )
 

@@ -2,13 +2,14 @@
 
 import datetime as dt
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import AsJson, print_record, print_rows, say
+from src.cli.output import AsJson, print_record, print_rows
 from src.cli.reach import run_operation
 from src.common.accounts import api_keys
+from src.common.models.api_key import ApiKey
 from src.common.settings import get_settings
 
 app = typer.Typer(help="API keys of services: create, revoke, list.", no_args_is_help=True)
@@ -53,26 +54,28 @@ def create(
 @app.command("revoke")
 def revoke(
     key_id: Annotated[uuid.UUID, typer.Argument(help="The key's id, from `api-key list`.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """End a key now."""
     record = run_operation(get_settings(), lambda session: api_keys.revoke_api_key(session, key_id))
-    say(f"Revoked the key …{record.last_four} of {record.service_name}.")
+    print_record(_shown(record), as_json=as_json)
 
 
 @app.command("list")
 def list_keys(*, as_json: AsJson = False) -> None:
     """List all keys, newest first; never the keys themselves."""
     records = run_operation(get_settings(), api_keys.list_api_keys)
-    rows = [
-        {
-            "key_id": record.key_id,
-            "service": record.service_name,
-            "last_four": record.last_four,
-            "scopes": record.scopes,
-            "created_at": record.created_at,
-            "expires_at": record.expires_at,
-            "revoked_at": record.revoked_at,
-        }
-        for record in records
-    ]
-    print_rows(rows, as_json=as_json, empty="There are no API keys yet.")
+    print_rows(list(map(_shown, records)), as_json=as_json, empty="There are no API keys yet.")
+
+
+def _shown(record: ApiKey) -> dict[str, Any]:
+    return {
+        "key_id": record.key_id,
+        "service": record.service_name,
+        "last_four": record.last_four,
+        "scopes": record.scopes,
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+        "revoked_at": record.revoked_at,
+    }

@@ -1,6 +1,5 @@
 """`flashslides credits …`: what a user has and why, and moving credits by hand."""
 
-import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -10,6 +9,7 @@ import typer
 from msgspec import structs
 from sqlalchemy.orm import Session
 
+from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, tell_of_more
 from src.cli.reach import migrated_database, run_operation
@@ -49,14 +49,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 def show(
     user: EmailOrId,
     *,
-    as_of: Annotated[
-        str | None, typer.Option(help="A past instant, as 2030-01-31T12:00:00Z.")
-    ] = None,
+    as_of: Annotated[str | None, typer.Option(help=f"A past instant, as {EXAMPLES}.")] = None,
+    time_zone: TimeZone = UTC,
     as_json: AsJson = False,
 ) -> None:
     """Show what a user has: balance, holds, debt, and the lots it lies in."""
-    instant = _instant("as_of", as_of)
-    found = read(user, lambda session, user_id: queries.balance(session, user_id, as_of=instant))
+    then = instant("--as-of", as_of, time_zone)
+    found = read(user, lambda session, user_id: queries.balance(session, user_id, as_of=then))
     if as_json:
         print_json(asdict(found))
         return
@@ -89,13 +88,13 @@ def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Say why a balance is what it is: the entry behind each lot, hold and debt; all sums."""
     found = read(user, queries.explain)
     if as_json:
-        print_json(asdict(found))
+        print_json(_explanation_as_answered(found))
     else:
         _print_explanation(found)
 
 
 @app.command("grant")
-def grant(
+def grant(  # noqa: PLR0913  a command has the options it has
     user: EmailOrId,
     amount: Amount,
     *,
@@ -106,8 +105,9 @@ def grant(
         int | None, typer.Option(help="The lower is spent first. Default: the source's.")
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help="When they end, as 2030-01-31T12:00:00Z; never, if left out.")
+        str | None, typer.Option(help=f"When they end, as {EXAMPLES}; never, if left out.")
     ] = None,
+    time_zone: TimeZone = UTC,
     reference: Reference = None,
     key: Key = None,
     yes: Yes = False,
@@ -120,7 +120,7 @@ def grant(
         "amount": amount,
         "source": LotSource(source),
         "priority": priority,
-        "expires_at": _instant("expires_at", expires_at),
+        "expires_at": instant("--expires-at", expires_at, time_zone),
         "reference": reference,
     }
     move(Grant, user, facts, key=key, dry_run=dry_run, as_json=as_json)
@@ -202,7 +202,7 @@ def move(
                 say(f"If this is cut off, run it again with --key {chosen}", err=True)
             [result] = read(user, lambda session, user_id: execute(session, [command(user_id)]))
         shown = asdict(result) if as_json else _result_record(result)
-        print_record({"key": chosen, **shown}, as_json=as_json)
+        print_record({"idempotency_key": chosen, **shown}, as_json=as_json)
 
 
 def _result_record(result: Result) -> dict[str, Any]:
@@ -210,13 +210,12 @@ def _result_record(result: Result) -> dict[str, Any]:
     return {name: value for name, value in asdict(result).items() if value is not None}
 
 
-def _instant(name: str, written: str | None) -> dt.datetime | None:
-    try:
-        return dt.datetime.fromisoformat(written) if written is not None else None
-    except ValueError:
-        raise Invalid(
-            f"{name}: {written!r} is no instant such as 2030-01-31T12:00:00Z", "VALIDATION_ERROR"
-        ) from None
+def _explanation_as_answered(found: Explanation) -> dict[str, Any]:
+    """As the API answers it: an entry beside the fields of the lot or hold that it made."""
+    return asdict(found) | {
+        "lots": [structs.asdict(it.lot) | {"entry": asdict(it.entry)} for it in found.lots],
+        "holds": [structs.asdict(it.hold) | {"entry": asdict(it.entry)} for it in found.holds],
+    }
 
 
 def _print_explanation(found: Explanation) -> None:

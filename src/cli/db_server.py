@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from src.cli.output import print_json, print_record, say
+from src.cli.output import AsJson, print_json, print_record, say
 from src.local_postgres import (
     ConnectionParameters,
     LocalPostgresError,
@@ -59,9 +59,7 @@ def stop_server(
     say("Stopped." if stop(force=force) else "It was not running.")
 
 
-def show_status(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
+def show_status(*, as_json: AsJson = False) -> None:
     """Show whether the embedded server runs, where, and who uses it."""
     seen = status()
     if as_json:

@@ -67,11 +67,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
         _print_lines(lay_out_rows(list(map(_texts, rows)), _width()))
 
 
-def utc(instant: dt.datetime | None) -> dt.datetime | None:
-    """An instant that an option names; without a zone it is UTC."""
-    return instant if instant is None or instant.tzinfo else instant.replace(tzinfo=dt.UTC)
-
-
 def operator() -> str:
     """Who runs this command: the account of the operating system, as the journal names it."""
     try:

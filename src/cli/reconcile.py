@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import AsJson, print_record, print_rows, say, utc
+from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
+from src.cli.output import AsJson, print_record, print_rows, say
 from src.cli.reach import run_with_stripe
 from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import Invalid, NotFound
@@ -26,12 +27,11 @@ from src.common.stripe.reconcile import reconcile as compare
 def reconcile(
     *,
     since: Annotated[
-        dt.datetime | None,
-        typer.Option(help="Compare what Stripe made from here on; UTC by default."),
+        str | None,
+        typer.Option(help=f"Compare what Stripe made from here on, as {EXAMPLES}."),
     ] = None,
-    until: Annotated[
-        dt.datetime | None, typer.Option(help="… before here; now by default.")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help="… before here; now by default.")] = None,
+    time_zone: TimeZone = UTC,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
     resume: Annotated[
         bool,
@@ -51,6 +51,7 @@ def reconcile(
             "Name --since; or --resume alone, which goes on with a run as it was begun",
             "VALIDATION_ERROR",
         )
+    begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
     settings = with_running_stripe(get_settings())
     told = _Told()
 
@@ -68,7 +69,6 @@ def reconcile(
             window = _Window(cut_off.since_at, cut_off.until_at, cut_off.repairs)
             _say(cut_off, "Resuming")
         else:
-            begin, end = utc(since), utc(until)
             assert begin is not None  # noqa: S101  one of the two options names it
             window = _Window(begin, end or end_of_now(), repair)
             if cut_off is not None:

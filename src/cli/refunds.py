@@ -74,7 +74,7 @@ def refund(
             "refund_id": refunded.refund_id,
             "amount_cents": refunded.amount_cents,
             "replayed": refunded.replayed,
-            "key": wish.key,
+            "idempotency_key": wish.key,
         },
         as_json=as_json,
     )
@@ -88,7 +88,7 @@ def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
     rows = [
         {
             "transaction_id": request.transaction_id,
-            "key": request.idempotency_key,
+            "idempotency_key": request.idempotency_key,
             "amount_cents": request.amount_cents,
             "reason": request.reason,
             "actor": request.actor,
@@ -109,7 +109,10 @@ def _resume(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
             lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX)
         )
         for request in requests:
-            row = {"transaction_id": request.transaction_id, "key": request.idempotency_key}
+            row = {
+                "transaction_id": request.transaction_id,
+                "idempotency_key": request.idempotency_key,
+            }
             try:
                 refunded = await resume_refund(in_database, gateway, settings, request)
             except ExceptionWithErrorType as error:

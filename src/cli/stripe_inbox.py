@@ -1,13 +1,13 @@
 """`flashslides stripe events`: what Stripe sent, what came of it."""
 
-import datetime as dt
 import json
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
 
-from src.cli.output import AsJson, print_record, print_rows, utc
+from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
+from src.cli.output import AsJson, print_record, print_rows
 from src.cli.reach import run_operation, run_with_stripe
 from src.cli.running_stripe import with_running_stripe
 from src.common.exceptions import Invalid
@@ -23,10 +23,8 @@ events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
 EventId = Annotated[str, typer.Argument(help="`evt_…`")]
 Type = Annotated[str | None, typer.Option("--type", help="Only this type, as `charge.refunded`.")]
-Since = Annotated[
-    dt.datetime | None, typer.Option(help="Received from here on, UTC unless it says otherwise.")
-]
-Until = Annotated[dt.datetime | None, typer.Option(help="Received before.")]
+Since = Annotated[str | None, typer.Option(help=f"Received from here on, as {EXAMPLES}.")]
+Until = Annotated[str | None, typer.Option(help="Received before.")]
 
 
 @events.command("list")
@@ -38,11 +36,13 @@ def list_events(
     ] = None,
     since: Since = None,
     until: Until = None,
+    time_zone: TimeZone = UTC,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """List events, the newest first, and what became of them."""
     _check_status(status)
+    begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
     stored = run_operation(
         get_settings(),
         lambda session: inbox.events_matching(
@@ -50,8 +50,8 @@ def list_events(
             limit=limit,
             event_type=event_type,
             status=status,
-            since=utc(since),
-            until=utc(until),
+            since=begin,
+            until=end,
         ),
     )
     rows = [_summary(event) for event in stored]
@@ -87,6 +87,7 @@ def replay_events(
     ] = None,
     since: Since = None,
     until: Until = None,
+    time_zone: TimeZone = UTC,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -98,6 +99,7 @@ def replay_events(
     if event_id is None and event_type is None and status is None and since is None:
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
     _check_status(status)
+    begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
     settings = with_running_stripe(get_settings())
 
     async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
@@ -111,8 +113,8 @@ def replay_events(
                         limit=limit,
                         event_type=event_type,
                         status=status,
-                        since=utc(since),
-                        until=utc(until),
+                        since=begin,
+                        until=end,
                     )
                 )
             return [

@@ -41,7 +41,11 @@ def test_whoever_was_told_of_an_error_asks_again_with_the_key_it_names(
     assert f"--key {key}" in failed.err
     loop.offline.troubles.clear()
     again = flashslides(*command, "--key", key, "--json")
-    assert (again.exit_code, again.json["amount_cents"], again.json["key"]) == (0, 200, key)
+    assert (again.exit_code, again.json["amount_cents"], again.json["idempotency_key"]) == (
+        0,
+        200,
+        key,
+    )
     assert len(list(loop.offline.account.all("refund"))) == 1
     assert booked_balance(db, user.user_id) == 300
 
@@ -88,12 +92,12 @@ def test_a_refund_that_was_cut_off_is_listed_and_gone_on_with(
     refused = flashslides("credits", "refund", str(purchase.transaction_id))
     assert "0 cents of the payment are left" in refused.err
     [listed] = flashslides("credits", "refund", "--list", "--json").json
-    assert (listed["key"], listed["amount_cents"]) == ("cut off", 500)
+    assert (listed["idempotency_key"], listed["amount_cents"]) == ("cut off", 500)
     other = flashslides("credits", "refund", str(user.user_id), "--resume", "--json").json
     assert other == [], "no purchase of that id"
     [resumed] = flashslides("credits", "refund", "--resume", "--json").json
     [made] = loop.offline.account.all("refund")
-    assert (resumed["key"], resumed["refund_id"]) == ("cut off", made["id"])
+    assert (resumed["idempotency_key"], resumed["refund_id"]) == ("cut off", made["id"])
     assert booked_balance(db, user.user_id) == 0
     assert flashslides("credits", "refund", "--list", "--json").json == []
     assert flashslides("credits", "refund", "--list", "--resume").exit_code == 2

@@ -47,7 +47,7 @@ def test_a_server_is_started_shown_and_stopped(folder: Path) -> None:
         "port": seen.port,
         "holders": [],
         "keep_running": True,
-        "since": seen.since.isoformat(),
+        "since": seen.since.isoformat().replace("+00:00", "Z"),
         "log": str(folder / "server.log"),
     }
     human = run("status").stdout

@@ -1,0 +1,160 @@
+"""What commands print: one shape of JSON everywhere, and for people lines that a terminal holds."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from sqlalchemy.orm import Session
+
+from src.cli import output
+from src.common.models.user import User
+from tests.cli.conftest import Result, RunCommand
+from tests.cli.every_command import COMMAND_LINES, commands
+from tests.cli.test_stripe import store
+from tests.models.examples import a_user
+from tests.stripe.loop import Loop, only_purchase
+from tests.stripe.payments import make_event, make_session
+
+WIDTH = 80
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
+NAMES_AN_INSTANT = re.compile(r".*_at|since|until|next_expiry")
+WITHOUT_JSON = {
+    "bench": "prints its figures as its own options say",
+    **dict.fromkeys(
+        ["db upgrade", "db downgrade", "db current", "db history", "db check"], "Alembic"
+    ),
+    "db adopt": "its steps",
+    "db env": "lines for a .env file",
+    "db grant-runtime": "a sentence",
+    "db psql": "psql",
+    "db start": "a sentence",
+    "db stop": "a sentence",
+    "db url": "the URL alone",
+    "serve": "a server",
+    "stripe serve": "a server",
+    "user token": "the token alone",
+    "worker": "logs",
+}
+"""Commands that answer nothing a program would take apart, and what they print."""
+LISTS = {
+    "api-key list": "",
+    "credits refund": "--list",
+    "stripe events list": "",
+    "stripe events replay": "{event}",
+    "stripe unmatched list": "",
+}
+PAGES = {"credits history": "{user} --limit 2"}
+RECORDS = {
+    "api-key create": "--scopes credits:read --expires-in-days 9",
+    "api-key revoke": "{key}",
+    "credits adjust": "{user} 5 --reason test",
+    "credits explain": "{user}",
+    "credits grant": "{user} 5 --expires-at 2100-01-31",
+    "credits import-opening-balances": "",
+    "credits refund": "{purchase} --amount-cents 100",
+    "credits show": "{user}",
+    "credits spend": "{user} 5 --dry-run",
+    "db status": "",
+    "stripe events ignore": "{event}",
+    "stripe events show": "{event}",
+    "stripe reconcile": "--since 2026-01-31",
+    "stripe unmatched resolve": "{payment} --note test",
+    "user activate": "{user}",
+    "user create": "grace@example.com",
+    "user deactivate": "{user}",
+    "user erase": "{user} --yes",
+    "user set-type": "{user} member",
+    "user show": "{user}",
+}
+ELSEWHERE = {"verify"}
+"""It reads snapshots of its own: tests/cli/test_verify.py."""
+ANSWERS = [*LISTS.items(), *PAGES.items(), *RECORDS.items()]
+
+Ask = Callable[..., Result]
+
+
+@pytest.fixture
+def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
+    """Run a command on a database where there is something of everything."""
+    loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
+    loop.deliver(loop.webhooks())
+    stranger = a_user(user_id="00000000-0000-4000-8000-000000000002")
+    session = make_session(stranger, currency="eur")
+    store(make_event(session, id="evt_" + "9" * 24))
+    key = flashslides("api-key", "create", "--scopes", "credits:read,credits:spend", "--json")
+    for amount in ("1", "2"):
+        flashslides(
+            "credits", "spend", str(user.user_id), amount, "--reference", "a deck of slides"
+        )
+    named = {
+        "user": str(user.user_id),
+        "purchase": str(only_purchase(db).transaction_id),
+        "event": "evt_" + "9" * 24,
+        "payment": session["id"],
+        "key": key.json["key_id"],
+    }
+
+    def run(name: str, arguments: str, *options: str) -> Result:
+        words = [word.format(**named) for word in arguments.split()]
+        return flashslides(*name.split(), *words, *options)
+
+    return run
+
+
+def test_every_answer_is_looked_at() -> None:
+    """A new command with `--json` needs an entry here; one without it says why."""
+    with_json = {
+        name
+        for name, command in commands().items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert with_json == LISTS.keys() | PAGES.keys() | RECORDS.keys() | ELSEWHERE
+    assert with_json == COMMAND_LINES.keys() - WITHOUT_JSON.keys()
+
+
+@pytest.mark.parametrize(("name", "arguments"), ANSWERS)
+def test_json_has_one_shape(ask: Ask, name: str, arguments: str) -> None:
+    """One thing is an object, several are a list of objects, a page has the list as `items`."""
+    result = ask(name, arguments, "--json")
+    assert result.exit_code in (0, 1), result.err
+    answer = result.json
+    if PAGES.get(name) == arguments:
+        assert answer.keys() == {"items", "next_cursor"}
+        answer = answer["items"]
+    if name in PAGES or LISTS.get(name) == arguments:
+        assert (type(answer), set(map(type, answer))) in [(list, {dict}), (list, set())]
+        assert answer or name == "credits refund"
+    else:
+        assert isinstance(answer, dict)
+    assert_instants_are_in_utc(answer)
+
+
+@pytest.mark.parametrize(("name", "arguments"), ANSWERS)
+def test_people_s_lines_fit_a_terminal(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, name: str, arguments: str
+) -> None:
+    """Of 80 columns; only a word that is longer sticks out, and nothing is shortened."""
+    monkeypatch.setattr(output, "_width", lambda: WIDTH)
+    result = ask(name, arguments)
+    assert result.exit_code in (0, 1), result.err
+    for line in result.out.splitlines():
+        value = line.rpartition("  ")[2]
+        assert cell_len(line) <= WIDTH or " " not in value
+    assert "…" not in result.out
+
+
+def assert_instants_are_in_utc(value: Any) -> None:
+    """Every field whose name says that it is one, wherever it stands; but for what Stripe wrote."""
+    if isinstance(value, list):
+        items: list[Any] = value
+        for each in items:
+            assert_instants_are_in_utc(each)
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value
+        for name, inner in fields.items():
+            if NAMES_AN_INSTANT.fullmatch(name) and isinstance(inner, str):
+                assert INSTANT.fullmatch(inner), (name, inner)
+            elif name != "body":
+                assert_instants_are_in_utc(inner)
