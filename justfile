@@ -93,6 +93,10 @@ mutation:
 reference:
     python -m scripts.reference
 
+# A table: every command, whatever is wrong with the database, at Ctrl-C, in a terminal and a pipe
+answers:
+    python -m scripts.answers
+
 # Run the service
 serve *arguments:
     flashslides serve {{arguments}}

@@ -38,6 +38,7 @@ class Result:
 
 
 RunCommand = Callable[..., Result]
+Note = Callable[[str, str, int, str], None]
 
 
 def after(cursor: str | None) -> tuple[str, ...]:
@@ -73,6 +74,16 @@ def run_command(
 
     with logging_restored():
         yield run
+
+
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Note:
+    """Note what a command answered under a condition, for `just answers`."""
+
+    def write(name: str, condition: str, exit_code: int, said: str) -> None:
+        record_property(f"{name}|{condition}", f"{exit_code}|{said}")
+
+    return write
 
 
 @pytest.fixture

@@ -5,10 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from src.local_postgres import ConnectionParameters
+from src.cli import commands, reach
+from src.local_postgres import ConnectionParameters, free_port
+from tests.cli.conftest import Note, RunCommand
+from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_of
 from tests.cli.processes import PATIENCE_SECONDS, Program, stop
 from tests.cli.test_worker_threads import silent_server, until
 from tests.fixtures.databases import environment_of
@@ -49,6 +53,25 @@ def test_before_and_after_a_command(program: str, printed: int, tmp_path: Path) 
     )
     assert (ended.returncode, ended.stderr) == (130, INTERRUPTED)
     assert len(ended.stdout.splitlines()) == printed
+
+
+@pytest.mark.parametrize("name", sorted(COMMAND_LINES))
+def test_of_every_command(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, note: Note, name: str
+) -> None:
+    """On its way to the database; where it needs none, as it begins."""
+
+    def interrupt(*_arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if name in WITHOUT_DATABASE:
+        monkeypatch.setattr(commands, "configure_logging", interrupt)
+    else:
+        monkeypatch.setattr(reach, "_database_in_reach", interrupt)
+    options = ["--port", str(free_port())] if name == "serve" else []
+    result = run_command(*arguments_of(name), *options)
+    assert (result.exit_code, result.out, result.err) == (130, "", INTERRUPTED)
+    note(name, "Ctrl-C", result.exit_code, result.err.strip())
 
 
 def test_at_a_question(tmp_path: Path, worker_database: ConnectionParameters) -> None:

@@ -18,7 +18,7 @@ from src.common.database import SessionLocal
 from src.common.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
-from tests.cli.conftest import RunCommand
+from tests.cli.conftest import Note, RunCommand
 from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_of, commands
 from tests.cli.test_worker_threads import until
 from tests.credits.committed import balances
@@ -112,6 +112,7 @@ def test_every_command_is_asked() -> None:
 def test_a_condition_of_the_database_is_one_line(
     run_command: RunCommand,
     point_to: Callable[[str], ConnectionParameters],
+    note: Note,
     name: str,
     condition: str,
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_condition_of_the_database_is_one_line(
     assert line.startswith("flashslides: ")
     assert says.format(port=place.port) in line
     assert place.password not in line
+    note(name, condition, result.exit_code, line)
 
 
 def test_a_password_that_is_not_set_is_asked_for(
