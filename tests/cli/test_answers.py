@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from sqlalchemy.orm import Session
 
 from src.cli import output
+from src.common.credits import ledger
 from src.common.models.user import User
 from tests.cli.conftest import Note, Result, RunCommand
 from tests.cli.every_command import COMMAND_LINES, commands
@@ -46,18 +47,26 @@ LISTS = {
     "stripe events replay": "{event}",
     "stripe unmatched list": "",
 }
-PAGES = {"credits history": "{user} --limit 2"}
+PAGES = {
+    "credits history": "{user} --limit 2",
+    "credits holds list": "{user}",
+    "purchases list": "",
+    "user find": "example",
+    "user list": "",
+}
 RECORDS = {
     "api-key create": "--scopes credits:read --expires-in-days 9",
     "api-key revoke": "{key}",
     "credits adjust": "{user} 5 --reason test",
     "credits explain": "{user}",
     "credits grant": "{user} 5 --expires-at 2100-01-31",
+    "credits holds release": "{user} {hold} --reason test",
     "credits import-opening-balances": "",
     "credits refund": "{purchase} --amount-cents 100",
     "credits show": "{user}",
     "credits spend": "{user} 5 --dry-run",
     "db status": "",
+    "purchases show": "{purchase}",
     "stripe events ignore": "{event}",
     "stripe events show": "{event}",
     "stripe reconcile": "--since 2026-01-31",
@@ -89,7 +98,10 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
         flashslides(
             "credits", "spend", str(user.user_id), amount, "--reference", "a deck of slides"
         )
+    hold = ledger.open_hold(db, user.user_id, 3, expires_in_seconds=900, key="hold")
+    db.commit()
     named = {
+        "hold": str(hold.seq),
         "user": str(user.user_id),
         "purchase": str(only_purchase(db).transaction_id),
         "event": "evt_" + "9" * 24,
