@@ -7,9 +7,9 @@ from benchmarks.calls.base import Refused
 from benchmarks.calls.http import ENV, OK, HttpCalls
 from benchmarks.workload import Operation
 from src.common.purchases.packages import PACKAGES
-from src.common.stripe.offline.account import API_VERSION
-from src.common.stripe.offline.shapes import SESSION
 from src.common.stripe.signatures import sign
+from src.offline_stripe.account import API_VERSION
+from src.offline_stripe.shapes import SESSION
 
 WEBHOOK_SECRET = "whsec_of_the_benchmark"  # noqa: S105  of a server that lives for this run
 _USER, _NAME = "<user>", "<name>"

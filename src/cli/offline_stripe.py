@@ -20,9 +20,9 @@ from starlette.routing import Route
 from src.common.exceptions import SettingsError
 from src.common.http_clients import open_http_client
 from src.common.settings import Settings
-from src.common.stripe.offline import DEFAULT_PORT, OfflineStripe, Request, State, load_state
-from src.common.stripe.offline.sender import deliver_webhooks
-from src.common.stripe.offline.site import answer
+from src.offline_stripe import DEFAULT_PORT, OfflineStripe, Request, State, load_state
+from src.offline_stripe.sender import deliver_webhooks
+from src.offline_stripe.site import answer
 
 HOST = "127.0.0.1"
 SAVE_EVERY_SECONDS = 1

@@ -10,7 +10,7 @@ from src.cli import reconcile, stripe_inbox, unmatched
 from src.cli.development import development_keys
 from src.cli.output import say
 from src.common.settings import get_settings
-from src.common.stripe.offline import API_VERSION, DEFAULT_PORT
+from src.offline_stripe import API_VERSION, DEFAULT_PORT
 
 app = typer.Typer(
     help="Stripe: its events, payments nobody was credited for, an offline Stripe.",

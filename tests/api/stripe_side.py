@@ -11,7 +11,7 @@ import stripe
 from pydantic import SecretStr
 
 from src.common.stripe.gateway import Gateway
-from src.common.stripe.offline import InProcessClient, OfflineStripe
+from src.offline_stripe import InProcessClient, OfflineStripe
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api
 

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.user import User
-from src.common.stripe.offline import InProcessClient, OfflineStripe, Trouble, TroubleKind
+from src.offline_stripe import InProcessClient, OfflineStripe, Trouble, TroubleKind
 from tests.api.stripe_side import (
     CHECKOUT,
     Silent,

@@ -19,7 +19,7 @@ from src.common.exceptions import SettingsError
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import get_settings
 from src.common.stripe.checkout import plan_checkout
-from src.common.stripe.offline import Object, OfflineStripe, Trouble, TroubleKind
+from src.offline_stripe import Object, OfflineStripe, Trouble, TroubleKind
 from tests.api.stripe_side import buy, click, deliver_all, offline_stripe, sessions
 from tests.fixtures.api import Api, balance_of, client_of, fetch, make_user
 

@@ -13,7 +13,7 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.stripe.offline import Trouble, TroubleKind
+from src.offline_stripe import Trouble, TroubleKind
 from tests.api.stripe_side import buy, click, deliver_all, offline_stripe, sessions
 from tests.api.tokens import make_token
 from tests.fixtures.api import (

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
-from src.common.stripe.offline import InProcessClient, OfflineStripe, Trouble, TroubleKind
+from src.offline_stripe import InProcessClient, OfflineStripe, Trouble, TroubleKind
 from tests.api.stripe_side import Silent, buy, deliver_all, offline_stripe, open_stripe
 from tests.api.tokens import make_token
 from tests.fixtures.api import (

@@ -20,7 +20,7 @@ from src.common.settings import get_settings
 from src.common.stripe import gateway, inbox
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.lookup import HANDLED_TYPES
-from src.common.stripe.offline import InProcessClient, OfflineStripe
+from src.offline_stripe import InProcessClient, OfflineStripe
 from tests.cli.conftest import Result, RunCommand
 from tests.credits.books import booked_balance
 from tests.models.examples import a_transaction

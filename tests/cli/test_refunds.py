@@ -13,8 +13,8 @@ from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.gateway_errors import StripeGatewayError
-from src.common.stripe.offline import Trouble, TroubleKind
 from src.common.stripe.processing import Processor
+from src.offline_stripe import Trouble, TroubleKind
 from tests.cli.conftest import RunCommand
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop, only_purchase

@@ -18,7 +18,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.purchases.packages import PACKAGES
-from src.common.stripe.offline import OfflineStripe
+from src.offline_stripe import OfflineStripe
 from tests.credits.books import check_books
 
 Object = dict[str, Any]

@@ -19,11 +19,11 @@ from src.common.settings import get_settings
 from src.common.stripe.checkout import PayPage, plan_checkout, start_checkout
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery, InProcessClient, OfflineStripe
 from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
 from src.common.stripe.refunds import Refunded, refund_payment
 from src.common.stripe.wire import parse_event
+from src.offline_stripe import Delivery, InProcessClient, OfflineStripe
 
 
 @dataclass

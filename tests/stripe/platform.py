@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from src.common.stripe.offline import InProcessClient, OfflineStripe
+from src.offline_stripe import InProcessClient, OfflineStripe
 
 THEIRS = "acct_theirs"
 

@@ -22,8 +22,8 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.purchases.packages import PACKAGES
-from src.common.stripe.offline import Faults, Trouble, TroubleKind
-from src.common.stripe.offline.errors import StripeError
+from src.offline_stripe import Faults, Trouble, TroubleKind
+from src.offline_stripe.errors import StripeError
 from tests.credits.books import capture, grant, make_user, open_hold, release, spend
 from tests.credits.crashes import dying
 from tests.stripe.loop import Loop, start_loop

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Object
-from src.common.stripe.offline.account import DEFAULTS
+from src.offline_stripe import Object
+from src.offline_stripe.account import DEFAULTS
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop, only_purchase
 

@@ -21,8 +21,8 @@ from src.common.models.user import User
 from src.common.settings import load_settings
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery, InProcessClient, OfflineStripe
 from src.common.stripe.unasked import StripeNeeded, UnaskedGateway
+from src.offline_stripe import Delivery, InProcessClient, OfflineStripe
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop
 

@@ -16,8 +16,8 @@ from src.common.models.user import User
 from src.common.stripe import attempts, inbox
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Trouble, TroubleKind
 from src.common.stripe.wire import parse_event
+from src.offline_stripe import Trouble, TroubleKind
 from tests.credits.books import booked_balance
 from tests.fixtures.api import until
 from tests.stripe.loop import Loop

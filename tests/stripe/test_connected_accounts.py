@@ -28,10 +28,10 @@ from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.gateway_errors import PermissionMissing, StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery, InProcessClient, OfflineStripe
 from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
 from src.common.stripe.refunds import close_if_unknown
+from src.offline_stripe import Delivery, InProcessClient, OfflineStripe
 from tests.credits.books import booked_balance
 from tests.models.examples import a_transaction
 from tests.stripe.loop import Loop, only_purchase

@@ -17,9 +17,9 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.stripe import inbox
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery
 from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters
+from src.offline_stripe import Delivery
 from tests.credits.books import booked_balance, check_books, make_user, spend
 from tests.credits.crashes import counting, interrupted
 from tests.stripe.loop import Loop, start_loop

@@ -13,8 +13,8 @@ from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe import inbox
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery, Trouble, TroubleKind
 from src.common.stripe.wire import parse_event
+from src.offline_stripe import Delivery, Trouble, TroubleKind
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop
 from tests.stripe.payments import make_event, make_session

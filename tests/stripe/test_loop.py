@@ -22,7 +22,7 @@ from src.common.stripe import attempts, inbox
 from src.common.stripe.checkout import plan_checkout
 from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery, Trouble, TroubleKind
+from src.offline_stripe import Delivery, Trouble, TroubleKind
 from tests.credits.books import booked_balance, check_books, spend
 from tests.models.examples import a_user
 from tests.purchases.lives import state_of

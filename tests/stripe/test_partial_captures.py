@@ -11,8 +11,8 @@ from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery
 from src.common.stripe.wire import CheckoutSession, PaymentIntent
+from src.offline_stripe import Delivery
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.test_invoices import LONG_AGO

@@ -14,8 +14,8 @@ from src.common.settings import Settings, get_settings
 from src.common.stripe.gateway import configured
 from src.common.stripe.gateway_errors import PermissionMissing
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline.trouble import Trouble, TroubleKind
 from src.common.stripe.permissions import missing_permissions
+from src.offline_stripe.trouble import Trouble, TroubleKind
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop, only_purchase, start_loop
 

@@ -13,8 +13,8 @@ from src.common.exceptions import Conflict, Invalid
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.stripe.offline import Trouble, TroubleKind
 from src.common.stripe.processing import Processor
+from src.offline_stripe import Trouble, TroubleKind
 from tests.credits.books import booked_balance, check_books
 from tests.stripe.loop import Loop, only_purchase, start_loop
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from src.common.async_database import run_in_async_database_transaction
 from src.common.models.stripe_event import StripeEvent
 from src.common.stripe import processing
-from src.common.stripe.offline import InProcessClient, OfflineStripe
 from src.common.stripe.processing import Processor
+from src.offline_stripe import InProcessClient, OfflineStripe
 from tests.api.stripe_side import Silent, buy, offline_stripe, open_stripe
 from tests.fixtures.api import Api, StartApi, balance_of, fetch, make_user
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery
+from src.offline_stripe import Delivery
 from tests.credits.books import booked_balance, make_user
 from tests.stripe.loop import Loop
 from tests.stripe.payments import make_event, make_session

@@ -13,9 +13,9 @@ from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import HANDLED_TYPES
-from src.common.stripe.offline import Delivery, Trouble, TroubleKind
 from src.common.stripe.signatures import sign
 from src.common.stripe.wire import ThinEvent, parse_event
+from src.offline_stripe import Delivery, Trouble, TroubleKind
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.fixtures.api import WEBHOOK_SECRET, Api, error_type_of, fetch
 from tests.purchases.lives import state_of

@@ -19,7 +19,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery
+from src.offline_stripe import Delivery
 from tests.credits.books import booked_balance, check_books, make_user
 from tests.stripe.loop import Loop, only_purchase, start_loop
 from tests.stripe.test_invoices import buy_with_invoice, credit

@@ -15,9 +15,9 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.offline import Delivery
 from src.common.stripe.wire import Charge, Invoice, PaymentIntent
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
+from src.offline_stripe import Delivery
 from tests.credits.books import booked_balance, check_books
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event

@@ -3,7 +3,7 @@
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
-from src.common.html_pages import POLICY, document
+from src.html_pages import POLICY, document
 
 SITE = "FlashSlides"
 _HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}

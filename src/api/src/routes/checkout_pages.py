@@ -22,7 +22,6 @@ from src.api.src.pages import page
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.queries import balance
 from src.common.exceptions import ExceptionWithErrorType, NotFound
-from src.common.html_pages import NOTHING, facts, money
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import find_order_of_session
 from src.common.purchases.packages import find_package
@@ -32,6 +31,7 @@ from src.common.stripe.checkout import ReturnPages, plan_checkout, start_checkou
 from src.common.stripe.confirmation import CheckoutStatus, confirm_checkout
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.processing import Processor
+from src.html_pages import NOTHING, facts, money
 
 router = APIRouter(prefix="/checkout", include_in_schema=False)
 

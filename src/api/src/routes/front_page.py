@@ -7,7 +7,7 @@ from markupsafe import Markup
 from src.api.src.dependencies import SettingsOf
 from src.api.src.pages import page
 from src.api.src.routes import API_PREFIX
-from src.common.html_pages import NOTHING
+from src.html_pages import NOTHING
 
 router = APIRouter()
 

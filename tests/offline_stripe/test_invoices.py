@@ -1,0 +1,138 @@
+"""Invoices come to their items, and are asked for as Stripe asks."""
+
+from typing import Any
+
+import pytest
+import stripe
+
+from tests.offline_stripe.shop import START, Clock, Shop
+
+PAID = ["invoice_payment.paid", "invoice.paid", "invoice.payment_succeeded"]
+
+
+@pytest.fixture
+def customer(shop: Shop) -> str:
+    """Somebody with an address and a card."""
+    made = shop.client.v1.customers.create({"email": "ada@example.com"}).id
+    shop.client.v1.payment_methods.attach("pm_card_visa", {"customer": made})
+    return made
+
+
+def bill(shop: Shop, customer: str, **more: Any) -> stripe.Invoice:
+    """A draft of one item of 900."""
+    shop.client.v1.invoice_items.create({"customer": customer, "amount": 900})
+    asked: Any = {"customer": customer, "pending_invoice_items_behavior": "include", **more}
+    return shop.client.v1.invoices.create(asked)
+
+
+def test_a_draft_comes_to_its_items(shop: Shop, customer: str) -> None:
+    """Also to those that are added, changed and taken away; a finalized one stays as it is."""
+    v1: Any = shop.client.v1
+    draft = bill(shop, customer)
+    price = v1.prices.create({"currency": "usd", "unit_amount": 50, "product_data": {"name": "P"}})
+    more: Any = {"customer": customer, "invoice": draft.id, "pricing": {"price": price.id}}
+    item = v1.invoice_items.create({**more, "quantity": 3})
+    assert v1.invoices.retrieve(draft.id).amount_due == 900 + 150
+    lines = v1.invoices.line_items.list(draft.id).data
+    assert [(each.amount, each.quantity) for each in lines] == [(900, 1), (150, 3)]
+    (first,) = (
+        each.id for each in v1.invoice_items.list({"limit": 100}).data if each.amount == 900
+    )
+    v1.invoice_items.update(first, {"amount": 800})
+    v1.invoice_items.delete(item.id)
+    assert v1.invoices.finalize_invoice(draft.id).total == 800
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be changed"):
+        v1.invoice_items.update(first, {"amount": 1})
+    with pytest.raises(stripe.InvalidRequestError, match="takes no more items"):
+        v1.invoice_items.create(more)
+
+
+def test_a_preview_is_what_would_be(shop: Shop, customer: str) -> None:
+    """Of waiting items and those given along; nothing is kept, no event is made."""
+    v1 = shop.client.v1
+    v1.invoice_items.create({"customer": customer, "amount": 900})
+    shop.deliver()
+    seen = v1.invoices.create_preview(
+        {"customer": customer, "invoice_items": [{"amount": 100, "currency": "usd"}]}
+    )
+    assert (seen.total, seen.status, seen.id.startswith("upcoming_in_")) == (1_000, "draft", True)
+    assert (v1.invoices.list().data, shop.event_types()) == ([], [])
+    assert len(v1.invoice_items.list({"pending": True}).data) == 1
+    with pytest.raises(stripe.InvalidRequestError, match="no subscriptions"):
+        v1.invoices.create_preview({"customer": customer, "subscription": "sub_1"})
+
+
+def test_an_invoice_is_sent_to_who_has_an_address(shop: Shop, customer: str) -> None:
+    """And is due on a day; it may be paid elsewhere."""
+    v1 = shop.client.v1
+    sent = bill(shop, customer, collection_method="send_invoice", days_until_due=7)
+    assert sent.due_date == START + 7 * 86_400
+    shop.deliver()
+    assert v1.invoices.send_invoice(sent.id).status == "open"
+    assert shop.event_types() == ["invoice.finalized", "invoice.sent"]
+    paid = v1.invoices.pay(sent.id, {"paid_out_of_band": True})
+    assert (paid.status, shop.event_types()) == ("paid", PAID[1:])
+    nobody = v1.customers.create({}).id
+    for wrong, param in (
+        (
+            {"customer": nobody, "collection_method": "send_invoice", "days_until_due": 1},
+            "customer",
+        ),
+        ({"customer": customer, "collection_method": "send_invoice"}, "days_until_due"),
+        ({"customer": customer, "days_until_due": 1}, "days_until_due"),
+    ):
+        parameters: Any = wrong
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            v1.invoices.create(parameters)
+        assert refused.value.param == param
+    with pytest.raises(stripe.InvalidRequestError, match="collection_method=send_invoice"):
+        v1.invoices.send_invoice(bill(shop, customer).id)
+
+
+def test_a_draft_that_advances_is_finalized_and_paid_an_hour_later(
+    shop: Shop, customer: str, clock: Clock
+) -> None:
+    """By itself; others wait."""
+    advancing, waiting = bill(shop, customer, auto_advance=True), bill(shop, customer)
+    shop.deliver()
+    clock.now += 3_600
+    assert shop.client.v1.invoices.retrieve(advancing.id).status == "paid"
+    assert shop.client.v1.invoices.retrieve(waiting.id).status == "draft"
+    assert [each for each in shop.event_types() if each.startswith("invoice")] == [
+        "invoice.finalized",
+        *PAID,
+    ]
+
+
+def test_a_payment_that_asks_for_authentication_pays_once_it_is_given(
+    shop: Shop, customer: str
+) -> None:
+    """Until then the invoice is open, and says what it waits for."""
+    v1 = shop.client.v1
+    asked = bill(shop, customer)
+    shop.deliver()
+    with pytest.raises(stripe.CardError) as waiting:
+        v1.invoices.pay(asked.id, {"payment_method": "pm_card_authenticationRequired"})
+    assert waiting.value.code == "invoice_payment_intent_requires_action"
+    assert shop.event_types()[-2:] == ["invoice.payment_failed", "invoice.payment_action_required"]
+    intent = v1.payment_intents.list({"customer": customer}).data[0].id
+    shop.offline.authenticate(intent)
+    assert v1.invoices.retrieve(asked.id).status == "paid"
+    assert shop.event_types()[-3:] == PAID
+
+
+def test_what_is_over_stays_so(shop: Shop, customer: str) -> None:
+    """Drafts are deleted and their items wait again; open ones are given up or voided."""
+    v1 = shop.client.v1
+    v1.invoices.delete(bill(shop, customer).id)
+    assert len(v1.invoice_items.list({"pending": True}).data) == 1
+    asked: Any = {"customer": customer, "pending_invoice_items_behavior": "include"}
+    given_up = v1.invoices.create(asked)
+    v1.invoices.finalize_invoice(given_up.id)
+    with pytest.raises(stripe.InvalidRequestError, match="only delete"):
+        v1.invoices.delete(given_up.id)
+    assert v1.invoices.mark_uncollectible(given_up.id).status == "uncollectible"
+    voided = v1.invoices.void_invoice(given_up.id)
+    assert (voided.status, voided.status_transitions.voided_at) == ("void", START)
+    with pytest.raises(stripe.InvalidRequestError, match="only void"):
+        v1.invoices.void_invoice(given_up.id)
