@@ -14,15 +14,15 @@ from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection
 
-from src.common.database_reach import build_migration_engine, database_in_reach
-from src.common.migrations import (
+from src.common.models import Base
+from src.common.models.preferences import PreferencesJSONB
+from src.common.postgres.migrations import (
     hold_migration_lock,
     migrations_to_undo,
     refuse_data_loss,
     release_migration_lock,
 )
-from src.common.models import Base
-from src.common.models.preferences import PreferencesJSONB
+from src.common.postgres.reach import build_migration_engine, database_in_reach
 from src.common.settings import get_settings
 
 

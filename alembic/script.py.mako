@@ -20,7 +20,7 @@ Read `docs/how-to/change-the-schema.md` before you edit this. In short:
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}

@@ -49,7 +49,7 @@ from benchmarks.server import (
 )
 from src.common.accounts import api_keys
 from src.common.database import dispose_db, run_in_database_transaction
-from src.common.engines import SYNC_DRIVER
+from src.common.postgres.engines import SYNC_DRIVER
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, LocalPostgresError, RunningServer
 

@@ -22,8 +22,8 @@ from benchmarks.workload import LOT
 from src.common.credits import ledger
 from src.common.credits.commands import Grant
 from src.common.credits.verify import sample_users, verify
-from src.common.engines import build_engine
 from src.common.models import User
+from src.common.postgres.engines import build_engine
 from src.common.settings import get_settings
 from src.local_postgres import RunningServer
 

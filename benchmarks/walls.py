@@ -27,8 +27,8 @@ from benchmarks.server import SERVER_SETTINGS, connect, temporary_server
 from src.common.credits import ledger
 from src.common.credits.commands import Grant
 from src.common.database import dispose_db, run_in_database_transaction
-from src.common.migrations import upgrade_to_head
 from src.common.models import User
+from src.common.postgres.migrations import upgrade_to_head
 from src.local_postgres import ConnectionParameters, RunningServer
 
 USERS = 1_000

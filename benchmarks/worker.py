@@ -26,7 +26,7 @@ import uvloop
 from benchmarks.calls.base import AsyncCalls, Refused, ThreadCalls
 from benchmarks.seed import user_ids
 from benchmarks.workload import RESERVE, Operation, Workload, share_of
-from src.common.engines import database_url
+from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
 
 _WARM_UP_OPERATIONS = 2

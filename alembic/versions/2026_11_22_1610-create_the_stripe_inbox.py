@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "5a0e9c1f7d24"
 down_revision = "c6134a1d3b72"

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "8b7c2d60e9f1"
 down_revision = "5a0e9c1f7d24"

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import Loss, found
+from src.common.postgres.migrations import Loss, found
 
 revision = "3f4e5d6c7b8a"
 down_revision = "8b7c2d60e9f1"

@@ -7,7 +7,7 @@ Create Date: 2026-11-22 17:10:00+00:00
 
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "9d8c7b6a5f40"
 down_revision = "3f4e5d6c7b8a"

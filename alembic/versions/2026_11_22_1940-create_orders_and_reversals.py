@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "2fc471da6c01"
 down_revision = "9d8c7b6a5f40"

@@ -9,7 +9,7 @@ Create Date: 2026-11-22 19:41:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "61d0c3b5a7e8"
 down_revision = "2fc471da6c01"

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from alembic import context, op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "7e1d4c2b9a58"
 down_revision = "61d0c3b5a7e8"

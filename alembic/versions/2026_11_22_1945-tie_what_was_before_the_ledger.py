@@ -9,7 +9,7 @@ Create Date: 2026-11-22 19:45:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss, found
+from src.common.postgres.migrations import Loss, found
 
 revision = "4c1d2e3f5a60"
 down_revision = "7e1d4c2b9a58"

@@ -7,7 +7,7 @@ Create Date: 2026-11-22 19:46:00+00:00
 
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "5d2e3f4a6b71"
 down_revision = "4c1d2e3f5a60"

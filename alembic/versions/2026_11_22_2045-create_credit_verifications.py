@@ -9,7 +9,7 @@ Create Date: 2026-11-22 20:45:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "8c4f6a2d1e93"
 down_revision = "5d2e3f4a6b71"

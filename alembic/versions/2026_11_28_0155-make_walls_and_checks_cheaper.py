@@ -9,7 +9,7 @@ from types import ModuleType
 
 from alembic import context, op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "6b0e3d9f5a17"
 down_revision = "1f7c9e2b4d83"

@@ -7,7 +7,7 @@ Create Date: 2026-11-28 01:56:00+00:00
 
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "7c1f4eaf6b28"
 down_revision = "6b0e3d9f5a17"

@@ -8,7 +8,7 @@ Create Date: 2026-11-29 01:00:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "9e2a61c04b7d"
 down_revision = "7c1f4eaf6b28"

@@ -9,8 +9,8 @@ from types import ModuleType
 
 from alembic import context, op
 
-from src.common.migrations import Loss
 from src.common.models.ledger_walls import LOWER_WALLS, RAISE_WALLS
+from src.common.postgres.migrations import Loss
 
 revision = "a47d0f3e8c52"
 down_revision = "9e2a61c04b7d"

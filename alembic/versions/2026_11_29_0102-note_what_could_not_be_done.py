@@ -9,7 +9,7 @@ Create Date: 2026-11-29 01:02:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "4e8b1d6c9f27"
 down_revision = "a47d0f3e8c52"

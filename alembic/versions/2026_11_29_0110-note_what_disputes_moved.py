@@ -8,7 +8,7 @@ Create Date: 2026-11-29 01:10:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "6a1f4c8e2b90"
 down_revision = "4e8b1d6c9f27"

@@ -8,7 +8,7 @@ Create Date: 2026-11-29 01:12:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "6a1f7c3e9b52"
 down_revision = "91c5d2e7a3f4"

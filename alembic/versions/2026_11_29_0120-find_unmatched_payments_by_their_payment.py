@@ -8,7 +8,7 @@ Create Date: 2026-11-29 01:20:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "3c7e0b5d9a12"
 down_revision = "6a1f7c3e9b52"

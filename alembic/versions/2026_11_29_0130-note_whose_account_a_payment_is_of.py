@@ -8,7 +8,7 @@ Create Date: 2026-11-29 01:30:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "8d2b6f4c1a37"
 down_revision = "3c7e0b5d9a12"

@@ -9,7 +9,7 @@ Create Date: 2026-11-29 12:40:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "b52e9d1f7a64"
 down_revision = "8d2b6f4c1a37"

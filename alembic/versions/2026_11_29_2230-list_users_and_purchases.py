@@ -8,7 +8,7 @@ Create Date: 2026-11-29 22:30:00+00:00
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "c7d31f0a52e8"
 down_revision = "b52e9d1f7a64"

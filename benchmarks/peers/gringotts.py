@@ -10,7 +10,7 @@ from sqlalchemy.orm import sessionmaker
 from benchmarks.calls.base import ThreadCalls
 from benchmarks.seed import user_ids
 from benchmarks.workload import RESERVE, Operation
-from src.common.engines import database_url
+from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
 
 

@@ -9,7 +9,7 @@ import psycopg
 from benchmarks.calls.base import AsyncCalls
 from benchmarks.seed import user_ids
 from benchmarks.workload import RESERVE, Operation
-from src.common.engines import database_url
+from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
 
 _CONNECTIONS_MAX = 10

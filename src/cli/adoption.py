@@ -7,12 +7,12 @@ import typer
 
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import database_in_reach, migrated_database
-from src.common import adoption
 from src.common.credits import opening_import
 from src.common.credits.opening_import import ImportReport
 from src.common.database import SessionLocal
-from src.common.database_reach import build_migration_engine
-from src.common.migrations import hold_migration_lock, release_migration_lock
+from src.common.postgres import adoption
+from src.common.postgres.migrations import hold_migration_lock, release_migration_lock
+from src.common.postgres.reach import build_migration_engine
 from src.common.settings import get_settings
 
 

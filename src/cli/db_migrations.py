@@ -12,7 +12,7 @@ from alembic.util import CommandError
 
 from src.cli.output import say
 from src.cli.reach import database_in_reach, migrated_database, refuse_newer_schema
-from src.common.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
+from src.common.postgres.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
 from src.common.settings import get_settings
 
 Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]

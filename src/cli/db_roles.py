@@ -7,7 +7,7 @@ import typer
 from src.cli.output import say
 from src.cli.reach import database_in_reach
 from src.common.database import get_engine
-from src.common.runtime_role import grant_runtime
+from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import get_settings
 
 

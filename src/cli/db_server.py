@@ -144,7 +144,7 @@ def _run(
 
 
 def _refuse_where_not_local() -> None:
-    from src.common.database_reach import refuse_embedded_server
+    from src.common.postgres.reach import refuse_embedded_server
     from src.common.settings import get_settings
 
     refuse_embedded_server(get_settings())

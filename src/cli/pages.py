@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from src.cli.output import say
-from src.common.pagination import PAGE_SIZE_MAX, Page
+from src.common.postgres.pagination import PAGE_SIZE_MAX, Page
 
 Limit = Annotated[int, typer.Option(min=1, max=PAGE_SIZE_MAX, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option(help="Where to go on, as the last page said.")]

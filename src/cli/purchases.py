@@ -14,7 +14,7 @@ from src.cli.reach import run_operation
 from src.cli.users import find_user
 from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_reversal import StripeReversal
-from src.common.pagination import Page
+from src.common.postgres.pagination import Page
 from src.common.purchases import queries
 from src.common.purchases.queries import Purchase, PurchaseDetails, PurchaseFilter, PurchaseState
 from src.common.settings import get_settings

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from src.cli.output import say
 from src.common.database import dispose_db, run_in_database_transaction
-from src.common.database_conditions import explain_database_error
-from src.common.database_reach import database_in_reach as _database_in_reach
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
-from src.common.migrations import current_revision, describe_revision, is_behind
+from src.common.postgres.conditions import explain_database_error
+from src.common.postgres.migrations import current_revision, describe_revision, is_behind
+from src.common.postgres.reach import database_in_reach as _database_in_reach
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway, open_gateway
 from src.common.stripe.processing import InDatabase
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextmanager
 def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
-    """As `src.common.database_reach` does, with the embedded server's progress on stderr.
+    """As `src.common.postgres.reach` does, with the embedded server's progress on stderr.
 
     Closes all connections at its end.
 

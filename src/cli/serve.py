@@ -18,9 +18,9 @@ from src.cli.reach import database_in_reach, refuse_old_schema
 from src.cli.running_stripe import announced, offline_key
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.cli.worker import working
-from src.common.engines import database_url
 from src.common.exceptions import SettingsError
-from src.common.migrations import upgrade_to_head
+from src.common.postgres.engines import database_url
+from src.common.postgres.migrations import upgrade_to_head
 from src.common.settings import Settings, get_settings
 from src.local_postgres import data_folder
 

@@ -19,7 +19,7 @@ from src.common.accounts.rules import storable
 from src.common.credits import queries
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.user import User, UserType, is_plausible_email
-from src.common.pagination import Page
+from src.common.postgres.pagination import Page
 from src.common.settings import get_settings
 
 app = typer.Typer(

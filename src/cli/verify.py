@@ -16,7 +16,7 @@ from src.common.credits.verification.report import Report
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import Invalid
 from src.common.models.credit_booking_failure import CreditBookingFailure
-from src.common.runtime_role import schema_open_to_public
+from src.common.postgres.runtime_role import schema_open_to_public
 from src.common.settings import get_settings
 
 if TYPE_CHECKING:

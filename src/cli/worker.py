@@ -25,7 +25,7 @@ from src.common import worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
-from src.common.kept_errors import KeptError, keep
+from src.common.postgres.kept_errors import KeptError, keep
 from src.common.settings import get_settings
 from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import RETRIES_SECONDS

@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying
 
 from src.common.credits import operations as ledger
-from src.common.engines import (
+from src.common.postgres.engines import (
     ASYNC_DRIVER,
     build_async_engine,
     database_url,
 )
+from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.money_back import adopt_reversals_of
-from src.common.retries import RETRY_POLICY
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from tenacity import Retrying
 
 from src.common.credits import operations as ledger
-from src.common.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.models import Base
+from src.common.postgres.engines import build_engine, database_url, warn_if_pools_exceed_server
+from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.money_back import adopt_reversals_of
-from src.common.retries import RETRY_POLICY
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:

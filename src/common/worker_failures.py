@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.kept_errors import KeptError
 from src.common.models.worker_failure import WorkerFailure
+from src.common.postgres.kept_errors import KeptError
 
 
 def note(session: Session, work: str, error: KeptError) -> None:

@@ -20,8 +20,8 @@ from src.common.async_database import get_async_db
 from src.common.credits.reservation import Reservation
 from src.local_postgres import ConnectionParameters
 from tests.credits.workers import point_to
-from tests.engines.drivers import open_connection
 from tests.fixtures.api import client_of
+from tests.postgres.drivers import open_connection
 
 PRICE = 10
 GATE = 4_713

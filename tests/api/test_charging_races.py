@@ -30,10 +30,10 @@ from tests.api.charged_app import (
 )
 from tests.api.tokens import ISSUER, jwk_set, make_token
 from tests.credits.committed import balances, look, open_holds
-from tests.engines.drivers import open_connection
-from tests.engines.drivers import until as until_in
 from tests.fixtures.api import Api, StartApi, error_type_of, make_user, until
 from tests.fixtures.databases import environment_of
+from tests.postgres.drivers import open_connection
+from tests.postgres.drivers import until as until_in
 
 START = 100
 PROCESSES = 2

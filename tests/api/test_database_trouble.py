@@ -11,14 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.common.async_database import dispose_async_db, get_async_db, get_async_engine
-from src.common.migrations import alembic_config
 from src.common.models.user import User
+from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import make_token
-from tests.engines.drivers import read_only
 from tests.fixtures.api import Api, StartApi, error_type_of, make_user, until
 from tests.fixtures.databases import Server
+from tests.postgres.drivers import read_only
 from tests.stripe.payments import make_event, make_session
 
 

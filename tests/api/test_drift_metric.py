@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.common import worker_failures
 from src.common.credits import unbookable
-from src.common.kept_errors import KeptError
 from src.common.models import CreditVerification
+from src.common.postgres.kept_errors import KeptError
 from tests.api.test_database_trouble import metric
 from tests.fixtures.api import Api
 from tests.models.examples import a_user

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from src.cli import worker
 from src.common.credits.commands import Grant
 from src.common.database import SessionLocal
-from src.common.migrations import alembic_config
+from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.conftest import Note, RunCommand

@@ -19,8 +19,8 @@ from src.common.credits.verification.report import Report
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError
-from src.common.kept_errors import KeptError
 from src.common.models import CreditBookingFailure, User
+from src.common.postgres.kept_errors import KeptError
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.committed import balances
@@ -164,7 +164,7 @@ def test_a_busy_database_is_nobodys_fault(
         return settle(stored)
 
     monkeypatch.setattr(rules, "settle", fail_for_one)
-    monkeypatch.setattr("src.common.retries.ATTEMPTS_MAX", 1)
+    monkeypatch.setattr("src.common.postgres.retries.ATTEMPTS_MAX", 1)
     if is_noted:
         work.book_batch()
         assert booked(people) == [0, 10, 0, 0, 0]

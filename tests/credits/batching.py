@@ -16,7 +16,7 @@ from src.common.credits.engine import Engine
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import open_connection
+from tests.postgres.drivers import open_connection
 
 APPLICATION_NAME = "engine-under-test"
 _METRICS = "flashslides_credits_engine"

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from tests.credits.books import InSession
 from tests.credits.forging import Forger, forging
-from tests.engines.drivers import DRIVERS, Driver
 from tests.fixtures.databases import Server
+from tests.postgres.drivers import DRIVERS, Driver
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

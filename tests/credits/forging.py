@@ -24,16 +24,16 @@ from src.common.credits.commands import (
 )
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
-from src.common.engines import database_url
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.models.transaction import Transaction
-from src.common.runtime_role import grant_runtime
+from src.common.postgres.engines import database_url
+from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import triggers_off
 from tests.credits.ledger import at, do, someone
-from tests.engines.drivers import open_connection
 from tests.fixtures.databases import Server
+from tests.postgres.drivers import open_connection
 
 Row = Mapping[str, object]
 """Columns and their values as SQL."""

@@ -15,8 +15,8 @@ from hypothesis.stateful import rule
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from src.common.database_errors import sqlstate_of
-from src.common.runtime_role import PRIVILEGES
+from src.common.postgres.errors import sqlstate_of
+from src.common.postgres.runtime_role import PRIVILEGES
 from tests.credits.forging import BY_SQLSTATE, Write, entry, lot
 from tests.credits.machine import seeds, users
 from tests.credits.model import Person

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from src.common.credits import ledger
 from src.common.credits.money_back import settle_reversals
 from src.common.database import SessionLocal
-from src.common.engines import ASYNC_DRIVER, database_url
 from src.common.exceptions import Invalid
 from src.common.models.user import User
+from src.common.postgres.engines import ASYNC_DRIVER, database_url
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import booked_balance, check_books, journal, make_user, spend

@@ -12,11 +12,11 @@ from alembic import command as alembic_command
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from src.common import migrations
 from src.common.credits.commands import Command, Result
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, dispose_db, get_engine, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres import migrations
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, RunningServer, free_port, running_server
 from tests.credits.books import (
@@ -34,8 +34,8 @@ from tests.credits.books import (
 )
 from tests.credits.crashes import counting, deaf_proxy, interrupted, stop_immediately, work_until
 from tests.credits.workers import Steps
-from tests.engines.drivers import Driver, open_connection
 from tests.fixtures.databases import environment_of
+from tests.postgres.drivers import Driver, open_connection
 
 Prepare = Callable[[Session], Command]
 

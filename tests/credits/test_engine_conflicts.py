@@ -19,7 +19,7 @@ from tests.credits.batching import all_at_once, locked, running, told, until_wai
 from tests.credits.books import open_hold, release, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.crashes import deaf_proxy
-from tests.engines.drivers import open_connection
+from tests.postgres.drivers import open_connection
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
 

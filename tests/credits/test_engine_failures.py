@@ -22,7 +22,7 @@ from tests.credits.batching import (
 from tests.credits.books import open_hold, release, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.crashes import deaf_proxy
-from tests.engines.drivers import open_connection, terminate
+from tests.postgres.drivers import open_connection, terminate
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
 

@@ -22,7 +22,7 @@ from tests.credits.batching import all_at_once, locked, metric, running, told, u
 from tests.credits.books import spend
 from tests.credits.committed import balances, make_users
 from tests.credits.test_engine_failures import NOTE_TIMEOUTS, change, terminate_engine
-from tests.engines.drivers import open_connection
+from tests.postgres.drivers import open_connection
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
 

@@ -13,10 +13,10 @@ from sqlalchemy.sql import ClauseElement
 from src.common.credits.engine_connection import HOLDERS
 from src.common.credits.statements import Locking, books_statement
 from src.common.credits.writing import COLUMNS, Part, write_statement
-from src.common.engines import build_lanes_engine
+from src.common.postgres.engines import build_lanes_engine
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import open_connection
+from tests.postgres.drivers import open_connection
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
 

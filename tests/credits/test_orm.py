@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session, load_only, sessionmaker
 from src.common.async_database import get_async_db
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.engines import database_url
 from src.common.models import Base
 from src.common.models.credit_lot import LotSource
 from src.common.models.user import User
+from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import (
@@ -27,8 +27,8 @@ from tests.credits.books import (
     purchases,
     spend,
 )
-from tests.engines.drivers import Driver
 from tests.models.examples import a_transaction, a_user
+from tests.postgres.drivers import Driver
 
 
 async def test_a_sum_without_purchase_is_an_adjustment(in_session: InSession) -> None:

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from src.common.credits.errors import InsufficientCredits
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.database_errors import violated_constraint
 from src.common.exceptions import Conflict, Invalid
 from src.common.models.transaction import UQ_TRANSACTIONS_STRIPE_SESSION_ID
 from src.common.models.user import User
+from src.common.postgres.errors import violated_constraint
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import (
     InSession,

@@ -16,7 +16,7 @@ from src.local_postgres import ConnectionParameters
 from tests.credits.books import capture, grant, journal, open_hold, release, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.workers import Assign, At, Crowd, Job, Outcome, Steps, crowd
-from tests.engines.drivers import open_connection
+from tests.postgres.drivers import open_connection
 
 pytestmark = pytest.mark.xdist_group("credits_races")
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from src.common.async_database import AsyncSessionLocal
 from src.common.credits.reservation import Reservation, reserve, reserve_async
-from src.common.engines import ASYNC_DRIVER, build_engine, database_url
+from src.common.postgres.engines import ASYNC_DRIVER, build_engine, database_url
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.cancelling import Cancel, cancelled_after, run_in_a_loop_that_ends_after

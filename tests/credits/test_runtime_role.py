@@ -18,15 +18,15 @@ from src.common.credits import ledger, unbookable
 from src.common.credits.drift import drift, verify_next_slice
 from src.common.credits.due import expire_due
 from src.common.database import SessionLocal, get_engine
-from src.common.kept_errors import KeptError
 from src.common.models import Base
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
+from src.common.postgres.kept_errors import KeptError
+from src.common.postgres.runtime_role import PRIVILEGES, grant_runtime
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import settle_payment
 from src.common.purchases.packages import PACKAGES
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Terms
-from src.common.runtime_role import PRIVILEGES, grant_runtime
 from src.common.stripe.wire import CheckoutSession
 from src.local_postgres import ConnectionParameters
 from tests.stripe.development import checkout_session

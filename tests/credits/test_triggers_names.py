@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 
 from src.common.database import get_engine
-from src.common.runtime_role import grant_runtime, schema_open_to_public
+from src.common.postgres.runtime_role import grant_runtime, schema_open_to_public
 from src.local_postgres import ConnectionParameters
 from tests.credits import test_forgeries_holds, test_forgeries_journal
 from tests.credits.forging import Forger, forging
-from tests.engines.drivers import open_connection
 from tests.fixtures.databases import Server
+from tests.postgres.drivers import open_connection
 
 FORMATTED = (
     "text, uuid, integer, integer",

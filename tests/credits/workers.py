@@ -25,8 +25,8 @@ from src.common.models.user import User
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.batching import all_at_once, running, told
-from tests.engines.drivers import open_connection, until
 from tests.fixtures.databases import environment_of
+from tests.postgres.drivers import open_connection, until
 
 PROCESSES = 3
 THREADS = 4

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from src.common import async_database, database
-from src.common.engines import build_engine, database_url
+from src.common.postgres.engines import build_engine, database_url
 from src.common.settings import Settings, get_settings, load_settings
 from src.local_postgres import ConnectionParameters
 from tests.document.document import blocks, run

@@ -13,7 +13,7 @@ from src.common import async_database, database
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.database import Base, init_db
 from src.common.exceptions import DatabaseBusy
-from src.common.migrations import alembic_config, current_revision, head_revision
+from src.common.postgres.migrations import alembic_config, current_revision, head_revision
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.document.document import run

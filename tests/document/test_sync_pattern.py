@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from src.common.database import SessionLocal, get_db
-from src.common.database_errors import violated_constraint
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType
 from src.common.models.transaction import UQ_TRANSACTIONS_STRIPE_SESSION_ID, Transaction
 from src.common.models.user import User
+from src.common.postgres.errors import violated_constraint
 from src.local_postgres import ConnectionParameters
 from tests.document.document import returned, run
 from tests.models.examples import a_transaction, a_user

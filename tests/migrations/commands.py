@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
 
-from src.common.migrations import alembic_config
+from src.common.postgres.migrations import alembic_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent

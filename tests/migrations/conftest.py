@@ -6,8 +6,8 @@ import pytest
 from alembic.config import Config
 from sqlalchemy import Connection, NullPool, create_engine
 
-from src.common.engines import database_url
-from src.common.migrations import alembic_config as our_alembic_config
+from src.common.postgres.engines import database_url
+from src.common.postgres.migrations import alembic_config as our_alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 

@@ -13,15 +13,15 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from typer.testing import CliRunner
 
 from src.cli.commands import app
-from src.common.adoption import FIRST_REVISION, adopt
 from src.common.credits import opening_import, verify
 from src.common.credits.commands import OpenHold, Spend
 from src.common.credits.opening_import import ImportReport
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, dispose_db
-from src.common.engines import database_url
 from src.common.exceptions import SettingsError
-from src.common.migrations import alembic_config as our_alembic_config
+from src.common.postgres.adoption import FIRST_REVISION, adopt
+from src.common.postgres.engines import database_url
+from src.common.postgres.migrations import alembic_config as our_alembic_config
 from src.common.settings import get_settings
 from tests.document.document import run
 from tests.fixtures.databases import Server

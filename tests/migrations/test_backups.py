@@ -17,8 +17,8 @@ from src.common.credits import opening_import
 from src.common.credits.commands import Capture, OpenHold, Spend
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.engines import database_url
 from src.common.models import Base, Transaction, User
+from src.common.postgres.engines import database_url
 from src.common.purchases.operations import credit_transaction
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters

@@ -7,7 +7,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, inspect
 
-from src.common.migrations import head_revision
+from src.common.postgres.migrations import head_revision
 from src.local_postgres import ConnectionParameters
 from tests.document.document import blocks, run
 from tests.migrations.commands import alembic, revisions

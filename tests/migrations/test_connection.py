@@ -4,14 +4,14 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 
-from src.common.database_reach import build_migration_engine
 from src.common.exceptions import RetryableDatabaseError, SettingsError
-from src.common.migrations import (
+from src.common.postgres.migrations import (
     current_revision,
     head_revision,
     release_migration_lock,
     upgrade_to_head,
 )
+from src.common.postgres.reach import build_migration_engine
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 

@@ -19,8 +19,8 @@ from src.cli.commands import app
 from src.common.credits.commands import Grant, Spend
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.migrations import Loss, current_revision
 from src.common.models import Transaction, User
+from src.common.postgres.migrations import Loss, current_revision
 from src.common.purchases.operations import credit_transaction
 from src.common.purchases.reconciliations import purchases_between
 from tests.migrations.commands import revisions, start_alembic

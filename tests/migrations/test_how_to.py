@@ -13,8 +13,8 @@ from sqlalchemy import Inspector, inspect, text, update
 from sqlalchemy.exc import IntegrityError
 
 from src.common.database import SessionLocal, get_engine
-from src.common.migrations import head_revision
 from src.common.models import User
+from src.common.postgres.migrations import head_revision
 from tests.migrations.commands import REPOSITORY, alembic, copy_of_repository, start_alembic
 from tests.migrations.test_rules import squawk
 from tests.models.examples import a_user
@@ -31,7 +31,7 @@ Revises: {down_revision}
 import sqlalchemy as sa
 from alembic import op
 
-from src.common.migrations import Loss
+from src.common.postgres.migrations import Loss
 
 revision = "{revision}"
 down_revision = "{down_revision}"

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, insert, text
 
 from src.common.database import get_engine
 from src.common.exceptions import DatabaseBusy
-from src.common.migrations import current_revision, head_revision, hold_migration_lock
-from src.common.migrations import release_migration_lock as let_go
 from src.common.models import User
+from src.common.postgres.migrations import current_revision, head_revision, hold_migration_lock
+from src.common.postgres.migrations import release_migration_lock as let_go
 from tests.migrations.commands import alembic, copy_of_repository, revisions, start_alembic
 from tests.migrations.test_history import structure
 from tests.migrations.test_how_to import INDEX, add_migrations

@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.common.migrations import head_revision, is_behind
+from src.common.postgres.migrations import head_revision, is_behind
 from tests.migrations.commands import revisions
 
 

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script
 
-from src.common.migrations import ALEMBIC_INI
+from src.common.postgres.migrations import ALEMBIC_INI
 from tests.migrations.commands import PROGRAMS, REPOSITORY, revisions
 
 TIMEOUTS = ["lock_timeout", "statement_timeout"]

@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from src.common.database_errors import violated_constraint
 from src.common.models import (
     ApiKey,
     Base,
@@ -24,6 +23,7 @@ from src.common.models import (
     UnmatchedPayment,
     User,
 )
+from src.common.postgres.errors import violated_constraint
 from tests.models.examples import a_transaction, a_user
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # a test is called by it, in every process

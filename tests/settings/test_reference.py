@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from src.common.retries import ATTEMPTS_MAX
+from src.common.postgres.retries import ATTEMPTS_MAX
 from src.common.settings import Settings, load_settings
 from src.common.ssm import FOLDER_BY_FIELD
 from tests.document.document import blocks

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from src.common.engines import ASYNC_DRIVER, database_url
 from src.common.exceptions import SettingsError
+from src.common.postgres.engines import ASYNC_DRIVER, database_url
 from src.common.settings import Settings, load_settings
 from src.common.stripe.checkout import check_pages
 

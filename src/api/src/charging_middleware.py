@@ -34,7 +34,7 @@ from src.common.credits.reservation import (
     give_back_to_end,
 )
 from src.common.exceptions import SettingsError
-from src.common.kept_errors import keep
+from src.common.postgres.kept_errors import keep
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

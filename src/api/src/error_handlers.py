@@ -15,8 +15,8 @@ from starlette.responses import Response
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.request_context import current_request_id
-from src.common.database_errors import is_ledger_unbalanced
 from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
+from src.common.postgres.errors import is_ledger_unbalanced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,8 +21,8 @@ from src.api.src.scrapes import DatabaseFigures
 from src.common.async_database import dispose_async_db, init_async_db
 from src.common.credits.engine import Engine
 from src.common.database import dispose_db, init_db
-from src.common.migrations import head_revision
 from src.common.observability import configure_logging
+from src.common.postgres.migrations import head_revision
 from src.common.settings import get_settings
 from src.common.stripe.checkout import check_pages
 from src.common.stripe.gateway import open_gateway

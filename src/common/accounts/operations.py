@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts import rules
 from src.common.accounts.erasure import forget_elsewhere
-from src.common.database_errors import violated_constraint
 from src.common.exceptions import Conflict, Forbidden, Invalid, NotFound
 from src.common.models.user import EMAIL_CONSTRAINTS, MANAGED_EXTERNALLY, User
+from src.common.postgres.errors import violated_constraint
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from src.common.exceptions import Invalid
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.pagination import Page, decode_cursor, page_of
+from src.common.postgres.pagination import Page, decode_cursor, page_of
 
 
 @dataclass(frozen=True, kw_only=True)

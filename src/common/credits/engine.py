@@ -25,7 +25,7 @@ from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_lane import Lane
 from src.common.credits.engine_parked import Parked
 from src.common.credits.engine_queue import Line, Queue
-from src.common.engines import begin_statement, build_lanes_engine
+from src.common.postgres.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
 
 P = ParamSpec("P")

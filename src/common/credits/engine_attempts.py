@@ -8,7 +8,7 @@ from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_queue import Queue, Waiting
 from src.common.credits.statements import Locking
 from src.common.exceptions import RetryableDatabaseError
-from src.common.retries import is_worth_retrying
+from src.common.postgres.retries import is_worth_retrying
 
 ATTEMPTS_MAX = 3
 """How often one operation alone is tried against deadlocks and the like."""

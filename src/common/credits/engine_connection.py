@@ -22,15 +22,15 @@ from src.common.credits.book import Book
 from src.common.credits.commands import Command
 from src.common.credits.decisions import Outcome
 from src.common.credits.statements import Locking
-from src.common.database_errors import (
+from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
+from src.common.postgres.engines import PLAIN_BEGIN
+from src.common.postgres.errors import (
     LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
     READ_ONLY,
     STALE_PLAN,
     translate_asyncpg_error,
 )
-from src.common.engines import PLAIN_BEGIN
-from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy import PoolProxiedConnection

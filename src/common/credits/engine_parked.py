@@ -20,8 +20,8 @@ from src.common.credits import engine_attempts, engine_metrics
 from src.common.credits.engine_connection import EngineConnection
 from src.common.credits.engine_queue import Line, Queue, Waiting
 from src.common.credits.statements import Locking
-from src.common.database_errors import LOCK_NOT_AVAILABLE, LOCK_NOT_GRANTED
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import LOCK_NOT_AVAILABLE, LOCK_NOT_GRANTED
 from src.common.settings import Settings
 
 logger = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditHold, HoldStatus
-from src.common.pagination import Page, decode_cursor, decode_number_cursor, encode_cursor
+from src.common.postgres.pagination import Page, decode_cursor, decode_number_cursor, encode_cursor
 
 
 @dataclass(frozen=True, kw_only=True)

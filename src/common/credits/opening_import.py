@@ -18,14 +18,14 @@ from src.common.credits.book import Book
 from src.common.credits.opening import write_openings
 from src.common.credits.own_commands import OPENING_KEY
 from src.common.credits.storage import lock_users
-from src.common.database_errors import concerns_other_rows
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
-from src.common.kept_errors import LEDGER_UNBALANCED, keep
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.transaction import Transaction
 from src.common.models.user import CK_USERS_CREDITS_BALANCE, User
-from src.common.silent_servers import lift_time_limits
+from src.common.postgres.errors import concerns_other_rows
+from src.common.postgres.kept_errors import LEDGER_UNBALANCED, keep
+from src.common.postgres.silent_servers import lift_time_limits
 
 logger = structlog.get_logger(__name__)
 

@@ -44,7 +44,7 @@ from src.common.models.credit_entry import (
 )
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
-from src.common.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
+from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
 
 T = TypeVar("T")
 

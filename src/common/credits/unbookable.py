@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.kept_errors import KeptError
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.user import User
+from src.common.postgres.kept_errors import KeptError
 
 RETRY_DELAY_MAX_SECONDS = 900
 _DOUBLINGS_MAX = 10

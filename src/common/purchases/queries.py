@@ -19,7 +19,7 @@ from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.pagination import Page, decode_cursor, page_of
+from src.common.postgres.pagination import Page, decode_cursor, page_of
 
 SHOWN_MAX = 200
 """How many entries, refunds and requests of one purchase are shown; few have more than three."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.common.database_errors import concerns_other_rows
-from src.common.kept_errors import keep
+from src.common.postgres.errors import concerns_other_rows
+from src.common.postgres.kept_errors import keep
 from src.common.purchases.rules import Reason
 from src.common.stripe.gateway_errors import (
     PermissionMissing,

@@ -19,8 +19,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import DatabaseBusy, Invalid
-from src.common.kept_errors import keep
 from src.common.models.reconciliation import Reconciliation
+from src.common.postgres.kept_errors import keep
 from src.common.purchases import reconciliations as runs
 from src.common.purchases.uncredited import uncredited_among
 from src.common.stripe import inbox

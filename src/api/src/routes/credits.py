@@ -15,7 +15,7 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
 from src.common.credits.commands import AMOUNT_MAX
 from src.common.models.credit_hold import HoldStatus
-from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
 

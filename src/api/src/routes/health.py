@@ -14,8 +14,8 @@ from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.api.src.scrapes import DatabaseFigures, require_metrics_token
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import DatabaseBusy, Unavailable
-from src.common.migrations import current_revision, is_behind
 from src.common.models.user import User
+from src.common.postgres.migrations import current_revision, is_behind
 
 router = APIRouter(tags=["operations"])
 

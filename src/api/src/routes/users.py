@@ -13,7 +13,7 @@ from src.api.src.schemas.users import ProfileIn, SignInOut, TransactionPage, Use
 from src.common.accounts import operations as accounts
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
-from src.common.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from src.common.purchases.queries import PurchaseFilter, list_purchases
 
 router = APIRouter(tags=["users"])

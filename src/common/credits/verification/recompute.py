@@ -23,8 +23,8 @@ from src.common.credits.verification.report import Difference, Report
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
 from src.common.credits.verify_statement import ORPHANS, STATEMENT
 from src.common.exceptions import DatabaseBusy
-from src.common.kept_errors import keep
-from src.common.silent_servers import lift_time_limits
+from src.common.postgres.kept_errors import keep
+from src.common.postgres.silent_servers import lift_time_limits
 
 EVERYBODY = Span(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1))
 """No user_id is beyond these."""

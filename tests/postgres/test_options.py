@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import Connection, Engine, QueuePool, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from src.common.engines import build_async_engine, build_engine
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.engines import build_async_engine, build_engine
+from src.common.postgres.silent_servers import PatientConnection
 from src.common.settings import DatabasePooler, Settings, load_settings
-from src.common.silent_servers import PatientConnection
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, settings_for, show, terminate
+from tests.postgres.drivers import Driver, settings_for, show, terminate
 
 TIMEOUTS = {
     "lock_timeout": "1234ms",

@@ -18,7 +18,7 @@ from src.common.database import SessionLocal, get_db
 from src.common.models import User
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import open_connection, until
+from tests.postgres.drivers import open_connection, until
 
 OURS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

@@ -13,12 +13,12 @@ from sqlalchemy.types import NullType
 
 from src.common.async_database import get_async_engine
 from src.common.database import get_engine
-from src.common.database_errors import sqlstate_of
-from src.common.engines import database_url
 from src.common.exceptions import RetryableDatabaseError
-from src.common.retries import ATTEMPTS_MAX
+from src.common.postgres.engines import database_url
+from src.common.postgres.errors import sqlstate_of
+from src.common.postgres.retries import ATTEMPTS_MAX
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, open_connection, settings_for
+from tests.postgres.drivers import Driver, open_connection, settings_for
 
 CONNECTIONS = ATTEMPTS_MAX + 3
 USES = 8

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from src.common import silent_servers
-from src.common.engines import build_async_engine, build_engine
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres import silent_servers
+from src.common.postgres.engines import build_async_engine, build_engine
 from src.common.settings import Settings
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, settings_for
+from tests.postgres.drivers import Driver, settings_for
 
 
 class Wire:

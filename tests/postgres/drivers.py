@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from src.common.async_database import get_async_engine, run_in_async_database_transaction
 from src.common.database import get_engine, run_in_database_transaction
-from src.common.engines import build_async_engine, build_engine
+from src.common.postgres.engines import build_async_engine, build_engine
 from src.common.settings import Settings, load_settings
 from src.local_postgres import ConnectionParameters
 

@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import NotFound, RetryableDatabaseError
-from src.common.retries import ATTEMPTS_MAX
+from src.common.postgres.retries import ATTEMPTS_MAX
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, open_connection, terminate, until
+from tests.postgres.drivers import Driver, open_connection, terminate, until
 
 BOTH_HOLD_A_ROW = """
 SELECT count(*) = 2 FROM pg_locks JOIN pg_database ON pg_database.oid = database

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from src.common.exceptions import DatabaseBusy, ErrorKind, RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import (
+from tests.fixtures.databases import Server
+from tests.postgres.drivers import (
     Driver,
     open_connection,
     read_only,
@@ -24,7 +25,6 @@ from tests.engines.drivers import (
     terminate,
     until,
 )
-from tests.fixtures.databases import Server
 
 WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock')"
 SECRET = "ada@example.com"

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine, NullPool, create_engine, event
 
-from src.common.database_errors import translate_transient_error
-from src.common.engines import database_url
 from src.common.exceptions import SettingsError
+from src.common.postgres.engines import database_url
+from src.common.postgres.errors import translate_transient_error
 from src.common.settings import DatabasePooler, Settings
 from src.local_postgres import RunningServer, running_server
 

@@ -21,7 +21,7 @@ from src.common.exceptions import DatabaseBusy, SettingsError
 
 logger = structlog.get_logger(__name__)
 
-ALEMBIC_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
+ALEMBIC_INI = Path(__file__).resolve().parents[3] / "alembic.ini"
 
 # One number for every process that migrates this project's databases.
 ADVISORY_LOCK = 7_205_759_403_792_801

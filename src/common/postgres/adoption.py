@@ -12,7 +12,7 @@ from alembic import command
 from sqlalchemy import Connection, text
 
 from src.common.exceptions import SettingsError
-from src.common.migrations import alembic_config, current_revision
+from src.common.postgres.migrations import alembic_config, current_revision
 
 FIRST_REVISION = "c6134a1d3b72"
 BATCH_SIZE = 1_000

@@ -19,7 +19,7 @@ from src.common.database import SessionLocal, init_db
 from src.common.exceptions import DatabaseBusy, SettingsError
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, running_server
-from tests.engines.drivers import Driver, open_connection
+from tests.postgres.drivers import Driver, open_connection
 
 POOLS = {
     "DATABASE_POOL_SIZE": "4",

@@ -15,11 +15,11 @@ import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from src.common.database_errors import NOT_REACHABLE, translate_transient_error
 from src.common.exceptions import RetryableDatabaseError, SettingsError
+from src.common.postgres.errors import NOT_REACHABLE, translate_transient_error
+from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
+from src.common.postgres.standbys import refuse_standbys
 from src.common.settings import DatabasePooler, Settings
-from src.common.silent_servers import answer_lost_pings, install_patience, patience_of
-from src.common.standbys import refuse_standbys
 from src.local_postgres import ConnectionParameters, LocalPostgresError, read_connection
 
 if TYPE_CHECKING:

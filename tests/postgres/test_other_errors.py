@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
-from src.common.database_errors import sqlstate_of, violated_constraint
 from src.common.exceptions import DatabaseBusy
+from src.common.postgres.errors import sqlstate_of, violated_constraint
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, refusing_server, settings_for
+from tests.postgres.drivers import Driver, refusing_server, settings_for
 
 SECRET = "ada@example.com"
 PEOPLE = """

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from src.common.database_errors import NOT_REACHABLE, TOO_MANY_CONNECTIONS, is_refused, sqlstate_of
 from src.common.exceptions import (
     DatabaseBusy,
     ExceptionWithErrorType,
     RetryableDatabaseError,
     SettingsError,
 )
-from src.common.migrations import describe_revision
+from src.common.postgres.errors import NOT_REACHABLE, TOO_MANY_CONNECTIONS, is_refused, sqlstate_of
+from src.common.postgres.migrations import describe_revision
 from src.common.settings import Settings
 
 _NOT_THERE = {

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from src.common import standbys
-from src.common.database_errors import STANDBY
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres import standbys
+from src.common.postgres.errors import STANDBY
 from src.local_postgres import ConnectionParameters
-from tests.engines.drivers import Driver, settings_for
+from tests.postgres.drivers import Driver, settings_for
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
-from src.common.database_errors import is_ledger_unbalanced
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.errors import is_ledger_unbalanced
 
 MESSAGE_LENGTH_MAX = 500
 LEDGER_UNBALANCED = "LEDGER_UNBALANCED"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engines.drivers import DRIVERS, Driver
+from tests.postgres.drivers import DRIVERS, Driver
 
 
 @pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)

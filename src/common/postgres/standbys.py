@@ -11,8 +11,8 @@ import psycopg
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidatePoolError
 
-from src.common.database_errors import READ_ONLY, STANDBY
 from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import READ_ONLY, STANDBY
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
