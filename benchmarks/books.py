@@ -7,7 +7,7 @@ import psycopg
 from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.contestants.base import Database
-from src.common.credits.verify import verify
+from src.common.credits.verification.verify import verify
 from src.common.database import SessionLocal, dispose_db
 
 _READ: Mapping[Database, str] = {

@@ -60,7 +60,7 @@ _GROWTH_ROWS = {
     "default": (100_000, 1_000_000),
     "full": (100_000, 1_000_000, 10_000_000),
 }
-_ENGINE_MODULE = "src.common.credits.engine"
+_ENGINE_MODULE = "src.common.credits.engine.engine"
 _CROSSING = """
     SELECT count(*) FILTER (WHERE lots > 1)::float / greatest(count(*), 1)
     FROM (SELECT count(*) AS lots FROM credit_postings JOIN credit_entries USING (user_id, seq)

@@ -20,8 +20,8 @@ from benchmarks.seed import add_users, build_ledger, naming, user_ids
 from benchmarks.server import connect, create_database
 from benchmarks.workload import LOT
 from src.common.credits import ledger
-from src.common.credits.commands import Grant
-from src.common.credits.verify import sample_users, verify
+from src.common.credits.domain.commands import Grant
+from src.common.credits.verification.verify import sample_users, verify
 from src.common.models import User
 from src.common.postgres.engines import build_engine
 from src.common.settings import get_settings

@@ -56,7 +56,7 @@ DESCRIPTIONS = {
     "document-orm": "the document's async ORM update, on our schema and engine settings",
     "ledger-sync": "src.common.credits.ledger, a database transaction each, threads",
     "ledger-async": "the same, tasks of one event loop",
-    "engine": "src.common.credits.engine, batches",
+    "engine": "src.common.credits.engine.engine, batches",
     "credit-ledger": "metering.decrement, threads",
     "gringotts-api": "what its charge() dependency does, threads, no keys",
     "hf-nostro": "AsyncLedger.debit, tasks of one event loop",

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from benchmarks.server import connect
 from benchmarks.workload import LOT, RESERVE, RESERVE_PRIORITY
-from src.common.credits.commands import Grant, Spend
+from src.common.credits.domain.commands import Grant, Spend
 from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from benchmarks.figures import MedianOf, median_of, ratios
 from benchmarks.server import SERVER_SETTINGS, connect, temporary_server
 from src.common.credits import ledger
-from src.common.credits.commands import Grant
+from src.common.credits.domain.commands import Grant
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.models import User
 from src.common.postgres.migrations import upgrade_to_head

@@ -18,7 +18,7 @@ class EngineCalls(AsyncCalls):
         """Start the engine."""
         del callers
         self._stack = AsyncExitStack()
-        engine: Any = import_module("src.common.credits.engine").Engine
+        engine: Any = import_module("src.common.credits.engine.engine").Engine
         self._engine = await self._stack.enter_async_context(engine.from_settings(get_settings()))
 
     async def close(self) -> None:

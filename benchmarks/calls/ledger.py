@@ -11,7 +11,7 @@ from src.common.async_database import (
     run_in_async_database_transaction,
 )
 from src.common.credits import ledger
-from src.common.credits.commands import Command, Grant, Spend
+from src.common.credits.domain.commands import Command, Grant, Spend
 from src.common.database import dispose_db, init_db, run_in_database_transaction
 from src.common.exceptions import ExceptionWithErrorType
 

@@ -5,8 +5,8 @@ from textwrap import wrap
 
 from benchmarks.seed import SQL_USER_ID
 from benchmarks.workload import AMOUNT_MAX, LOT, RESERVE
-from src.common.credits.commands import Grant, Spend
-from src.common.credits.digest import digested_bytes
+from src.common.credits.domain.commands import Grant, Spend
+from src.common.credits.domain.digest import digested_bytes
 from src.common.models.user import User
 
 _USER_COLUMNS = "\n    ".join(

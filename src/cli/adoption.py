@@ -7,8 +7,8 @@ import typer
 
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import database_in_reach, migrated_database
-from src.common.credits import opening_import
-from src.common.credits.opening_import import ImportReport
+from src.common.credits.opening import opening_import
+from src.common.credits.opening.opening_import import ImportReport
 from src.common.database import SessionLocal
 from src.common.postgres import adoption
 from src.common.postgres.migrations import hold_migration_lock, release_migration_lock

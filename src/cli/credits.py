@@ -16,9 +16,9 @@ from src.cli.reach import migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
-from src.common.credits.commands import Adjust, Command, Grant, Result, Spend
+from src.common.credits.domain.commands import Adjust, Command, Grant, Result, Spend
+from src.common.credits.domain.views import Balance, Explanation, GrantedPurchase, HistoryEntry
 from src.common.credits.operations import execute
-from src.common.credits.views import Balance, Explanation, GrantedPurchase, HistoryEntry
 from src.common.exceptions import Invalid
 from src.common.models.credit_lot import LotSource
 from src.common.settings import get_settings

@@ -12,9 +12,9 @@ from src.cli.pages import Cursor, Limit, tell_of_more
 from src.cli.reach import run_operation
 from src.cli.users import EmailOrId
 from src.common.credits import queries
-from src.common.credits.commands import Release
+from src.common.credits.domain.commands import Release
+from src.common.credits.domain.views import HoldState
 from src.common.credits.open_holds import OpenHold, open_holds
-from src.common.credits.views import HoldState
 from src.common.exceptions import Invalid
 from src.common.models.credit_hold import HoldStatus
 from src.common.settings import get_settings

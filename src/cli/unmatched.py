@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from src.cli.output import AsJson, operator, print_record, print_rows
 from src.cli.reach import run_operation
 from src.cli.users import find_user
-from src.common.credits.commands import AMOUNT_MAX
+from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.exceptions import Invalid
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment

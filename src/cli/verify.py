@@ -9,8 +9,8 @@ import typer
 from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.reach import migrated_database
 from src.cli.users import find_user
-from src.common.credits import verify as books
 from src.common.credits.unbookable import unbookable_users
+from src.common.credits.verification import verify as books
 from src.common.credits.verification.reading import JOURNAL_MAX
 from src.common.credits.verification.report import Report
 from src.common.database import SessionLocal, run_in_database_transaction

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
 from src.common.credits import charged_requests, ledger, unbookable
-from src.common.credits.drift import verify_next_slice
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
+from src.common.credits.verification.drift import verify_next_slice
 from src.common.credits.verification.report import Report
 from src.common.database import run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError

@@ -13,8 +13,8 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from src.common.credits.reservation import Reservation, ReservationState
 from tests.api.tokens import make_token
-from tests.credits.cancelling import Cancel, cancelled_after
 from tests.credits.committed import balances, open_holds
+from tests.credits.engine.cancelling import Cancel, cancelled_after
 from tests.fixtures.api import StartApi, make_user
 
 START = 100_000

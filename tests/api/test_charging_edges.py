@@ -13,7 +13,7 @@ from src.api.src import charging_middleware
 from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
-from src.common.credits.digest import digest_of
+from src.common.credits.domain.digest import digest_of
 from src.common.credits.reservation import Reservation
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, balance_of, error_type_of, make_user

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
-from src.common.credits.views import HistoryEntry
+from src.common.credits.domain.views import HistoryEntry
 from src.common.models import CreditHold, User
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, balance_of, error_type_of, fetch, make_api_key, make_user

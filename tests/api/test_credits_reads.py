@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
-from src.common.credits.commands import Command, Grant, OpenHold
+from src.common.credits.domain.commands import Command, Grant, OpenHold
 from src.common.credits.operations import execute
 from tests.api.credits import done
 from tests.api.tokens import make_token

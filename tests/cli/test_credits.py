@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from src.cli.credits import GrantSource
-from src.common.credits.commands import Grant, OpenHold
+from src.common.credits.domain.commands import Grant, OpenHold
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.user import User

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from src.cli import worker
-from src.common.credits.commands import Grant
+from src.common.credits.domain.commands import Grant
 from src.common.database import SessionLocal
 from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings

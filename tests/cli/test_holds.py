@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from src.common.credits import ledger
-from src.common.credits.commands import Capture, Command, Grant, OpenHold
+from src.common.credits.domain.commands import Capture, Command, Grant, OpenHold
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from tests.cli.conftest import Result, RunCommand, after

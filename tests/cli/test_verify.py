@@ -8,7 +8,7 @@ from src.common.database import SessionLocal
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.ledger import someone
-from tests.credits.test_verify import corrupt
+from tests.credits.verification.test_verify import corrupt
 
 ADA = "ada@example.com"
 

@@ -5,15 +5,15 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from src.common.credits.commands import Grant
-from src.common.credits.drift import drift
+from src.common.credits.domain.commands import Grant
+from src.common.credits.verification.drift import drift
 from src.common.database import SessionLocal
 from src.common.models import CreditVerification
 from src.common.settings import Settings, get_settings
 from tests.cli.conftest import RunCommand
 from tests.cli.test_credits import booked
 from tests.credits.ledger import at, do, someone
-from tests.credits.test_verify import corrupt
+from tests.credits.verification.test_verify import corrupt
 
 pytestmark = pytest.mark.usefixtures("fresh_database")
 

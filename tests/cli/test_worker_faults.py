@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from src.cli import work
 from src.common import worker_failures
-from src.common.credits import drift, rules, unbookable
-from src.common.credits.book import Book, StoredBook
-from src.common.credits.commands import Grant
+from src.common.credits import unbookable
+from src.common.credits.domain import rules
+from src.common.credits.domain.book import Book, StoredBook
+from src.common.credits.domain.commands import Grant
+from src.common.credits.verification import drift
 from src.common.credits.verification.reading import Users, begin_snapshot, fetch_rows
 from src.common.credits.verification.recompute import EVERYBODY, recompute_one_by_one
 from src.common.credits.verification.report import Report
@@ -25,7 +27,7 @@ from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.committed import balances
 from tests.credits.ledger import at, do, someone
-from tests.credits.test_verify import corrupt
+from tests.credits.verification.test_verify import corrupt
 
 LONG_AGO = -10 * 365 * 86_400
 """Seconds before the tests' start of time."""

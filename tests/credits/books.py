@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import (
+from src.common.credits.domain.commands import (
     Adjust,
     Capture,
     Grant,
@@ -19,8 +19,8 @@ from src.common.credits.commands import (
     Renew,
     Spend,
 )
+from src.common.credits.domain.own_commands import Purchase
 from src.common.credits.operations import execute
-from src.common.credits.own_commands import Purchase
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from src.common.credits import reversals, rules
-from src.common.credits.book import Book, Entry
-from src.common.credits.commands import STRIPE_ACTOR, Command, Result
-from src.common.credits.decisions import decide_each
-from src.common.credits.own_commands import Purchase
-from src.common.credits.reversals import LotHistory, credits_to_be_back
-from src.common.credits.reversed_money import money_back
+from src.common.credits.domain import reversals, rules
+from src.common.credits.domain.book import Book, Entry
+from src.common.credits.domain.commands import STRIPE_ACTOR, Command, Result
+from src.common.credits.domain.decisions import decide_each
+from src.common.credits.domain.own_commands import Purchase
+from src.common.credits.domain.reversals import LotHistory, credits_to_be_back
+from src.common.credits.domain.reversed_money import money_back
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.purchases.reversals import Reversal, supersedes

@@ -11,8 +11,8 @@ import psycopg
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
-from src.common.credits import own_commands
-from src.common.credits.commands import (
+from src.common.credits.domain import own_commands
+from src.common.credits.domain.commands import (
     HOLD_SECONDS_MAX,
     STRIPE_ACTOR,
     Capture,

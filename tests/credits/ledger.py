@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import Command, Result
+from src.common.credits.domain.commands import Command, Result
 from src.common.credits.operations import execute
 from tests.credits.books import purchase
 from tests.models.examples import a_user

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from sqlalchemy import Connection, Engine, text, update
 
-from src.common.credits.commands import Command
+from src.common.credits.domain.commands import Command
 from src.common.credits.operations import execute, execute_each
 from src.common.credits.verification.recompute import recompute
 from src.common.credits.verification.report import Report
@@ -26,11 +26,11 @@ from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from tests.credits import books, stripe_side
 from tests.credits.clock import set_clock
-from tests.credits.corrupting import corrupt_somewhere
 from tests.credits.differential import answer_of
 from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
 from tests.credits.model_money_back import STAGES, cause, has_gone_back, hear, reallocate
 from tests.credits.stripe_side import PACKAGES
+from tests.credits.verification.corrupting import corrupt_somewhere
 from tests.credits.wishes import Asker, Wish, draw
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

@@ -11,9 +11,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from src.common.credits import reversals, rules
-from src.common.credits.book import Book, Entry, Lot
-from src.common.credits.commands import (
+from src.common.credits.domain import reversals, rules
+from src.common.credits.domain.book import Book, Entry, Lot
+from src.common.credits.domain.commands import (
     Capture,
     Command,
     Grant,
@@ -22,7 +22,7 @@ from src.common.credits.commands import (
     Result,
     Spend,
 )
-from src.common.credits.own_commands import Purchase
+from src.common.credits.domain.own_commands import Purchase
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 

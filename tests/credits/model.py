@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from src.common.credits.commands import (
+from src.common.credits.domain.commands import (
     Adjust,
     Capture,
     Command,

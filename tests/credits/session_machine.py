@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, make_transient, sessionmaker
 
 from src.common.credits.due import expire_due
-from src.common.credits.opening_import import import_openings
+from src.common.credits.opening.opening_import import import_openings
 from src.common.credits.operations import execute_each
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.transaction import Transaction

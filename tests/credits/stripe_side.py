@@ -4,8 +4,8 @@ import uuid
 
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import STRIPE_ACTOR, Grant
-from src.common.credits.own_commands import purchase
+from src.common.credits.domain.commands import STRIPE_ACTOR, Grant
+from src.common.credits.domain.own_commands import purchase
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import settle_payment

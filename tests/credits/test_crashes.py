@@ -12,7 +12,7 @@ from alembic import command as alembic_command
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import Command, Result
+from src.common.credits.domain.commands import Command, Result
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, dispose_db, get_engine, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError

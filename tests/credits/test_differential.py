@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from src.common.credits import decisions, reversals, rules
+from src.common.credits.domain import decisions, reversals, rules
 from tests.credits.differential import BALANCE_MAX, KINDS, OPEN_HOLDS_MAX, Life
 from tests.credits.model import Payment
 from tests.credits.wishes import Wish, draw

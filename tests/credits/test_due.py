@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import Grant, OpenHold
+from src.common.credits.domain.commands import Grant, OpenHold
 from src.common.credits.due import due_users, expire_due
-from src.common.credits.storage import lock_users
+from src.common.credits.persistence.storage import lock_users
 from src.common.database import SessionLocal
 from src.local_postgres import ConnectionParameters
 from tests.credits.committed import balances, make_users

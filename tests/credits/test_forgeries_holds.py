@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import HOLD_SECONDS_MAX
+from src.common.credits.domain.commands import HOLD_SECONDS_MAX
 from src.common.models.transaction import Transaction
 from tests.credits.forging import Forger, Forgery, Write, entry, lot
 from tests.models.examples import a_transaction, a_user

@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from src.common.credits import own_commands
-from src.common.credits.commands import LEDGER_ACTOR, Command, Grant
+from src.common.credits.domain import own_commands
+from src.common.credits.domain.commands import LEDGER_ACTOR, Command, Grant
 from src.common.credits.verification.recompute import recompute
 from src.common.credits.verification.report import Report
 from tests.credits import test_forgeries_holds, test_forgeries_journal

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import (
+from src.common.credits.domain.commands import (
     AMOUNT_MAX,
     HOLD_SECONDS_MAX,
     OWN_ACTORS,
@@ -24,8 +24,8 @@ from src.common.credits.commands import (
     Result,
     Spend,
 )
-from src.common.credits.decisions import OPEN_HOLDS_MAX
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.decisions import OPEN_HOLDS_MAX
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.credits.operations import execute, execute_each
 from src.common.exceptions import Conflict, ExceptionWithErrorType, Invalid
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata

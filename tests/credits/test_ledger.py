@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from src.common.accounts.operations import create_user
 from src.common.async_database import AsyncSessionLocal
 from src.common.credits import async_ledger, ledger
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.credits.reservation import reserve, reserve_async
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import Conflict

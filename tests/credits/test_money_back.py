@@ -10,12 +10,12 @@ from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from src.common import database
-from src.common.credits import rules
-from src.common.credits.book import Entry
-from src.common.credits.commands import Command, Result
+from src.common.credits.domain import rules
+from src.common.credits.domain.book import Entry
+from src.common.credits.domain.commands import Command, Result
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
-from src.common.credits.storage import lock_users
+from src.common.credits.persistence.storage import lock_users
 from src.common.exceptions import ExceptionWithErrorType, NotFound, RetryableDatabaseError
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session
 
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.credits.operations import execute
 from src.common.exceptions import Conflict
 from src.common.models.transaction import Transaction

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from src.common.credits import ledger
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.credits.operations import execute
 from src.common.exceptions import Conflict
 from src.common.models.user import User

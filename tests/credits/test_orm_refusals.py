@@ -8,7 +8,7 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.exceptions import Conflict, Invalid

@@ -9,7 +9,15 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from src.common.credits import queries
-from src.common.credits.commands import Adjust, Capture, Grant, OpenHold, Release, Renew, Spend
+from src.common.credits.domain.commands import (
+    Adjust,
+    Capture,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Spend,
+)
 from src.common.credits.operations import execute
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import CreditEntry
@@ -20,7 +28,7 @@ from tests.credits.books import owe
 from tests.credits.ledger import ask, at, buy, do, someone
 
 if TYPE_CHECKING:
-    from src.common.credits.views import Balance
+    from src.common.credits.domain.views import Balance
 
 FAR = 10_000
 

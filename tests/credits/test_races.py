@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from src.common.credits.commands import Command
+from src.common.credits.domain.commands import Command
 from src.common.credits.operations import execute
-from src.common.credits.verify import verify
+from src.common.credits.verification.verify import verify
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.local_postgres import ConnectionParameters

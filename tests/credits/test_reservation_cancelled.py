@@ -16,8 +16,8 @@ from src.common.credits.reservation import Reservation, reserve, reserve_async
 from src.common.postgres.engines import ASYNC_DRIVER, build_engine, database_url
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
-from tests.credits.cancelling import Cancel, cancelled_after, run_in_a_loop_that_ends_after
 from tests.credits.committed import balances, make_users, open_holds
+from tests.credits.engine.cancelling import Cancel, cancelled_after, run_in_a_loop_that_ends_after
 
 START = 100_000
 HELD = 8

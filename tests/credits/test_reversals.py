@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.common.credits.commands import AMOUNT_MAX
-from src.common.credits.reversals import LotHistory, credits_to_be_back
+from src.common.credits.domain.commands import AMOUNT_MAX
+from src.common.credits.domain.reversals import LotHistory, credits_to_be_back
 from src.common.exceptions import Invalid
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource

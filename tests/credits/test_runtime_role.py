@@ -15,8 +15,8 @@ from src.common import worker_failures
 from src.common.accounts.api_keys import create_api_key
 from src.common.accounts.operations import create_user, erase_user
 from src.common.credits import ledger, unbookable
-from src.common.credits.drift import drift, verify_next_slice
 from src.common.credits.due import expire_due
+from src.common.credits.verification.drift import drift, verify_next_slice
 from src.common.database import SessionLocal, get_engine
 from src.common.models import Base
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from src.common.credits import ledger, opening_import, rules
-from src.common.credits.book import Book, Hold, Lot, StoredBook
+from src.common.credits import ledger
+from src.common.credits.domain import rules
+from src.common.credits.domain.book import Book, Hold, Lot, StoredBook
 from src.common.credits.due import expire_due
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
-from src.common.credits.opening import settle_books, write_openings
+from src.common.credits.opening import opening_import
+from src.common.credits.opening.opening import settle_books, write_openings
 from src.common.credits.operations import execute, execute_each
-from src.common.credits.storage import load_books
+from src.common.credits.persistence.storage import load_books
 from src.common.database import SessionLocal
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import HoldStatus
@@ -23,7 +25,6 @@ from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.local_postgres import ConnectionParameters
-from tests.credits.batching import running
 from tests.credits.books import (
     InSession,
     adjust,
@@ -40,6 +41,7 @@ from tests.credits.books import (
     triggers_off,
 )
 from tests.credits.committed import look
+from tests.credits.engine.batching import running
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

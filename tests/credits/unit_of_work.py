@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
-from src.common.credits.commands import Command
+from src.common.credits.domain.commands import Command
 from tests.credits.books import adjust
 from tests.credits.model import Answer, Person, Refused
 

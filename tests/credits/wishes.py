@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from src.common.credits.commands import Command
+from src.common.credits.domain.commands import Command
 from src.common.models.credit_lot import LotSource
 from tests.credits import books
 from tests.credits.model import Person

@@ -17,14 +17,14 @@ from itertools import chain
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import Command, Result
+from src.common.credits.domain.commands import Command, Result
 from src.common.credits.operations import execute
 from src.common.database import dispose_db, get_engine, run_in_database_transaction
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.user import User
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
-from tests.credits.batching import all_at_once, running, told
+from tests.credits.engine.batching import all_at_once, running, told
 from tests.fixtures.databases import environment_of
 from tests.postgres.drivers import open_connection, until
 

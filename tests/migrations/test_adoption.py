@@ -13,10 +13,11 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from typer.testing import CliRunner
 
 from src.cli.commands import app
-from src.common.credits import opening_import, verify
-from src.common.credits.commands import OpenHold, Spend
-from src.common.credits.opening_import import ImportReport
+from src.common.credits.domain.commands import OpenHold, Spend
+from src.common.credits.opening import opening_import
+from src.common.credits.opening.opening_import import ImportReport
 from src.common.credits.operations import execute
+from src.common.credits.verification import verify
 from src.common.database import SessionLocal, dispose_db
 from src.common.exceptions import SettingsError
 from src.common.postgres.adoption import FIRST_REVISION, adopt

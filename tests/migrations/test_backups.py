@@ -13,8 +13,8 @@ from sqlalchemy import Connection, NullPool, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from src.common.credits import opening_import
-from src.common.credits.commands import Capture, OpenHold, Spend
+from src.common.credits.domain.commands import Capture, OpenHold, Spend
+from src.common.credits.opening import opening_import
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.models import Base, Transaction, User

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from src.cli.commands import app
-from src.common.credits.commands import Grant, Spend
+from src.common.credits.domain.commands import Grant, Spend
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.models import Transaction, User

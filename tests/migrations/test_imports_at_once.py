@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from src.common.credits import opening_import, verify
+from src.common.credits.opening import opening_import
+from src.common.credits.verification import verify
 from src.common.database import SessionLocal, get_engine
 from src.local_postgres import ConnectionParameters
 from tests.cli.processes import Program

@@ -93,8 +93,8 @@ asyncio.run(main())
 
 BATCH_ENGINE = """
 import uuid
-from src.common.credits.engine import Engine
-from src.common.credits.engine_queue import EngineBusy
+from src.common.credits.engine.engine import Engine
+from src.common.credits.engine.queue import EngineBusy
 from src.common.database import SessionLocal
 from src.common.models import User
 from src.common.settings import get_settings

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from src.common.credits.reversals import TAKING_KINDS
+from src.common.credits.domain.reversals import TAKING_KINDS
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.purchases.packages import PACKAGES, Package
 from src.common.purchases.reversals import Reversal

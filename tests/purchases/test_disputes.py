@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from src.common.credits.reversed_money import money_back
+from src.common.credits.domain.reversed_money import money_back
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.purchases.packages import PACKAGES
 from src.common.purchases.reversals import (

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import AMOUNT_MAX
+from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.exceptions import Conflict, ExceptionWithErrorType, Invalid, NotFound
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment

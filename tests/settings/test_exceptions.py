@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from src.common import exceptions
-from src.common.credits.errors import InsufficientCredits
+from src.common.credits.domain.errors import InsufficientCredits
 from src.common.exceptions import (
     DatabaseBusy,
     ExceptionWithErrorType,

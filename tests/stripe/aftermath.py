@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.credits.verify import verify
+from src.common.credits.verification.verify import verify
 from src.common.database import SessionLocal
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import CreditEntry, CreditPosting

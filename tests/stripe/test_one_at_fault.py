@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from src.common.credits.operations import execute
-from src.common.credits.storage import lock_users
+from src.common.credits.persistence.storage import lock_users
 from src.common.database import SessionLocal
 from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
 from src.common.models.reconciliation import Reconciliation
@@ -19,7 +19,7 @@ from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObjec
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import grant, make_user
 from tests.credits.committed import balances
-from tests.credits.test_verify import corrupt
+from tests.credits.verification.test_verify import corrupt
 from tests.stripe.loop import Loop, start_loop
 
 AT_FAULT = 1

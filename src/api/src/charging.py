@@ -25,10 +25,11 @@ from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.principals import Principal
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
-from src.common.credits import charged_requests, errors, ledger, requests
+from src.common.credits import charged_requests, ledger, requests
 from src.common.credits.charged_requests import Claim
-from src.common.credits.commands import KEY_LENGTH_MAX
-from src.common.credits.digest import digested_bytes
+from src.common.credits.domain import errors
+from src.common.credits.domain.commands import KEY_LENGTH_MAX
+from src.common.credits.domain.digest import digested_bytes
 from src.common.credits.reservation import Reservation, ReservationState, do_to_end
 from src.common.exceptions import Invalid
 

@@ -17,7 +17,7 @@ from src.api.src.authentication import TokenVerifier
 from src.api.src.principals import Principal, find_service, find_user
 from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import run_in_async_database_transaction
-from src.common.credits.commands import Command, Result
+from src.common.credits.domain.commands import Command, Result
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway

@@ -19,7 +19,7 @@ from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
 from src.common.async_database import dispose_async_db, init_async_db
-from src.common.credits.engine import Engine
+from src.common.credits.engine.engine import Engine
 from src.common.database import dispose_db, init_db
 from src.common.observability import configure_logging
 from src.common.postgres.migrations import head_revision

@@ -13,8 +13,8 @@ from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures
 from src.common.async_database import run_in_async_database_transaction
-from src.common.credits.drift import drift
 from src.common.credits.unbookable import count_unbookable_users
+from src.common.credits.verification.drift import drift
 from src.common.exceptions import Unauthenticated
 from src.common.purchases.reconciliations import newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from src.common.credits import errors, queries
+from src.common.credits import queries
+from src.common.credits.domain import errors
 from src.common.models.charged_request import ChargedRequest
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import HoldStatus

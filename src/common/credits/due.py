@@ -22,11 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from src.common.credits import rules
-from src.common.credits.arguments import check_instant, check_number
-from src.common.credits.book import StoredBook
+from src.common.credits.domain import rules
+from src.common.credits.domain.arguments import check_instant, check_number
+from src.common.credits.domain.book import StoredBook
 from src.common.credits.operations import book_pending
-from src.common.credits.storage import load_books, write_books
+from src.common.credits.persistence.storage import load_books, write_books
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ARRAY, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
-from src.common.credits.book import Posting
-from src.common.credits.own_commands import session_of
-from src.common.credits.views import GrantedPurchase, HistoryEntry
+from src.common.credits.domain.book import Posting
+from src.common.credits.domain.own_commands import session_of
+from src.common.credits.domain.views import GrantedPurchase, HistoryEntry
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import (
     CreditEntry,

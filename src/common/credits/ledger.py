@@ -15,11 +15,12 @@ from typing import Concatenate, ParamSpec
 
 from sqlalchemy.orm import Session
 
-from src.common.credits import operations, requests, storage
-from src.common.credits.arguments import check_instant, check_user_ids
-from src.common.credits.commands import Command, Result
-from src.common.credits.decisions import Outcome
+from src.common.credits import operations, requests
+from src.common.credits.domain.arguments import check_instant, check_user_ids
+from src.common.credits.domain.commands import Command, Result
+from src.common.credits.domain.decisions import Outcome
 from src.common.credits.due import expire_due
+from src.common.credits.persistence import storage
 from src.common.credits.queries import balance, explain, history, preview
 
 __all__ = [

@@ -3,7 +3,8 @@
 Assigning `credits_balance` on a loaded `User` means a *delta* (new minus loaded), applied to the
 row as it is under its lock, so that two sessions that both add lose nothing. All users of a flush
 are locked in one statement, before it; whom another listener changes after that is locked when the
-row is about to be written. What was written is noted (`pending.py`) and booked before the commit.
+row is about to be written. What was written is noted (`assigned_balances.py`) and booked before
+the commit.
 """
 
 import uuid
@@ -13,11 +14,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, event, exists, inspect, select
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, UOWTransaction, object_session
 
-from src.common.credits import errors, loaded_users, pending
-from src.common.credits.commands import AMOUNT_MAX
-from src.common.credits.loaded_users import history_of
-from src.common.credits.opening import settle_books
-from src.common.credits.storage import connection_of
+from src.common.credits import assigned_balances
+from src.common.credits.assigned_balances import is_changed
+from src.common.credits.domain import errors
+from src.common.credits.domain.commands import AMOUNT_MAX
+from src.common.credits.opening.opening import settle_books
+from src.common.credits.persistence import loaded_users
+from src.common.credits.persistence.loaded_users import history_of
+from src.common.credits.persistence.storage import connection_of
 from src.common.exceptions import Invalid
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
@@ -30,7 +34,7 @@ _BOOKED_COLUMNS = frozenset({"credits_balance", "credits_version"})
 def install() -> None:
     """Listen to every session of the process, whichever session maker made it."""
     loaded_users.install()
-    pending.install()
+    assigned_balances.install()
     if event.contains(Session, "before_flush", _before_flush):
         return
     event.listen(Session, "before_flush", _before_flush)
@@ -76,19 +80,19 @@ def _after_update(_mapper: Mapper[Any], _connection: Connection, user: User) -> 
             "A before_update listener changed credits_balance when nobody could lock the row any "
             "more: do it in before_flush, or call src.common.credits"
         )
-    pending.note_change(session, user.user_id, delta)
+    assigned_balances.note_change(session, user.user_id, delta)
 
 
 def _after_insert(_mapper: Mapper[Any], _connection: Connection, user: User) -> None:
     session, balance = object_session(user), inspect(user).dict.get("credits_balance")
     if session is not None and balance:
-        pending.note_change(session, user.user_id, balance, is_new_user=True)
+        assigned_balances.note_change(session, user.user_id, balance, is_new_user=True)
 
 
 def _after_purchase(_mapper: Mapper[Any], _connection: Connection, bought: Transaction) -> None:
     session = object_session(bought)
     if session is not None:
-        pending.note_purchase(session, bought.user_id, bought.transaction_id)
+        assigned_balances.note_purchase(session, bought.user_id, bought.transaction_id)
 
 
 _KEEPS_ITS_USER = "A purchase keeps its user and stays: what it was credited goes back by a refund"
@@ -119,7 +123,7 @@ def _lock_and_apply(session: Session, users: Iterable[User]) -> None:
         for user_id, balance, version in booked
         if (version == 0 and balance < 0)  # from before the ledger: what is added repays that first
         # What is due decides whether there is enough, unless the row is ahead of its entries.
-        or (balance + changed[user_id][1] < 0 and not pending.is_changed(session, user_id))
+        or (balance + changed[user_id][1] < 0 and not is_changed(session, user_id))
     }
     if behind:
         settle_books(session, behind)

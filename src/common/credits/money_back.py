@@ -11,16 +11,22 @@ from sqlalchemy import Integer, Text, and_, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from src.common.credits import errors, reversals, rules
-from src.common.credits.book import Book
-from src.common.credits.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
-from src.common.credits.opening import write_openings
+from src.common.credits.assigned_balances import has_pending
+from src.common.credits.domain import errors, reversals, rules
+from src.common.credits.domain.book import Book
+from src.common.credits.domain.commands import KEY_LENGTH_MAX, OWN_KEY_PREFIX, Result
+from src.common.credits.domain.own_commands import OPENING_KEY
+from src.common.credits.domain.reversals import TAKING_KINDS, LotHistory
+from src.common.credits.opening.opening import write_openings
 from src.common.credits.operations import execute
-from src.common.credits.own_commands import OPENING_KEY
-from src.common.credits.pending import has_pending
-from src.common.credits.reversals import TAKING_KINDS, LotHistory
-from src.common.credits.statements import lot_json
-from src.common.credits.storage import add_lot, load_books, lock_users, read_lot, write_books
+from src.common.credits.persistence.statements import lot_json
+from src.common.credits.persistence.storage import (
+    add_lot,
+    load_books,
+    lock_users,
+    read_lot,
+    write_books,
+)
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot

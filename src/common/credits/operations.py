@@ -14,19 +14,19 @@ from typing import Protocol
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
 
-from src.common.credits.book import Book
-from src.common.credits.commands import Command, Grant, Result
-from src.common.credits.decisions import Outcome, decide_each, holds_named
-from src.common.credits.listeners import install as install_listeners
-from src.common.credits.opening import write_missing_openings
-from src.common.credits.pending import (
+from src.common.credits.assigned_balances import (
     Pending,
     has_pending,
     mark_booked,
     read_cancelled,
     read_pending,
 )
-from src.common.credits.storage import lock_books, write_books
+from src.common.credits.domain.book import Book
+from src.common.credits.domain.commands import Command, Grant, Result
+from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
+from src.common.credits.listeners import install as install_listeners
+from src.common.credits.opening.opening import write_missing_openings
+from src.common.credits.persistence.storage import lock_books, write_books
 from src.common.exceptions import ExceptionWithErrorType
 
 _COMMITTING = "flashslides.credits.committing"

@@ -6,9 +6,9 @@ import uuid
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from src.common.credits.arguments import invalid
-from src.common.credits.book import Book, Lot
-from src.common.credits.views import Balance, next_expiry
+from src.common.credits.domain.arguments import invalid
+from src.common.credits.domain.book import Book, Lot
+from src.common.credits.domain.views import Balance, next_expiry
 from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
 from src.common.models.credit_lot import CreditLot, LotSource
 

@@ -14,21 +14,26 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from src.common.credits import errors, requests, rules
-from src.common.credits.arguments import (
+from src.common.credits import requests
+from src.common.credits.assigned_balances import Pending, read_pending
+from src.common.credits.domain import errors, rules
+from src.common.credits.domain.arguments import (
     check_instant,
     check_number,
     check_text,
     check_user_id,
 )
-from src.common.credits.book import Book, Entry, StoredBook
-from src.common.credits.commands import AMOUNT_MAX, KEY_LENGTH_MAX, Capture, Command, Release, Renew
-from src.common.credits.decisions import OPEN_HOLDS_MAX
-from src.common.credits.entries import read_entries
-from src.common.credits.past import balance_as_of
-from src.common.credits.pending import Pending, read_pending
-from src.common.credits.storage import load_books
-from src.common.credits.views import (
+from src.common.credits.domain.book import Book, Entry, StoredBook
+from src.common.credits.domain.commands import (
+    AMOUNT_MAX,
+    KEY_LENGTH_MAX,
+    Capture,
+    Command,
+    Release,
+    Renew,
+)
+from src.common.credits.domain.decisions import OPEN_HOLDS_MAX
+from src.common.credits.domain.views import (
     Balance,
     DebtState,
     Explanation,
@@ -38,6 +43,9 @@ from src.common.credits.views import (
     Preview,
     next_expiry,
 )
+from src.common.credits.entries import read_entries
+from src.common.credits.past import balance_as_of
+from src.common.credits.persistence.storage import load_books
 from src.common.models.credit_entry import (
     CreditEntry,
     EntryKind,

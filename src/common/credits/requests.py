@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
-from src.common.credits.arguments import invalid
-from src.common.credits.commands import (
+from src.common.credits.domain.arguments import invalid
+from src.common.credits.domain.commands import (
     Adjust,
     Capture,
     Command,

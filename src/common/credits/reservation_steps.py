@@ -13,8 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from src.common.credits import ledger, queries
-from src.common.credits.arguments import check_text
-from src.common.credits.commands import KEY_LENGTH_MAX
+from src.common.credits.domain.arguments import check_text
+from src.common.credits.domain.commands import KEY_LENGTH_MAX
 from src.common.exceptions import Conflict
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import HoldStatus

@@ -75,7 +75,7 @@ class User(Base):
         Column(Integer, nullable=False, default=0, server_default=text("0")), active_history=True
     )
     """Whole credits the user may spend, as booked; never negative. Assigning it means the
-    difference to what was loaded, which the ledger books (`src/common/credits/pending.py`)."""
+    difference to what was loaded, which the ledger books (`credits/assigned_balances.py`)."""
     credits_version: Mapped[int] = KeptVersion(
         Column(Integer, nullable=False, default=0, server_default=text("0")), active_history=True
     )

@@ -15,11 +15,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
-from src.common.credits.commands import STRIPE_ACTOR
+from src.common.credits.domain.commands import STRIPE_ACTOR
+from src.common.credits.domain.own_commands import reversal_key
+from src.common.credits.domain.reversals import credits_to_be_back
+from src.common.credits.domain.reversed_money import MoneyBack, is_stray, money_back
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
-from src.common.credits.own_commands import reversal_key
-from src.common.credits.reversals import credits_to_be_back
-from src.common.credits.reversed_money import MoneyBack, is_stray, money_back
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.purchases import reversals as rules

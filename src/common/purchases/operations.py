@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
-from src.common.credits import own_commands
-from src.common.credits.commands import STRIPE_ACTOR
+from src.common.credits.domain import own_commands
+from src.common.credits.domain.commands import STRIPE_ACTOR
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot

@@ -7,8 +7,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.credits.digest import digest_of
-from src.common.credits.errors import key_reused
+from src.common.credits.domain.digest import digest_of
+from src.common.credits.domain.errors import key_reused
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.purchases.packages import Package
 from src.common.purchases.rules import Payment

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from src.common.credits.domain.views import HistoryEntry
 from src.common.credits.entries import entries_of_lot
-from src.common.credits.views import HistoryEntry
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_lot import CreditLot

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
-from src.common.credits.digest import digest_of
-from src.common.credits.errors import key_reused
+from src.common.credits.domain.digest import digest_of
+from src.common.credits.domain.errors import key_reused
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from src.common.credits.commands import AMOUNT_MAX
+from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
-from src.common.credits.reversed_money import COUNTING
+from src.common.credits.domain.reversed_money import COUNTING
 from src.common.exceptions import Conflict
 from src.common.models.refund_request import RefundRequest
 from src.common.purchases.refunds import (

@@ -11,7 +11,7 @@ from src.api.src.principals import Principal
 from src.api.src.schemas.credit_batches import BatchIn, BatchOut, GrantItem, ItemOut, SpendItem
 from src.api.src.schemas.credits import ResultOut
 from src.common.accounts.api_keys import Scope
-from src.common.credits.commands import Command, Grant, Spend
+from src.common.credits.domain.commands import Command, Grant, Spend
 from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import ExceptionWithErrorType, Forbidden
 from src.common.models.credit_lot import LotSource

@@ -28,7 +28,7 @@ from src.api.src.schemas.credits import (
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
-from src.common.credits.commands import (
+from src.common.credits.domain.commands import (
     Adjust,
     Capture,
     Command,

@@ -13,7 +13,7 @@ from src.api.src.schemas.credits import BalanceOut, EntryPage, ExplanationOut, H
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
-from src.common.credits.commands import AMOUNT_MAX
+from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.models.credit_hold import HoldStatus
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Str
 from src.api.src.schemas.bodies import Body
 from src.api.src.schemas.credits import GrantIn, ResultOut, SpendIn
 from src.api.src.schemas.users import without_nul
-from src.common.credits.commands import KEY_LENGTH_MAX
+from src.common.credits.domain.commands import KEY_LENGTH_MAX
 
 ITEMS_MAX = 1_000
 

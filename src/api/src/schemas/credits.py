@@ -21,14 +21,14 @@ from pydantic import (
 
 from src.api.src.schemas.bodies import Body
 from src.api.src.schemas.users import without_nul
-from src.common.credits.book import Hold, Lot
-from src.common.credits.commands import (
+from src.common.credits.domain.book import Hold, Lot
+from src.common.credits.domain.commands import (
     AMOUNT_MAX,
     HOLD_SECONDS_MAX,
     PRIORITY_MAX,
     REFERENCE_LENGTH_MAX,
 )
-from src.common.credits.views import HistoryEntry, HoldState, LotState, Preview
+from src.common.credits.domain.views import HistoryEntry, HoldState, LotState, Preview
 
 
 def _written(value: object) -> object:

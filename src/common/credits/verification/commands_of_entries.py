@@ -6,8 +6,8 @@ from typing import Literal, TypeVar
 
 from msgspec import structs
 
-from src.common.credits import own_commands
-from src.common.credits.commands import (
+from src.common.credits.domain import own_commands
+from src.common.credits.domain.commands import (
     DEFAULT_PRIORITY,
     Adjust,
     Capture,
@@ -18,7 +18,7 @@ from src.common.credits.commands import (
     Renew,
     Spend,
 )
-from src.common.credits.own_commands import ASSIGNMENT_KEY_PREFIX, Assignment
+from src.common.credits.domain.own_commands import ASSIGNMENT_KEY_PREFIX, Assignment
 from src.common.credits.verification.stored import EntryRow, LotRow, PurchaseRow
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from src.common.credits.commands import OWN_KEY_PREFIX
-from src.common.credits.reversed_money import money_back
-from src.common.credits.storage import rows_of
+from src.common.credits.domain.commands import OWN_KEY_PREFIX
+from src.common.credits.domain.reversed_money import money_back
+from src.common.credits.persistence.storage import rows_of
+from src.common.credits.persistence.writing import COLUMNS, Part
 from src.common.credits.verification.replay import Replay, replay
 from src.common.credits.verification.report import Difference
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
-from src.common.credits.writing import COLUMNS, Part
 
 ENTRY_BY_NO_RULE = "ENTRY_BY_NO_RULE"
 """The journal cannot be followed from here on: the rules write no such entry."""

@@ -14,7 +14,8 @@ from sqlalchemy import ARRAY, Connection, Row, Select, Uuid, bindparam, cast, fu
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
-from src.common.credits.reversed_money import ReversalRow
+from src.common.credits.domain.reversed_money import ReversalRow
+from src.common.credits.persistence.writing import COLUMNS, Part
 from src.common.credits.verification.stored import (
     DebtRow,
     EntryRow,
@@ -25,7 +26,6 @@ from src.common.credits.verification.stored import (
     StoredRows,
     UnreadableRows,
 )
-from src.common.credits.writing import COLUMNS, Part
 from src.common.models.user import User
 
 JOURNAL_MAX = 1_000_000

@@ -7,10 +7,10 @@ has never been written: `storage.rows_of` tells what it would write, row by row 
 import uuid
 from dataclasses import dataclass, field
 
-from src.common.credits import own_commands, rules
-from src.common.credits.book import BEFORE_ALL, Book, Hold, Lot
-from src.common.credits.commands import ORM_ACTOR
-from src.common.credits.reversals import REVERSING_KINDS
+from src.common.credits.domain import own_commands, rules
+from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot
+from src.common.credits.domain.commands import ORM_ACTOR
+from src.common.credits.domain.reversals import REVERSING_KINDS
 from src.common.credits.verification.commands_of_entries import Inexplicable, command_of
 from src.common.credits.verification.replayed_money_back import ReplayedMoneyBack
 from src.common.credits.verification.stored import EntryRow, LotRow, PurchaseRow, StoredRows

@@ -10,17 +10,17 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from src.common.credits import reversals
-from src.common.credits.book import Book, Lot
-from src.common.credits.commands import AMOUNT_MAX, STRIPE_ACTOR
-from src.common.credits.own_commands import OPENING_KEY, cause_of, reversal_key
-from src.common.credits.reversals import (
+from src.common.credits.domain import reversals
+from src.common.credits.domain.book import Book, Lot
+from src.common.credits.domain.commands import AMOUNT_MAX, STRIPE_ACTOR
+from src.common.credits.domain.own_commands import OPENING_KEY, cause_of, reversal_key
+from src.common.credits.domain.reversals import (
     REVERSING_KINDS,
     Allocation,
     LotHistory,
     credits_to_be_back,
 )
-from src.common.credits.reversed_money import money_back
+from src.common.credits.domain.reversed_money import money_back
 from src.common.credits.verification.commands_of_entries import Inexplicable
 from src.common.credits.verification.stored import EntryRow, PurchaseRow, StoredRows
 from src.common.models.credit_entry import EntryKind

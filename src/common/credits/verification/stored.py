@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from src.common.credits.reversed_money import ReversalRow
+from src.common.credits.domain.reversed_money import ReversalRow
 
 
 class EntryRow(NamedTuple):

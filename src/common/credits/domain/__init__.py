@@ -1,0 +1,1 @@
+"""The ledger's rules, from values to values: no session, no driver, no setting."""

@@ -1,0 +1,254 @@
+"""One user's books in memory: what the rules read and change, and what they write down.
+
+A book is read under the user's row lock (`storage.py`) as a `StoredBook`, into which nothing can be
+written. `rules.settle` brings it to the present and makes the `Book` of it that `rules.py` changes
+and that is written back. It does no I/O and knows no rule but the arithmetic of an entry.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from src.common.credits.domain.commands import LEDGER_ACTOR, Result
+from src.common.credits.domain.digest import digest_of
+from src.common.credits.domain.own_commands import entry_key
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_hold import HoldStatus
+from src.common.models.credit_lot import LotSource
+
+_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
+"""For those who have no entry yet: when their last one counted."""
+_BURN_ORDER = attrgetter("burn_order")
+
+Answer = tuple[bytes, Result]
+"""The digest of the request that has a key, and what it was answered."""
+
+
+class Lot(msgspec.Struct, array_like=True, gc=False):
+    """Credits that came in together; its fields in the order of `statements.lot_json`."""
+
+    seq: int
+    source: LotSource
+    priority: int
+    granted: int
+    expires_at: dt.datetime | None
+    remaining: int
+    last_seq: int
+    transaction_id: uuid.UUID | None = None
+
+    @property
+    def burn_order(self) -> tuple[int, dt.datetime, int]:
+        """Who goes first: DESIGN §4 rule 6."""
+        return (self.priority, self.expires_at or _NEVER, self.seq)
+
+    def is_dead(self, instant: dt.datetime) -> bool:
+        """Whether nothing of it may be spent any more."""
+        return self.expires_at is not None and self.expires_at <= instant
+
+
+class Hold(msgspec.Struct):
+    """Credits set aside, and which lots they came from."""
+
+    seq: int
+    amount: int
+    captured: int
+    status: HoldStatus
+    expires_at: dt.datetime
+    allocations: Mapping[int, int]
+    """Credits taken, by lot; loaded where the hold is due or asked for."""
+
+    @property
+    def uncaptured(self) -> int:
+        """What would go back."""
+        return self.amount - self.captured
+
+
+class Posting(msgspec.Struct, frozen=True, gc=False):
+    """A line of an entry."""
+
+    lot_seq: int
+    amount: int
+    remaining_after: int
+
+
+class Entry(msgspec.Struct):
+    """An entry the rules have decided on and nobody has written yet."""
+
+    seq: int
+    kind: EntryKind
+    amount: int
+    balance_after: int
+    result_balance: int
+    captured: int | None
+    related_seq: int | None
+    hold_expires_at: dt.datetime | None
+    key: str
+    digest: bytes
+    reference: str | None
+    actor: str
+    effective_at: dt.datetime
+    created_at: dt.datetime
+    postings: list[Posting]
+    metadata: Mapping[str, Any] | None = None
+
+
+class StoredBook(msgspec.Struct):
+    """A user's balance, lots, holds and debts as the database has them.
+
+    What fell due since is not booked, so nothing can be appended: `rules.settle` comes first.
+    """
+
+    user_id: uuid.UUID
+    balance: int
+    version: int
+    is_active: bool
+    now: dt.datetime
+    """The instant every decision counts from, in UTC; never before the last entry's."""
+    last_effective_at: dt.datetime = BEFORE_ALL
+    """When the last entry counts from, in UTC; no entry counts from before it (rule 8)."""
+    lots: dict[int, Lot] = {}
+    holds: dict[int, Hold] = {}
+    debts: dict[int, int] = {}
+    """What could not be taken back, by the payment's lot, or by the opening entry."""
+    answers: dict[str, Answer] = {}
+    """By key: what the operations answered that are asked for again, and those just done."""
+
+
+class Book(StoredBook):
+    """A user's book at the present, and the entries that led there since it was read."""
+
+    settled_at: dt.datetime | None = None
+    """The instant `rules.settle` has brought it to; nothing is written but at that instant."""
+    opening_seq: int | None = None
+    """The opening entry, where it is being written or was asked for."""
+    opening_debt: int = 0
+    """What the user owed when the ledger began; with `opening_seq`."""
+    is_changed: bool = False
+    """Whether an operation succeeded: what fell due is booked only with one (rule 8)."""
+    entries: list[Entry] = []
+    new_lots: set[int] = set()
+    new_holds: set[int] = set()
+    changed_holds: set[int] = set()
+    changed_debts: set[int] = set()
+
+    @property
+    def next_seq(self) -> int:
+        """The number the next entry gets."""
+        return self.version + 1
+
+    @property
+    def version_before(self) -> int:
+        """The version the entries to be written follow."""
+        return self.version - len(self.entries)
+
+    @property
+    def open_holds(self) -> list[Hold]:
+        """Holds that may still be captured or released."""
+        return [hold for hold in self.holds.values() if hold.status is HoldStatus.OPEN]
+
+    @property
+    def held(self) -> int:
+        """Credits out of the balance that may come back from open holds."""
+        return sum(hold.uncaptured for hold in self.open_holds)
+
+    @property
+    def debt(self) -> int:
+        """What could not be taken back and is still owed."""
+        return sum(self.debts.values())
+
+    def succeeded_by(self, later: StoredBook) -> StoredBook:
+        """This book once its entries are written, as of the instant at which `later` was read.
+
+        `later` was read before that: it knows only what no entry changes. This book is used up.
+        """
+        answers = {
+            entry.key: self.answers[entry.key]
+            for entry in self.entries
+            if entry.key in self.answers
+        }
+        return Book(
+            self.user_id,
+            self.balance,
+            self.version,
+            later.is_active,
+            max(self.now, later.now),
+            self.last_effective_at,
+            {lot.seq: lot for lot in self.lots.values() if lot.remaining},
+            self.holds,
+            self.debts,
+            answers=later.answers | answers,
+        )
+
+    def live_lots(self) -> list[Lot]:
+        """Lots with something left, in burn order."""
+        lots = [lot for lot in self.lots.values() if lot.remaining]
+        if len(lots) > 1:
+            lots.sort(key=_BURN_ORDER)
+        return lots
+
+    def write(  # noqa: PLR0913  the columns of an entry
+        self,
+        kind: EntryKind,
+        lines: Iterable[tuple[Lot, int]],
+        *,
+        effective_at: dt.datetime | None = None,
+        key: str | None = None,
+        digest: bytes | None = None,
+        actor: str = LEDGER_ACTOR,
+        captured: int | None = None,
+        related_seq: int | None = None,
+        hold_expires_at: dt.datetime | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Append an entry with these lines; the lots and the balance follow.
+
+        Without a key the entry is the ledger's own (`own_commands.entry_key`).
+
+        Raises:
+            RuntimeError: a bug of ours: the book is not settled, or the entry would count from
+                before the last one or from the future. No later entry could follow it.
+        """
+        now = self.now
+        instant = effective_at or now
+        # The very instant, mostly: then there is nothing to compare.
+        is_settled = self.settled_at is now or self.settled_at == now
+        is_past = instant is now or instant <= now
+        if not (is_settled and is_past and self.last_effective_at <= instant):
+            raise RuntimeError(f"An entry at {instant} does not follow: settle the book first")
+        self.last_effective_at = instant
+        self.version = seq = self.version + 1
+        total = 0
+        postings: list[Posting] = []
+        for lot, amount in lines:
+            lot.remaining += amount
+            lot.last_seq = seq
+            total += amount
+            postings.append(Posting(lot.seq, amount, lot.remaining))
+        self.balance += total
+        own_key = key or entry_key(kind, seq)
+        entry = Entry(
+            seq,
+            kind,
+            total,
+            self.balance,
+            self.balance,
+            captured,
+            related_seq,
+            hold_expires_at,
+            own_key,
+            digest or digest_of(actor, "", kind, own_key),
+            reference,
+            actor,
+            instant,
+            now,
+            postings,
+            metadata,
+        )
+        self.entries.append(entry)
+        return entry

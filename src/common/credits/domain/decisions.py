@@ -1,0 +1,54 @@
+"""What becomes of commands put to users' books one after the other: pure, for one or a thousand.
+
+The single operation, several in one call and the batch engine all decide here, so that a batch
+gives what the same commands one by one would.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import cast
+
+from src.common.credits.domain import errors, rules
+from src.common.credits.domain.book import Book, StoredBook
+from src.common.credits.domain.commands import Command, HoldCommand, Result
+from src.common.exceptions import ExceptionWithErrorType
+
+OPEN_HOLDS_MAX = 100
+"""How many open holds one user may have."""
+
+Outcome = Result | ExceptionWithErrorType
+
+
+def decide_each(
+    stored: Mapping[uuid.UUID, StoredBook], commands: Iterable[Command]
+) -> tuple[list[Outcome], list[Book]]:
+    """A result or a refusal for each command, in their order, and the books to write.
+
+    Those are of users for whom something succeeded. A user not among `stored` does not exist.
+    """
+    settled = [rules.settle(book) for book in stored.values()]
+    books = cast("Mapping[uuid.UUID, Book]", stored)  # the same ones: a UUID is slow to hash
+    outcomes = [_outcome(books.get(command.user_id), command) for command in commands]
+    return outcomes, [book for book in settled if book.is_changed]
+
+
+def holds_named(commands: Iterable[Command]) -> set[int]:
+    """The holds the commands act on, which must be read whatever their status."""
+    return {each.hold_seq for each in commands if isinstance(each, HoldCommand)}
+
+
+def _outcome(book: Book | None, command: Command) -> Outcome:
+    """The key decides before state, activity and funds (rule 2)."""
+    try:
+        if book is None:
+            raise errors.user_not_found()
+        found = book.answers.get(command.key)
+        if found is None:
+            return rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
+        digest, result = found
+        if digest != command.digest:
+            raise errors.key_reused()
+        return replace(result, replayed=True)
+    except ExceptionWithErrorType as refusal:
+        return refusal

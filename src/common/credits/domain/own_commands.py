@@ -1,0 +1,98 @@
+"""What the ledger asks of itself, and the keys that begin with `~`: made here and nowhere else.
+
+Callers cannot come by them: a command of theirs refuses such a key, `ledger.py` and the engine
+refuse these commands, and no module but the ledger's own may import this one (import-linter).
+"""
+
+import uuid
+
+from src.common.credits.domain.commands import LEDGER_ACTOR, OWN_KEY_PREFIX, Adjust, Grant
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
+
+OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
+_PURCHASE_KEY_PREFIX = f"{OWN_KEY_PREFIX}purchase:"
+_REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
+ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
+
+
+class Opening(Grant, frozen=True, kw_only=True):
+    """The balance a user had before there was a ledger."""
+
+    kind = EntryKind.OPENING
+    digested_as = "Opening"
+    sources = frozenset({LotSource.OPENING})
+    is_own = True
+
+    source: LotSource = LotSource.OPENING
+
+
+class Purchase(Grant, frozen=True, kw_only=True):
+    """The credits of a paid purchase, which `transaction_id` names."""
+
+    sources = frozenset({LotSource.PURCHASE})
+    is_own = True
+
+    source: LotSource = LotSource.PURCHASE
+
+
+class Assignment(Adjust, frozen=True, kw_only=True):
+    """What the document's own `credits_balance += n` added or took."""
+
+    is_own = True
+
+
+def opening(user_id: uuid.UUID, amount: int, *, actor: str = LEDGER_ACTOR) -> Opening:
+    """All that was before the ledger."""
+    return Opening(user_id=user_id, key=OPENING_KEY, actor=actor, amount=amount)
+
+
+def purchase(
+    user_id: uuid.UUID,
+    amount: int,
+    *,
+    transaction_id: uuid.UUID,
+    stripe_session_id: str,
+    actor: str,
+) -> Purchase:
+    """The credits of a row of `transactions`."""
+    return Purchase(
+        user_id=user_id,
+        key=f"{_PURCHASE_KEY_PREFIX}{stripe_session_id}",
+        actor=actor,
+        amount=amount,
+        transaction_id=transaction_id,
+    )
+
+
+def session_of(key: str) -> str | None:
+    """The Stripe object that paid for a grant of this key; None where the key is no purchase's."""
+    session_id = key.removeprefix(_PURCHASE_KEY_PREFIX)
+    return session_id if session_id != key else None
+
+
+def assignment(user_id: uuid.UUID, delta: int, *, actor: str) -> Assignment:
+    """A balance that was assigned."""
+    return Assignment(
+        user_id=user_id,
+        key=f"{ASSIGNMENT_KEY_PREFIX}{uuid.uuid4()}",
+        actor=actor,
+        amount=delta,
+        reason="credits_balance assigned",
+    )
+
+
+def entry_key(kind: str, seq: int) -> str:
+    """The key of an entry that nobody asked for, such as an expiry."""
+    return f"{OWN_KEY_PREFIX}{kind}:{seq}"
+
+
+def reversal_key(cause: str) -> str:
+    """The beginning of the keys of entries that a refund, dispute or credit note makes."""
+    return f"{_REVERSAL_KEY_PREFIX}{cause}"
+
+
+def cause_of(key: str) -> str | None:
+    """What made an entry of this key take or give back; None where the key is no such."""
+    cause = key.removeprefix(_REVERSAL_KEY_PREFIX).rpartition(":")[0]
+    return cause if key.startswith(_REVERSAL_KEY_PREFIX) and cause else None

@@ -1,0 +1,400 @@
+"""What the ledger decides, as pure functions over a user's `Book`: DESIGN §4 rules 2 to 8.
+
+Each operation checks everything before it changes anything, so that a refusal leaves the book as
+it was. `settle` comes first, on every road: it brings the book to the present, and only what it
+returns can be changed. What it decides is written only with an operation that succeeds.
+"""
+
+import datetime as dt
+from collections.abc import Iterable
+
+from src.common.credits.domain import errors
+from src.common.credits.domain.book import Book, Entry, Hold, Lot, StoredBook
+from src.common.credits.domain.commands import (
+    AMOUNT_MAX,
+    DEFAULT_PRIORITY,
+    Adjust,
+    Capture,
+    Command,
+    Grant,
+    OpenHold,
+    Release,
+    Renew,
+    Result,
+    Spend,
+)
+from src.common.credits.domain.own_commands import OPENING_KEY, opening
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_hold import HoldStatus
+from src.common.models.credit_lot import LotSource
+
+
+def settle(stored: StoredBook) -> Book:
+    """Bring the book to `now`: everything that fell due counts from its own instant.
+
+    In the order of the instants, at the same instant holds before lots. What was due before the
+    last entry, as a faulty release left it, counts from that entry's instant (rule 8). A balance
+    from before the ledger gets its opening entry: then there is nothing else to be due.
+    """
+    if not isinstance(stored, Book):
+        raise TypeError("a book is read by storage.py")
+    book = stored  # the same one: it costs nothing, and nobody else writes into it
+    now = book.settled_at = book.now
+    if book.version == 0 and book.balance != 0:
+        _write_opening(book)
+        return book
+    last = book.last_effective_at
+    due: list[tuple[dt.datetime, int, int]] = []
+    for hold in book.holds.values():
+        if hold.status is HoldStatus.OPEN and hold.expires_at <= now:
+            due.append((max(hold.expires_at, last), 0, hold.seq))  # noqa: PERF401
+    for lot in book.lots.values():
+        if lot.expires_at is not None and lot.expires_at <= now:
+            due.append((max(lot.expires_at, last), 1, lot.seq))  # noqa: PERF401
+    for instant, is_lot, seq in sorted(due):
+        if is_lot:
+            _expire_lot(book, book.lots[seq], instant)
+        else:
+            _expire_hold(book, book.holds[seq], instant)
+    return book
+
+
+def write_late_opening(book: Book) -> None:
+    """Write the opening entry of one who has nothing from before the ledger but purchases.
+
+    They were all spent by then: it is an entry of 0 without a lot, to which money back for them
+    refers, however much the ledger has booked since.
+    """
+    book.opening_seq = book.next_seq
+    book.write(EntryKind.OPENING, [], key=OPENING_KEY)
+
+
+def _write_opening(book: Book) -> None:
+    """Write the entry that stands for the balance from before the ledger (decision 0010).
+
+    A positive balance becomes a lot. A negative one becomes 0 and a debt, by an entry of 0 without
+    a lot.
+    """
+    before = book.balance
+    book.balance = 0
+    if before < 0:
+        write_late_opening(book)
+        seq = book.version
+        book.opening_debt = -before
+        book.debts[seq] = -before
+        book.changed_debts.add(seq)
+        return
+    book.opening_seq = book.next_seq
+    entry = _grant(book, opening(book.user_id, before))
+    entry.result_balance = book.balance
+
+
+def apply(book: Book, command: Command, *, open_holds_max: int) -> Result:
+    """Do what `command` asks to a settled book.
+
+    Raises:
+        ExceptionWithErrorType: the refusals of `errors.py`; the book is as before.
+    """
+    entry = write(book, command, open_holds_max=open_holds_max)
+    result = result_of(book, entry)
+    book.answers[entry.key] = (entry.digest, result)
+    return result
+
+
+def write(book: Book, command: Command, *, open_holds_max: int) -> Entry:
+    """As `apply`, for who wants no answer: the command's own entry."""
+    match command:
+        case Spend():
+            entry = _spend(book, command)
+        case Grant():
+            entry = _grant(book, command)
+        case Adjust():
+            entry = _adjust(book, command)
+        case OpenHold():
+            entry = _open_hold(book, command, open_holds_max)
+        case Capture():
+            entry = _capture(book, command)
+        case Release():
+            entry = _release(book, command)
+        case Renew():
+            entry = _renew(book, command)
+        case _:
+            raise TypeError(f"no rule for {type(command).__name__}")
+    entry.result_balance = book.balance
+    book.is_changed = True
+    return entry
+
+
+def result_of(book: Book, entry: Entry) -> Result:
+    """What the caller is told about the operation's own entry."""
+    expires_at = entry.hold_expires_at
+    if expires_at is None and (lot := book.lots.get(entry.seq)) and lot.expires_at:
+        expires_at = lot.expires_at.astimezone(dt.UTC)
+    return Result(
+        book.user_id,
+        entry.seq,
+        str(entry.kind),
+        entry.amount,
+        entry.captured,
+        entry.result_balance,
+        entry.created_at,
+        expires_at,
+    )
+
+
+def burn(lots: Iterable[Lot], amount: int) -> list[tuple[Lot, int]]:
+    """Take `amount` from lots in the order given: (lot, minus what it gives)."""
+    lines: list[tuple[Lot, int]] = []
+    for lot in lots:
+        if amount == 0:
+            break
+        taken = min(amount, lot.remaining)
+        lines.append((lot, -taken))
+        amount -= taken
+    return lines
+
+
+def _grant(book: Book, command: Grant) -> Entry:
+    _check_room(book, command.amount)
+    if command.expires_at is not None and command.expires_at <= book.now:
+        raise errors.must_expire_later()
+    priority = command.priority
+    return _come_in(
+        book,
+        command,
+        source=command.source,
+        amount=command.amount,
+        priority=DEFAULT_PRIORITY[command.source] if priority is None else priority,
+        expires_at=command.expires_at,
+    )
+
+
+def _spend(book: Book, command: Spend) -> Entry:
+    _check_active(book)
+    _check_funds(book, command.amount)
+    return _write(book, command, burn(book.live_lots(), command.amount))
+
+
+def _adjust(book: Book, command: Adjust) -> Entry:
+    if command.amount > 0:
+        _check_room(book, command.amount)
+        return _come_in(
+            book,
+            command,
+            source=LotSource.ADJUSTMENT,
+            amount=command.amount,
+            priority=DEFAULT_PRIORITY[LotSource.ADJUSTMENT],
+            expires_at=None,
+        )
+    _check_funds(book, -command.amount)
+    return _write(book, command, burn(book.live_lots(), -command.amount))
+
+
+def _open_hold(book: Book, command: OpenHold, open_holds_max: int) -> Entry:
+    _check_active(book)
+    _check_funds(book, command.amount)
+    if len(book.open_holds) >= open_holds_max:
+        raise errors.too_many_holds(open_holds_max)
+    expires_at = book.now + dt.timedelta(seconds=command.expires_in_seconds)
+    lines = burn(book.live_lots(), command.amount)
+    entry = _write(book, command, lines, hold_expires_at=expires_at)
+    book.holds[entry.seq] = Hold(
+        seq=entry.seq,
+        amount=command.amount,
+        captured=0,
+        status=HoldStatus.OPEN,
+        expires_at=expires_at,
+        allocations={lot.seq: -amount for lot, amount in lines},
+    )
+    book.new_holds.add(entry.seq)
+    return entry
+
+
+def _capture(book: Book, command: Capture) -> Entry:
+    hold = _find_hold(book, command.hold_seq)
+    if hold.status is HoldStatus.EXPIRED and command.if_expired == "retake":
+        return _retake(book, hold, command)
+    _check_open(hold)
+    if command.amount > hold.uncaptured:
+        raise errors.capture_exceeds_hold(hold.uncaptured)
+    _change(book, hold)
+    hold.captured += command.amount
+    closes = command.final or hold.uncaptured == 0
+    lines = _returned(book, hold) if closes else []
+    if closes:
+        hold.status = HoldStatus.CAPTURED
+    entry = _write(book, command, lines, related_seq=hold.seq, captured=command.amount)
+    _after_return(book, book.now)
+    return entry
+
+
+def _retake(book: Book, hold: Hold, command: Capture) -> Entry:
+    """A late capture: a spend from today's lots, of at most what was not captured (rule 7)."""
+    if command.amount > hold.uncaptured:
+        raise errors.capture_exceeds_hold(hold.uncaptured)
+    _check_funds(book, command.amount)
+    _change(book, hold)
+    hold.captured += command.amount
+    lines = burn(book.live_lots(), command.amount)
+    return _write(
+        book,
+        command,
+        lines,
+        kind=EntryKind.SPEND,
+        related_seq=hold.seq,
+        captured=command.amount,
+    )
+
+
+def _release(book: Book, command: Release) -> Entry:
+    hold = _find_hold(book, command.hold_seq)
+    _check_open(hold)
+    lines = _returned(book, hold)
+    _change(book, hold)
+    hold.status = HoldStatus.RELEASED
+    entry = _write(book, command, lines, related_seq=hold.seq, captured=0)
+    _after_return(book, book.now)
+    return entry
+
+
+def _renew(book: Book, command: Renew) -> Entry:
+    hold = _find_hold(book, command.hold_seq)
+    _check_open(hold)
+    _change(book, hold)
+    hold.expires_at = book.now + dt.timedelta(seconds=command.expires_in_seconds)
+    return _write(
+        book, command, [], related_seq=hold.seq, captured=0, hold_expires_at=hold.expires_at
+    )
+
+
+def _expire_hold(book: Book, hold: Hold, instant: dt.datetime) -> None:
+    lines = _returned(book, hold)
+    _change(book, hold)
+    hold.status = HoldStatus.EXPIRED
+    book.write(EntryKind.HOLD_EXPIRY, lines, effective_at=instant, related_seq=hold.seq, captured=0)
+    _after_return(book, instant)
+
+
+def _expire_lot(book: Book, lot: Lot, instant: dt.datetime) -> None:
+    if lot.remaining:
+        book.write(EntryKind.LOT_EXPIRY, [(lot, -lot.remaining)], effective_at=instant)
+
+
+def _after_return(book: Book, instant: dt.datetime) -> None:
+    """What came back repays debts first; what came back to a dead lot then expires (rule 8)."""
+    _repay_debts(book, instant)
+    for lot in book.live_lots():
+        if lot.is_dead(instant):
+            _expire_lot(book, lot, instant)
+
+
+def _repay_debts(book: Book, instant: dt.datetime) -> None:
+    """Credits that came in repay the oldest payment's debt first (rule 5).
+
+    From dead lots before live ones: what would expire this instant pays first.
+    """
+    for lot_seq in sorted(book.debts):
+        amount = min(book.debts[lot_seq], book.balance)
+        if amount == 0:
+            continue
+        lots = sorted(book.live_lots(), key=lambda lot: not lot.is_dead(instant))
+        book.write(
+            EntryKind.DEBT_REPAYMENT, burn(lots, amount), effective_at=instant, related_seq=lot_seq
+        )
+        book.debts[lot_seq] -= amount
+        book.changed_debts.add(lot_seq)
+
+
+def _come_in(
+    book: Book,
+    command: Command,
+    *,
+    source: LotSource,
+    amount: int,
+    priority: int,
+    expires_at: dt.datetime | None,
+) -> Entry:
+    """A new lot, then the debts it repays."""
+    seq = book.next_seq
+    transaction_id = command.transaction_id if isinstance(command, Grant) else None
+    lot = Lot(seq, source, priority, amount, expires_at, 0, seq, transaction_id)
+    book.lots[seq] = lot
+    book.new_lots.add(seq)
+    entry = _write(book, command, [(lot, amount)])
+    _repay_debts(book, book.now)
+    return entry
+
+
+def _write(
+    book: Book,
+    command: Command,
+    lines: Iterable[tuple[Lot, int]],
+    *,
+    kind: EntryKind | None = None,
+    related_seq: int | None = None,
+    captured: int | None = None,
+    hold_expires_at: dt.datetime | None = None,
+) -> Entry:
+    """The command's own entry."""
+    reference = command.reason if isinstance(command, Adjust) else command.reference
+    return book.write(
+        kind or command.kind,
+        lines,
+        key=command.key,
+        digest=command.digest,
+        actor=command.actor,
+        reference=reference,
+        metadata=command.metadata,
+        related_seq=related_seq,
+        captured=captured,
+        hold_expires_at=hold_expires_at,
+    )
+
+
+def _returned(book: Book, hold: Hold) -> list[tuple[Lot, int]]:
+    """What goes back to which lot: captured credits count off the hold's lots in burn order."""
+    kept = hold.captured
+    lines: list[tuple[Lot, int]] = []
+    lots = sorted((book.lots[seq] for seq in hold.allocations), key=lambda lot: lot.burn_order)
+    for lot in lots:
+        taken = hold.allocations[lot.seq]
+        stays = min(kept, taken)
+        kept -= stays
+        if taken > stays:
+            lines.append((lot, taken - stays))
+    return lines
+
+
+def _change(book: Book, hold: Hold) -> None:
+    if hold.seq not in book.new_holds:
+        book.changed_holds.add(hold.seq)
+
+
+def _find_hold(book: Book, seq: int) -> Hold:
+    hold = book.holds.get(seq)
+    if hold is None:
+        raise errors.hold_not_found()
+    return hold
+
+
+def _check_open(hold: Hold) -> None:
+    if hold.status is HoldStatus.EXPIRED:
+        raise errors.hold_expired()
+    if hold.status is not HoldStatus.OPEN:
+        raise errors.hold_closed(hold.status)
+
+
+def _check_active(book: Book) -> None:
+    if not book.is_active:
+        raise errors.user_inactive()
+
+
+def _check_funds(book: Book, amount: int) -> None:
+    if amount > book.balance:
+        raise errors.InsufficientCredits(required=amount, available=book.balance)
+
+
+def _check_room(book: Book, amount: int) -> None:
+    """Held credits come back: balance and holds together must fit."""
+    if book.balance + book.held + amount > AMOUNT_MAX:
+        raise errors.balance_limit_exceeded(AMOUNT_MAX)

@@ -1,0 +1,206 @@
+"""One batch of commands on an asyncpg connection: read, decided, written.
+
+What `operations.execute_each` does on a session, without SQLAlchemy in between: the same
+statements, compiled once, the same rules. A batch is tried without locks first: two round trips,
+the write checking for itself that nobody came between. Otherwise it is one database transaction
+that locks the users before it reads them.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.sql import ClauseElement
+
+from src.common.credits.domain.book import Book, StoredBook
+from src.common.credits.domain.commands import Command
+from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
+from src.common.credits.persistence.statements import Locking, books_statement, lock_statement
+from src.common.credits.persistence.storage import read_parameters, read_rows, rows_of
+from src.common.credits.persistence.writing import (
+    SHAPES_MAX,
+    Shape,
+    shape_and_arrays,
+    write_statement,
+)
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_BY_INT = attrgetter("int")
+"""The order in which the database sorts users, by a comparison that costs nothing."""
+_NOTHING_WRITTEN = "UPDATE 0"
+_EXISTING_USERS = "SELECT user_id FROM users WHERE user_id = ANY($1::uuid[])"
+
+
+class Skipped(Enum):
+    """What becomes of a command whose user's row somebody else has locked: nothing yet."""
+
+    SKIPPED = "skipped"
+
+
+class Prepared(NamedTuple):
+    """A batch that was decided on books read without locks, and is still to be written."""
+
+    outcomes: list[Outcome]
+    changed: list[Book]
+    sql: str
+    """The guarded write; empty where nothing changes."""
+    arguments: list[Any]
+
+
+async def read_unlocked(
+    connection: "asyncpg.Connection", commands: Sequence[Command]
+) -> dict[uuid.UUID, StoredBook]:
+    """What a guarded write is decided on: users' books as somebody may change them any moment."""
+    user_ids = [command.user_id for command in commands]  # some twice, which does no harm here
+    rows = await _fetch(connection, Locking.NONE, _parameters(commands, user_ids))
+    return read_rows(rows)[0]
+
+
+def follow(
+    books: Mapping[uuid.UUID, StoredBook], left: Mapping[uuid.UUID, Book]
+) -> dict[uuid.UUID, StoredBook] | None:
+    """These books, but of users to whom a batch is just being written what that leaves: `left`.
+
+    Unless it was written before they were read. `left` is used up. None where it does not say all
+    that the rules need, or what was read is older than what that batch was decided on.
+    """
+    followed = dict(books)
+    for user_id in books.keys() & left.keys():
+        read, after = books[user_id], left[user_id]
+        if read.version == after.version_before:
+            if any(hold.expires_at <= read.now for hold in after.open_holds):
+                return None  # the lots it came from were read as they were before
+            followed[user_id] = after.succeeded_by(read)
+        elif read.version < after.version_before:
+            return None
+    return followed
+
+
+def prepare(books: Mapping[uuid.UUID, StoredBook], commands: Sequence[Command]) -> Prepared:
+    """Decide, and word the statement that writes it, guarded."""
+    outcomes, changed = decide_each(books, commands)
+    if not changed:
+        return Prepared(outcomes, changed, "", [])
+    guard = {
+        "users_count": len(changed),
+        "inactive_ids": [book.user_id for book in changed if not book.is_active],
+    }
+    return Prepared(outcomes, changed, *_worded(changed, guard))
+
+
+async def write_guarded(connection: "asyncpg.Connection", prepared: Prepared) -> bool:
+    """Write by one statement that is its own database transaction.
+
+    False where it finds a user locked, written to or deactivated since the read: then nothing was
+    done.
+    """
+    if not prepared.changed:
+        return True
+    return await connection.execute(prepared.sql, *prepared.arguments) != _NOTHING_WRITTEN
+
+
+async def run_batch(
+    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
+) -> tuple[list[Outcome | Skipped], bool]:
+    """Do each of `commands` on its own, and commit: a result or a refusal each, in their order.
+
+    `connection` is in a database transaction that has just begun. Under `Locking.SKIP` commands of
+    users locked by others come back as skipped. Also: whether others wrote while it waited.
+
+    Raises:
+        Exception: asyncpg's, or whatever else failed; the database transaction is rolled back,
+            unless the connection was lost, when nobody knows.
+    """
+    try:
+        books, was_contended = await _read(connection, commands, locking)
+        unknown = {command.user_id for command in commands} - books.keys()
+        locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
+        taken = [command for command in commands if command.user_id not in locked]
+        outcomes, changed = decide_each(books, taken)
+        if changed:
+            sql, arguments = _worded(changed)
+            await connection.execute(sql, *arguments)
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    if not locked:
+        return list(outcomes), was_contended
+    remaining = iter(outcomes)
+    return [
+        Skipped.SKIPPED if command.user_id in locked else next(remaining) for command in commands
+    ], was_contended
+
+
+def _worded(books: Sequence[Book], guard: Mapping[str, Any] | None = None) -> tuple[str, list[Any]]:
+    """The one statement that writes all of it, guarded where the guard's parameters are given."""
+    shape, arrays = shape_and_arrays(rows_of(books))
+    sql, names = _write_sql(shape, is_guarded=guard is not None)
+    arrays |= guard or {}
+    return sql, [arrays[name] for name in names]
+
+
+def _parameters(commands: Sequence[Command], user_ids: Sequence[uuid.UUID]) -> dict[str, Any]:
+    return read_parameters(
+        user_ids,
+        keys=[(command.user_id, command.key) for command in commands],
+        hold_seqs=holds_named(commands),
+    )
+
+
+async def _read(
+    connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
+) -> tuple[dict[uuid.UUID, StoredBook], bool]:
+    """Books of users locked by then, and whether others wrote to them meanwhile."""
+    user_ids = sorted({command.user_id for command in commands}, key=_BY_INT)
+    parameters = _parameters(commands, user_ids)
+    if locking is Locking.WAIT:
+        versions = await connection.fetch(_lock_sql(), parameters["user_ids"])
+        books, _ = read_rows(await _fetch(connection, Locking.NONE, parameters))
+        return books, any(version != seen for version, seen in versions)
+    books, stale = read_rows(await _fetch(connection, locking, parameters))
+    if stale:
+        parameters["user_ids"] = stale
+        rows = await _fetch(connection, Locking.NONE, parameters)
+        books |= read_rows(rows)[0]
+    return books, bool(stale)
+
+
+async def _existing(connection: "asyncpg.Connection", user_ids: set[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of `user_ids` that exist: they were skipped, the others are unknown."""
+    return {row[0] for row in await connection.fetch(_EXISTING_USERS, list(user_ids))}
+
+
+async def _fetch(
+    connection: "asyncpg.Connection", locking: Locking, parameters: dict[str, Any]
+) -> Sequence[Any]:
+    sql, names = _read_sql(locking)
+    return await connection.fetch(sql, *(parameters[name] for name in names))
+
+
+@cache
+def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
+    return _compile(books_statement(locking))
+
+
+@cache
+def _lock_sql() -> str:
+    return _compile(lock_statement())[0]
+
+
+@lru_cache(SHAPES_MAX)
+def _write_sql(shape: Shape, *, is_guarded: bool) -> tuple[str, tuple[str, ...]]:
+    return _compile(write_statement(shape, is_guarded=is_guarded))
+
+
+def _compile(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:
+    """A statement as asyncpg takes it, and the names of its parameters in their order."""
+    compiled: Any = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    return str(compiled), tuple(compiled.positiontup)

@@ -1,0 +1,210 @@
+"""The batch engine: any number of callers, one database transaction for all who wait.
+
+    async with Engine.from_settings(get_settings()) as engine:
+        await engine.spend(user_id, 30, key=f"slides:{job_id}", actor="key:renderer")
+
+Operations that arrive while a batch commits travel together in the next one; nobody waits for a
+timer, so an idle system has the latency of one operation. Every caller gets exactly its own result
+or refusal, a user's operations in the order of their arrival. The rules, the locks and the
+statements are the ledger's own (`batches.py`), so several engines, sessions and other programs
+write side by side (decision 0017).
+"""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.common.credits import requests
+from src.common.credits.domain.commands import Command, Result
+from src.common.credits.engine.connection import EngineConnection
+from src.common.credits.engine.lane import Lane
+from src.common.credits.engine.parked import Parked
+from src.common.credits.engine.queue import Line, Queue
+from src.common.postgres.engines import begin_statement, build_lanes_engine
+from src.common.settings import Settings
+
+P = ParamSpec("P")
+
+logger = structlog.get_logger(__name__)
+
+_started: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+FURTHER_LANE_FROM = 16
+"""From how many waiting operations on a further lane works beside one that works already."""
+
+
+def _operation(
+    word: Callable[P, Command],
+) -> Callable[Concatenate["Engine", P], Coroutine[Any, Any, Result]]:
+    """The command that `word` makes of its arguments, done in the next batch."""
+
+    async def run(engine: "Engine", /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        return await engine.execute(word(*args, **kwargs))
+
+    run.__name__ = run.__qualname__ = word.__name__
+    run.__doc__ = word.__doc__
+    return run
+
+
+class _Answer(asyncio.Future[Result]):
+    """A future that tells when it is given up; awaiting it costs more than a plain one."""
+
+    __slots__ = ("queue",)
+    queue: Queue
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give it up."""
+        is_cancelled = super().cancel(msg)
+        if is_cancelled:
+            self.queue.note_given_up()
+        return is_cancelled
+
+
+class Engine:
+    """Start it in an event loop, use it from any number of that loop's tasks, close it.
+
+    `grant`, `spend` and so on take what their namesakes of `ledger.py` take, without a session.
+    """
+
+    grant = _operation(requests.grant)
+    spend = _operation(requests.spend)
+    adjust = _operation(requests.adjust)
+    open_hold = _operation(requests.open_hold)
+    capture = _operation(requests.capture)
+    release = _operation(requests.release)
+    renew = _operation(requests.renew)
+
+    def __init__(self, connections: AsyncEngine, settings: Settings) -> None:
+        self._connections = connections
+        self._begin = begin_statement(settings)
+        self._statement_timeout_ms = settings.database_statement_timeout_ms
+        self._queue = Queue(settings.credits_engine_queue_max, self.wake_lanes)
+        self._lanes = [
+            Lane(
+                self._queue,
+                self,
+                (self._connection(), self._connection()),
+                settings.credits_engine_batch_max,
+            )
+            for _ in range(settings.credits_engine_lanes)
+        ]
+        self._parked = Parked(self._queue, self._connection, self._start, settings)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """An engine with connections of its own; nothing is connected yet."""
+        return cls(build_lanes_engine(settings), settings)
+
+    async def __aenter__(self) -> Self:
+        _started.add(self)
+        self._queue.is_closed = False
+        for lane in self._lanes:
+            self._start(lane.run())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Refuse new operations, finish those that wait, close the connections."""
+        self._queue.is_closed = True
+        for lane in self._lanes:
+            lane.wake()
+        while self._tasks:
+            await asyncio.wait(self._tasks)  # who gives up waiting does not cancel them
+        await self._connections.dispose()
+
+    async def execute(self, command: Command) -> Result:
+        """Do one command with whoever else waits, and answer once it is committed.
+
+        A caller who is cancelled may find that its operation commits all the same: its key tells.
+
+        Raises:
+            ExceptionWithErrorType: the refusals of `errors.py`; VALIDATION_ERROR, no command.
+            EngineBusy: ENGINE_BUSY, the queue is full or the engine does not run; nothing was done.
+            RetryableDatabaseError: a passing condition. Where the connection was lost the operation
+                may have been committed: ask again with the same key.
+        """
+        asked = requests.of_caller(command)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue.add(asked, answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled():
+                self._queue.note_given_up()
+            raise
+
+    def submit(self, command: Command) -> "asyncio.Future[Result]":
+        """Put a command into the queue; the future is what `execute` would answer or raise.
+
+        Raises:
+            EngineBusy: ENGINE_BUSY.
+            Invalid: VALIDATION_ERROR, this is no command that callers give.
+        """
+        asked = requests.of_caller(command)
+        answer = _Answer(loop=asyncio.get_running_loop())
+        answer.queue = self._queue
+        self._queue.add(asked, answer)
+        return answer
+
+    def is_worth_a_lane(self, lane: Lane) -> bool:
+        """Whether a lane that does nothing should take what is ready.
+
+        The only one at once, a further one for many operations only: a good part of what a batch
+        costs does not depend on its size. Who hangs does not count.
+        """
+        ready = self._queue.ready_operations
+        if not ready:
+            return False
+        if ready >= FURTHER_LANE_FROM or self._queue.is_closed:
+            return True
+        return not any(other.is_working for other in self._lanes if other is not lane)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the lanes work in the parent's event loop, nobody here is answered."""
+        self._queue.is_closed = True
+        self._tasks.clear()
+
+    def share(self) -> int:
+        """How many operations a lane that does nothing should take: others were woken too."""
+        lanes = 1 + sum(lane.is_woken for lane in self._lanes)
+        return -(-self._queue.ready_operations // lanes)
+
+    def wake_lanes(self) -> None:
+        """Wake a lane that is needed for what is ready, if there is one."""
+        for lane in self._lanes:
+            if lane.is_asleep and self.is_worth_a_lane(lane):
+                lane.wake()
+                break
+
+    def park(self, line: Line) -> None:
+        """Have a line tried apart whose user somebody else has locked."""
+        self._parked.add(line)
+
+    def _connection(self) -> EngineConnection:
+        return EngineConnection(self._connections, self._begin, self._statement_timeout_ms)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            logger.error("A task of the credits' engine ended by a bug", exc_info=bug)
+
+
+def _leave_to_parent() -> None:
+    for engine in list(_started):
+        engine.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,0 +1,305 @@
+"""Users' books as the database has them, and back: rows into `Book`s, decisions into arrays.
+
+`lock_books` and `write_books` do it on a session; the batch engine does the same on a connection
+of its own with `read_rows` and `rows_of`.
+"""
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Uuid, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from src.common.credits.domain import errors
+from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
+from src.common.credits.domain.commands import Result
+from src.common.credits.persistence.loaded_users import show
+from src.common.credits.persistence.statements import Locking, books_statement
+from src.common.credits.persistence.writing import Part, shape_and_arrays, write_statement
+from src.common.models.credit_hold import HoldStatus
+from src.common.models.user import User
+
+Key = tuple[uuid.UUID, str]
+
+
+class _HoldRow(NamedTuple):
+    """A hold as `books_statement` has it."""
+
+    seq: int
+    amount: int
+    captured: int
+    status: HoldStatus
+    expires_at: dt.datetime
+    allocations: list[tuple[int, Lot]] | None
+
+
+class _AnswerRow(NamedTuple):
+    """What an operation answered, as `books_statement` has it."""
+
+    key: str
+    digest: str
+    seq: int
+    kind: str
+    amount: int
+    captured: int | None
+    balance: int
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+
+
+read_lot = msgspec.json.Decoder(Lot).decode
+"""A lot that was read as the text of `lot_json`."""
+_read_lots = msgspec.json.Decoder(list[Lot]).decode
+_read_holds = msgspec.json.Decoder(list[_HoldRow]).decode
+_read_debts = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_read_answers = msgspec.json.Decoder(list[_AnswerRow]).decode
+
+
+def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
+    """Lock users' rows in `user_id` order until the database transaction ends.
+
+    A caller who will change several users in several calls locks them all first. `FOR NO KEY
+    UPDATE` does not conflict with the foreign-key checks of rows that refer to the user.
+    """
+    connection_of(session)
+    wanted = cast(list(user_ids), ARRAY(Uuid(as_uuid=True)))
+    session.execute(
+        select(User.user_id)
+        .where(User.user_id == func.any(wanted))
+        .order_by(User.user_id)
+        .with_for_update(key_share=True)
+    )
+
+
+def lock_books(
+    session: Session,
+    user_ids: Iterable[uuid.UUID],
+    *,
+    keys: Sequence[Key] = (),
+    hold_seqs: Iterable[int] = (),
+    now: dt.datetime | None = None,
+) -> dict[uuid.UUID, StoredBook]:
+    """Lock users' rows in `user_id` order and read their books, and what has `keys` already.
+
+    Otherwise as `load_books`.
+    """
+    connection_of(session)
+    parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
+    books, stale = _read(session, Locking.WAIT, parameters)
+    if stale:
+        parameters["user_ids"] = stale
+        books |= _read(session, Locking.NONE, parameters)[0]
+    return books
+
+
+def load_books(
+    session: Session,
+    user_ids: Iterable[uuid.UUID],
+    *,
+    hold_seqs: Iterable[int] = (),
+    now: dt.datetime | None = None,
+) -> dict[uuid.UUID, StoredBook]:
+    """The books of these users, all as of one snapshot; unknown users are missing.
+
+    Open lots, open holds and debts are always there; `hold_seqs` names holds wanted whatever their
+    status. `now` replaces the database's clock, in tests and for readings of the past.
+    """
+    parameters = read_parameters(user_ids, hold_seqs=hold_seqs, now=now)
+    return _read(session, Locking.NONE, parameters)[0]
+
+
+def read_parameters(
+    user_ids: Iterable[uuid.UUID],
+    *,
+    keys: Sequence[Key] = (),
+    hold_seqs: Iterable[int] = (),
+    now: dt.datetime | None = None,
+) -> dict[str, Any]:
+    """The parameters of `books_statement`."""
+    return {
+        "user_ids": list(user_ids),
+        "key_user_ids": [user_id for user_id, _ in keys],
+        "keys": [key for _, key in keys],
+        "hold_seqs": list(hold_seqs),
+        "now": now,
+    }
+
+
+def write_books(session: Session, books: Iterable[Book]) -> None:
+    """Write what the rules decided, all in one statement, so that the walls see it whole."""
+    changed = [book for book in books if book.entries]
+    if not changed:
+        return
+    shape, arrays = shape_and_arrays(rows_of(changed))
+    connection_of(session).execute(write_statement(shape), arrays)
+    for book in changed:
+        show(session, book.user_id, balance=book.balance, version=book.version)
+
+
+def connection_of(session: Session) -> Connection:
+    """Where the ledger's tables are, for a session too whose models alone are bound.
+
+    Raises:
+        Invalid: DATABASE_TRANSACTION_REQUIRED, each statement would be committed by itself.
+    """
+    connection = session.connection(bind_arguments={"mapper": User})
+    driver_connection: Any = connection.connection.dbapi_connection
+    if connection.dialect.detect_autocommit_setting(driver_connection):
+        raise errors.database_transaction_required()
+    return connection
+
+
+def _read(
+    session: Session, locking: Locking, parameters: Mapping[str, Any]
+) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
+    return read_rows(session.execute(books_statement(locking), parameters))
+
+
+def read_rows(
+    rows: Iterable[Sequence[Any]],
+) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
+    """What `books_statement` found: books, and users to be read again.
+
+    Those are the users somebody else wrote to before they were locked.
+    """
+    books: dict[uuid.UUID, StoredBook] = {}
+    stale: list[uuid.UUID] = []
+    for user_id, balance, version, is_active, version_seen, now, last, *texts in rows:
+        if version_seen != version:
+            stale.append(user_id)
+            continue
+        book = books[user_id] = Book(user_id, balance, version, is_active, now, last or BEFORE_ALL)
+        if now.tzinfo is not dt.UTC:
+            _turn_to_utc(book)
+        lots, holds, debts, answers = texts
+        if lots:
+            book.lots = {lot.seq: lot for lot in _read_lots(lots)}
+        if holds:
+            for hold in _read_holds(holds):
+                _add_hold(book, hold)
+        if debts:
+            book.debts = dict(_read_debts(debts))
+        if answers:
+            for answer in _read_answers(answers):
+                _add_answer(book, answer)
+    return books, stale
+
+
+def _turn_to_utc(book: StoredBook) -> None:
+    """From the session's time zone, which may be one whose clock goes back once a year."""
+    book.now = book.now.astimezone(dt.UTC)
+    book.last_effective_at = book.last_effective_at.astimezone(dt.UTC)
+
+
+def _add_hold(book: StoredBook, row: _HoldRow) -> None:
+    seq, amount, captured, status, expires_at, allocations = row
+    taken = {add_lot(book, lot): share for share, lot in allocations or ()}
+    book.holds[seq] = Hold(seq, amount, captured, status, expires_at, taken)
+
+
+def _add_answer(book: StoredBook, row: _AnswerRow) -> None:
+    result = Result(
+        user_id=book.user_id,
+        seq=row.seq,
+        kind=row.kind,
+        amount=row.amount,
+        captured=row.captured,
+        balance=row.balance,
+        created_at=row.created_at.astimezone(dt.UTC),
+        expires_at=row.expires_at.astimezone(dt.UTC) if row.expires_at else None,
+        replayed=True,
+    )
+    book.answers[row.key] = (bytes.fromhex(row.digest), result)
+
+
+def add_lot(book: StoredBook, lot: Lot) -> int:
+    """Put a lot into the book, if it is not there yet; its `seq`."""
+    book.lots.setdefault(lot.seq, lot)
+    return lot.seq
+
+
+def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:
+    """What the rules decided, as rows of each part of a write (`writing.COLUMNS`)."""
+    rows: dict[Part, list[tuple[Any, ...]]] = {part: [] for part in Part}
+    for book in books:
+        _add_entries(book, rows)
+        if book.new_lots:
+            rows[Part.NEW_LOTS] += _new_lots(book)
+        if book.new_holds or book.changed_holds:
+            _add_holds(book, rows)
+        if book.changed_debts:
+            rows[Part.DEBTS] += [
+                (
+                    book.user_id,
+                    seq,
+                    book.debts[seq],
+                    book.opening_debt if seq == book.opening_seq else 0,
+                )
+                for seq in sorted(book.changed_debts)
+            ]
+    return rows
+
+
+def _add_entries(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+    user_id = book.user_id
+    entries, postings = rows[Part.ENTRIES], rows[Part.POSTINGS]
+    for entry in book.entries:
+        entries.append(
+            (
+                user_id,
+                entry.seq,
+                str(entry.kind),
+                entry.amount,
+                entry.balance_after,
+                entry.result_balance,
+                entry.captured,
+                entry.related_seq,
+                entry.hold_expires_at,
+                entry.key,
+                entry.digest,
+                entry.reference,
+                entry.actor,
+                entry.effective_at,
+                entry.created_at,
+            )
+        )
+        for line in entry.postings:
+            postings.append((user_id, entry.seq, line.lot_seq, line.amount, line.remaining_after))
+        if entry.metadata is not None:
+            document = json.dumps(dict(entry.metadata), ensure_ascii=False)
+            rows[Part.NOTES].append((user_id, entry.seq, document))
+
+
+def _new_lots(book: Book) -> Iterable[tuple[Any, ...]]:
+    for seq in sorted(book.new_lots):
+        lot = book.lots[seq]
+        yield (
+            book.user_id,
+            seq,
+            str(lot.source),
+            lot.transaction_id,
+            lot.priority,
+            lot.granted,
+            lot.expires_at,
+            lot.remaining,
+            lot.last_seq,
+            lot.remaining > 0,
+        )
+
+
+def _add_holds(book: Book, rows: dict[Part, list[tuple[Any, ...]]]) -> None:
+    for seq in sorted(book.new_holds):
+        hold = book.holds[seq]
+        rows[Part.NEW_HOLDS].append(
+            (book.user_id, seq, hold.amount, hold.captured, str(hold.status), hold.expires_at)
+        )
+    for seq in sorted(book.changed_holds):
+        hold = book.holds[seq]
+        rows[Part.HOLDS].append(
+            (book.user_id, seq, hold.captured, str(hold.status), hold.expires_at)
+        )
