@@ -193,12 +193,12 @@ _FIXED = (
     " FOR EACH ROW EXECUTE FUNCTION credit_lots_fixed()"
 )
 
-RAISE_WALLS = tuple(
+CREATE_TRIGGERS = tuple(
     statement.strip() for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_DEFERRED, _FIXED)
 )
 """Every function and trigger, in the order in which they can be made."""
 
-LOWER_WALLS = (
+DROP_TRIGGERS = (
     *("DROP TRIGGER users_balanced_new ON users", "DROP TRIGGER users_balanced ON users"),
     "DROP TRIGGER credit_entries_append_only ON credit_entries",
     "DROP TRIGGER credit_entries_balanced ON credit_entries",
@@ -227,7 +227,7 @@ def upgrade() -> None:
     """Raise the ledger's walls."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    for statement in RAISE_WALLS:
+    for statement in CREATE_TRIGGERS:
         op.execute(statement)
 
 
@@ -235,5 +235,5 @@ def downgrade() -> None:
     """Undo: raise the ledger's walls."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    for statement in LOWER_WALLS:
+    for statement in DROP_TRIGGERS:
         op.execute(statement)

@@ -238,12 +238,12 @@ CREATE TRIGGER credit_lots_fixed BEFORE UPDATE ON credit_lots FOR EACH ROW
   EXECUTE FUNCTION credit_lots_fixed()
 """
 
-RAISE_WALLS = tuple(
+CREATE_TRIGGERS = tuple(
     statement.strip() for statement in (*_FUNCTIONS, *_APPEND_ONLY, *_AT_ONCE, *_AT_COMMIT, _FIXED)
 )
 """Every function and trigger, in the order in which they can be made."""
 
-LOWER_WALLS = (
+DROP_TRIGGERS = (
     *(
         f"DROP TRIGGER {name} ON {table}"
         for name, table in (
@@ -279,12 +279,12 @@ LOWER_WALLS = (
 
 def upgrade() -> None:
     """Check the ledger set by set."""
-    _replace(_walls_before().LOWER_WALLS, RAISE_WALLS)
+    _replace(_walls_before().DROP_TRIGGERS, CREATE_TRIGGERS)
 
 
 def downgrade() -> None:
     """Undo: check the ledger set by set."""
-    _replace(LOWER_WALLS, _walls_before().RAISE_WALLS)
+    _replace(DROP_TRIGGERS, _walls_before().CREATE_TRIGGERS)
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:

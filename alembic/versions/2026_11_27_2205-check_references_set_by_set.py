@@ -301,7 +301,7 @@ DO $$ BEGIN
 END $$
 """  # noqa: S608  our own names
 
-RAISE_WALLS = tuple(
+CREATE_TRIGGERS = tuple(
     statement.strip()
     for statement in (
         *_FUNCTIONS,
@@ -315,7 +315,7 @@ RAISE_WALLS = tuple(
 )
 """Every function and trigger, in the order in which they can be made."""
 
-LOWER_WALLS = (
+DROP_TRIGGERS = (
     *(
         f"DROP TRIGGER {name} ON {table}"
         for name, table in (
@@ -357,7 +357,7 @@ def upgrade() -> None:
     """Have the walls refuse what the foreign keys refused (decision 0019)."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().LOWER_WALLS, RAISE_WALLS)
+    _replace(_walls_before().DROP_TRIGGERS, CREATE_TRIGGERS)
     for name, (table, *_) in _FOREIGN_KEYS.items():
         op.drop_constraint(name, table, type_="foreignkey")
 
@@ -366,7 +366,7 @@ def downgrade() -> None:
     """Undo: check the journal's references set by set. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
-    _replace(LOWER_WALLS, _walls_before().RAISE_WALLS)
+    _replace(DROP_TRIGGERS, _walls_before().CREATE_TRIGGERS)
     for name, foreign_key in _FOREIGN_KEYS.items():
         op.create_foreign_key(name, *foreign_key)
 

@@ -122,7 +122,7 @@ def upgrade() -> None:
     """Make walls and checks cheaper; the next migration validates the checks."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().LOWER_WALLS, raise_walls())
+    _replace(_walls_before().DROP_TRIGGERS, raise_walls())
     for name, (table, _, shorter) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, shorter, postgresql_not_valid=True)
@@ -132,7 +132,7 @@ def downgrade() -> None:
     """Undo: make walls and checks cheaper. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
-    _replace(lower_walls(), _walls_before().RAISE_WALLS)
+    _replace(lower_walls(), _walls_before().CREATE_TRIGGERS)
     for name, (table, longer, _) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, longer)
@@ -143,7 +143,7 @@ def raise_walls() -> tuple[str, ...]:
     beginnings = {
         f"CREATE OR REPLACE FUNCTION {name}()": body.strip() for name, body in _FUNCTIONS.items()
     }
-    before: tuple[str, ...] = _walls_before().RAISE_WALLS
+    before: tuple[str, ...] = _walls_before().CREATE_TRIGGERS
     return tuple(
         beginnings.get(statement.partition(" RETURNS")[0], statement) for statement in before
     )
@@ -151,7 +151,7 @@ def raise_walls() -> tuple[str, ...]:
 
 def lower_walls() -> tuple[str, ...]:
     """The way back from them."""
-    lower: tuple[str, ...] = _walls_before().LOWER_WALLS
+    lower: tuple[str, ...] = _walls_before().DROP_TRIGGERS
     return lower
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from alembic import context, op
 
-from src.common.models.ledger_walls import LOWER_WALLS, RAISE_WALLS
+from src.common.models.ledger_triggers import CREATE_TRIGGERS, DROP_TRIGGERS
 from src.common.postgres.migrations import Loss
 
 revision = "a47d0f3e8c52"
@@ -24,14 +24,14 @@ def upgrade() -> None:
     """Refuse what the rules could not have written."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().lower_walls(), RAISE_WALLS)
+    _replace(_walls_before().lower_walls(), CREATE_TRIGGERS)
 
 
 def downgrade() -> None:
     """Undo: refuse what the rules could not have written. What is refused already stays refused."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(LOWER_WALLS, _walls_before().raise_walls())
+    _replace(DROP_TRIGGERS, _walls_before().raise_walls())
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ COMMIT;
 """The document's five statements ("Transactions with Multiple Operations")."""
 
 # The rows of a grant and of a spend that draws on one lot or on two, each in one statement, as the
-# walls demand and our writes do. The reads are the two that it takes: the user, locked, and the
+# triggers demand and our writes do. The reads are the two that it takes: the user, locked, and the
 # first two lots in burn order.
 SAME_ROWS = rf"""
 \set number random(:first_number, :first_number + :numbers_drawn - 1)

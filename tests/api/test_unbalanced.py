@@ -8,7 +8,7 @@ from tests.fixtures.api import StartApi, balance_of, error_type_of, make_user
 
 
 async def test_an_update_past_the_orm_answers_ledger_unbalanced(start_api: StartApi) -> None:
-    """The walls refuse it at commit: 500 LEDGER_UNBALANCED, and nothing has changed."""
+    """The triggers refuse it at commit: 500 LEDGER_UNBALANCED, and nothing has changed."""
     api = await start_api()
     user = await make_user()
 

@@ -74,7 +74,7 @@ def test_pgbench_leaves_the_rows_that_our_operations_leave(
 ) -> None:
     """Same tables, same rows, column by column; otherwise the ratio compares nothing.
 
-    Thirty operations: grants, spends from one lot, spends from two. Every wall is up for both.
+    Thirty operations: grants, spends from one lot, spends from two. Every trigger is on for both.
     """
     seed.build_ledger(fresh_database, LOT)
     ids = seed.user_ids(LOT)
@@ -136,7 +136,7 @@ def test_what_is_seeded_in_bulk_is_what_the_rules_could_have_written(
 def test_a_user_whose_balance_entries_and_lots_differ_gets_no_figures(
     fresh_database: ConnectionParameters, falsify: str
 ) -> None:
-    """Each sum of a single user's books, being off alone, is found, even where no wall stood."""
+    """Each sum of a single user's books, being off alone, is found, even without triggers."""
     seed.build_ledger(fresh_database, 1)
     with connect(fresh_database) as admin:
         admin.execute("SET session_replication_role = replica")  # no trigger of this session fires

@@ -93,7 +93,7 @@ class StoredLedger(Ledger):
         ).all()
 
     def check(self) -> None:
-        """The tables say what the book says, and they balance by every wall and sum."""
+        """The tables say what the book says, and they balance by every trigger and sum."""
         user_id = self.book.user_id
         lots = self.session.execute(
             select(CreditLot.seq, CreditLot.remaining).where(

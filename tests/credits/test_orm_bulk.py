@@ -146,7 +146,7 @@ PAST_EVENTS: dict[str, Bulk] = {
 async def test_the_old_bulk_methods_are_refused_by_the_database(
     in_session: InSession, bulk: str
 ) -> None:
-    """No event tells of them: the walls refuse them at commit."""
+    """No event tells of them: the triggers refuse them at commit."""
 
     def work(session: Session) -> None:
         user = make_user(session, 100)

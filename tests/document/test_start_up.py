@@ -60,7 +60,7 @@ def test_create_all_and_stamp_give_what_the_migrations_give(
 
 @pytest.mark.usefixtures("empty_database")
 def test_create_all_after_drop_all_leaves_the_same() -> None:
-    """The walls too, whose functions outlive their tables."""
+    """The triggers too, whose functions outlive their tables."""
     triggers = "SELECT array_agg(tgname ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal"
     found = []
     for _ in range(2):

@@ -212,7 +212,7 @@ def _integer(value: object) -> int:
 def _refuse_bulk_change(state: ORMExecuteState) -> None:
     """Refuse statements that would change many users' balances: nobody knew by how much.
 
-    Those that no event tells of, the walls refuse at commit.
+    Those that no event tells of, the triggers refuse at commit.
     """
     if not (state.is_update or state.is_insert) or state.bind_mapper is not inspect(User):
         return

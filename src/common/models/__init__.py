@@ -9,7 +9,7 @@ from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, Cre
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
 from src.common.models.credit_verification import CreditVerification
-from src.common.models.ledger_walls import raise_after_create_all
+from src.common.models.ledger_triggers import create_after_create_all
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_event import StripeEvent
@@ -19,7 +19,7 @@ from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.models.worker_failure import WorkerFailure
 
-raise_after_create_all(Base.metadata)
+create_after_create_all(Base.metadata)
 
 __all__ = [
     "ApiKey",

@@ -83,7 +83,7 @@ class CreditEntry(Base):
     __tablename__ = "credit_entries"
 
     user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    """Whose it is; the walls look it up (decision 0019)."""
+    """Whose it is; the triggers look it up (decision 0019)."""
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """1, 2, 3 … without a gap, handed out under the user's row lock."""
     kind: Mapped[str] = mapped_column(String)
@@ -146,7 +146,7 @@ class CreditEntryMetadata(Base):
 class CreditPosting(Base):
     """A line of an entry: which lot gave or took how much. Lines sum to the entry's amount.
 
-    The walls look up both, entry and lot (decision 0019).
+    The triggers look up both, entry and lot (decision 0019).
     """
 
     __tablename__ = "credit_postings"

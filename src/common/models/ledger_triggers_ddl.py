@@ -188,10 +188,10 @@ _TRIGGERS = (
     ),
 )
 
-RAISE_WALLS = tuple(statement.strip() for statement in (*_FUNCTIONS, *_TRIGGERS))
+CREATE_TRIGGERS = tuple(statement.strip() for statement in (*_FUNCTIONS, *_TRIGGERS))
 """Every function and trigger, in the order in which they can be made."""
 
-LOWER_WALLS = (
+DROP_TRIGGERS = (
     *(f"DROP TRIGGER {table}_append_only ON {table}" for table in _APPEND_ONLY),
     *(f"DROP TRIGGER {name} ON {table}" for name, (_, table, *_) in _AT_ONCE.items()),
     *(f"DROP TRIGGER {name} ON {table}" for name, (_, table, *_) in _ROW_BY_ROW.items()),

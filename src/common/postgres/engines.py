@@ -20,11 +20,12 @@ from src.common.postgres.errors import NOT_REACHABLE, translate_transient_error
 from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.common.postgres.standbys import refuse_standbys
 from src.common.settings import DatabasePooler, Settings
-from src.local_postgres import ConnectionParameters, LocalPostgresError, read_connection
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+    from src.local_postgres import ConnectionParameters
 
 PLAIN_BEGIN = "BEGIN"
 _LANES_PLANNER = {
@@ -267,7 +268,9 @@ def _embedded_server(dialect: "Dialect", settings: Settings) -> dict[str, Any]:
     }
 
 
-def _local_connection() -> ConnectionParameters | None:
+def _local_connection() -> "ConnectionParameters | None":
+    from src.local_postgres import LocalPostgresError, read_connection
+
     try:
         return read_connection()
     except LocalPostgresError as error:

@@ -93,7 +93,7 @@ def violated_constraint(error: IntegrityError) -> str | None:
 
 
 def is_ledger_unbalanced(error: DBAPIError) -> bool:
-    """Whether the ledger's walls refused the change (`src/common/models/ledger_walls.py`)."""
+    """Whether the ledger's triggers refused the change (`src/common/models/ledger_triggers.py`)."""
     return sqlstate_of(error) == "P0001" and "LEDGER_UNBALANCED" in str(error.orig)
 
 

@@ -6,6 +6,7 @@ PostgreSQL happens to answer.
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, NullPool, create_engine, event
 
@@ -13,7 +14,9 @@ from src.common.exceptions import SettingsError
 from src.common.postgres.engines import database_url
 from src.common.postgres.errors import translate_transient_error
 from src.common.settings import DatabasePooler, Settings
-from src.local_postgres import RunningServer, running_server
+
+if TYPE_CHECKING:
+    from src.local_postgres import RunningServer
 
 
 def refuse_embedded_server(settings: Settings) -> None:
@@ -32,7 +35,7 @@ def refuse_embedded_server(settings: Settings) -> None:
 @contextmanager
 def database_in_reach(
     settings: Settings, on_progress: Callable[[str], None] | None = None
-) -> Generator[RunningServer | None]:
+) -> "Generator[RunningServer | None]":
     """Keep a database in reach for the block: the embedded one where `DATABASE_HOST` is not set.
 
     Yields the embedded server, or None where another database is configured.
@@ -45,6 +48,8 @@ def database_in_reach(
         yield None
         return
     refuse_embedded_server(settings)
+    from src.local_postgres import running_server
+
     with running_server(on_progress=on_progress) as server:
         yield server
 

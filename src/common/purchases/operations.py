@@ -51,7 +51,7 @@ def settle_payment(
 
     The one function that every event, the success page and reconciliation lead to. The payment's
     lock and the user's row lock put all of them in a queue; the unique keys of `transactions` are
-    the second wall. `cause` is the event, or whatever else brought the payment here.
+    the second guard. `cause` is the event, or whatever else brought the payment here.
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     if payment.invoice_id is not None:

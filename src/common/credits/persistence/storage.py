@@ -131,7 +131,7 @@ def read_parameters(
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
-    """Write what the rules decided, all in one statement, so that the walls see it whole."""
+    """Write what the rules decided, all in one statement, so that the triggers see it whole."""
     changed = [book for book in books if book.entries]
     if not changed:
         return

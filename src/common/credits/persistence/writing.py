@@ -1,6 +1,6 @@
 """The one statement that writes users' books, built from the models for what there is to write.
 
-One, because the walls check at the end of each statement that the books balance; over arrays, so
+One, because the triggers check at the end of each statement that the books balance; over arrays, so
 that a batch costs no more round trips than a single operation.
 """
 

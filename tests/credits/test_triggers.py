@@ -262,7 +262,7 @@ def _forge(session: Session, who: uuid.UUID, statements: list[str]) -> None:
 
 
 def in_one_statement(statements: list[str]) -> list[str]:
-    """The same changes as the ledger makes them: at once, so that the walls see them together."""
+    """The same changes as the ledger makes them: at once, for the triggers to see them together."""
     *others, last = statements
     parts = ", ".join(f"part_{n} AS ({part})" for n, part in enumerate(others))
     return [f"WITH {parts} {last}" if parts else last]
@@ -346,7 +346,7 @@ async def test_what_is_legitimate_passes(in_session: InSession, flow: str) -> No
 
 
 def test_a_bulk_update_is_refused_at_commit(db: Session) -> None:
-    """The ORM's own bulk statements bypass the listener, and not the wall."""
+    """The ORM's own bulk statements bypass the listener, and not the trigger."""
     who = _person(db)
     db.commit()
     db.bulk_update_mappings(
@@ -366,7 +366,7 @@ WHERE relname = 'credit_postings'
 
 
 async def test_a_spend_from_many_lots_is_summed_up_once(in_session: InSession) -> None:
-    """What the walls look at grows with the number of lines, not with its square."""
+    """What the triggers look at grows with the number of lines, not with its square."""
 
     def work(session: Session) -> None:
         # By the index, whatever statistics say of so small a table; and no plan of before.

@@ -1,10 +1,10 @@
-"""What each of the ledger's walls costs: pgbench spends with all triggers, none, all but one.
+"""What each of the ledger's triggers costs: pgbench spends with all triggers, none, all but one.
 
-    python -m benchmarks.walls
+    python -m benchmarks.ledger_triggers
 
 One database transaction a spend: an entry, a posting, the lot, the user. Every variant runs once a
-repetition; what is printed is the ratio to "no walls" of the same repetition. Switching a wall off
-is what only this program does, on a server of its own.
+repetition; what is printed is the ratio to "no triggers" of the same repetition. Switching a
+trigger off is what only this program does, on a server of its own.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from src.local_postgres import ConnectionParameters, RunningServer
 
 USERS = 1_000
 """As many as the script below chooses from."""
-WALLS = {
+TRIGGERS = {
     "users_balanced": "users",
     "credit_entries_balanced": "credit_entries",
     "credit_postings_balanced": "credit_postings",
     "credit_lots_balanced": "credit_lots",
     "credit_lots_fixed": "credit_lots",
 }
-NO_WALLS = "no walls"
+NO_TRIGGERS = "no triggers"
 VARIANTS: dict[str, list[str]] = {
-    "all walls": [],
-    NO_WALLS: list(WALLS),
-    **{f"without {wall}": [wall] for wall in WALLS},
+    "all triggers": [],
+    NO_TRIGGERS: list(TRIGGERS),
+    **{f"without {trigger}": [trigger] for trigger in TRIGGERS},
 }
 SPEND = """\
 \\set n random(1, 1000)
@@ -77,15 +77,15 @@ def main() -> None:
         rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for repetition in range(options.repeats):
             _say(f"Repetition {repetition + 1} of {options.repeats}")
-            for variant, lowered in VARIANTS.items():
+            for variant, switched_off in VARIANTS.items():
                 with connect(server.connection) as admin:
-                    _raise_all_but(admin, lowered)
+                    _switch_on_all_but(admin, switched_off)
                 rates[variant].append(_spends_per_second(server, options))
     _print(rates)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What each of the ledger's walls costs.")
+    parser = argparse.ArgumentParser(description="What each of the ledger's triggers costs.")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clients", type=int, default=4)
@@ -107,12 +107,12 @@ def _seed(session: Session) -> None:
     ledger.execute(session, grants)
 
 
-def _raise_all_but(admin: psycopg.Connection, lowered: list[str]) -> None:
-    for wall, table in WALLS.items():
-        switch = "ALTER TABLE {} DISABLE TRIGGER {}" if wall in lowered else (
+def _switch_on_all_but(admin: psycopg.Connection, switched_off: list[str]) -> None:
+    for trigger, table in TRIGGERS.items():
+        switch = "ALTER TABLE {} DISABLE TRIGGER {}" if trigger in switched_off else (
             "ALTER TABLE {} ENABLE TRIGGER {}"
         )  # fmt: skip
-        admin.execute(sql.SQL(switch).format(sql.Identifier(table), sql.Identifier(wall)))
+        admin.execute(sql.SQL(switch).format(sql.Identifier(table), sql.Identifier(trigger)))
 
 
 def _spends_per_second(server: RunningServer, options: argparse.Namespace) -> float:
@@ -150,9 +150,9 @@ def _environment(connection: ConnectionParameters) -> dict[str, str]:
 
 
 def _print(rates: dict[str, list[float]]) -> None:
-    table = Table("variant", "÷ no walls, median (range)", box=None)
+    table = Table("variant", "÷ no triggers, median (range)", box=None)
     for variant, reached in rates.items():
-        table.add_row(variant, _shown(median_of(ratios(reached, rates[NO_WALLS]))))
+        table.add_row(variant, _shown(median_of(ratios(reached, rates[NO_TRIGGERS]))))
     Console().print(table)
 
 

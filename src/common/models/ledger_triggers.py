@@ -1,6 +1,6 @@
 """The database's own refusal of books that do not balance: functions and triggers, as DDL.
 
-The second wall (DESIGN §4 rule 9, decision 0020). The books are written in one statement
+The second guard (DESIGN §4 rule 9, decision 0020). The books are written in one statement
 (`writing.py`), and at its end triggers that see all its rows check them against what the tables now
 hold: set by set, so that a row of a batch costs little (decision 0012). With the same looks they
 check that an entry has its user, a posting its entry and its lot, in place of foreign keys
@@ -10,27 +10,27 @@ Entries and postings refuse UPDATE, DELETE and TRUNCATE, owners included; so doe
 entries refuse to go. All raise P0001 `LEDGER_UNBALANCED: …`, never an
 integrity error, which the document's own handler would take for a duplicate.
 
-`create_all` runs these statements, and so does the newest migration about walls. To change them,
+`create_all` runs these statements, and so does the newest migration about triggers. To change them,
 move this text into that migration, and write a new one.
 """
 
 from sqlalchemy import Connection, MetaData, event, text
 
-from src.common.models.ledger_triggers_ddl import LOWER_WALLS, RAISE_WALLS
+from src.common.models.ledger_triggers_ddl import CREATE_TRIGGERS, DROP_TRIGGERS
 
-__all__ = ["LOWER_WALLS", "RAISE_WALLS", "raise_after_create_all"]
-
-
-def raise_after_create_all(metadata: MetaData) -> None:
-    """Have `metadata.create_all` raise the walls too, so that it makes the migrations' schema."""
-    event.listen(metadata, "after_create", _raise)
+__all__ = ["CREATE_TRIGGERS", "DROP_TRIGGERS", "create_after_create_all"]
 
 
-def _raise(_metadata: MetaData, connection: Connection, **_others: object) -> None:
+def create_after_create_all(metadata: MetaData) -> None:
+    """Have `metadata.create_all` make the triggers too, so that it makes the migrations' schema."""
+    event.listen(metadata, "after_create", _create)
+
+
+def _create(_metadata: MetaData, connection: Connection, **_others: object) -> None:
     standing = connection.exec_driver_sql(
         "SELECT count(*) FROM pg_trigger WHERE tgname = 'users_kept'"
         " AND tgrelid = to_regclass('users')"
     ).scalar_one()
     if not standing:
-        for statement in RAISE_WALLS:
+        for statement in CREATE_TRIGGERS:
             connection.execute(text(statement))
