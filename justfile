@@ -106,5 +106,5 @@ lock:
     python scripts/lock.py
 
 # Serve the documentation site
-docs:
-    mkdocs serve
+docs *arguments:
+    NO_MKDOCS_2_WARNING=1 mkdocs serve --dev-addr localhost:8001 {{arguments}}

@@ -32,7 +32,8 @@ def announced(url: str) -> Generator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        if file.exists() and file.read_text(encoding="utf-8") == url:  # and not somebody else's
+            file.unlink()
 
 
 def with_running_stripe(settings: Settings) -> Settings:

@@ -15,7 +15,7 @@ import typer
 from src.cli.development import development_keys
 from src.cli.output import say
 from src.cli.reach import database_in_reach, refuse_old_schema
-from src.cli.running_stripe import announced, offline_key
+from src.cli.running_stripe import announced, offline_key, with_running_stripe
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.cli.worker import working
 from src.common.exceptions import SettingsError
@@ -131,7 +131,8 @@ def _refuse_busy_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SettingsError(
-                f"--port: cannot listen on {host}:{port} ({error.strerror}); choose another"
+                f"--port: cannot listen on {host}:{port} ({error.strerror}); stop what runs there, "
+                "or choose another"
             ) from None
 
 
@@ -151,9 +152,16 @@ def _with_development_keys(settings: Settings, workers: int) -> Settings:
 def put_offline_stripe_in_place(
     settings: Settings, stack: ExitStack, host: str, port: int
 ) -> Settings:
-    """On a developer's machine without a Stripe key, put the offline Stripe in Stripe's place."""
+    """On a developer's machine without a Stripe key, put the offline Stripe in Stripe's place.
+
+    Another `serve` may have one already: two would write the same file, and each forget the
+    other's payments.
+    """
     if not settings.is_local or settings.stripe_secret_key or settings.stripe_api_base_url:
         return settings
+    running = with_running_stripe(settings)
+    if running.stripe_api_base_url is not None:
+        return _sent_to_stripe_at(running.stripe_api_base_url)
     from src.cli import offline_stripe  # half a second that only this way of serving pays
 
     listening = offline_stripe.listen(None)
@@ -167,8 +175,12 @@ def put_offline_stripe_in_place(
     )
     stack.enter_context(offline_stripe.running(offline, listening, state_file))
     stack.enter_context(announced(offline.account.public_url))
+    return _sent_to_stripe_at(offline.account.public_url)
+
+
+def _sent_to_stripe_at(url: str) -> Settings:
     os.environ["STRIPE_SECRET_KEY"] = offline_key()
-    os.environ["STRIPE_API_BASE_URL"] = offline.account.public_url
+    os.environ["STRIPE_API_BASE_URL"] = url
     get_settings.cache_clear()
     return get_settings()
 

@@ -22,7 +22,11 @@ def test_production_loads_no_stand_in() -> None:
         "DATABASE_PASSWORD": "a-long-password-of-this-test",
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     loaded = done.stdout.split()

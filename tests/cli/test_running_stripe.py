@@ -2,15 +2,18 @@
 
 import socket
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from src.cli import offline_stripe
 from src.cli.running_stripe import ADDRESS_FILE, announced, with_running_stripe
+from src.cli.serve import put_offline_stripe_in_place
 from src.common.http_clients import open_http_client
 from src.common.settings import load_settings
 from src.common.stripe.gateway import configured, open_gateway
+from src.local_postgres import free_port
 from tests.cli.conftest import RunCommand
 
 NOBODY = "http://127.0.0.1:9"
@@ -80,6 +83,27 @@ def test_what_has_ended_is_not_found(data_folder: Path) -> None:
     with announced(url):
         assert with_running_stripe(settings) is settings
     assert not (data_folder / ADDRESS_FILE).exists()
+
+
+def test_a_second_serve_uses_the_stripe_of_the_first(
+    served: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts none of its own, and the address stays when it ends."""
+    for name in ("STRIPE_SECRET_KEY", "STRIPE_API_BASE_URL"):
+        monkeypatch.setenv(name, "")  # so that what serve() sets is undone
+        monkeypatch.delenv(name)
+    with ExitStack() as stack:
+        settings = put_offline_stripe_in_place(load_settings(), stack, "127.0.0.1", free_port())
+        assert settings.stripe_api_base_url == served
+    assert (data_folder / ADDRESS_FILE).read_text() == served
+
+
+def test_an_address_that_somebody_else_has_announced_is_left(data_folder: Path) -> None:
+    """Whoever ends takes back what it said itself."""
+    data_folder.mkdir(exist_ok=True)
+    with announced("http://127.0.0.1:1"):
+        (data_folder / ADDRESS_FILE).write_text("http://127.0.0.1:2")
+    assert (data_folder / ADDRESS_FILE).read_text() == "http://127.0.0.1:2"
 
 
 def test_without_a_stripe_the_two_variables_are_named(flashslides: RunCommand) -> None:
