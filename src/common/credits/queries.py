@@ -18,6 +18,7 @@ from src.common.credits import requests
 from src.common.credits.assigned_balances import Pending, read_pending
 from src.common.credits.domain import errors, rules
 from src.common.credits.domain.arguments import (
+    check_choice,
     check_instant,
     check_number,
     check_text,
@@ -120,9 +121,11 @@ def holds(
 
     Raises:
         NotFound: USER_NOT_FOUND.
-        Invalid: VALIDATION_ERROR, the cursor is not one of ours.
+        Invalid: VALIDATION_ERROR, the cursor is not one of ours, or there is no such status.
     """
     _check(user_id, now)
+    if status is not None:
+        check_choice("status", status, list(HoldStatus))
     statement = (
         select(CreditHold.seq)
         .where(CreditHold.user_id == user_id, CreditHold.seq < _before(cursor))
@@ -285,9 +288,9 @@ def _has_status(status: HoldStatus, now: dt.datetime | None) -> ColumnElement[bo
     """As of now: an open hold whose time has come has expired, booked or not."""
     is_over = CreditHold.expires_at <= func.coalesce(now, func.statement_timestamp())
     is_open = CreditHold.status == HoldStatus.OPEN
-    if status is HoldStatus.OPEN:
+    if status == HoldStatus.OPEN:
         return and_(is_open, ~is_over)
-    if status is HoldStatus.EXPIRED:
+    if status == HoldStatus.EXPIRED:
         return or_(CreditHold.status == HoldStatus.EXPIRED, and_(is_open, is_over))
     return CreditHold.status == status
 

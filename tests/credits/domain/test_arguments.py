@@ -45,6 +45,7 @@ WRONG: dict[str, list[Any]] = {
     "as_of": [*NOT_AN_INSTANT, NOW.replace(tzinfo=None)],
     "now": [*NOT_AN_INSTANT, NOW.replace(tzinfo=None)],
     "metadata": ["{}", [("a", 1)], 7, {"a": b"b"}],
+    "status": ["garbage", 7, ["open"]],
     "final": [1, "true", None],
     "if_expired": ["maybe", 7, None, ["retake"]],
     "command": ["spend", None, {"amount": 1}, opening(WHO, 1), assignment(WHO, 1, actor="a")],
