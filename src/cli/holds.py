@@ -36,7 +36,9 @@ def list_holds(
 
     A hold whose time has come has expired, whether or not that is booked yet.
     """
-    if everybody == (user is not None):
+    if everybody and user is not None:
+        raise Invalid("Name a user or --all, not both", "VALIDATION_ERROR")
+    if not everybody and user is None:
         raise Invalid("Name a user, or --all", "VALIDATION_ERROR")
     if everybody and status not in (None, HoldStatus.OPEN):
         raise Invalid("status: --all lists open holds", "VALIDATION_ERROR", field="status")
@@ -55,7 +57,7 @@ def list_holds(
     if as_json:
         print_json(asdict(page))
         return
-    print_rows(list(map(_row, page.items)), as_json=False, empty="There is no such hold.")
+    print_rows(list(map(_row, page.items)), as_json=False, empty="No hold is as asked for.")
     tell_of_more(page)
 
 

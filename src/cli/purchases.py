@@ -28,7 +28,7 @@ def list_purchases(
     user: Annotated[str | None, typer.Option(help="Whose: e-mail or id.")] = None,
     month: Annotated[
         dt.datetime | None,
-        typer.Option(formats=["%Y-%m"], help="Of this month, in UTC, as 2030-01."),
+        typer.Option(formats=["%Y-%m"], metavar="YYYY-MM", help="Of this month, in UTC."),
     ] = None,
     state: Annotated[PurchaseState | None, typer.Option(help="How they stand.")] = None,
     stripe_id: Annotated[
@@ -62,7 +62,7 @@ def list_purchases(
     if as_json:
         print_json({"items": rows, "next_cursor": page.next_cursor})
         return
-    print_rows(rows, as_json=False, empty="There is no such purchase.")
+    print_rows(rows, as_json=False, empty="No purchase is as asked for.")
     tell_of_more(page)
 
 

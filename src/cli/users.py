@@ -227,7 +227,7 @@ def _print_page(
     if as_json:
         print_json({"items": rows, "next_cursor": page.next_cursor})
         return
-    print_rows(rows, as_json=False, empty="There is no such user.")
+    print_rows(rows, as_json=False, empty="No user is as asked for.")
     tell_of_more(page)
 
 

@@ -63,7 +63,7 @@ def test_a_users_holds_are_listed_as_they_are_now(
     assert [(each["hold"]["seq"], each["hold"]["status"]) for each in found] == expected
     for_people = flashslides("credits", "holds", "list", ADA, *options)
     assert for_people.exit_code == 0
-    assert ("There is no such hold." in for_people.out) is (expected == [])
+    assert ("No hold is as asked for." in for_people.out) is (expected == [])
     if expected:
         assert f"deck {expected[0][0]}" in for_people.out
 

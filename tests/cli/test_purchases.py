@@ -119,7 +119,7 @@ def test_purchases_are_found_by_all_that_is_said_of_them(
     assert names(flashslides("purchases", "list", "--json", *options)) == expected
     for_people = flashslides("purchases", "list", *options)
     assert for_people.exit_code == 0
-    assert ("There is no such purchase." in for_people.out) is (expected == [])
+    assert ("No purchase is as asked for." in for_people.out) is (expected == [])
 
 
 def test_a_purchase_is_found_by_every_id_that_stripe_has_for_it(

@@ -74,7 +74,7 @@ def test_users_are_listed_newest_first(
     assert emails(flashslides("user", "list", "--json", *options)) == expected
     for_people = flashslides("user", "list", *options)
     assert for_people.exit_code == 0
-    assert ("There is no such user." in for_people.out) is (expected == [])
+    assert ("No user is as asked for." in for_people.out) is (expected == [])
 
 
 def test_a_list_says_what_is_owed(flashslides: RunCommand, people: dict[str, User]) -> None:
