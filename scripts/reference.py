@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference: the command line, the API's errors, the schema.
+"""Write the generated pages of docs/reference: the command line, errors, schema, rooms.
 
 A test compares them with what this makes, so they cannot drift.
 """
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.rooms import rooms_page
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
 from src.cli import exit_codes
@@ -81,6 +82,7 @@ def main() -> None:
     """Write the pages."""
     (REFERENCE / "errors.md").write_text(errors_page())
     (REFERENCE / "cli.md").write_text(command_line_page())
+    (REFERENCE / "rooms.md").write_text(MADE_BY + rooms_page())
     (REFERENCE / "schema.md").write_text(MADE_BY + schema_page())
 
 

@@ -55,7 +55,15 @@ def test_no_page_names_a_script_a_style_or_a_picture_of_another_host(site: Path)
 
 @pytest.mark.xdist_group("documentation site")
 @pytest.mark.parametrize(
-    ("path", "pictures"), [("/", 0), ("/reference/schema/", 2), ("/reference/states/", 6)]
+    ("path", "pictures"),
+    [
+        ("/", 0),
+        ("/explanation/ledger/", 1),
+        ("/explanation/payments/", 1),
+        ("/reference/rooms/", 3),
+        ("/reference/schema/", 2),
+        ("/reference/states/", 6),
+    ],
 )
 def test_pages_are_drawn_without_another_host(
     address: str, page: Page, path: str, pictures: int
