@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Generator
@@ -27,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
     os.environ["ENV"] = "local"
+    # What a shell starts in the background ignores Ctrl-C, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("patient", deadline=None)  # whatever else the machine does
     hypothesis.settings.load_profile("patient")
     Settings.model_config["env_file"] = None  # tests/settings, which are about it, put it back
