@@ -1,6 +1,7 @@
 """`flashslides db upgrade|downgrade|current|history|check`: Alembic, wherever one stands."""
 
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Annotated
@@ -9,9 +10,12 @@ import typer
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from src.cli.output import say
 from src.cli.reach import database_in_reach, migrated_database, refuse_newer_schema
+from src.common.postgres.conditions import is_not_there
+from src.common.postgres.kept_errors import keep
 from src.common.postgres.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
 from src.common.settings import get_settings
 
@@ -81,3 +85,19 @@ def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
     except CommandError as error:
         say(f"flashslides: {error}", err=True)
         raise typer.Exit(1) from None
+    except DBAPIError as error:
+        if not is_not_there(error):
+            raise
+        # No revision is to blame here: this is what was to bring the database to another.
+        reason = keep(error)
+        failed = f"{_migration_of(error)}: {reason.error_type}: {reason.message}"
+        say(f"flashslides: {failed}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _migration_of(error: DBAPIError) -> str:
+    """Which migration raised it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if {"revision", "down_revision"} <= frame.f_globals.keys():
+            return f"Migration {frame.f_globals['revision']} failed"
+    return "The migrations failed"

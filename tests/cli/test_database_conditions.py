@@ -1,7 +1,7 @@
 """What is wrong with the database is one line and an exit code, whichever command meets it."""
 
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import LiteralString
@@ -208,6 +208,21 @@ def test_a_newer_release_s_database_is_one_line_where_it_cannot_be_used(
         result = run_command(*name.split())
         assert (result.exit_code, len(result.err.splitlines())) == (78, 1)
         assert "install the newer release" in result.err
+
+
+@pytest.mark.usefixtures("fresh_database")
+@pytest.mark.parametrize("arguments", [("upgrade",), ("downgrade", "base")])
+def test_a_migration_that_fails_says_why(run_command: RunCommand, arguments: Sequence[str]) -> None:
+    """Its name and the database's own words, and no advice to run it again."""
+    at_first = run_command("db", "downgrade", "-1", "--allow-data-loss")
+    assert at_first.exit_code == 0, at_first.err
+    with SessionLocal.begin() as session:
+        session.execute(text("ALTER TABLE transactions RENAME TO moved"))
+    result = run_command("db", *arguments)
+    assert result.exit_code == 1
+    [line] = result.err.splitlines()
+    assert 'UndefinedTable: relation "transactions" does not exist' in line
+    assert "db upgrade" not in line
 
 
 @pytest.mark.usefixtures("fresh_database")

@@ -62,10 +62,15 @@ def explain_database_error(
             f"The database refuses: {_reason(error)}; run `flashslides db grant-runtime` as the "
             "tables' owner, or correct DATABASE_USER"
         )
-    if sqlstate in _NOT_THERE:
+    if is_not_there(error):
         sentence = describe_revision(find_revision())
         return None if sentence is None else SettingsError(sentence)
     return None
+
+
+def is_not_there(error: DBAPIError) -> bool:
+    """Whether what a statement names is missing: tables that are not migrated, or a defect."""
+    return sqlstate_of(error) in _NOT_THERE
 
 
 def _passing(error: RetryableDatabaseError, settings: Settings) -> str:
