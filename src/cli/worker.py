@@ -25,6 +25,7 @@ from src.common import worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
+from src.common.postgres.errors import is_refused
 from src.common.postgres.kept_errors import KeptError, keep
 from src.common.settings import get_settings
 from src.common.stripe.gateway_errors import StripeGatewayError
@@ -188,10 +189,15 @@ class Workers:
             return _Outcome.FAILED
         except Exception as error:  # an edge: this kind of work's
             explained = explain(error, get_settings())
-            if explained is not None:
+            if explained is not None and is_refused(error):  # nor would it count
                 self._tell_of_database(explained)
                 return _Outcome.FAILED
-            logger.exception("Work failed; it is tried again", work=name)
+            if explained is not None:
+                logger.warning(
+                    "Work failed; it is tried again", work=name, reason=explained.message
+                )
+            else:
+                logger.exception("Work failed; it is tried again", work=name)
             _count(name, keep(error))
             return _Outcome.FAILED
         return _Outcome.MORE if has_more else _Outcome.DONE

@@ -23,11 +23,13 @@ from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import RetryableDatabaseError
 from src.common.models import CreditBookingFailure, User
 from src.common.postgres.kept_errors import KeptError
+from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.committed import balances
 from tests.credits.ledger import at, do, someone
 from tests.credits.verification.test_verify import corrupt
+from tests.fixtures.databases import Server
 
 LONG_AGO = -10 * 365 * 86_400
 """Seconds before the tests' start of time."""
@@ -236,3 +238,33 @@ def test_a_kind_of_work_that_fails_keeps_no_other_from_its_turn(
     assert run_in_database_transaction(worker_failures.count_failures) == {name: 1}
     run_command("worker", "--once")
     assert run_in_database_transaction(worker_failures.count_failures) == {name: 2}
+
+
+def test_work_that_the_database_refuses_for_good_is_counted(
+    server: Server,
+    fresh_database: ConnectionParameters,
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A role that lacks one table: what needs it is logged by name and counted."""
+    role = f"lacking_{fresh_database.database}"
+    server.execute("CREATE ROLE {} LOGIN PASSWORD 'x'", role)
+    with SessionLocal.begin() as session:
+        session.execute(text(f'GRANT ALL ON ALL TABLES IN SCHEMA public TO "{role}"'))
+        session.execute(text(f'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "{role}"'))
+        session.execute(text(f'REVOKE ALL ON stripe_events FROM "{role}"'))
+    with monkeypatch.context() as as_role:
+        as_role.setenv("DATABASE_USER", role)
+        as_role.setenv("DATABASE_PASSWORD", "x")
+        get_settings.cache_clear()
+        ended = run_command("worker", "--once")
+    get_settings.cache_clear()
+    counted = run_in_database_transaction(worker_failures.count_failures)
+    with SessionLocal.begin() as session:
+        session.execute(text(f'DROP OWNED BY "{role}"'))
+    server.execute("DROP ROLE {}", role)
+    assert ended.exit_code == 1
+    assert "permission denied for table stripe_events" in ended.err
+    assert counted == {"events": 1, "lookups": 1, "bodies": 1}
+    for name in counted:
+        assert name in ended.err
