@@ -1,6 +1,6 @@
 """Which exit code says what."""
 
-from src.common.exceptions import ErrorKind
+from src.common.exceptions import ErrorKind, ExceptionWithErrorType
 
 DONE = 0
 FAILED = 1
@@ -34,3 +34,10 @@ BY_KIND = {
     ErrorKind.MISCONFIGURED: MISCONFIGURED,
 }
 """Of every kind of error."""
+_BY_ERROR_TYPE = {"STRIPE_NOT_CONFIGURED": MISCONFIGURED}
+"""Of errors that pass for whoever asks over HTTP, and for no operator who tries again."""
+
+
+def of(error: ExceptionWithErrorType) -> int:
+    """The exit code that says what this error asks for."""
+    return _BY_ERROR_TYPE.get(error.error_type, BY_KIND[error.kind])

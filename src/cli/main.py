@@ -46,7 +46,7 @@ def _leave(error: BaseException) -> None:
         case SettingsError():
             _fail(f"Settings: {error.message}", exit_codes.MISCONFIGURED)
         case ExceptionWithErrorType():
-            _fail(f"{error.message} ({error.error_type})", exit_codes.BY_KIND[error.kind])
+            _fail(f"{error.message} ({error.error_type})", exit_codes.of(error))
         case _:
             _say(traceback.format_exc())
             sys.exit(exit_codes.FAILED)

@@ -1,9 +1,13 @@
 """What is wrong with the database is one line and an exit code, whichever command meets it."""
 
 import secrets
+import socket
+import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import LiteralString
 
 import psycopg
@@ -157,6 +161,36 @@ def test_a_host_nobody_knows_is_out_of_reach(
     assert f"at nobody.invalid:{place.port}" in result.err
 
 
+@pytest.mark.parametrize(
+    ("answer", "mode", "reason"),
+    [
+        (b"N", "require", "server does not support SSL, but SSL was required"),
+        (b"S", "verify-full", "root certificate file"),
+        (b"S", "nonsense", "invalid sslmode value"),
+    ],
+)
+def test_tls_that_is_not_agreed_on_is_configured_wrongly(
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answer: bytes,
+    mode: str,
+    reason: str,
+) -> None:
+    """The server is there, or need not be: to start it, or to wait, mends nothing."""
+    monkeypatch.setenv("PGSSLMODE", mode)
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "none.crt"))
+    with asked_for_tls(answer) as port:
+        monkeypatch.setenv("DATABASE_HOST", "127.0.0.1")
+        monkeypatch.setenv("DATABASE_PORT", str(port))
+        get_settings.cache_clear()
+        result = run_command("user", "show", "ada@example.com")
+    assert (result.exit_code, len(result.err.splitlines())) == (78, 1), result.err
+    assert reason in result.err
+    assert "correct PGSSLMODE and its certificates" in result.err
+    assert "start it" not in result.err
+
+
 def test_a_full_server_is_worth_another_try(
     run_command: RunCommand,
     server: Server,
@@ -273,3 +307,26 @@ def end_connections(server: Server, role: str) -> None:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role]
         )
+
+
+@contextmanager
+def asked_for_tls(answer: bytes) -> Generator[int]:
+    """A port where every client that asks for TLS gets this answer, and no more."""
+
+    def answer_all() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # the test is over
+                return
+            with client:
+                client.recv(8)
+                client.sendall(answer)
+                client.recv(8)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_all)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()

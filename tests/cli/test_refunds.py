@@ -60,6 +60,15 @@ def test_an_empty_key_is_refused(
     assert not list(loop.offline.account.all("refund"))
 
 
+@pytest.mark.usefixtures("db")
+def test_without_a_key_for_stripe_no_other_try_helps(flashslides: RunCommand) -> None:
+    """Whoever waits for it waits for ever: the configuration is what is wrong."""
+    refused = flashslides("credits", "refund", "00000000-0000-4000-8000-000000000001")
+    assert refused.exit_code == 78
+    assert "STRIPE_SECRET_KEY is not set" in refused.err
+    assert refused.err.endswith("(STRIPE_NOT_CONFIGURED)\n")
+
+
 class _Killed(BaseException):
     """The process is gone."""
 

@@ -16,7 +16,13 @@ from src.common.exceptions import (
     RetryableDatabaseError,
     SettingsError,
 )
-from src.common.postgres.errors import NOT_REACHABLE, TOO_MANY_CONNECTIONS, is_refused, sqlstate_of
+from src.common.postgres.errors import (
+    NO_AGREED_TLS,
+    NOT_REACHABLE,
+    TOO_MANY_CONNECTIONS,
+    is_refused,
+    sqlstate_of,
+)
 from src.common.postgres.migrations import describe_revision
 from src.common.settings import Settings
 
@@ -34,6 +40,7 @@ _BEFORE_THE_REASON = re.compile(
     r"^(connection (failed|is bad): )?(connection to server .*? failed: )?([^\s:]+:  )?"
 )
 _WHAT_TO_DO = (
+    (NO_AGREED_TLS, "correct PGSSLMODE and its certificates, or the server's TLS"),
     (r"^database .* does not exist", "correct DATABASE_NAME, or make that database"),
     (r"password|^role ", "correct DATABASE_USER or DATABASE_PASSWORD"),
     (r"", "correct DATABASE_HOST, DATABASE_NAME, DATABASE_USER or DATABASE_PASSWORD"),

@@ -75,6 +75,11 @@ _PASSING_REFUSALS = {
 # libpq: "connection to server at … failed: FATAL:  database … does not exist"; the severity's
 # name depends on the server's language, the two spaces do not.
 _ANSWER_OF_SERVER = re.compile(r"failed: [^\s:]+:  ")
+# What libpq says where it and the server cannot agree on TLS, or on whose certificate to trust.
+NO_AGREED_TLS = re.compile(
+    r"SSL was required|certificate (verify|file|for|present)|certificate from file|"
+    r"private key file|(invalid|weak) sslmode"
+)
 
 
 def sqlstate_of(error: DBAPIError) -> str | None:
@@ -212,6 +217,7 @@ def _judge_refusal(sqlstate: str | None, error: DBAPIError) -> tuple[str | None,
             return meant, _TRANSIENT.get(meant, CONNECTION_LOST)
     asked_for_password = getattr(getattr(error.orig, "pgconn", None), "needs_password", False)
     answered = sqlstate or asked_for_password or _ANSWER_OF_SERVER.search(message)
+    answered = answered or NO_AGREED_TLS.search(message)
     return sqlstate, None if answered else NOT_REACHABLE
 
 
