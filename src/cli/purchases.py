@@ -93,8 +93,12 @@ def show(
     print_section("Entries", map(entry_row, found.entries))
 
 
-def _next_month(first: dt.datetime) -> dt.datetime:
-    return (first + dt.timedelta(days=31)).replace(day=1)
+def _next_month(first: dt.datetime) -> dt.datetime | None:
+    """None after the last that a calendar has."""
+    try:
+        return (first + dt.timedelta(days=31)).replace(day=1)
+    except OverflowError:
+        return None
 
 
 def _row(found: Purchase) -> dict[str, Any]:

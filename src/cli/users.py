@@ -33,6 +33,12 @@ def _plausible(email: str) -> str:
     return email
 
 
+def _storable(name: str | None) -> str | None:
+    if name is not None and name != storable(name):
+        raise Invalid("name: must be text", "VALIDATION_ERROR")
+    return name
+
+
 Email = Annotated[str, typer.Argument(help="The user's e-mail.", callback=_plausible)]
 EmailOrId = Annotated[str, typer.Argument(help="The user's e-mail or id.")]
 
@@ -41,8 +47,8 @@ EmailOrId = Annotated[str, typer.Argument(help="The user's e-mail or id.")]
 def create(
     email: Email,
     *,
-    first_name: Annotated[str | None, typer.Option(help="First name.")] = None,
-    last_name: Annotated[str | None, typer.Option(help="Last name.")] = None,
+    first_name: Annotated[str | None, typer.Option(help="First name.", callback=_storable)] = None,
+    last_name: Annotated[str | None, typer.Option(help="Last name.", callback=_storable)] = None,
     user_type: Annotated[
         UserType, typer.Option(help="What the user may do.")
     ] = UserType.INDIVIDUAL,
@@ -210,7 +216,8 @@ def find_user(session: Session, email_or_id: str) -> User:
     try:
         user_id = uuid.UUID(email_or_id)
     except ValueError:
-        user = accounts.find_user_by_email(session, email_or_id)
+        is_storable = email_or_id == storable(email_or_id)
+        user = accounts.find_user_by_email(session, email_or_id) if is_storable else None
         if user is None:
             raise NotFound(f"No user has the e-mail {email_or_id}", "USER_NOT_FOUND") from None
         return user

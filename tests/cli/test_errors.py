@@ -102,6 +102,45 @@ def test_a_user_who_is_deactivated_is_refused(flashslides: RunCommand) -> None:
     assert "USER_INACTIVE" in refused.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "api-key create --scopes credits:read --service {}",
+        "api-key revoke {}",
+        "credits adjust ada@example.com 5 --reason {}",
+        "credits explain {}",
+        "credits grant ada@example.com 5 --key {}",
+        "credits grant ada@example.com 5 --reference {}",
+        "credits history {}",
+        "credits holds list {}",
+        "credits holds list --all --cursor {}",
+        "credits holds release ada@example.com 1 --reason {}",
+        "credits refund 00000000-0000-4000-8000-000000000001 --key {}",
+        "purchases list --stripe-id {}",
+        "purchases list --user {}",
+        "purchases list --cursor {}",
+        "purchases show {}",
+        "stripe events ignore {}",
+        "stripe events list --type {}",
+        "stripe events replay {}",
+        "stripe events show {}",
+        "stripe unmatched resolve {} --note test",
+        "stripe unmatched resolve cs_1 --note {}",
+        "user create {}",
+        "user create grace@example.com --first-name {}",
+        "user find {}",
+        "user show {}",
+    ],
+)
+def test_what_no_column_can_hold_is_one_line(flashslides: RunCommand, command: str) -> None:
+    """As a terminal of another encoding sends it: not found or refused, never a traceback."""
+    assert flashslides("user", "create", "ada@example.com").exit_code == 0
+    result = flashslides(*(word.format("a\udcff") for word in command.split()))
+    assert result.exit_code in {2, 3, 78}, result.err
+    assert "Traceback" not in result.err
+    assert result.err.isascii() or "\udcff" not in result.err
+
+
 @pytest.mark.parametrize("name", sorted(COMMAND_LINES.keys() - {"bench"}))
 def test_h_is_help(run_command: RunCommand, name: str) -> None:
     """Of every command; `bench` has its own, which is that of the benchmarks."""

@@ -211,6 +211,12 @@ def test_a_wrong_filter_is_bad_input(flashslides: RunCommand, options: list[str]
     assert (result.exit_code, result.out) == (2, "")
 
 
+def test_the_last_month_there_is_can_be_asked_for(flashslides: RunCommand) -> None:
+    """No month follows it."""
+    result = flashslides("purchases", "list", "--month", "9999-12")
+    assert (result.exit_code, result.out.strip()) == (0, "There is no such purchase."), result.err
+
+
 def test_whose_purchases_must_be_somebodys(flashslides: RunCommand) -> None:
     """An unknown user is not found, rather than one without purchases."""
     assert flashslides("purchases", "list", "--user", "nobody@example.com").exit_code == 3

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from src.common.accounts.rules import storable
 from src.common.credits.domain.views import HistoryEntry
 from src.common.credits.entries import entries_of_lot
 from src.common.exceptions import Invalid, NotFound
@@ -227,6 +228,8 @@ def _has_stripe_id(stripe_id: str) -> ColumnElement[bool]:
             "VALIDATION_ERROR",
             field="stripe_id",
         )
+    if stripe_id != storable(stripe_id):
+        raise Invalid("stripe_id: must be text", "VALIDATION_ERROR", field="stripe_id")
     if stripe_id.startswith("cus_"):
         customer = select(User.user_id).where(User.stripe_customer_id == stripe_id)
         return Transaction.user_id == customer.scalar_subquery()

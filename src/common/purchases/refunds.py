@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
+from src.common.accounts.rules import storable
 from src.common.credits.domain.digest import digest_of
 from src.common.credits.domain.errors import key_reused
 from src.common.exceptions import Invalid, NotFound
@@ -185,7 +186,7 @@ def refund_exceeds_payment(left: int | None) -> Invalid:
 
 def _check(wish: RefundWish) -> None:
     for name, text in (("key", wish.key), ("reason", wish.reason)):
-        if text is not None and (not 1 <= len(text) <= 255 or "\x00" in text):  # noqa: PLR2004  as everywhere
+        if text is not None and (not 1 <= len(text) <= 255 or text != storable(text)):  # noqa: PLR2004  as everywhere
             raise Invalid(
                 f"{name}: must be 1 to 255 characters long", "VALIDATION_ERROR", field=name
             )

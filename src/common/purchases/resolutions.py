@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from src.common.accounts.rules import storable
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.transaction import Transaction
@@ -56,8 +57,11 @@ def resolve(
         Conflict: ALREADY_RESOLVED, NOT_CREDITABLE.
         Invalid: VALIDATION_ERROR, BALANCE_LIMIT_EXCEEDED.
     """
-    if not 1 <= len(resolution.strip()) <= RESOLUTION_LENGTH_MAX or "\x00" in resolution:
+    is_storable = resolution == storable(resolution)
+    if not 1 <= len(resolution.strip()) <= RESOLUTION_LENGTH_MAX or not is_storable:
         raise _invalid("resolution", f"must be 1 to {RESOLUTION_LENGTH_MAX} characters long")
+    if stripe_object_id != storable(stripe_object_id):
+        raise _invalid("stripe_object_id", "must be text")
     row = _locked(session, stripe_object_id)
     if row.status != "open":
         raise Conflict(f"Resolved already: {row.resolution}", "ALREADY_RESOLVED")

@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Update, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import Conflict, NotFound
+from src.common.accounts.rules import storable
+from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.stripe_event import StripeEvent
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import PurchaseStatus, end_order, settle_payment
@@ -148,7 +149,13 @@ def events_matching(
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
 ) -> Sequence[StripeEvent]:
-    """Events by id, type, status and when they were received, newest first."""
+    """Events by id, type, status and when they were received, newest first.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, a type that no event has.
+    """
+    if event_type is not None and event_type != storable(event_type):
+        raise Invalid("type: must be text", "VALIDATION_ERROR", field="type")
     statement = select(StripeEvent).order_by(StripeEvent.received_at.desc()).limit(limit)
     if event_id is not None:
         statement = statement.where(StripeEvent.event_id == event_id)
@@ -169,12 +176,14 @@ def get_event(session: Session, event_id: str) -> StripeEvent:
     Raises:
         NotFound: EVENT_NOT_FOUND.
     """
-    row = session.scalars(
-        select(StripeEvent)
-        .where(StripeEvent.event_id == event_id)
-        .order_by(StripeEvent.livemode.desc())
-        .limit(1)
-    ).one_or_none()
+    row = None
+    if event_id == storable(event_id):
+        row = session.scalars(
+            select(StripeEvent)
+            .where(StripeEvent.event_id == event_id)
+            .order_by(StripeEvent.livemode.desc())
+            .limit(1)
+        ).one_or_none()
     if row is None:
         raise NotFound(f"The inbox has no event {event_id}", "EVENT_NOT_FOUND")
     return row
