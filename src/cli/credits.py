@@ -17,7 +17,13 @@ from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.credits import queries
 from src.common.credits.domain.commands import Adjust, Command, Grant, Result, Spend
-from src.common.credits.domain.views import Balance, Explanation, GrantedPurchase, HistoryEntry
+from src.common.credits.domain.views import (
+    Balance,
+    Explanation,
+    GrantedPurchase,
+    HistoryEntry,
+    HoldState,
+)
 from src.common.credits.operations import execute
 from src.common.exceptions import Invalid
 from src.common.models.credit_lot import LotSource
@@ -214,7 +220,24 @@ def _explanation_as_answered(found: Explanation) -> dict[str, Any]:
     """As the API answers it: an entry beside the fields of the lot or hold that it made."""
     return asdict(found) | {
         "lots": [structs.asdict(it.lot) | {"entry": asdict(it.entry)} for it in found.lots],
-        "holds": [structs.asdict(it.hold) | {"entry": asdict(it.entry)} for it in found.holds],
+        "holds": list(map(hold_as_answered, found.holds)),
+    }
+
+
+def hold_as_answered(state: HoldState) -> dict[str, Any]:
+    """As the API answers it."""
+    return hold_record(state) | {"entry": asdict(state.entry)}
+
+
+def hold_record(state: HoldState) -> dict[str, Any]:
+    """A hold by itself: how it stands, and not which lots it came from."""
+    hold = state.hold
+    return {
+        "seq": hold.seq,
+        "amount": hold.amount,
+        "captured": hold.captured,
+        "status": hold.status,
+        "expires_at": hold.expires_at,
     }
 
 

@@ -1,12 +1,10 @@
 """`flashslides credits holds …`: what is set aside, of one user or everybody's; giving it back."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from msgspec import structs
 
-from src.cli.credits import DryRun, Key, move, read
+from src.cli.credits import DryRun, Key, hold_as_answered, hold_record, move, read
 from src.cli.output import AsJson, print_json, print_rows
 from src.cli.pages import Cursor, Limit, tell_of_more
 from src.cli.reach import run_operation
@@ -55,7 +53,8 @@ def list_holds(
         )
     )
     if as_json:
-        print_json(asdict(page))
+        items = list(map(_as_answered, page.items))
+        print_json({"items": items, "next_cursor": page.next_cursor})
         return
     print_rows(list(map(_row, page.items)), as_json=False, empty="No hold is as asked for.")
     tell_of_more(page)
@@ -78,11 +77,17 @@ def release(
     move(Release, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
+def _as_answered(found: HoldState | OpenHold) -> dict[str, Any]:
+    if isinstance(found, OpenHold):
+        return {"user_id": found.user_id} | hold_as_answered(found.state)
+    return hold_as_answered(found)
+
+
 def _row(found: HoldState | OpenHold) -> dict[str, Any]:
     if isinstance(found, OpenHold):
-        return asdict(found)
+        return {"user_id": found.user_id} | _row(found.state)
     return {
-        **structs.asdict(found.hold),
+        **hold_record(found),
         "opened_at": found.entry.effective_at,
         "reference": found.entry.reference,
         "actor": found.entry.actor,

@@ -147,7 +147,7 @@ def _reversal_row(reversal: StripeReversal) -> dict[str, Any]:
 
 def _request_row(request: RefundRequest) -> dict[str, Any]:
     return {
-        "key": request.idempotency_key,
+        "idempotency_key": request.idempotency_key,
         "amount_cents": request.amount_cents,
         "status": request.status,
         "refund_id": request.refund_id,

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from src.api.src.schemas.credits import EntryOut, HoldOut
 from src.common.credits import ledger
 from src.common.credits.domain.commands import Capture, Command, Grant, OpenHold
 from src.common.credits.operations import execute
@@ -60,7 +61,7 @@ def test_a_users_holds_are_listed_as_they_are_now(
     """Newest first, of any status or of one; what has expired has, booked or not."""
     assert ada
     found = items(flashslides("credits", "holds", "list", ADA, "--json", *options))
-    assert [(each["hold"]["seq"], each["hold"]["status"]) for each in found] == expected
+    assert [(each["seq"], each["status"]) for each in found] == expected
     for_people = flashslides("credits", "holds", "list", ADA, *options)
     assert for_people.exit_code == 0
     assert ("No hold is as asked for." in for_people.out) is (expected == [])
@@ -98,6 +99,19 @@ def test_everybodys_open_holds_are_listed_page_by_page(
         following = page.json["next_cursor"]
     assert following is None
     assert seen == [(str(eve), 4), (str(eve), 3), (str(eve), 2), (str(ada), 4)]
+
+
+def test_a_hold_has_one_shape_wherever_it_is_listed(
+    flashslides: RunCommand, ada: uuid.UUID
+) -> None:
+    """A user's, everybody's, and in the explanation: its fields, and the entry that opened it."""
+    [of_user] = items(flashslides("credits", "holds", "list", ADA, "--status", "open", "--json"))
+    [of_everybody] = items(flashslides("credits", "holds", "list", "--all", "--json"))
+    [explained] = flashslides("credits", "explain", ADA, "--json").json["holds"]
+    assert of_everybody == {"user_id": str(ada)} | of_user
+    assert explained == of_user
+    assert of_user.keys() == HoldOut.model_fields.keys()
+    assert of_user["entry"].keys() == EntryOut.model_fields.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,32 @@
 """Everybody's open holds, for operators; nothing here locks or writes."""
 
-import datetime as dt
 import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, select, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from src.common.models.credit_entry import CreditEntry
+from src.common.credits.domain.book import Hold
+from src.common.credits.domain.views import HoldState
+from src.common.credits.entries import read_entries
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.postgres.pagination import Page, decode_cursor, decode_number_cursor, encode_cursor
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenHold:
-    """An open hold, and who opened it when for what."""
+    """An open hold and whose it is."""
 
     user_id: uuid.UUID
-    seq: int
-    amount: int
-    captured: int
-    expires_at: dt.datetime
-    opened_at: dt.datetime
-    reference: str | None
-    actor: str
+    state: HoldState
 
 
 def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[OpenHold]:
     """One page of them; first those that would stay open the longest. A range of an index.
+
+    The entries are read user by user.
 
     Raises:
         Invalid: VALIDATION_ERROR, the cursor is not one of ours.
@@ -40,13 +39,6 @@ def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[Open
             CreditHold.amount,
             CreditHold.captured,
             CreditHold.expires_at,
-            CreditEntry.effective_at.label("opened_at"),
-            CreditEntry.reference,
-            CreditEntry.actor,
-        )
-        .join(
-            CreditEntry,
-            and_(CreditEntry.user_id == CreditHold.user_id, CreditEntry.seq == CreditHold.seq),
         )
         .where(
             CreditHold.status == HoldStatus.OPEN,
@@ -60,8 +52,35 @@ def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[Open
         statement = statement.where(
             place < tuple_(*decode_cursor(begun), decode_number_cursor(seq))
         )
-    rows = [OpenHold(**row) for row in session.execute(statement).mappings()]
-    if len(rows) <= limit:
-        return Page(rows, None)
-    last = rows[limit - 1]
-    return Page(rows[:limit], f"{encode_cursor(last.expires_at, last.user_id)}.{last.seq}")
+    found = [
+        (
+            user_id,
+            Hold(
+                seq=seq,
+                amount=amount,
+                captured=captured,
+                status=HoldStatus.OPEN,
+                expires_at=expires_at,
+                allocations={},
+            ),
+        )
+        for user_id, seq, amount, captured, expires_at in session.execute(statement)
+    ]
+    items = _with_entries(session, found[:limit])
+    if len(found) <= limit:
+        return Page(items, None)
+    user_id, last = found[limit - 1]
+    return Page(items, f"{encode_cursor(last.expires_at, user_id)}.{last.seq}")
+
+
+def _with_entries(session: Session, holds: Sequence[tuple[uuid.UUID, Hold]]) -> list[OpenHold]:
+    seqs: dict[uuid.UUID, list[int]] = defaultdict(list)
+    for user_id, hold in holds:
+        seqs[user_id].append(hold.seq)
+    entries = {
+        user_id: read_entries(session, user_id, of_user) for user_id, of_user in seqs.items()
+    }
+    return [
+        OpenHold(user_id=user_id, state=HoldState(hold=hold, entry=entries[user_id][hold.seq]))
+        for user_id, hold in holds
+    ]
