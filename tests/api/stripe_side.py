@@ -75,10 +75,15 @@ class Together(InProcessClient):
 
 
 async def click(
-    api: Api, user_id: uuid.UUID, option: str = "500", key: str | None = "click", **body: str
+    api: Api,
+    user_id: uuid.UUID,
+    option: str = "500",
+    key: str | None = "click",
+    host: str = "localhost",
+    **body: str,
 ) -> httpx.Response:
-    """Ask for a pay page."""
-    headers = {} if key is None else {"Idempotency-Key": key}
+    """Ask for a pay page, of the API by this name of its machine."""
+    headers = {"Host": host} | ({} if key is None else {"Idempotency-Key": key})
     wish = {"credit_option": option, **body}
     return await api.call("POST", CHECKOUT, make_token(user_id), json=wish, headers=headers)
 

@@ -9,10 +9,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request
 from pydantic import SecretStr
 from sqlalchemy import select
 
 from src.api.src.main import create_app
+from src.api.src.routes import checkout_pages
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from src.common.exceptions import SettingsError
@@ -84,14 +86,64 @@ async def test_without_settings_the_return_pages_are_ours(api: Api) -> None:
     offline, user = offline_stripe(api), await make_user()
     await click(api, user.user_id)
     assert newest(offline)["success_url"] == (
-        "http://api.test/checkout/success?session_id={CHECKOUT_SESSION_ID}"
+        "http://localhost/checkout/success?session_id={CHECKOUT_SESSION_ID}"
     )
-    assert newest(offline)["cancel_url"] == "http://api.test/checkout/cancelled"
+    assert newest(offline)["cancel_url"] == "http://localhost/checkout/cancelled"
     api.app.state.settings = api.app.state.settings.model_copy(
         update={"checkout_success_url": "https://app.test/paid", "checkout_cancel_url": "https://c"}
     )
     await click(api, user.user_id, key="configured")
     assert newest(offline)["success_url"] == "https://app.test/paid"
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "127.0.0.1:8001", "[::1]:8000"])
+async def test_this_machine_has_several_names(api: Api, host: str) -> None:
+    """The pages are at the one by which the API was asked; the same key is the same request."""
+    offline, user = offline_stripe(api), await make_user()
+    first = await click(api, user.user_id)
+    again = await click(api, user.user_id, host=host)
+    assert (again.status_code, again.json()) == (200, first.json()), again.text
+    assert again.headers["Idempotent-Replayed"] == "true"
+    await click(api, user.user_id, key="another", host=host)
+    assert newest(offline)["cancel_url"] == f"http://{host}/checkout/cancelled"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "localhost@evil.example",
+        "evil.example\\@localhost",
+        "localhost:1@evil.example",
+        "[",
+        "",
+    ],
+)
+async def test_another_host_is_led_nowhere(api: Api, host: str) -> None:
+    """Whoever writes the request chooses it: no pay page leads there."""
+    offline, user = offline_stripe(api), await make_user()
+    refused = await click(api, user.user_id, host=host)
+    assert refused.json()["detail"]["error_type"] == "SETTINGS_INVALID"
+    assert sessions(offline) == []
+
+
+@pytest.mark.parametrize("has_ours", [False, True])
+async def test_pages_of_the_same_name_of_somebody_s_own_are_not_ours(*, has_ours: bool) -> None:
+    """An application of somebody's own may have handlers of these names, and none of our pages."""
+    app = FastAPI()
+    if has_ours:
+        app.include_router(checkout_pages.router)
+
+    async def show_success(request: Request) -> str | None:
+        pages = checkout_pages.pages_of(request, get_settings())
+        return None if pages is None else pages.cancel_url
+
+    app.get("/mine")(show_success)
+    app.get("/cancelled", name="show_cancelled")(show_success)
+    async with client_of(app) as own:
+        answer = await own.client.get("/mine")
+    assert answer.json() == ("http://localhost/checkout/cancelled" if has_ours else None)
 
 
 async def test_the_success_page_credits_and_says_the_balance_before_and_after(api: Api) -> None:

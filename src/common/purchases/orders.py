@@ -27,18 +27,24 @@ class Checkout:
     livemode: bool
     success_url: str
     cancel_url: str
+    has_success_page_of_ours: bool = False
+    """A local one, whose address is that at which the API was asked."""
+    has_cancel_page_of_ours: bool = False
     allows_discount: bool = False
     allows_tax: bool = False
 
     @property
     def digest(self) -> bytes:
-        """What decides whether the same key came with the same request."""
+        """What decides whether the same key came with the same request.
+
+        By which name this machine was asked is no part of it.
+        """
         return digest_of(
             f"user:{self.user_id}",
             "checkout",
             self.package.package_id,
-            self.success_url,
-            self.cancel_url,
+            "" if self.has_success_page_of_ours else self.success_url,
+            "" if self.has_cancel_page_of_ours else self.cancel_url,
         )
 
 

@@ -73,6 +73,8 @@ def plan_checkout(
         livemode=bool(settings.stripe_livemode),
         success_url=_page(settings, "success_url", success_url, local_pages),
         cancel_url=_page(settings, "cancel_url", cancel_url, local_pages),
+        has_success_page_of_ours=_is_ours(settings, "success_url", success_url),
+        has_cancel_page_of_ours=_is_ours(settings, "cancel_url", cancel_url),
         allows_discount=settings.stripe_allow_promotion_codes,
         allows_tax=settings.stripe_automatic_tax,
     )
@@ -166,6 +168,11 @@ def _page(
     if len(asked) > URL_LENGTH_MAX or _origin(asked) not in allowed - {""}:
         raise _invalid(field, "must be a page of an allowed origin")
     return asked
+
+
+def _is_ours(settings: Settings, field: str, asked: str | None) -> bool:
+    """Whether the page is one of our own: neither asked for nor configured."""
+    return asked is None and _configured_page(settings, field) is None
 
 
 def _origin(url: str) -> str:

@@ -35,6 +35,9 @@ from src.html_pages import NOTHING, facts, money
 
 router = APIRouter(prefix="/checkout", include_in_schema=False)
 
+_SUCCESS, _CANCELLED = "flashslides_checkout_success", "flashslides_checkout_cancelled"
+"""Names of no route of anybody's whose application has ours beside its own."""
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.ASCII)
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{1,200}")
 _HEADINGS = {
     CheckoutStatus.CREDITED: "Thank you, your credits are here",
@@ -67,16 +70,22 @@ _STILL_OPEN = Markup(
 SessionId = Annotated[str, Query()]
 
 
-def pages_of(request: Request) -> ReturnPages | None:
-    """These pages' addresses, as whoever asks reaches them; None where they are not served."""
+def pages_of(request: Request, settings: Settings) -> ReturnPages | None:
+    """These pages' addresses, as whoever asks reaches them; None where they are not served.
+
+    The address is the request's own, so only this machine's is believed: with another's the pay
+    page would lead there.
+    """
+    if not settings.is_local or not _LOOPBACK.fullmatch(request.headers.get("Host", "")):
+        return None
     try:
-        success, cancelled = map(request.url_for, ("show_success", "show_cancelled"))
+        success, cancelled = map(request.url_for, (_SUCCESS, _CANCELLED))
     except NoMatchFound:
         return None
     return ReturnPages(f"{success}?session_id={{CHECKOUT_SESSION_ID}}", str(cancelled))
 
 
-@router.get("/success")
+@router.get("/success", name=_SUCCESS)
 async def show_success(
     settings: SettingsOf, gateway: GatewayOf, session_id: SessionId = ""
 ) -> HTMLResponse:
@@ -102,7 +111,7 @@ async def show_success(
     return page(_HEADINGS[status], NOTHING.join(content))
 
 
-@router.get("/cancelled")
+@router.get("/cancelled", name=_CANCELLED)
 async def show_cancelled(settings: SettingsOf) -> HTMLResponse:
     """Nothing was paid."""
     content = (
@@ -141,7 +150,7 @@ async def _ordered_again(
         order.user_id,
         order.package_id,
         key=f"again:{key}",
-        local_pages=pages_of(request),
+        local_pages=pages_of(request, settings),
     )
     made = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
     return made.url

@@ -83,7 +83,7 @@ async def create_checkout_session(
         key=_required(idempotency_key),
         success_url=wish.success_url,
         cancel_url=wish.cancel_url,
-        local_pages=pages_of(request),
+        local_pages=pages_of(request, settings),
     )
     page = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
     if page.replayed:
