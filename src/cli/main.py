@@ -1,7 +1,8 @@
 """The command `flashslides`: how it begins, and how errors and Ctrl-C leave it.
 
 Results go to stdout, everything else to stderr; `exit_codes.py` says which exit code means what.
-All else is imported by `main`, so that Ctrl-C is understood meanwhile.
+All else is imported by `main`, so that Ctrl-C is understood meanwhile. In the milliseconds in which
+Python itself starts, and takes itself down, Ctrl-C is Python's.
 """
 
 import os
