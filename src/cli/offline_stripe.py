@@ -154,13 +154,15 @@ async def _at_work(offline: OfflineStripe, state_file: Path | None) -> AsyncGene
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        if state_file is not None:
-            _save(offline, state_file)
+        try:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        finally:
+            if state_file is not None:
+                _save(offline, state_file)
 
 
 async def _keep(offline: OfflineStripe, path: Path) -> None:

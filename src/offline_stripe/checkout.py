@@ -149,14 +149,6 @@ def expire(account: Account, _parameters: Object, object_id: str) -> Object:
     return session
 
 
-def expire_due(account: Account) -> None:
-    """Expire what nobody has paid in time."""
-    now = account.now()
-    for session in list(account.all("checkout.session")):
-        if session["status"] == "open" and session["expires_at"] <= now:
-            expire(account, {}, session["id"])
-
-
 def update(account: Account, parameters: Object, object_id: str) -> Object:
     """`POST /v1/checkout/sessions/{id}`: metadata.
 

@@ -1,5 +1,10 @@
 """What happens by itself as time passes: sessions expire, delayed payments and refunds settle."""
 
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
 from src.offline_stripe import (
     balance,
     checkout,
@@ -12,9 +17,13 @@ from src.offline_stripe import (
 )
 from src.offline_stripe.account import Account, Object
 from src.offline_stripe.cards import Behaviour, method_of
+from src.offline_stripe.errors import StripeError
 
 SETTLED_AFTER_SECONDS = 180
 """What a bank takes days for takes three minutes with Stripe's test accounts, and here."""
+_CANNOT = "cannot_be_done"
+
+log = structlog.get_logger(__name__)
 
 
 def session_of(account: Account, object_id: str) -> Object | None:
@@ -44,19 +53,41 @@ def authenticate(account: Account, object_id: str, *, passed: bool) -> Object:
 
 
 def do_what_is_due(account: Account) -> None:
-    """Bring the account to the present."""
-    checkout.expire_due(account)
+    """Bring the account to the present; what cannot be done is noted, and stops nothing else."""
+    now = account.now()
+    sessions = account.all("checkout.session")
+    expired = [each for each in sessions if each["status"] == "open" and each["expires_at"] <= now]
+    _do_each(account, expired, partial(checkout.expire, account, {}))
     balance.become_available(account)
     payouts.arrive_due(account)
-    invoices.advance_due(account)
+    _do_each(account, invoices.due(account), partial(invoices.advance, account))
     coupons.lapse(account)
-    latest = account.now() - SETTLED_AFTER_SECONDS
-    for charged in list(account.all("charge")):
-        if charged["status"] == "pending" and charged["created"] <= latest:
-            method = method_of(account, account.get("payment_method", charged["payment_method"]))
-            succeeded = method.behaviour is not Behaviour.DELAY_AND_FAIL
-            settle_payment(account, charged["payment_intent"], succeeded=succeeded)
-    for refund in list(account.all("refund")):
-        if refund["status"] == "pending" and refund["created"] <= latest:
-            refunds.settle(account, refund["id"], status="succeeded")
+    _do_each(account, _long_pending(account, "charge"), partial(_settle_charge, account))
+    refund = partial(refunds.settle, account, status="succeeded")
+    _do_each(account, _long_pending(account, "refund"), refund)
     clocks.finish_advancing(account)
+
+
+def _do_each(account: Account, found: list[Object], act: Callable[[str], object]) -> None:
+    """Do it to each by its id; one that refuses is not tried again."""
+    for object_id in [each["id"] for each in found]:
+        if _CANNOT in account.state.private.get(object_id, {}):
+            continue
+        try:
+            act(object_id)
+        except StripeError as error:
+            account.private(object_id)[_CANNOT] = str(error)
+            log.warning("offline_stripe.cannot_be_done", object_id=object_id, reason=str(error))
+
+
+def _long_pending(account: Account, kind: str) -> list[Object]:
+    latest = account.now() - SETTLED_AFTER_SECONDS
+    found = account.all(kind)
+    return [each for each in found if each["status"] == "pending" and each["created"] <= latest]
+
+
+def _settle_charge(account: Account, charge_id: str) -> None:
+    charged = account.get("charge", charge_id)
+    method = method_of(account, account.get("payment_method", charged["payment_method"]))
+    succeeded = method.behaviour is not Behaviour.DELAY_AND_FAIL
+    settle_payment(account, charged["payment_intent"], succeeded=succeeded)

@@ -1,8 +1,9 @@
 """Invoices: drafted, finalized, sent, paid, voided; of items, or of a Checkout Session."""
 
+import contextlib
 import copy
 
-from src.offline_stripe import cards, invoice_items, payments
+from src.offline_stripe import cards, declines, invoice_items, payments
 from src.offline_stripe.account import Account, Object
 from src.offline_stripe.catalog import merged_metadata, metadata_of
 from src.offline_stripe.errors import StripeError, invalid, refused
@@ -175,19 +176,22 @@ def mark_uncollectible(account: Account, _parameters: Object, object_id: str) ->
     return account.change(invoice, "invoice.marked_uncollectible", status="uncollectible")
 
 
-def advance_due(account: Account) -> None:
-    """Drafts that Stripe finalizes by itself are, an hour later, and charged or sent."""
+def due(account: Account) -> list[Object]:
+    """Drafts that Stripe finalizes by itself now, an hour after they were made."""
     latest = account.now() - FINALIZED_AFTER_SECONDS
-    for invoice in list(account.all("invoice")):
-        waits = invoice.get("status") == "draft" and invoice["auto_advance"]
-        if not waits or invoice["created"] > latest:
-            continue
-        finalize(account, {}, invoice["id"])
-        collect = send if invoice["collection_method"] == "send_invoice" else pay
-        try:
-            collect(account, {}, invoice["id"])
-        except StripeError:  # its events say so, and it stays open
-            continue
+    return [
+        each
+        for each in account.all("invoice")
+        if each.get("status") == "draft" and each["auto_advance"] and each["created"] <= latest
+    ]
+
+
+def advance(account: Account, invoice_id: str) -> None:
+    """Finalize a draft, and charge or send it."""
+    invoice = finalize(account, {}, invoice_id)
+    collect = send if invoice["collection_method"] == "send_invoice" else pay
+    with contextlib.suppress(StripeError):  # its events say so, and it stays open
+        collect(account, {}, invoice_id)
 
 
 def list_invoices(account: Account, parameters: Object) -> Object:
@@ -264,12 +268,12 @@ def _attempt(account: Account, invoice: Object, method: Object) -> Object:
         return intent
     account.change(invoice, "invoice.payment_failed", attempted=True)
     if intent["last_payment_error"]:
-        raise payments.card_error(intent)
+        raise declines.card_error(intent)
     if intent["status"] == "requires_action":
         account.emit("invoice.payment_action_required", invoice)
     raise StripeError(
         f"The payment is {intent['status']}",
-        status=payments.PAYMENT_REQUIRED,
+        status=declines.PAYMENT_REQUIRED,
         kind="card_error",
         code="invoice_payment_intent_requires_action",
         executed=True,

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from src.offline_stripe import charges, disputes
+from src.offline_stripe import charges, declines, disputes
 from src.offline_stripe.account import Account, Object
 from src.offline_stripe.amounts import check_amount
 from src.offline_stripe.cards import Behaviour, method_of, resolve
@@ -11,7 +11,6 @@ from src.offline_stripe.catalog import merged_metadata, metadata_of
 from src.offline_stripe.errors import StripeError, refused
 from src.offline_stripe.listing import matches, page
 
-PAYMENT_REQUIRED = 402
 _DELAYED = (Behaviour.DELAY, Behaviour.DELAY_AND_FAIL, Behaviour.DELAY_AND_DISPUTE)
 _DISPUTED = (Behaviour.DISPUTE, Behaviour.INQUIRE, Behaviour.DELAY_AND_DISPUTE)
 _UNFINISHED = (
@@ -155,6 +154,10 @@ def confirm(account: Account, parameters: Object, object_id: str) -> Object:
     intent = account.get("payment_intent", object_id)
     if intent["status"] not in _CONFIRMABLE:
         raise _unexpected_state(intent, "confirm")
+    if any(each["payment_intent"] == object_id for each in account.all("checkout.session")):
+        raise refused(
+            "A Checkout Session made this PaymentIntent: it is paid on the session's page"
+        )
     method = _method(account, parameters)
     if method is None and intent["payment_method"]:
         method = account.get("payment_method", intent["payment_method"])
@@ -172,11 +175,11 @@ def _confirm(account: Account, intent: Object, method: Object | None, parameters
     if behaviour is Behaviour.AUTHENTICATE and (
         parameters.get("off_session") or parameters.get("error_on_requires_action")
     ):
-        decline(account, intent, method, "authentication_required")
+        declines.decline(account, intent, method, "authentication_required")
     else:
         attempt(account, intent, method, return_url=parameters.get("return_url"))
     if intent["last_payment_error"]:
-        raise card_error(intent)
+        raise declines.card_error(intent)
 
 
 def attempt(
@@ -187,7 +190,7 @@ def attempt(
     behaviour = method_of(account, method).behaviour
     if behaviour is Behaviour.DECLINE:
         charges.charge(account, intent, method, status="failed")
-        _note_decline(account, intent, method)
+        declines.note_decline(account, intent, method)
     elif behaviour is Behaviour.AUTHENTICATE:
         page_url = f"{account.public_url}/authenticate/{intent['id']}"
         redirect = {"return_url": return_url, "url": page_url}
@@ -219,7 +222,7 @@ def authenticate(account: Account, intent_id: str, *, passed: bool) -> Object:
     if passed:
         _succeed(account, intent, method)
     else:
-        decline(account, intent, method, "payment_intent_authentication_failure")
+        declines.decline(account, intent, method, "payment_intent_authentication_failure")
     return intent
 
 
@@ -241,7 +244,7 @@ def settle(account: Account, intent_id: str, *, succeeded: bool) -> Object:
         _dispute(account, method, charged)
     else:
         charges.fail(account, charged, method_of(account, method))
-        _note_decline(account, intent, method)
+        declines.note_decline(account, intent, method)
     return intent
 
 
@@ -298,58 +301,6 @@ def list_intents(account: Account, parameters: Object) -> Object:
     """`GET /v1/payment_intents`."""
     found = (each for each in account.all("payment_intent") if matches(each, parameters))
     return page(found, parameters, "/v1/payment_intents")
-
-
-def decline(account: Account, intent: Object, method: Object, code: str) -> None:
-    """Nothing was charged: the customer is asked for another payment method."""
-    messages = {
-        "payment_intent_authentication_failure": "The provided PaymentMethod has failed "
-        "authentication. You can provide payment_method_data or a new PaymentMethod to attempt to "
-        "fulfill this PaymentIntent again.",
-        **charges.DECLINE_MESSAGES,
-    }
-    error = {"code": code, "message": messages[code], "type": "invalid_request_error"}
-    if code == "authentication_required":
-        error |= {"type": "card_error", "decline_code": code}
-    _fail(account, intent, method, error)
-
-
-def card_error(intent: Object) -> StripeError:
-    """The answer to a payment that was declined."""
-    error = dict(intent["last_payment_error"])
-    error["payment_intent"] = copy.deepcopy(intent)
-    return StripeError(
-        error.pop("message"),
-        status=PAYMENT_REQUIRED,
-        kind=error.pop("type"),
-        code=error.pop("code"),
-        executed=True,
-        **error,
-    )
-
-
-def _note_decline(account: Account, intent: Object, method: Object) -> None:
-    charged = account.get("charge", intent["latest_charge"])
-    error = {
-        "charge": charged["id"],
-        "code": charged["failure_code"],
-        "message": charged["failure_message"],
-        "type": "card_error",
-    }
-    if code := method_of(account, method).decline_code:
-        error["decline_code"] = code
-    _fail(account, intent, method, error)
-
-
-def _fail(account: Account, intent: Object, method: Object, error: Object) -> None:
-    account.change(
-        intent,
-        "payment_intent.payment_failed",
-        status="requires_payment_method",
-        payment_method=None,
-        last_payment_error=error | {"payment_method": copy.deepcopy(method)},
-        next_action=None,
-    )
 
 
 def _succeed(account: Account, intent: Object, method: Object) -> None:

@@ -18,6 +18,7 @@ from src.offline_stripe import (
     clocks,
     coupons,
     credit_notes,
+    declines,
     disputes,
     invoice_items,
     invoices,
@@ -94,7 +95,7 @@ def _confirm_page(account: Account, parameters: Object, object_id: str) -> Objec
     checkout.complete(account, object_id, method)
     intent_id = session["payment_intent"]
     if intent_id and (intent := account.get("payment_intent", intent_id))["last_payment_error"]:
-        raise payments.card_error(intent)
+        raise declines.card_error(intent)
     return session
 
 

@@ -1,5 +1,6 @@
 """Served over HTTP, it is Stripe to Stripe's own library and Stripe's own command line."""
 
+import asyncio
 import json
 import os
 import shlex
@@ -197,3 +198,26 @@ def test_an_offline_stripe_that_does_not_start_says_so() -> None:
         offline_stripe.running(offline, closed, None),
     ):
         pass
+
+
+async def test_the_state_is_kept_though_the_sender_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last save is made at the end, whatever became of the rest."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("the sender is broken")
+
+    monkeypatch.setattr(offline_stripe, "deliver_webhooks", fail)
+    state_file = tmp_path / "state.json"
+    offline = offline_stripe.open_account(0, state_file)
+    app = offline_stripe.create_app(offline, state_file)
+
+    async def serve() -> None:
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0)
+            offline.add_endpoint("http://shop.test/late", secret="whsec_late")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await serve()
+    assert "http://shop.test/late" in state_file.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ import pytest
 import stripe
 
 from src.offline_stripe import OfflineStripe, Request, StripeError
+from src.offline_stripe.due import SETTLED_AFTER_SECONDS
 from tests.offline_stripe.shop import Clock, Shop
 
 PAID = [
@@ -201,3 +202,24 @@ def test_a_bank_debit_that_comes_in_may_be_disputed_at_once(shop: Shop, clock: C
         "charge.dispute.funds_withdrawn",
         "checkout.session.async_payment_succeeded",
     ]
+
+
+def test_what_cannot_settle_stops_nothing_else(shop: Shop) -> None:
+    """It is tried once; other payments settle, and requests are answered."""
+    stuck = shop.sell(method="sepa")
+    stuck["status"] = "expired"
+    other = shop.sell(method="sepa")
+    shop.offline.advance(SETTLED_AFTER_SECONDS)
+    assert shop.client.v1.checkout.sessions.retrieve(other["id"]).payment_status == "paid"
+    stuck["status"] = "complete"
+    shop.offline.advance(SETTLED_AFTER_SECONDS)
+    assert stuck["payment_status"] == "unpaid"
+    assert shop.offline.settle_payment(stuck["id"])["payment_status"] == "paid"
+
+
+def test_a_session_s_payment_is_made_on_its_page_alone(shop: Shop) -> None:
+    """A request that confirms it is refused, so nothing is charged beside the session."""
+    intent = shop.sell(method="chargeDeclined")["payment_intent"]
+    with pytest.raises(stripe.InvalidRequestError, match="session's page"):
+        shop.client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_visa"})
+    assert shop.offline.get(intent)["status"] == "requires_payment_method"

@@ -45,3 +45,30 @@ async def test_what_failed_is_sent_again(shop: Shop, clock: Clock, failure: int 
         await sending
     await client.aclose()
     assert shop.offline.webhooks.next_due_at() is None
+
+
+async def test_what_goes_wrong_once_does_not_end_the_deliveries(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged, and the next look sends what is due."""
+    received: list[str] = []
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        received.append(request.headers["stripe-signature"])
+        return httpx.Response(200)
+
+    def go_wrong(_seconds: int) -> None:
+        monkeypatch.undo()
+        raise KeyError("session")
+
+    async def sent() -> bool:
+        return len(received) == len(LIFE)
+
+    shop.sell()
+    monkeypatch.setattr(shop.offline, "advance", go_wrong)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(receive)) as client:
+        sending = asyncio.create_task(deliver_webhooks(shop.offline, client))
+        await until(sent)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
