@@ -37,9 +37,11 @@ def session_of(account: Account, object_id: str) -> Object | None:
 def settle_payment(account: Account, object_id: str, *, succeeded: bool) -> Object:
     """A delayed payment of a session or a PaymentIntent comes in, or does not."""
     session = session_of(account, object_id)
-    if session is None:
-        return payments.settle(account, object_id, succeeded=succeeded)
-    return checkout.settle(account, session["id"], succeeded=succeeded)
+    if session is not None:
+        return checkout.settle(account, session["id"], succeeded=succeeded)
+    intent = payments.settle(account, object_id, succeeded=succeeded)
+    invoices.note_payment(account, intent)
+    return intent
 
 
 def authenticate(account: Account, object_id: str, *, passed: bool) -> Object:

@@ -143,28 +143,41 @@ def pay(account: Account, parameters: Object, object_id: str) -> Object:
         finalize(account, {}, object_id)
     if invoice["status"] != "open":
         raise refused(f"Invoice is already {invoice['status']}", "invoice_not_editable")
-    intent: Object | None = None
-    if invoice["amount_remaining"] and not parameters.get("paid_out_of_band"):
-        wanted = parameters.get("payment_method") or _attached(account, invoice["customer"])
-        if wanted is None:
-            raise refused("There is no payment method to charge", "invoice_payment_intent_missing")
-        intent = _attempt(account, invoice, cards.resolve(account, wanted))
-    _paid(account, invoice, intent["id"] if intent else None)
+    if not invoice["amount_remaining"] or parameters.get("paid_out_of_band"):
+        _cancel_intent(account, invoice, "automatic")
+        _paid(account, invoice, None)
+        return invoice
+    wanted = parameters.get("payment_method") or _attached(account, invoice["customer"])
+    if wanted is None:
+        raise refused("There is no payment method to charge", "invoice_payment_intent_missing")
+    intent = _attempt(account, invoice, cards.resolve(account, wanted))
+    if intent["status"] == "succeeded":
+        _paid(account, invoice, intent["id"])
     return invoice
 
 
+def confirm_payment(account: Account, parameters: Object, object_id: str) -> Object:
+    """`POST /v1/payment_intents/{id}/confirm`, also of an invoice's."""
+    intent = payments.confirm(account, parameters, object_id)
+    note_payment(account, intent)
+    return intent
+
+
 def note_payment(account: Account, intent: Object) -> None:
-    """An invoice is paid that waited for its customer to authenticate this payment."""
-    invoice_id = account.private(intent["id"]).get("invoice")
-    if intent["status"] == "succeeded" and invoice_id:
-        invoice = account.get("invoice", invoice_id)
-        if invoice["status"] == "open":
-            _paid(account, invoice, intent["id"])
+    """What became of a payment that an invoice waited for, if one did."""
+    invoice = account.find("invoice", account.private(intent["id"]).get("invoice", ""))
+    if invoice is None or invoice["status"] not in ("open", "uncollectible"):
+        return
+    if intent["status"] == "succeeded":
+        _paid(account, invoice, intent["id"])
+    elif intent["last_payment_error"]:
+        account.change(invoice, "invoice.payment_failed", attempted=True)
 
 
 def void(account: Account, _parameters: Object, object_id: str) -> Object:
     """`POST /v1/invoices/{id}/void`."""
     invoice = _in_status(account, object_id, "open", "uncollectible", verb="void")
+    _cancel_intent(account, invoice, "void_invoice")
     invoice["status_transitions"]["voided_at"] = account.now()
     return account.change(invoice, "invoice.voided", status="void")
 
@@ -255,22 +268,26 @@ def _collected(account: Account, customer: Object, parameters: Object) -> Object
 
 
 def _attempt(account: Account, invoice: Object, method: Object) -> Object:
-    intent = payments.new_intent(
-        account,
-        amount=invoice["amount_remaining"],
-        currency=invoice["currency"],
-        customer=invoice["customer"],
-        metadata={},
-    )
-    account.private(intent["id"])["invoice"] = invoice["id"]
+    """Charge for an invoice: by one PaymentIntent, however often it is tried."""
+    intent = _intent(account, invoice)
+    if intent is None:
+        intent = payments.new_intent(
+            account,
+            amount=invoice["amount_remaining"],
+            currency=invoice["currency"],
+            customer=invoice["customer"],
+            metadata={},
+        )
+        account.private(intent["id"])["invoice"] = invoice["id"]
+        account.private(invoice["id"])["payment_intent"] = intent["id"]
+    account.change(intent, amount=invoice["amount_remaining"])
     payments.attempt(account, intent, method)
-    if intent["status"] == "succeeded":
+    if intent["status"] in ("succeeded", "processing"):
         return intent
     account.change(invoice, "invoice.payment_failed", attempted=True)
     if intent["last_payment_error"]:
         raise declines.card_error(intent)
-    if intent["status"] == "requires_action":
-        account.emit("invoice.payment_action_required", invoice)
+    account.emit("invoice.payment_action_required", invoice)
     raise StripeError(
         f"The payment is {intent['status']}",
         status=declines.PAYMENT_REQUIRED,
@@ -278,6 +295,27 @@ def _attempt(account: Account, invoice: Object, method: Object) -> Object:
         code="invoice_payment_intent_requires_action",
         executed=True,
     )
+
+
+def _intent(account: Account, invoice: Object) -> Object | None:
+    """The PaymentIntent that has not paid it yet, if there is one.
+
+    Raises:
+        StripeError: it is on its way.
+    """
+    intent_id = account.private(invoice["id"]).get("payment_intent")
+    intent = account.get("payment_intent", intent_id) if intent_id else None
+    if intent is None or intent["status"] == "canceled":
+        return None
+    if intent["status"] == "processing":
+        raise refused("A payment of this invoice is on its way: wait for what becomes of it")
+    return intent
+
+
+def _cancel_intent(account: Account, invoice: Object, reason: str) -> None:
+    """Nothing is to be charged for it any more."""
+    if intent := _intent(account, invoice):
+        payments.cancel(account, {"cancellation_reason": reason}, intent["id"])
 
 
 def _attached(account: Account, customer: str) -> str | None:

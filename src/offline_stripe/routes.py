@@ -153,7 +153,12 @@ _TABLE: tuple[tuple[str, str, Operation, Any], ...] = (
     ("GET", "payment_intents", payments.list_intents, params.PaymentIntentListParams),
     ("GET", "payment_intents/{}", _retrieve("payment_intent"), _Nothing),
     ("POST", "payment_intents/{}", payments.update, params.PaymentIntentUpdateParams),
-    ("POST", "payment_intents/{}/confirm", payments.confirm, params.PaymentIntentConfirmParams),
+    (
+        "POST",
+        "payment_intents/{}/confirm",
+        invoices.confirm_payment,
+        params.PaymentIntentConfirmParams,
+    ),
     ("POST", "payment_intents/{}/capture", payments.capture, params.PaymentIntentCaptureParams),
     ("POST", "payment_intents/{}/cancel", payments.cancel, params.PaymentIntentCancelParams),
     ("GET", "charges", charges.list_charges, params.ChargeListParams),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import stripe
 
+from src.offline_stripe.errors import StripeError
 from tests.offline_stripe.shop import START, Clock, Shop
 
 PAID = ["invoice_payment.paid", "invoice.paid", "invoice.payment_succeeded"]
@@ -23,6 +24,12 @@ def bill(shop: Shop, customer: str, **more: Any) -> stripe.Invoice:
     shop.client.v1.invoice_items.create({"customer": customer, "amount": 900})
     asked: Any = {"customer": customer, "pending_invoice_items_behavior": "include", **more}
     return shop.client.v1.invoices.create(asked)
+
+
+def taken(shop: Shop) -> list[int]:
+    """The amounts of the charges that succeeded."""
+    charges = shop.offline.account.all("charge")
+    return [each["amount"] for each in charges if each["status"] == "succeeded"]
 
 
 def test_a_draft_comes_to_its_items(shop: Shop, customer: str) -> None:
@@ -136,3 +143,65 @@ def test_what_is_over_stays_so(shop: Shop, customer: str) -> None:
     assert (voided.status, voided.status_transitions.voided_at) == ("void", START)
     with pytest.raises(stripe.InvalidRequestError, match="only void"):
         v1.invoices.void_invoice(given_up.id)
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_a_bank_debit_pays_its_invoice_once(shop: Shop, customer: str, *, succeeded: bool) -> None:
+    """Days later. Until then nothing else is charged, nor is it given up; after a failure it is."""
+    invoices: Any = shop.client.v1.invoices
+    asked = bill(shop, customer).id
+    assert invoices.pay(asked, {"payment_method": "pm_card_sepa"}).status == "open"
+    with pytest.raises(stripe.InvalidRequestError, match="on its way"):
+        invoices.pay(asked, {"payment_method": "pm_card_visa"})
+    with pytest.raises(stripe.InvalidRequestError, match="on its way"):
+        invoices.pay(asked, {"paid_out_of_band": True})
+    with pytest.raises(stripe.InvalidRequestError, match="on its way"):
+        invoices.void_invoice(asked)
+    (intent,) = shop.offline.account.all("payment_intent")
+    shop.deliver()
+    shop.offline.settle_payment(intent["id"], succeeded=succeeded)
+    told = [each for each in shop.event_types() if each.startswith("invoice")]
+    assert told == (PAID if succeeded else ["invoice.payment_failed"])
+    if not succeeded:
+        invoices.pay(asked)
+    assert invoices.retrieve(asked).status == "paid"
+    assert taken(shop) == [900]
+
+
+def test_an_invoice_is_charged_by_one_payment(shop: Shop, customer: str) -> None:
+    """A card that works takes the place of one that asks for 3-D Secure."""
+    v1: Any = shop.client.v1
+    asked = bill(shop, customer).id
+    with pytest.raises(stripe.CardError):
+        v1.invoices.pay(asked, {"payment_method": "pm_card_authenticationRequired"})
+    assert v1.invoices.pay(asked).status == "paid"
+    (intent,) = shop.offline.account.all("payment_intent")
+    with pytest.raises(StripeError, match="succeeded"):
+        shop.offline.authenticate(intent["id"])
+    assert taken(shop) == [900]
+
+
+@pytest.mark.parametrize("end", ["void", "elsewhere"])
+def test_what_need_not_be_paid_is_not_charged_any_more(shop: Shop, customer: str, end: str) -> None:
+    """Its payment that waits for 3-D Secure is cancelled."""
+    v1: Any = shop.client.v1
+    asked = bill(shop, customer).id
+    with pytest.raises(stripe.CardError):
+        v1.invoices.pay(asked, {"payment_method": "pm_card_authenticationRequired"})
+    if end == "void":
+        v1.invoices.void_invoice(asked)
+    else:
+        v1.invoices.pay(asked, {"paid_out_of_band": True})
+    (intent,) = shop.offline.account.all("payment_intent")
+    assert intent["status"] == "canceled"
+
+
+def test_a_payment_confirmed_by_a_request_pays_its_invoice(shop: Shop, customer: str) -> None:
+    """After a card was declined."""
+    v1: Any = shop.client.v1
+    asked = bill(shop, customer).id
+    with pytest.raises(stripe.CardError):
+        v1.invoices.pay(asked, {"payment_method": "pm_card_chargeDeclined"})
+    (intent,) = shop.offline.account.all("payment_intent")
+    v1.payment_intents.confirm(intent["id"], {"payment_method": "pm_card_visa"})
+    assert v1.invoices.retrieve(asked).status == "paid"
