@@ -10,13 +10,17 @@ def create(account: Account, parameters: Object) -> Object:
     """`POST /v1/invoiceitems`: waits for the customer's next invoice, or is for a draft.
 
     Raises:
-        StripeError: no customer, no amount, or the invoice is no draft.
+        StripeError: no customer, no amount, the invoice is no draft or of another currency.
     """
     customer = account.get("customer", parameters.get("customer", ""), "customer")
     invoice_id = parameters.get("invoice")
-    if invoice_id and account.get("invoice", invoice_id, "invoice")["status"] != "draft":
+    invoice = account.get("invoice", invoice_id, "invoice") if invoice_id else None
+    if invoice and invoice["status"] != "draft":
         raise invalid("The invoice is finalized: it takes no more items", "invoice")
-    item = account.add(built(account, parameters) | {"customer": customer["id"]})
+    item = built(account, parameters) | {"customer": customer["id"]}
+    if invoice:
+        check_currency(invoice, item, "currency")
+    account.add(item)
     item["invoice"] = invoice_id
     item["test_clock"] = customer["test_clock"]
     _recount(account, invoice_id)
@@ -100,13 +104,25 @@ def list_items(account: Account, parameters: Object) -> Object:
     return page(found, parameters, "/v1/invoiceitems")
 
 
-def waiting(account: Account, customer: str) -> list[Object]:
-    """The items for a customer's next invoice."""
-    return [
+def waiting(account: Account, customer: str, currency: str | None) -> list[Object]:
+    """The items for a customer's next invoice, in this currency or else in the first one's."""
+    found = [
         each
         for each in account.all("invoiceitem")
         if not each.get("deleted") and each["customer"] == customer and each["invoice"] is None
     ]
+    wanted = (currency or (found[0]["currency"] if found else "")).lower()
+    return [each for each in found if each["currency"] == wanted]
+
+
+def check_currency(invoice: Object, item: Object, param: str) -> None:
+    """Refuse an item that the invoice cannot count.
+
+    Raises:
+        StripeError: it is of another currency.
+    """
+    if item["currency"] != invoice["currency"]:
+        raise invalid(f"The invoice is in {invoice['currency']}: so are its items", param)
 
 
 def total_up(account: Account, invoice: Object, items: list[Object]) -> None:

@@ -5,6 +5,7 @@ import copy
 
 from src.offline_stripe import cards, declines, invoice_items, payments
 from src.offline_stripe.account import Account, Object
+from src.offline_stripe.amounts import check_amount
 from src.offline_stripe.catalog import merged_metadata, metadata_of
 from src.offline_stripe.errors import StripeError, invalid, refused
 from src.offline_stripe.listing import list_of, matches, page
@@ -27,7 +28,7 @@ def create(account: Account, parameters: Object) -> Object:
     customer = account.get("customer", parameters.get("customer", ""), "customer")
     items: list[Object] = []
     if parameters.get("pending_invoice_items_behavior") == "include":
-        items = invoice_items.waiting(account, customer["id"])
+        items = invoice_items.waiting(account, customer["id"], parameters.get("currency"))
     invoice = account.add(
         _built(account, customer, items, currency=parameters.get("currency"))
         | _collected(account, customer, parameters)
@@ -55,9 +56,13 @@ def preview(account: Account, parameters: Object) -> Object:
             raise invalid("The offline Stripe has no subscriptions", name)
     customer = account.get("customer", parameters.get("customer", ""), "customer")
     given: list[Object] = parameters.get("invoice_items") or []
-    items = invoice_items.waiting(account, customer["id"])
-    items += [invoice_items.built(account, each) for each in given]
-    invoice = _built(account, customer, items, currency=parameters.get("currency"))
+    added = [invoice_items.built(account, each) for each in given]
+    wanted = parameters.get("currency") or (added[0]["currency"] if added else None)
+    items = invoice_items.waiting(account, customer["id"], wanted)
+    invoice = _built(account, customer, items, currency=wanted)
+    for number, item in enumerate(added):
+        invoice_items.check_currency(invoice, item, f"invoice_items[{number}][currency]")
+    invoice_items.total_up(account, invoice, items + added)
     invoice["id"] = f"upcoming_{invoice['id']}"
     return invoice
 
@@ -110,18 +115,27 @@ def delete(account: Account, _parameters: Object, object_id: str) -> Object:
 
 
 def finalize(account: Account, _parameters: Object, object_id: str) -> Object:
-    """`POST /v1/invoices/{id}/finalize`."""
+    """`POST /v1/invoices/{id}/finalize`; one that comes to nothing is paid then.
+
+    Raises:
+        StripeError: it is no draft, or comes to an amount that cannot be charged.
+    """
     invoice = account.get("invoice", object_id)
     if invoice["status"] != "draft":
         raise refused("This invoice is already finalized, you can't re-finalize it.")
+    if invoice["total"]:
+        check_amount(invoice["total"], invoice["currency"], says="The invoice must come to")
     invoice["status_transitions"]["finalized_at"] = account.now()
-    return account.change(
+    account.change(
         invoice,
         "invoice.finalized",
         status="open",
         effective_at=account.now(),
         number=account.new_id("x", 8)[2:].upper() + "-0001",
     )
+    if not invoice["amount_remaining"]:
+        _paid(account, invoice, None)
+    return invoice
 
 
 def send(account: Account, _parameters: Object, object_id: str) -> Object:
@@ -141,6 +155,8 @@ def pay(account: Account, parameters: Object, object_id: str) -> Object:
     invoice = account.get("invoice", object_id)
     if invoice["status"] == "draft":
         finalize(account, {}, object_id)
+        if not invoice["amount_remaining"]:
+            return invoice
     if invoice["status"] != "open":
         raise refused(f"Invoice is already {invoice['status']}", "invoice_not_editable")
     if not invoice["amount_remaining"] or parameters.get("paid_out_of_band"):
@@ -269,6 +285,7 @@ def _collected(account: Account, customer: Object, parameters: Object) -> Object
 
 def _attempt(account: Account, invoice: Object, method: Object) -> Object:
     """Charge for an invoice: by one PaymentIntent, however often it is tried."""
+    check_amount(invoice["amount_remaining"], invoice["currency"])
     intent = _intent(account, invoice)
     if intent is None:
         intent = payments.new_intent(

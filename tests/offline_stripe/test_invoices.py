@@ -205,3 +205,58 @@ def test_a_payment_confirmed_by_a_request_pays_its_invoice(shop: Shop, customer:
     (intent,) = shop.offline.account.all("payment_intent")
     v1.payment_intents.confirm(intent["id"], {"payment_method": "pm_card_visa"})
     assert v1.invoices.retrieve(asked).status == "paid"
+
+
+@pytest.mark.parametrize("amount", [-900, 49, 100_000_000])
+def test_an_invoice_comes_to_what_can_be_charged(shop: Shop, customer: str, amount: int) -> None:
+    """Otherwise it stays a draft, and no money moves."""
+    v1: Any = shop.client.v1
+    v1.invoice_items.create({"customer": customer, "amount": amount})
+    asked: Any = {"customer": customer, "pending_invoice_items_behavior": "include"}
+    draft = v1.invoices.create(asked).id
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        v1.invoices.pay(draft)
+    assert refused.value.param == "amount"
+    assert v1.invoices.retrieve(draft).status == "draft"
+    assert taken(shop) == []
+
+
+def test_an_invoice_that_comes_to_nothing_is_paid_when_it_is_finalized(
+    shop: Shop, customer: str
+) -> None:
+    """And asks for no card."""
+    v1: Any = shop.client.v1
+    nobody = v1.customers.create({}).id
+    for customer_id, act in ((customer, v1.invoices.finalize_invoice), (nobody, v1.invoices.pay)):
+        draft = v1.invoices.create({"customer": customer_id})
+        shop.deliver()
+        assert act(draft.id).status == "paid"
+        assert shop.event_types() == ["invoice.finalized", *PAID[1:]]
+    assert taken(shop) == []
+
+
+def test_what_a_credit_note_leaves_is_too_little_to_charge(shop: Shop, customer: str) -> None:
+    """Refused, and the invoice stays open."""
+    v1: Any = shop.client.v1
+    asked = v1.invoices.finalize_invoice(bill(shop, customer).id).id
+    v1.credit_notes.create({"invoice": asked, "amount": 890})
+    with pytest.raises(stripe.InvalidRequestError, match=r"at least \$0.50"):
+        v1.invoices.pay(asked)
+    assert (v1.invoices.retrieve(asked).status, taken(shop)) == ("open", [])
+
+
+def test_an_invoice_has_one_currency(shop: Shop, customer: str) -> None:
+    """Items of another one wait for another invoice."""
+    v1: Any = shop.client.v1
+    v1.invoice_items.create({"customer": customer, "amount": 700, "currency": "eur"})
+    draft = bill(shop, customer)
+    assert (draft.currency, draft.total) == ("eur", 700)
+    assert [each.amount for each in v1.invoice_items.list({"pending": True}).data] == [900]
+    dollars: Any = {"amount": 100, "currency": "usd"}
+    with pytest.raises(stripe.InvalidRequestError, match="The invoice is in eur"):
+        v1.invoice_items.create({"customer": customer, "invoice": draft.id, **dollars})
+    preview: Any = {"customer": customer, "currency": "eur", "invoice_items": [dollars]}
+    with pytest.raises(stripe.InvalidRequestError, match="The invoice is in eur"):
+        v1.invoices.create_preview(preview)
+    other: Any = {"pending_invoice_items_behavior": "include", "currency": "USD"}
+    assert v1.invoices.create({"customer": customer, **other}).total == 900
