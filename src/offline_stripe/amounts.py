@@ -3,6 +3,8 @@
 Source: docs.stripe.com/currencies. Amounts are in a currency's smallest unit.
 """
 
+from decimal import ROUND_HALF_UP, Decimal
+
 from src.offline_stripe.errors import invalid
 
 AMOUNT_MAX = 99_999_999
@@ -57,6 +59,11 @@ def money(amount: int, currency: str) -> str:
     text = f"{amount / 10**decimals:,.{decimals}f}"
     symbol = _SYMBOLS.get(currency)
     return f"{symbol}{text}" if symbol else f"{text} {currency}"
+
+
+def rounded(amount: Decimal) -> int:
+    """To the smallest unit; half of it counts as one."""
+    return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
 
 
 def check_currency(currency: str, param: str) -> None:

@@ -37,10 +37,9 @@ def create(account: Account, parameters: Object) -> Object:
         raise invalid("All prices must have the same currency", "line_items")
     asked = discounts.asked_for(account, parameters, items)
     subtotal = sum(each["amount_subtotal"] for each in items)
-    discounts.take_off(account, items, asked)
     session = _new(account, parameters, currency=items[0]["currency"], subtotal=subtotal)
     session["discounts"] = asked
-    totals.total_up(session, items)
+    totals.reckon(account, session, items)
     totals.check_payable(session)
     if session["automatic_tax"]["enabled"]:
         totals.check_taxable(account, items)
@@ -69,8 +68,12 @@ def complete(
     _identify(account, session, method, email)
     if promotion_code is not None:
         enter_code(account, session_id, promotion_code)
-    _reckon(account, session)
+    _check_discounts(account, session)
+    if session["automatic_tax"]["status"] == "requires_location_inputs":
+        session["automatic_tax"]["status"] = "complete"
+    totals.reckon(account, session, account.private(session_id)["line_items"])
     if session["payment_status"] == "no_payment_required":
+        _forget_intent(account, session)
         return _finish(account, session)
     intent = _intent(account, session, method)
     payments.attempt(account, intent, method, return_url=session["success_url"])
@@ -81,17 +84,22 @@ def enter_code(account: Account, session_id: str, promotion_code: str) -> Object
     """The customer enters a promotion code, and sees what it takes off.
 
     Raises:
-        StripeError: the session is not open or takes no code, or this one is not for it.
+        StripeError: the session is not open, takes no code or is being paid, or this one is not
+            for it.
     """
     session = _open(account, session_id)
-    items = account.private(session_id)["line_items"]
-    found = discounts.entered(account, session, promotion_code, items)
-    less = copy.deepcopy(items)
-    discounts.take_off(account, less, found)
-    totals.check_payable({**session, "amount_total": sum(each["amount_total"] for each in less)})
+    intent = account.find("payment_intent", session["payment_intent"] or "")
+    if intent and intent["status"] in ("requires_action", "processing"):
+        raise refused(
+            "The payment is on its way: it is too late for a code.", param=discounts.PARAM
+        )
+    less = copy.deepcopy(account.private(session_id)["line_items"])
+    found = discounts.entered(account, session, promotion_code, less)
+    seen = copy.deepcopy(session) | {"discounts": found}
+    totals.reckon(account, seen, less)
+    totals.check_payable(seen)
     account.private(session_id)["line_items"] = less
-    session["discounts"] = found
-    totals.total_up(session, less)
+    session |= seen
     return session
 
 
@@ -102,13 +110,19 @@ def _open(account: Account, session_id: str) -> Object:
     return session
 
 
-def _reckon(account: Account, session: Object) -> None:
-    """What it comes to, now that the customer has entered an address."""
-    items = account.private(session["id"])["line_items"]
-    if session["automatic_tax"]["status"] == "requires_location_inputs":
-        totals.add_taxes(account, items)
-        session["automatic_tax"]["status"] = "complete"
-    totals.total_up(session, items)
+def _check_discounts(account: Account, session: Object) -> None:
+    """What somebody else has used up meanwhile is not redeemed once more.
+
+    Raises:
+        StripeError: it is used up, or past its time; a code that was entered is taken away again.
+    """
+    if discounts.can_be_redeemed(account, session["discounts"]):
+        return
+    if session["allow_promotion_codes"]:
+        _forget_intent(account, session)
+        session["discounts"] = []
+        totals.reckon(account, session, account.private(session["id"])["line_items"])
+    raise refused("This code can be used no more.", "coupon_expired", discounts.PARAM)
 
 
 def authenticate(account: Account, session_id: str, *, passed: bool) -> Object:
@@ -284,6 +298,13 @@ def _intent(account: Account, session: Object, method: Object) -> Object:
     )
     session["payment_intent"] = intent["id"]
     return intent
+
+
+def _forget_intent(account: Account, session: Object) -> None:
+    """What was tried before nothing was due is not charged any more."""
+    if session["payment_intent"]:
+        payments.cancel(account, {"cancellation_reason": "automatic"}, session["payment_intent"])
+        session["payment_intent"] = None
 
 
 def _after_attempt(account: Account, session: Object, intent: Object) -> Object:

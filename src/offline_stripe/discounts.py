@@ -3,9 +3,11 @@
 Source: docs.stripe.com/payments/checkout/discounts.
 """
 
+from decimal import Decimal
+
 from src.offline_stripe import coupons
 from src.offline_stripe.account import Account, Object
-from src.offline_stripe.amounts import money
+from src.offline_stripe.amounts import money, rounded
 from src.offline_stripe.errors import StripeError, invalid, refused
 
 PARAM = "promotion_code"
@@ -52,6 +54,19 @@ def entered(account: Account, session: Object, text: str, items: list[Object]) -
     return [_of_code(account, code, session["customer"], items)]
 
 
+def can_be_redeemed(account: Account, discounts: list[Object]) -> bool:
+    """Whether each coupon and code is neither used up, past its time nor deleted."""
+    coupons.lapse(account)
+    return all(
+        (account.find("coupon", each["coupon"]) or {}).get("valid")
+        and (
+            each["promotion_code"] is None
+            or account.get("promotion_code", each["promotion_code"])["active"]
+        )
+        for each in discounts
+    )
+
+
 def take_off(account: Account, items: list[Object], discounts: list[Object]) -> None:
     """Take the coupons off the items that they are for, first item first."""
     for each in discounts:
@@ -59,7 +74,8 @@ def take_off(account: Account, items: list[Object], discounts: list[Object]) -> 
         products = account.private(coupon["id"]).get("products")
         meant = [item for item in items if not products or item["price"]["product"] in products]
         left = sum(item["amount_total"] for item in meant)
-        off = coupon["amount_off"] or round(left * coupon["percent_off"] / 100)
+        percent = Decimal(str(coupon["percent_off"] or 0))
+        off = coupon["amount_off"] or rounded(left * percent / 100)
         for item in meant:
             part = min(item["amount_total"], off)
             item["amount_discount"] += part

@@ -152,3 +152,80 @@ def test_a_coupon_is_checked_as_stripe_checks_it(
     with pytest.raises(stripe.InvalidRequestError) as wrong:
         coupons.create(coupon)
     assert wrong.value.param == param
+
+
+def test_a_code_comes_too_late_for_a_payment_that_has_begun(shop: Shop) -> None:
+    """What 3-D Secure is asked for is what is charged."""
+    code = promotion(shop).code
+    session = shop.sell(1_000, "authenticationRequired", allow_promotion_codes=True)
+    with pytest.raises(StripeError, match="too late"):
+        shop.offline.enter_code(session["id"], code)
+    with pytest.raises(StripeError, match="too late"):
+        shop.offline.pay(session["id"], promotion_code=code)
+    shop.offline.authenticate(session["id"])
+    assert (session["amount_total"], shop.charge_of(session)["amount"]) == (1_000, 1_000)
+
+
+@pytest.mark.parametrize("limited", ["coupon", "code"])
+def test_a_code_for_one_is_redeemed_once(shop: Shop, limited: str) -> None:
+    """Entered on two pages: whoever pays second is told so, and may pay the full price."""
+    once: Any = {"max_redemptions": 1}
+    code = promotion(
+        shop,
+        coupon={"percent_off": 50.0, **(once if limited == "coupon" else {})},
+        **(once if limited == "code" else {}),
+    )
+    first, second = (shop.offer(allow_promotion_codes=True).id for _ in range(2))
+    for session_id in (first, second):
+        shop.offline.enter_code(session_id, code.code)
+    assert shop.offline.pay(first)["amount_total"] == 250
+    with pytest.raises(StripeError, match="no more"):
+        shop.offline.pay(second)
+    assert shop.offline.get(second)["amount_total"] == 500
+    assert shop.charge_of(shop.offline.pay(second))["amount"] == 500
+    assert shop.client.v1.promotion_codes.retrieve(code.id).times_redeemed == 1
+
+
+def test_a_code_that_is_taken_away_takes_a_begun_payment_along(shop: Shop) -> None:
+    """What waits for 3-D Secure was of the lower price."""
+    code = promotion(shop, max_redemptions=1).code
+    first, second = (shop.offer(allow_promotion_codes=True).id for _ in range(2))
+    shop.offline.pay(second, "authenticationRequired", promotion_code=code)
+    shop.offline.pay(first, promotion_code=code)
+    with pytest.raises(StripeError, match="no more"):
+        shop.offline.pay(second)
+    with pytest.raises(StripeError, match="waits for no authentication"):
+        shop.offline.authenticate(second)
+    assert shop.charge_of(shop.offline.pay(second))["amount"] == 500
+
+
+def test_a_discount_that_the_shop_gave_is_not_taken_away(shop: Shop) -> None:
+    """Used up elsewhere, the offer cannot be paid; deleted, neither."""
+    coupons = shop.client.v1.coupons
+    coupon = coupons.create({"percent_off": 50.0, "max_redemptions": 1}).id
+    first, second = (shop.offer(discounts=[{"coupon": coupon}]).id for _ in range(2))
+    shop.offline.pay(first)
+    for _ in range(2):
+        with pytest.raises(StripeError, match="no more"):
+            shop.offline.pay(second)
+        if not shop.offline.get(coupon).get("deleted"):
+            coupons.delete(coupon)
+    assert shop.offline.get(second)["amount_total"] == 250
+
+
+@pytest.mark.parametrize(("amount", "off"), [(1_001, 501), (1_003, 502), (1_002, 501)])
+def test_half_a_cent_off_is_one(shop: Shop, amount: int, off: int) -> None:
+    """As taxes are rounded."""
+    coupon = shop.client.v1.coupons.create({"percent_off": 50.0}).id
+    session = shop.sell(amount, discounts=[{"coupon": coupon}])
+    assert session["total_details"]["amount_discount"] == off
+
+
+def test_a_code_for_everything_ends_what_a_declined_card_began(shop: Shop) -> None:
+    """Nothing is due, so nothing is left that could be charged."""
+    code = promotion(shop, coupon={"percent_off": 100}).code
+    session = shop.sell(1_000, "chargeDeclined", allow_promotion_codes=True)
+    intent = session["payment_intent"]
+    shop.offline.pay(session["id"], promotion_code=code)
+    assert (session["status"], session["payment_intent"]) == ("complete", None)
+    assert shop.offline.get(intent)["status"] == "canceled"

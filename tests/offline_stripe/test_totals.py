@@ -41,6 +41,25 @@ def test_a_declined_card_is_not_taxed_twice(shop: Shop) -> None:
     assert (session["amount_total"], shop.charge_of(session)["amount"]) == (595, 595)
 
 
+@pytest.mark.parametrize(
+    ("behavior", "total", "tax"), [("exclusive", 595, 95), ("inclusive", 500, 80)]
+)
+def test_a_code_after_a_declined_card_is_off_before_tax(
+    shop: Shop, behavior: str, total: int, tax: int
+) -> None:
+    """As one that is entered first."""
+    shop.offline.set_defaults(tax_percent="19", tax_behavior=behavior)
+    coupon = shop.client.v1.coupons.create({"percent_off": 50.0}).id
+    code: Any = {"promotion": {"type": "coupon", "coupon": coupon}, "code": "HALF"}
+    shop.client.v1.promotion_codes.create(code)
+    session = shop.sell(1_000, "chargeDeclined", allow_promotion_codes=True, **TAXED)
+    shop.offline.enter_code(session["id"], "HALF")
+    assert (session["amount_total"], session["total_details"]["amount_tax"]) == (total, tax)
+    shop.offline.pay(session["id"])
+    assert shop.charge_of(session)["amount"] == total
+    assert session["total_details"]["amount_discount"] == 500
+
+
 def test_without_a_behavior_taxes_are_refused(shop: Shop) -> None:
     """Neither the price nor the account says whether it includes them."""
     shop.offline.set_defaults(tax_behavior="unspecified")
