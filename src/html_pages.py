@@ -3,11 +3,28 @@
 What is formatted into a `Markup` is escaped; the templates here and at our callers' are literals.
 """
 
+from decimal import Decimal
+
 from markupsafe import Markup
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 """The Content-Security-Policy of every such page."""
 NOTHING = Markup("")
+_PLAIN = """
+    aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bmd bnd bob brl bsd bwp byn bzd cad cdf
+    chf cny cop crc cve czk dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gtq gyd hkd hnl htg huf
+    idr ils inr isk jmd kes kgs khr kyd kzt lak lbp lkr lrd lsl mad mdl mkd mmk mnt mop mur mvr mwk
+    mxn myr mzn nad ngn nio nok npr nzd pab pen pgk php pkr pln qar ron rsd rub sar sbd scr sek sgd
+    shp sle sos srd std szl thb tjs top try ttd twd tzs uah usd uyu uzs wst xcd xcg yer zar zmw
+"""
+_WITHOUT_CENTS = "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf"
+_WITH_THOUSANDTHS = "bhd jod kwd omr tnd"
+DECIMALS = {
+    currency: decimals
+    for decimals, currencies in ((2, _PLAIN), (0, _WITHOUT_CENTS), (3, _WITH_THOUSANDTHS))
+    for currency in currencies.split()
+}
+"""Of each currency that Stripe charges in; any other is taken to have two."""
 
 _PAGE = Markup("""<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title>\
 <meta name=viewport content="width=device-width, initial-scale=1"><style>{style}</style></head>\
@@ -48,5 +65,11 @@ def facts(found: dict[str, str | Markup]) -> Markup:
 
 
 def money(amount: int, currency: str) -> str:
-    """As Stripe writes an amount: in whole units where the currency has cents."""
-    return f"{amount // 100}.{amount % 100:02} {currency.upper()}"
+    """An amount in a currency's smallest unit, in words: `5.00 USD`, `500 JPY`."""
+    return f"{in_units(amount, currency)} {currency.upper()}"
+
+
+def in_units(amount: int, currency: str) -> str:
+    """An amount in a currency's smallest unit, as so many of its whole ones."""
+    decimals = DECIMALS.get(currency.lower(), 2)
+    return f"{Decimal(amount).scaleb(-decimals):,.{decimals}f}"

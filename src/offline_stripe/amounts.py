@@ -5,24 +5,10 @@ Source: docs.stripe.com/currencies. Amounts are in a currency's smallest unit.
 
 from decimal import ROUND_HALF_UP, Decimal
 
+from src.html_pages import DECIMALS, in_units
 from src.offline_stripe.errors import invalid
 
 AMOUNT_MAX = 99_999_999
-_PLAIN = """
-    aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bmd bnd bob brl bsd bwp byn bzd cad cdf
-    chf cny cop crc cve czk dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gtq gyd hkd hnl htg huf
-    idr ils inr isk jmd kes kgs khr kyd kzt lak lbp lkr lrd lsl mad mdl mkd mmk mnt mop mur mvr mwk
-    mxn myr mzn nad ngn nio nok npr nzd pab pen pgk php pkr pln qar ron rsd rub sar sbd scr sek sgd
-    shp sle sos srd std szl thb tjs top try ttd twd tzs uah usd uyu uzs wst xcd xcg yer zar zmw
-"""
-_WITHOUT_CENTS = "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf"
-_WITH_THOUSANDTHS = "bhd jod kwd omr tnd"
-DECIMALS = {
-    currency: decimals
-    for decimals, currencies in ((2, _PLAIN), (0, _WITHOUT_CENTS), (3, _WITH_THOUSANDTHS))
-    for currency in currencies.split()
-}
-"""Of each currency that Stripe charges in."""
 MINIMUM = {
     "aed": 200,
     "aud": 50,
@@ -55,8 +41,7 @@ _SYMBOLS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 
 def money(amount: int, currency: str) -> str:
     """As Stripe writes an amount in a message: `$5.00`, `¥500`, `5.00 chf`."""
-    decimals = DECIMALS[currency]
-    text = f"{amount / 10**decimals:,.{decimals}f}"
+    text = in_units(amount, currency)
     symbol = _SYMBOLS.get(currency)
     return f"{symbol}{text}" if symbol else f"{text} {currency}"
 

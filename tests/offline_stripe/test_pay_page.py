@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from src.html_pages import money
 from src.offline_stripe import OfflineStripe, Request, Response
 from src.offline_stripe.pay_page import CHOICES
 from src.offline_stripe.site import answer
@@ -94,6 +95,32 @@ def test_a_promotion_code_is_entered_before_it_is_paid(shop: Shop) -> None:
     ask(shop.offline, f"/c/pay/{at_once}", method="visa", promotion_code="summer")
     assert shop.offline.get(at_once)["amount_total"] == 400
     assert [each["amount"] for each in shop.offline.account.all("charge")] == [400, 400]
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "written"),
+    [
+        (500, "jpy", "500 JPY"),
+        (1_234_567, "jpy", "1,234,567 JPY"),
+        (5_000, "kwd", "5.000 KWD"),
+        (123_456, "usd", "1,234.56 USD"),
+        (5, "EUR", "0.05 EUR"),
+        (5, "xyz", "0.05 XYZ"),
+        (-1_050, "usd", "-10.50 USD"),
+    ],
+)
+def test_an_amount_is_written_with_its_currency_s_decimals(
+    amount: int, currency: str, written: str
+) -> None:
+    """Some have none, some have three."""
+    assert money(amount, currency) == written
+
+
+def test_the_page_asks_for_yen_in_whole_ones(shop: Shop) -> None:
+    """As the shop meant it."""
+    price: Any = {"currency": "jpy", "unit_amount": 500, "product_data": {"name": "Starter"}}
+    session = shop.offer(line_items=[{"price_data": price, "quantity": 1}])
+    assert "Pay 500 JPY" in look(shop.offline, str(session.url))
 
 
 def test_cancelled(shop: Shop) -> None:
