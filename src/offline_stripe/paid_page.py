@@ -49,17 +49,17 @@ def content(offline: OfflineStripe, session: Object, query: dict[str, Any]) -> M
     )
 
 
-def press(offline: OfflineStripe, session: Object, action: str, form: dict[str, Any]) -> None:
-    """Do one of `ACTIONS`.
+def press(offline: OfflineStripe, session: Object, action: str, event: str | None) -> None:
+    """Do one of `ACTIONS`; `event` is what to send again.
 
     Raises:
         StripeError: it cannot be done to this session, or no more.
     """
     if action == "resend":
         events = [each["id"] for each in _events_of(offline, session)]
-        if form.get("event") not in events:
+        if event is None or event not in events:
             raise refused("This session has no such event", param="event")
-        retry_event(offline.account, {}, form["event"])
+        retry_event(offline.account, {}, event)
         return
     charge = _charge_of(offline, session)
     if charge is None:

@@ -152,6 +152,8 @@ def _scalar(value: Any, hint: Any, path: str) -> Any:
             number = Decimal(value)
         except InvalidOperation:
             raise invalid(f"Invalid decimal: {value}", path) from None
+        if not number.is_finite():
+            raise invalid(f"Invalid decimal: {value}", path)
         return float(number) if hint is float else value
     if hint is str:
         check_format(value, path)

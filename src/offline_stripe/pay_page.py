@@ -4,9 +4,10 @@ Each way of paying is one of Stripe's test methods; a person clicks, a program p
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, cast
 
 from markupsafe import Markup
+from typing_extensions import TypedDict
 
 from src import html_pages
 from src.html_pages import NOTHING, facts, money
@@ -17,10 +18,19 @@ from src.offline_stripe.checkout import line_items_of
 from src.offline_stripe.due import session_of
 from src.offline_stripe.errors import StripeError
 from src.offline_stripe.forms import parse_form
+from src.offline_stripe.parameters import parse_parameters
 from src.offline_stripe.server import OfflineStripe
 from src.offline_stripe.wire import Request, Response, html_response, see_other
 
 SESSION_PLACE = "{CHECKOUT_SESSION_ID}"
+
+
+class _Form(TypedDict):
+    action: NotRequired[str]
+    email: NotRequired[str]
+    event: NotRequired[str]
+    method: NotRequired[str]
+    promotion_code: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ def authenticate(offline: OfflineStripe, request: Request) -> Response:
                 return see_other(f"/c/pay/{session['id']}")
             if request.method != "POST":
                 return html_response(200, document("Confirm it is you", _AUTHENTICATE))
-            form = parse_form(request.body.decode("utf-8", "replace"))
+            form = _form_of(request)
             action: Object = intent["next_action"] or {"redirect_to_url": {}}
             back: str | None = action["redirect_to_url"].get("return_url")
             offline.authenticate(intent_id, passed=form.get("action") == "authenticate")
@@ -109,19 +119,19 @@ def authenticate(offline: OfflineStripe, request: Request) -> Response:
 
 
 def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Response:
-    form = parse_form(request.body.decode("utf-8", "replace"))
+    form = _form_of(request)
     action = form.get("action", "pay")
     if action == "cancel":
         return see_other(session["cancel_url"] or session["url"] or request.path)
     if action in paid_page.ACTIONS:
-        paid_page.press(offline, session, action, form)
+        paid_page.press(offline, session, action, form.get("event"))
         return see_other(f"{request.path}?done={action}")
-    code = form.get("promotion_code") or None
+    code = form.get("promotion_code")
     if action == "enter_code":
         offline.enter_code(session["id"], code or "")
     elif action == "pay":
-        method, email = form.get("method", "visa"), form.get("email") or None
-        offline.pay(session["id"], method, email=email, promotion_code=code)
+        method = form.get("method", "visa")
+        offline.pay(session["id"], method, email=form.get("email"), promotion_code=code)
         offline.account.private(session["id"])["chosen"] = method
     elif action in ("authenticate", "fail_authentication"):
         offline.authenticate(session["id"], passed=action == "authenticate")
@@ -130,6 +140,17 @@ def _pressed(offline: OfflineStripe, session: Object, request: Request) -> Respo
     if session["status"] == "complete" and action in ("pay", "authenticate"):
         return see_other(session["success_url"].replace(SESSION_PLACE, session["id"]))
     return see_other(request.path)
+
+
+def _form_of(request: Request) -> _Form:
+    """What was pressed and filled in; what was left empty is left out.
+
+    Raises:
+        StripeError: it is none of our forms.
+    """
+    form = parse_form(request.body.decode("utf-8", "replace"))
+    filled = {name: value for name, value in form.items() if value}
+    return cast("_Form", parse_parameters(filled, _Form))
 
 
 def _page(offline: OfflineStripe, session: Object, query: dict[str, Any]) -> Response:

@@ -43,6 +43,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _VALUE = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^\s'"]+)"""
+_NUMBER = re.compile(r"\d{1,18}")
 _CLAUSE = re.compile(
     rf"""(?P<negated>-)?(?P<field>[a-z0-9_.]+)(?:\[(?P<key>{_VALUE})\])?\s*"""
     rf"""(?P<sign>:|~|<=|>=|<|>)\s*(?P<value>{_VALUE})"""
@@ -110,7 +111,7 @@ def search(kind: str, path: str) -> Callable[[Account, Object], Object]:
 
 
 def _start(page: str | None) -> int:
-    if page is not None and not page.isdecimal():
+    if page is not None and not _NUMBER.fullmatch(page):
         raise invalid(f"Invalid page: {page}", "page")
     return int(page or 0)
 
@@ -152,7 +153,7 @@ def _clause(kind: str, match: re.Match[str]) -> Clause:
         )
     if (field == "metadata") is (match["key"] is None):
         raise _misread(match[0])
-    if sign in _COMPARISONS and not _unquoted(value).isdecimal():
+    if sign in _COMPARISONS and not _NUMBER.fullmatch(_unquoted(value)):
         raise invalid(f"{sign} compares numbers, not {value}", "query")
     is_null = value.lower() == "null" and sign == ":"
     return Clause(

@@ -91,6 +91,7 @@ def test_a_bad_day_on_request(shop: Shop) -> None:
         ("clock/1/advance", {"seconds": 1}, 404),
         ("clock/advance", {}, 400),
         ("clock/advance", {"seconds": "x"}, 400),
+        ("account/defaults", {"tax_percent": "NaN"}, 400),
         ("webhooks/faults", {"drop": 2}, 400),
         ("webhooks/faults", {"secret": "none"}, 400),
         ("sessions/cs_nothing/pay", {}, 404),

@@ -123,6 +123,37 @@ def test_the_page_asks_for_yen_in_whole_ones(shop: Shop) -> None:
     assert "Pay 500 JPY" in look(shop.offline, str(session.url))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"method[x]": "visa"},
+        {"method": "gold"},
+        {"action[x]": "pay"},
+        {"email[a]": "b"},
+        {"email": "ada"},
+        {"promotion_code[x]": "y"},
+        {"pay": "now"},
+    ],
+    ids=str,
+)
+def test_a_form_that_is_not_the_page_s_pays_nothing(shop: Shop, form: dict[str, str]) -> None:
+    """It is refused, on a page that says what is wrong."""
+    session = shop.offer(allow_promotion_codes=True)
+    refused = ask(shop.offline, f"/c/pay/{session.id}", **form)
+    assert (refused.status, b"This cannot be done" in refused.body) == (400, True)
+    assert shop.offline.get(session.id)["payment_status"] == "unpaid"
+
+
+def test_a_form_that_is_not_the_page_s_authenticates_nothing(shop: Shop) -> None:
+    """3-D Secure of a payment without a session is not answered by it."""
+    asked: Any = {"amount": 500, "currency": "usd", "confirm": True}
+    asked["payment_method"] = "pm_card_authenticationRequired"
+    intent = shop.client.v1.payment_intents.create(asked)
+    url = f"/authenticate/{intent.id}"
+    assert ask(shop.offline, url, **{"action[x]": "authenticate"}).status == 400
+    assert shop.offline.get(intent.id)["status"] == "requires_action"
+
+
 def test_cancelled(shop: Shop) -> None:
     """Back to the shop; the session stays open and may still be paid."""
     session = shop.offer()

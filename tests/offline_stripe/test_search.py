@@ -50,6 +50,7 @@ def test_what_is_found(searched: Shop, query: str, amounts: list[int]) -> None:
         "metadata:'x'",
         "status['x']:'y'",
         "amount>'many'",
+        "amount>" + "9" * 5_000,
         "status:'a' AND amount:1 OR amount:2",
         "status:'a",
         " AND ".join(["amount:1"] * 11),
@@ -70,3 +71,11 @@ def test_pages_of_a_search_hold_everything_once(shop: Shop) -> None:
     parameters: Any = {"query": "name~'lovelace'", "limit": 2}
     found = customers.search(parameters)
     assert [each.id for each in found.auto_paging_iter()] == made[::-1]
+
+
+@pytest.mark.parametrize("page", ["next", "-1", "9" * 5_000])
+def test_a_page_that_no_search_named_is_refused(shop: Shop, page: str) -> None:
+    """Also one longer than any number."""
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        shop.client.v1.charges.search({"query": "amount:1", "page": page})
+    assert refused.value.param == "page"
