@@ -214,7 +214,7 @@ def test_a_wrong_filter_is_bad_input(flashslides: RunCommand, options: list[str]
 def test_the_last_month_there_is_can_be_asked_for(flashslides: RunCommand) -> None:
     """No month follows it."""
     result = flashslides("purchases", "list", "--month", "9999-12")
-    assert (result.exit_code, result.out.strip()) == (0, "There is no such purchase."), result.err
+    assert (result.exit_code, result.out.strip()) == (0, "No purchase is as asked for."), result.err
 
 
 def test_whose_purchases_must_be_somebodys(flashslides: RunCommand) -> None:

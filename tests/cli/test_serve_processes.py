@@ -29,9 +29,9 @@ HANG_TIMEOUT_SECONDS = 60
 ROOT = Path(__file__).parents[2]
 BUSY = """
 import os
-from src.common.credits import engine_metrics
-engine_metrics.QUEUED.set(7)
-engine_metrics.FAILED_BATCHES.inc()
+from src.common.credits.engine import metrics
+metrics.QUEUED.set(7)
+metrics.FAILED_BATCHES.inc()
 print(os.getpid())
 """
 

@@ -189,8 +189,8 @@ def test_a_payment_of_nobody_is_credited_to_whom_somebody_names(
 def test_without_a_key_there_is_nothing_to_reconcile_with(
     flashslides: RunCommand, db: Session
 ) -> None:
-    """Exit code 75 and the setting's name."""
+    """Exit code 78, a wrong configuration, and the setting's name."""
     assert db
     result = flashslides("stripe", "reconcile", "--since", "2026-11-01")
-    assert result.exit_code == 75
+    assert result.exit_code == 78
     assert "STRIPE_SECRET_KEY" in result.err
