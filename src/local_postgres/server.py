@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,7 +157,10 @@ def _enter(
         lease = take_lease(layout, account)
         try:
             return lease, bring_up(layout, account, wishes, report)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C: only a server that is up can be stopped
+                with suppress(LocalPostgresError):
+                    find_running(layout)
             _leave(layout, account, lease)
             raise
 

@@ -18,7 +18,7 @@ from src.local_postgres import (
     status,
     stop,
 )
-from tests.local_postgres.machine import connect, holder, read_line, sql
+from tests.local_postgres.machine import connect, holder, python, read_line, sql
 
 
 def test_a_new_server_is_durable_and_private(
@@ -159,6 +159,30 @@ def test_ctrl_c_stops_the_server(folder: Path) -> None:
     assert process.returncode == 0
     assert not status(folder).running
     assert "fast shutdown request" in (folder / "server.log").read_text()
+
+
+_SLOW_START = """
+import time
+from src.local_postgres import bring_up
+ask, up_from = bring_up.ask, time.monotonic() + 4
+def not_yet(*arguments):
+    return ask(*arguments) if time.monotonic() > up_from else bring_up.Silence("it starts")
+bring_up.ask = not_yet
+with running_server(Path(sys.argv[1])):
+    sys.stdin.readline()
+"""
+
+
+def test_ctrl_c_while_the_server_starts_leaves_none(folder: Path) -> None:
+    """However long it takes to come up: here, longer than clients are waited for."""
+    with running_server(folder):
+        pass
+    with python(_SLOW_START, folder) as process:
+        while not (folder / "pgdata" / "postmaster.pid").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert not status(folder).running
 
 
 def test_a_killed_holder_is_no_holder(folder: Path) -> None:
