@@ -131,7 +131,11 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
         if check and any(line.reached is False for line in result.checked):
             raise typer.Exit(1)
 
-    typer.run(command)
+    app = typer.Typer(
+        context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False
+    )
+    app.command()(command)
+    app()
 
 
 def measure(

@@ -165,3 +165,17 @@ def test_who_is_not_among_the_contestants_is_refused_by_name() -> None:
 
     assert done.returncode == 2
     assert "pgbnech" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_short_too(option: str) -> None:
+    """As of every other command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", option],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--quick" in done.stdout
