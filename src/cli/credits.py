@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
-from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
@@ -82,11 +82,8 @@ def history(
         user,
         lambda session, user_id: queries.history(session, user_id, cursor=cursor, limit=limit),
     )
-    if as_json:
-        print_json(asdict(page))
-        return
-    print_rows(list(map(entry_row, page.items)), as_json=False, empty="There are no entries yet.")
-    tell_of_more(page)
+    rows = list(map(asdict if as_json else entry_row, page.items))
+    print_page(rows, page.next_cursor, as_json=as_json, empty="There are no entries yet.")
 
 
 @app.command("explain")

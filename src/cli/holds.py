@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from src.cli.credits import DryRun, Key, hold_as_answered, hold_record, move, read
-from src.cli.output import AsJson, print_json, print_rows
-from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.output import AsJson
+from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import run_operation
 from src.cli.users import EmailOrId
 from src.common.credits import queries
@@ -52,12 +52,8 @@ def list_holds(
             ),
         )
     )
-    if as_json:
-        items = list(map(_as_answered, page.items))
-        print_json({"items": items, "next_cursor": page.next_cursor})
-        return
-    print_rows(list(map(_row, page.items)), as_json=False, empty="No hold is as asked for.")
-    tell_of_more(page)
+    rows = list(map(_as_answered if as_json else _row, page.items))
+    print_page(rows, page.next_cursor, as_json=as_json, empty="No hold is as asked for.")
 
 
 @app.command("release")

@@ -1,17 +1,24 @@
-"""Lists that come in pages: the options all of them have, and how a page tells of the next."""
+"""Lists that come in pages: the options all of them have, and how a page is printed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from src.cli.output import say
-from src.common.postgres.pagination import PAGE_SIZE_MAX, Page
+from src.cli.output import print_json, print_rows, say
+from src.common.postgres.pagination import PAGE_SIZE_MAX
 
 Limit = Annotated[int, typer.Option(min=1, max=PAGE_SIZE_MAX, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option(help="Where to go on, as the last page said.")]
 
 
-def tell_of_more(page: Page[Any]) -> None:
-    """Say how to see the next page, where there is one."""
-    if page.next_cursor is not None:
-        say(f"There are more: --cursor {page.next_cursor}", err=True)
+def print_page(
+    rows: Sequence[Mapping[str, Any]], next_cursor: str | None, *, as_json: bool, empty: str
+) -> None:
+    """Print a page, or the sentence `empty`, and how to see the next one where there is one."""
+    if as_json:
+        print_json({"items": rows, "next_cursor": next_cursor})
+        return
+    print_rows(rows, as_json=False, empty=empty)
+    if next_cursor is not None:
+        say(f"There are more: --cursor {next_cursor}", err=True)

@@ -8,8 +8,8 @@ import typer
 from sqlalchemy.orm import Session
 
 from src.cli.credits import entry_row, print_section
-from src.cli.output import AsJson, print_json, print_record, print_rows
-from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.output import AsJson, print_json, print_record
+from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import run_operation
 from src.cli.users import find_user
 from src.common.models.refund_request import RefundRequest
@@ -59,11 +59,7 @@ def list_purchases(
 
     page = run_operation(get_settings(), work)
     rows = list(map(_row, page.items))
-    if as_json:
-        print_json({"items": rows, "next_cursor": page.next_cursor})
-        return
-    print_rows(rows, as_json=False, empty="No purchase is as asked for.")
-    tell_of_more(page)
+    print_page(rows, page.next_cursor, as_json=as_json, empty="No purchase is as asked for.")
 
 
 @app.command("show")

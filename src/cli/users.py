@@ -9,8 +9,8 @@ import typer
 from sqlalchemy.orm import Session
 
 from src.cli.development import issue_token
-from src.cli.output import AsJson, confirm, print_json, print_record, print_rows, say
-from src.cli.pages import Cursor, Limit, tell_of_more
+from src.cli.output import AsJson, confirm, print_record, say
+from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import run_operation
 from src.common.accounts import operations as accounts
 from src.common.accounts import queries as directory
@@ -231,11 +231,7 @@ def _print_page(
 ) -> None:
     page = run_operation(get_settings(), reading)
     rows = [_row(each) for each in page.items]
-    if as_json:
-        print_json({"items": rows, "next_cursor": page.next_cursor})
-        return
-    print_rows(rows, as_json=False, empty="No user is as asked for.")
-    tell_of_more(page)
+    print_page(rows, page.next_cursor, as_json=as_json, empty="No user is as asked for.")
 
 
 def _row(found: FoundUser) -> dict[str, Any]:
