@@ -4,8 +4,10 @@ Root's tests run their servers under another account, which cannot enter pytest'
 temporary folders; so every folder here is made directly in the system's temporary folder.
 """
 
+import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from src.local_postgres import LocalPostgresError, bring_up, free_port, stop
+from src.local_postgres import LocalPostgresError, bring_up, free_port, running_server, stop
 from tests.local_postgres.machine import IS_ROOT, installed_bin_dirs
 
 if not IS_ROOT:
@@ -55,6 +57,26 @@ def folder(parent: Path) -> Generator[Path]:
     yield path
     with suppress(LocalPostgresError):  # the test left a folder no server can run in
         stop(path, force=True)
+
+
+@pytest.fixture(scope="session")
+def stopped_folder() -> Generator[Path]:
+    """Make a data folder by a first start, once: most of that is waiting for the disk."""
+    parent = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
+    parent.chmod(0o755)
+    path = parent / "data"
+    with running_server(path, port=free_port()):
+        pass
+    yield path
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def made(folder: Path, stopped_folder: Path) -> None:
+    """Make the data folder beforehand, as a first start leaves it; no port is its own yet."""
+    subprocess.run(["/bin/cp", "-a", stopped_folder, folder], check=True)  # owners and all
+    facts = json.loads((folder / "connection.json").read_text())
+    (folder / "connection.json").write_text(json.dumps(facts | {"port": None}))
 
 
 @pytest.fixture

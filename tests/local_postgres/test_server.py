@@ -101,6 +101,7 @@ def test_the_password_is_in_one_private_file_only(folder: Path) -> None:
     assert len(password) >= 32
 
 
+@pytest.mark.usefixtures("made")
 def test_settings_of_the_starter_count_for_this_run_only(folder: Path) -> None:
     """Extra settings win over ours, whatever their characters, and are gone at the next start."""
     settings = {
@@ -116,6 +117,7 @@ def test_settings_of_the_starter_count_for_this_run_only(folder: Path) -> None:
         assert sql(server.connection, "SHOW max_connections") == [("120",)]
 
 
+@pytest.mark.usefixtures("made")
 def test_a_database_that_was_dropped_is_made_again(folder: Path) -> None:
     """Dropping the database is a way to begin anew."""
     with running_server(folder) as server:
@@ -149,6 +151,7 @@ def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
             assert status(folder).running == (left < len(processes))
 
 
+@pytest.mark.usefixtures("made")
 def test_ctrl_c_stops_the_server(folder: Path) -> None:
     """The signal that ends the only user ends the server, through the user and not by itself."""
     with holder(folder) as process:
@@ -173,10 +176,9 @@ with running_server(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.usefixtures("made")
 def test_ctrl_c_while_the_server_starts_leaves_none(folder: Path) -> None:
     """However long it takes to come up: here, longer than clients are waited for."""
-    with running_server(folder):
-        pass
     with python(_SLOW_START, folder) as process:
         while not (folder / "pgdata" / "postmaster.pid").exists():
             assert process.poll() is None
@@ -185,6 +187,7 @@ def test_ctrl_c_while_the_server_starts_leaves_none(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_killed_holder_is_no_holder(folder: Path) -> None:
     """The orphaned server is attached to, and stopped by whoever leaves last."""
     with holder(folder) as process:
@@ -199,6 +202,7 @@ def test_a_killed_holder_is_no_holder(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_server_started_to_keep_running_outlives_its_users(folder: Path) -> None:
     """Only `stop` ends it; then it is an ordinary server again."""
     started = start(folder)
@@ -217,6 +221,7 @@ def test_a_server_started_to_keep_running_outlives_its_users(folder: Path) -> No
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_start_makes_a_server_that_others_use_keep_running(folder: Path) -> None:
     """`db start` beside a running `serve` lets the server outlive `serve`."""
     with running_server(folder) as server:
@@ -224,6 +229,7 @@ def test_start_makes_a_server_that_others_use_keep_running(folder: Path) -> None
     assert status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_server_in_use_is_stopped_by_force_only(folder: Path) -> None:
     """Without force the refusal names who uses it."""
     with running_server(folder):
@@ -234,6 +240,7 @@ def test_a_server_in_use_is_stopped_by_force_only(folder: Path) -> None:
         assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_clients_without_a_lease_keep_the_server(folder: Path) -> None:
     """Somebody's psql is not cut off; the next last user stops the server."""
     with running_server(folder) as server:
@@ -246,6 +253,7 @@ def test_clients_without_a_lease_keep_the_server(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_an_error_in_the_block_still_stops_the_server(folder: Path) -> None:
     """And it is the error that the caller sees."""
     with pytest.raises(ZeroDivisionError), running_server(folder):
@@ -287,10 +295,9 @@ def test_whoever_has_to_wait_is_told_why(folder: Path) -> None:
     assert not status(folder).running
 
 
+@pytest.mark.usefixtures("made")
 def test_a_long_log_is_moved_aside(folder: Path) -> None:
     """The log does not grow for ever; the one before is kept."""
-    with running_server(folder):
-        pass
     with (folder / "server.log").open("ab") as log:
         log.truncate(10_000_001)
     with running_server(folder):
