@@ -1,0 +1,123 @@
+"""`docs/explanation/ledger.md`: its blocks of Python run as they stand, and its example is true."""
+
+import ast
+import asyncio
+import re
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from src.common.async_database import AsyncSessionLocal
+from src.common.credits import ledger
+from src.common.credits.reservation import ReservationState
+from src.common.database import SessionLocal
+from src.local_postgres import ConnectionParameters
+from tests.models.examples import a_user
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Coroutine
+
+PAGE = (Path(__file__).parents[2] / "docs/explanation/ledger.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+EXAMPLE_ROW = re.compile(r"^\| (\d+) \| (\w+)[^|]*\| ([+-]\d+) \| (\d+) \|", re.MULTILINE)
+
+
+@pytest.fixture
+def user_id(fresh_database: ConnectionParameters) -> "uuid.UUID":
+    """Somebody with a thousand credits."""
+    assert fresh_database
+    with SessionLocal.begin() as db:
+        user = a_user()
+        db.add(user)
+        db.flush()
+        ledger.grant(db, user.user_id, 1_000, key="start")
+        return user.user_id
+
+
+async def run(block: str, **given: Any) -> dict[str, Any]:
+    """Run a block as it stands; its names afterwards."""
+    names: dict[str, Any] = {"asyncio": asyncio, "AsyncSessionLocal": AsyncSessionLocal, **given}
+    code = compile(block, "ledger.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = cast("Coroutine[Any, Any, None] | None", FunctionType(code, names)())
+    if running is not None:
+        await running
+    return names
+
+
+async def balance(user_id: "uuid.UUID") -> int:
+    """What the user has now."""
+    async with AsyncSessionLocal() as db:
+        return (await db.run_sync(lambda session: ledger.balance(session, user_id))).balance
+
+
+async def test_spending_and_holding_go_as_written(user_id: "uuid.UUID") -> None:
+    """Each block takes what it says, and one key takes it once, whichever block names it."""
+    spend, spend_async, hold, hold_again, time_out, engine = BLOCKS
+
+    async def render() -> int:
+        await asyncio.sleep(0)
+        return 60
+
+    given: dict[str, Any] = {"user_id": user_id, "job_id": 7, "render": render, "key": "other"}
+    given["ReservationState"] = ReservationState
+    left: list[int] = []
+    for block in (spend, spend_async):
+        await run(block, **given)
+        left.append(await balance(user_id))
+    # Of another job: the same key by another actor would be refused.
+    await run(engine, **{**given, "job_id": 8})
+    left.append(await balance(user_id))
+    names: dict[str, Any] = {}
+    for block in (hold, hold_again):
+        given["reserve_async"] = names.get("reserve_async")
+        names = await run(block, **given)
+        left.append(await balance(user_id))
+    assert (names["held"].replayed, names["held"].used) == (True, 60)
+    names = await run(time_out, **given)
+    left.append(await balance(user_id))
+    assert left == [970, 970, 940, 880, 880, 820]
+    assert names["held"].state is ReservationState.CAPTURED
+
+
+async def test_a_time_out_finds_nothing_charged(user_id: "uuid.UUID") -> None:
+    """Work that takes too long is not charged, and the page's last line says so."""
+    *_, time_out, _engine = BLOCKS
+
+    async def render() -> int:
+        raise TimeoutError
+
+    names = await run(
+        "from src.common.credits.reservation import reserve_async\n" + time_out,
+        user_id=user_id,
+        render=render,
+        key="slow",
+        ReservationState=ReservationState,
+    )
+    assert names["is_charged"] is False
+    assert await balance(user_id) == 1_000
+
+
+def test_the_example_at_the_beginning_is_what_the_ledger_writes(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """The same grants and the same spend give the table's numbers, and take from those lots."""
+    assert fresh_database
+    with SessionLocal.begin() as db:
+        ada = a_user()
+        db.add(ada)
+        db.flush()
+        # Only a payment may say that its source is a purchase; this has a purchase's priority.
+        ledger.grant(db, ada.user_id, 500, key="purchase", priority=100)
+        ledger.grant(db, ada.user_id, 50, key="gift")
+        ledger.spend(db, ada.user_id, 80, key="slides")
+        history = ledger.history(db, ada.user_id, cursor=None, limit=10)
+        lots = ledger.balance(db, ada.user_id).lots
+    written = [(it.seq, it.kind, it.amount, it.balance_after) for it in reversed(history.items)]
+    assert written == [
+        (int(seq), kind, int(amount), int(after))
+        for seq, kind, amount, after in EXAMPLE_ROW.findall(PAGE)
+    ]
+    assert {lot.seq: lot.granted - lot.remaining for lot in lots} == {1: 30}
