@@ -1,8 +1,9 @@
-"""`docs/explanation/ledger.md`: its blocks of Python run as they stand, and its example is true."""
+"""`docs/explanation`: blocks of Python run as they stand, examples and tables are true."""
 
 import ast
 import asyncio
 import re
+from enum import StrEnum
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +14,10 @@ from src.common.async_database import AsyncSessionLocal
 from src.common.credits import ledger
 from src.common.credits.reservation import ReservationState
 from src.common.database import SessionLocal
+from src.common.models import User
+from src.common.purchases.rules import Reason
+from src.common.stripe.confirmation import CheckoutStatus
+from src.common.stripe.inbox import EventAnswer
 from src.local_postgres import ConnectionParameters
 from tests.models.examples import a_user
 
@@ -20,9 +25,16 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Coroutine
 
-PAGE = (Path(__file__).parents[2] / "docs/explanation/ledger.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+EXPLANATION = Path(__file__).parents[2] / "docs/explanation"
+LEDGER = (EXPLANATION / "ledger.md").read_text(encoding="utf-8")
+DATABASE_TRANSACTIONS = (EXPLANATION / "database-transactions.md").read_text(encoding="utf-8")
+NEVER_SEEN_AFTER_THE_BLOCK = {ReservationState.NEW}
 EXAMPLE_ROW = re.compile(r"^\| (\d+) \| (\w+)[^|]*\| ([+-]\d+) \| (\d+) \|", re.MULTILINE)
+
+
+def blocks(page: str) -> list[str]:
+    """A page's blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def user_id(fresh_database: ConnectionParameters) -> "uuid.UUID":
 async def run(block: str, **given: Any) -> dict[str, Any]:
     """Run a block as it stands; its names afterwards."""
     names: dict[str, Any] = {"asyncio": asyncio, "AsyncSessionLocal": AsyncSessionLocal, **given}
-    code = compile(block, "ledger.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(block, "explanation", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     running = cast("Coroutine[Any, Any, None] | None", FunctionType(code, names)())
     if running is not None:
         await running
@@ -55,7 +67,7 @@ async def balance(user_id: "uuid.UUID") -> int:
 
 async def test_spending_and_holding_go_as_written(user_id: "uuid.UUID") -> None:
     """Each block takes what it says, and one key takes it once, whichever block names it."""
-    spend, spend_async, hold, hold_again, time_out, engine = BLOCKS
+    spend, spend_async, hold, hold_again, time_out, engine = blocks(LEDGER)
 
     async def render() -> int:
         await asyncio.sleep(0)
@@ -84,7 +96,7 @@ async def test_spending_and_holding_go_as_written(user_id: "uuid.UUID") -> None:
 
 async def test_a_time_out_finds_nothing_charged(user_id: "uuid.UUID") -> None:
     """Work that takes too long is not charged, and the page's last line says so."""
-    *_, time_out, _engine = BLOCKS
+    *_, time_out, _engine = blocks(LEDGER)
 
     async def render() -> int:
         raise TimeoutError
@@ -118,6 +130,41 @@ def test_the_example_at_the_beginning_is_what_the_ledger_writes(
     written = [(it.seq, it.kind, it.amount, it.balance_after) for it in reversed(history.items)]
     assert written == [
         (int(seq), kind, int(amount), int(after))
-        for seq, kind, amount, after in EXAMPLE_ROW.findall(PAGE)
+        for seq, kind, amount, after in EXAMPLE_ROW.findall(LEDGER)
     ]
     assert {lot.seq: lot.granted - lot.remaining for lot in lots} == {1: 30}
+
+
+async def test_what_happens_in_one_block_is_committed_together(user_id: "uuid.UUID") -> None:
+    """The page's block commits the spend and the preference; where it fails, neither."""
+    [together] = blocks(DATABASE_TRANSACTIONS)
+    await run(together, user_id=user_id)
+    with SessionLocal() as db:
+        assert db.get_one(User, user_id).preferences == {"last_deck": 1}
+    assert await balance(user_id) == 970
+    failing = together.replace("slides:1", "slides:2").replace('["last_deck"] = 1', ".missing")
+    with pytest.raises(AttributeError):
+        await run(failing, user_id=user_id)
+    assert await balance(user_id) == 970
+
+
+def first_column(page: str, heading: str) -> set[str]:
+    """What a table's first column says, each value as code; the table is found by its head."""
+    text = (EXPLANATION / page).read_text(encoding="utf-8")
+    table = text.partition(f"\n| {heading} |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+    return set(re.findall(r"`(\w+)`", " ".join(cells)))
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "values"),
+    [
+        ("payments.md", "the answer", set(EventAnswer)),
+        ("payments.md", "`status`", set(CheckoutStatus)),
+        ("payments.md", "reason", set(Reason)),
+        ("ledger.md", "`state`", set(ReservationState) - NEVER_SEEN_AFTER_THE_BLOCK),
+    ],
+)
+def test_a_table_has_every_value(page: str, heading: str, values: set[StrEnum]) -> None:
+    """A value that is added or renamed has its row changed with it."""
+    assert first_column(page, heading) == {value.value for value in values}
