@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+import shlex
 import uuid
 from typing import Any
 
@@ -23,11 +25,14 @@ from src.common.exceptions import SettingsError
 from src.common.postgres.adoption import FIRST_REVISION, adopt
 from src.common.postgres.engines import database_url
 from src.common.postgres.migrations import alembic_config as our_alembic_config
+from src.common.postgres.migrations import current_revision
 from src.common.settings import get_settings
 from tests.document.document import run
 from tests.fixtures.databases import Server
-from tests.migrations.test_history import structure, with_data_loss
+from tests.migrations.commands import REPOSITORY
+from tests.migrations.test_history import structure
 
+PAGE = (REPOSITORY / "docs/how-to/bring-a-database-over.md").read_text(encoding="utf-8")
 BALANCES = (500, 1, 0, -1, -300, 2**31 - 1, -(2**31) + 1)
 NAMED = functools.partial(Enum, name="enum_user_type")
 """The document's enum is anonymous, which PostgreSQL refuses: whoever runs it gave it some name."""
@@ -68,6 +73,15 @@ def theirs(alembic_engine: Connection) -> Connection:
         session.commit()
     alembic_engine.commit()
     return alembic_engine
+
+
+def run_as_written(line: str) -> str:
+    """Run a command of the page; what it printed."""
+    program, *arguments = shlex.split(line)
+    assert program == "flashslides"
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def take_over(connection: Connection) -> None:
@@ -183,7 +197,7 @@ def test_a_negative_balance_is_no_obstacle_before_the_import(theirs: Connection)
 
 
 def test_the_way_back_keeps_the_balances(theirs: Connection) -> None:
-    """Down to the document's tables: balances as they are now, holds given back, less debts."""
+    """By the page's commands, down to the document's tables: holds given back, less debts."""
     take_over(theirs)
     import_all()
     rich = text("SELECT user_id FROM users WHERE email = 'User0@example.com'")
@@ -198,7 +212,11 @@ def test_the_way_back_keeps_the_balances(theirs: Connection) -> None:
                 OpenHold(**asked, key="b", amount=50, expires_in_seconds=600),
             ],
         )
-    command.downgrade(with_data_loss(theirs), FIRST_REVISION)
+    [way_back] = re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    for line in way_back.splitlines():
+        run_as_written(line)
+    assert current_revision(theirs) == FIRST_REVISION
+    theirs.commit()
     with Session(theirs) as session:
         balances = {user.email: user.credits_balance for user in session.scalars(select(USER))}
         assert balances == EXPECTED | {"User0@example.com": 400}
@@ -259,26 +277,20 @@ def test_our_own_database_is_not_adopted(
 
 
 def test_the_commands_do_it_all(theirs: Connection) -> None:
-    """`db adopt`, `db upgrade`, a dry run, the import: as the page says, on one database."""
+    """The page's three commands, a dry run before the last: on one database."""
     assert theirs
-    runner = CliRunner()
-
-    def flashslides(*arguments: str) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    assert "Adopted" in flashslides("db", "adopt")
-    flashslides("db", "upgrade")
-    importing = ("credits", "import-opening-balances", "--json")
-    dry = json.loads(flashslides(*importing, "--dry-run"))
+    steps = re.findall(r"^\| \d \| (.*?) \|", PAGE, re.MULTILINE)
+    adopting, upgrading, importing = re.findall(r"`(flashslides .*?)`", " ".join(steps))
+    assert "Adopted" in run_as_written(adopting)
+    run_as_written(upgrading)
+    dry = json.loads(run_as_written(f"{importing} --json --dry-run"))
     assert (dry["opened"], dry["compared"], dry["dry_run"]) == (len(BALANCES), 0, True)
-    done = json.loads(flashslides(*importing, "--batch-size", "2"))
+    done = json.loads(run_as_written(f"{importing} --json --batch-size 2"))
     assert (done["opened"], done["differences"]) == (len(BALANCES), 0)
     theirs.execute(text("SET LOCAL session_replication_role = replica"))
     theirs.execute(text("UPDATE credit_debts SET outstanding = 299 WHERE outstanding = 300"))
     theirs.commit()
-    assert runner.invoke(app, importing).exit_code == 1
+    assert CliRunner().invoke(app, shlex.split(importing)[1:]).exit_code == 1
 
 
 UNBOOKABLE = (
