@@ -123,8 +123,8 @@ def in_database(name: str) -> tuple[dict[str, Sequence[str]], set[tuple[str, str
 @pytest.mark.parametrize(
     ("section", "made"),
     [
-        ("Restore", ("restored", "restored_faster")),
-        ("Only the rows", ("rows_only", "rows_as_replica")),
+        ("Restore into a new database", ("restored", "restored_faster")),
+        ("Restore only the rows", ("rows_only", "rows_as_replica")),
     ],
 )
 def test_the_page_is_true(
@@ -164,7 +164,7 @@ def go_on(name: str) -> None:
 @pytest.mark.usefixtures("removed", "books")
 def test_one_table_can_be_looked_up(server: Server, tmp_path: Path) -> None:
     """Its rows are there, without what would keep them from it."""
-    done = shell(server, tmp_path, *BACK_UP, *blocks("Only some of it"))
+    done = shell(server, tmp_path, *BACK_UP, *blocks("Look up one table"))
     assert done.returncode == 0, done.stderr
     assert "clawback" in done.stdout
 
@@ -200,7 +200,7 @@ def test_the_services_role_backs_up_and_restores_nothing(server: Server, tmp_pat
 @pytest.mark.usefixtures("removed", "books")
 def test_rows_alone_are_refused_while_the_triggers_are_on(server: Server, tmp_path: Path) -> None:
     """All of them, or one table's: the ledger's triggers say why, and nothing stays."""
-    [*_, restore] = blocks("Only the rows")[0].splitlines()
+    [*_, restore] = blocks("Restore only the rows")[0].splitlines()
     assert "--disable-triggers" in restore
     shell(server, tmp_path, *BACK_UP)
     server.clone("rows_only")
