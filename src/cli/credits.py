@@ -268,7 +268,13 @@ def _print_explanation(found: Explanation) -> None:
     print_section(
         "Debts",
         [
-            {"payment": each.entry.seq, "outstanding": each.outstanding, **_origin(each.entry)}
+            {
+                "payment": each.entry.seq,
+                "outstanding": each.outstanding,
+                "paid_at": each.entry.effective_at,  # the debt itself is younger
+                "reference": each.entry.reference,
+                "actor": each.entry.actor,
+            }
             for each in found.debts
         ],
     )
