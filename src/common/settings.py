@@ -60,7 +60,10 @@ class DatabasePooler(StrEnum):
 
 
 class Package(BaseModel):
-    """So many credits for so much."""
+    """So many credits for so much money, once.
+
+    The same credits in another currency are another package.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -69,7 +72,9 @@ class Package(BaseModel):
     name: str = Field(min_length=1, max_length=250)
     credits: int = Field(gt=0, lt=2**31)
     price_cents: int = Field(ge=0, lt=2**31)
+    """In the smallest unit of `currency`: cents of a dollar, whole yen."""
     currency: str = Field(default="usd", pattern=r"^[a-z]{3}$")
+    """ISO 4217, in lower case. Any will do: no other code has a list of those we take."""
 
 
 DEFAULT_PACKAGES = (

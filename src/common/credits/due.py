@@ -1,6 +1,7 @@
-"""Booking what has fallen due: nothing depends on it, since every operation settles first.
+"""Books lots and holds that have expired, for users whom nobody asks anything meanwhile.
 
-It keeps `credits_balance` close to the effective balance for whoever reads the column, and the
+Nothing depends on it: every operation first settles its user's book (`rules.settle`). This keeps
+`credits_balance` close to the effective balance for whoever reads the column. It also keeps the
 indexes of open lots and holds small. Several workers may run at once and be killed at any time.
 """
 

@@ -1,4 +1,4 @@
-"""The ledger's operations, on the caller's open session: lock, decide, write, never commit.
+"""How a session executes commands: lock the users, decide, write; the caller commits.
 
 One implementation serves the single call and several commands in one call: `decide` locks all users
 in `user_id` order and puts every command to the rules in the order given (`decisions.py`);

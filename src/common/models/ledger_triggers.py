@@ -1,4 +1,4 @@
-"""The database's own refusal of books that do not balance: functions and triggers, as DDL.
+"""The triggers that keep the ledger append-only and refuse books that do not balance.
 
 The second guard (DESIGN §4 rule 9, decision 0020). The books are written in one statement
 (`writing.py`), and at its end triggers that see all its rows check them against what the tables now

@@ -1,4 +1,6 @@
-"""The ledger's functions and triggers as DDL, in the order in which they can be made.
+"""The ledger's triggers and functions as DDL, with those that refuse UPDATE and DELETE.
+
+The statements stand in the order in which they can be executed.
 
 Whatever a session does before, each function does the same: every one has its own `search_path`,
 in which only PostgreSQL's own functions, operators and types are found, whoever may create others

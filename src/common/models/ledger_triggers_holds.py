@@ -1,4 +1,4 @@
-"""What a statement's holds, debts, metadata and purchases must agree with: trigger functions.
+"""Trigger functions: holds, debts, metadata and purchases agree with their entries.
 
 Written as `ledger_triggers_journal.py` says. All that is looked up here is of operations rarer than
 a spend, which pays for none of it.

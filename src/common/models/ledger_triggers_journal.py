@@ -1,4 +1,6 @@
-"""What a statement's rows of users, entries, postings and lots must add up to: trigger functions.
+"""Trigger functions: users' balances, entries and postings, as inserted, add up.
+
+`ledger_triggers_ddl.py` has those that refuse UPDATE and DELETE.
 
 They look rows up by scalar subqueries: no planner turns them into a scan of a whole table. A row
 before and after its change meet in a window, never in a join of two transition tables: its plan

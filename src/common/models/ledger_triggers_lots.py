@@ -1,4 +1,4 @@
-"""What a statement's lots must agree with: the bodies of trigger functions.
+"""Trigger functions: lots agree with their entries and postings.
 
 Written as `ledger_triggers_journal.py` says.
 """

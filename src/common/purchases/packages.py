@@ -1,4 +1,4 @@
-"""The packages of credits on sale: the one table, in the settings, of what costs how much."""
+"""Which packages of credits are on sale: the settings say it (`settings.Package`)."""
 
 from collections.abc import Iterable
 

@@ -1,7 +1,7 @@
-"""What becomes of commands put to users' books one after the other: pure, for one or a thousand.
+"""A result or a refusal for each command, and the answer of a key's replay: pure.
 
-The single operation, several in one call and the batch engine all decide here, so that a batch
-gives what the same commands one by one would.
+Commands come one after the other. A single operation, several in one call and the batch engine all
+decide here. So a batch gives what the same commands would give one by one.
 """
 
 import uuid
@@ -39,7 +39,10 @@ def holds_named(commands: Iterable[Command]) -> set[int]:
 
 
 def _outcome(book: Book | None, command: Command) -> Outcome:
-    """The key decides before state, activity and funds (rule 2)."""
+    """What one command comes to. A key that was used answers before anything else (rule 2).
+
+    With the same request it is a replay: the first result again. With another it is refused.
+    """
     try:
         if book is None:
             raise errors.user_not_found()

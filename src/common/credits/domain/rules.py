@@ -143,7 +143,7 @@ def result_of(book: Book, entry: Entry) -> Result:
 
 
 def burn(lots: Iterable[Lot], amount: int) -> list[tuple[Lot, int]]:
-    """Take `amount` from lots in the order given: (lot, minus what it gives)."""
+    """Take `amount` from lots already in `Lot.burn_order`: (lot, minus what it gives)."""
     lines: list[tuple[Lot, int]] = []
     for lot in lots:
         if amount == 0:

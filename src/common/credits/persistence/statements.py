@@ -1,4 +1,4 @@
-"""The one statement that locks and reads all the rules need of a batch of users.
+"""The statements that lock and read users' books; `writing.py` has the one that writes them.
 
 Built from the models, once, and run with arrays as parameters: making it costs Python more than
 running it. Sessions run it, and so does the batch engine.
