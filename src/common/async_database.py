@@ -1,8 +1,11 @@
-"""The async side: `async_engine`, `get_async_db`, `init_async_db`, as the document uses them.
+"""Async access to the database: `async_engine`, `get_async_db`, `init_async_db`.
 
-Operations are written once, for the sync `Session`; async callers run them through
-`run_in_async_database_transaction`, which hands the very same code the session inside an
-`AsyncSession` (`run_sync`). There are no twins.
+The names are those of the document (docs/database-architecture.md). Importing this module reads no
+setting and connects to nothing: `async_engine` and `DATABASE_URL_ASYNC` are made from the settings
+at first use. It also installs the ledger's listeners, as `src.common.database` does.
+
+Operations are written once, for the sync `Session`. `run_in_async_database_transaction` gives that
+code the session inside an `AsyncSession` (`run_sync`).
 """
 
 import os
@@ -56,7 +59,11 @@ class _State:
 def get_async_engine() -> AsyncEngine:
     """The process's one async engine, built from the settings at the first call.
 
-    The same object for as long as the settings are the same, as `src.common.database.get_engine`.
+    While the settings stay the same it is the same object. Its connections belong to the event loop
+    that used it.
+
+    Raises:
+        SettingsError: The settings name no database, or are wrong.
     """
     with _State.lock:
         settings = get_settings()
@@ -115,18 +122,18 @@ async def get_async_session() -> AsyncGenerator[AsyncSession]:
 
 
 async def init_async_db() -> None:
-    """Make sure that the async engine can reach the database.
+    """Connect once, so that a server that cannot be reached is an error at the start.
 
     Raises:
-        DatabaseBusy: the server cannot be reached.
-        SettingsError: the settings name no database.
+        DatabaseBusy: The server cannot be reached.
+        SettingsError: The settings name no database.
     """
     async with get_async_engine().connect() as connection:
         await connection.execute(text("SELECT 1"))
 
 
 async def dispose_async_db() -> None:
-    """Close the engine's connections; the next use opens new ones, from the settings as they are.
+    """Close the engine's connections. The next use opens new ones, from the settings of then.
 
     Call it in the event loop that used the engine, before that loop ends.
     """
@@ -135,13 +142,14 @@ async def dispose_async_db() -> None:
 
 
 async def run_in_async_database_transaction(work: Callable[[Session], T]) -> T:
-    """Run `work` in one database transaction and commit it, without blocking the event loop.
+    """As `src.common.database.run_in_database_transaction`, without blocking the event loop.
 
-    The async form of `src.common.database.run_in_database_transaction`; the same `work` serves
-    both.
+    Args:
+        work: A plain function, called with a sync `Session`: the same one serves both.
 
     Raises:
-        RetryableDatabaseError: still failing after the last attempt, or not worth another.
+        RetryableDatabaseError: The last try failed too, or another would not help.
+        Exception: What `work` raises; nothing was committed.
     """
 
     async def attempt() -> T:

@@ -1,7 +1,10 @@
-"""The sync side: `engine`, `SessionLocal`, `get_db`, `init_db`, as the document uses them.
+"""Sync access to the database: `engine`, `SessionLocal`, `get_db`, `init_db`.
 
-`engine` and `DATABASE_URL` are made from the settings at first use, so importing this module reads
-nothing and connects to nothing. `Base` is re-exported for `from src.common.database import Base`.
+The names are those of the document (docs/database-architecture.md). Importing this module reads no
+setting and connects to nothing: `engine` and `DATABASE_URL` are made from the settings at first
+use. It also installs the ledger's listeners, so that every session of the process keeps the books.
+
+`Base` is there for `from src.common.database import Base`.
 """
 
 import os
@@ -53,8 +56,11 @@ class _State:
 def get_engine() -> Engine:
     """The process's one sync engine, built from the settings at the first call.
 
-    The same object for as long as the settings are the same, disposed or not, so that a name
-    imported once never means a second pool.
+    While the settings stay the same it is the same object, also after `dispose_db`. So the process
+    has one pool, whoever imported `engine` and when.
+
+    Raises:
+        SettingsError: The settings name no database, or are wrong.
     """
     with _State.lock:
         settings = get_settings()
@@ -108,21 +114,24 @@ def get_db() -> Generator[Session, None, None]:
 
 
 def init_db() -> None:
-    """Make sure that the sync engine can reach the database, and that the pools fit the server.
+    """Connect once, so that a server that cannot be reached is an error at the start.
+
+    Logs a warning where the pools of all processes may open more connections than the server
+    allows. Creates no tables: migrations do that.
 
     Raises:
-        DatabaseBusy: the server cannot be reached.
-        SettingsError: the settings name no database.
+        DatabaseBusy: The server cannot be reached.
+        SettingsError: The settings name no database.
     """
     with get_engine().connect() as connection:
         warn_if_pools_exceed_server(connection, get_settings())
 
 
 def dispose_db() -> None:
-    """Close the engine's connections; the next use opens new ones, from the settings as they are.
+    """Close the engine's connections. The next use opens new ones, from the settings of then.
 
-    Sessions and names imported before keep working; a connection that a session of another thread
-    has now is closed once that returns it.
+    Sessions and names imported before keep working. A connection that another thread's session is
+    using is closed once it is returned.
     """
     with _State.lock:
         if _State.engine is not None:
@@ -137,13 +146,18 @@ def _close(_connection: "DBAPIConnection | None", record: "ConnectionPoolEntry")
 
 
 def run_in_database_transaction(work: Callable[[Session], T]) -> T:
-    """Run `work` in one database transaction and commit it.
+    """Run `work` in one database transaction, commit it, and return what `work` returned.
 
-    A deadlock, a serialization failure or a stale prepared statement runs `work` again from the
-    start, a few times, so `work` must have no effect outside its session.
+    After a deadlock, a serialization failure or a stale prepared statement `work` is run again from
+    the start, at most seven times in all, after waits of up to a second. So it must have no effect
+    outside its session. After a lost connection it is not run again: its COMMIT may have arrived.
+
+    Args:
+        work: Called with the session; it does not commit.
 
     Raises:
-        RetryableDatabaseError: still failing after the last attempt, or not worth another.
+        RetryableDatabaseError: The last try failed too, or another would not help.
+        Exception: What `work` raises; nothing was committed.
     """
 
     def attempt() -> T:

@@ -46,13 +46,14 @@ _KIND_BY_ERROR_TYPE = {"USER_NOT_FOUND": ErrorKind.NOT_FOUND}
 class ExceptionWithErrorType(Exception):
     """An expected failure: a sentence for people and a stable `error_type` for programs.
 
-    Raisable as in the document, `ExceptionWithErrorType("User not found", "USER_NOT_FOUND")`.
-    `details` are further fields of the error's body; they never hold secrets or personal data.
+    It can be raised as in the document: `ExceptionWithErrorType("User not found",
+    "USER_NOT_FOUND")`. `message` is the sentence. `details` are further fields of the error's body
+    over HTTP. They never hold secrets or personal data.
     """
 
     kind: ErrorKind = ErrorKind.INVALID
     retry_after_seconds: ClassVar[int | None] = None
-    """When the same request may succeed, where waiting helps."""
+    """After how many seconds the same request may succeed; None where waiting does not help."""
 
     def __init__(self, message: str, error_type: str, **details: Any) -> None:
         super().__init__(message, error_type)
@@ -83,7 +84,7 @@ class Conflict(ExceptionWithErrorType):
 
 
 class InProgress(Conflict):
-    """What was asked is being done, for whoever asked first."""
+    """Another caller's try of the same request is under way."""
 
     retry_after_seconds = 1
 
@@ -101,13 +102,13 @@ class BadRequest(ExceptionWithErrorType):
 
 
 class Unauthenticated(ExceptionWithErrorType):
-    """Nobody knows who is asking."""
+    """The request does not prove who sends it."""
 
     kind = ErrorKind.UNAUTHENTICATED
 
 
 class Forbidden(ExceptionWithErrorType):
-    """Who is asking is known, and may not."""
+    """The caller is known, and may not do this."""
 
     kind = ErrorKind.FORBIDDEN
 
@@ -136,13 +137,14 @@ class DatabaseBusy(Unavailable):
 
 
 class RetryableDatabaseError(DatabaseBusy, OperationalError):
-    """One error for every transient condition either driver reports.
+    """A passing condition of the database, from either driver.
 
-    psycopg and asyncpg have a class of their own for each; here a deadlock, a serialization
-    failure, a lock or statement timeout, a full or lost server all arrive as this. It is an
-    OperationalError as well, so that code written against SQLAlchemy still catches it.
+    That is a deadlock, a serialization failure, a lock or statement time-out, a server without a
+    free connection or out of reach. psycopg and asyncpg have classes of their own for each. This is
+    an OperationalError too, so code written for SQLAlchemy catches it.
 
-    `sqlstate` is PostgreSQL's five characters, or None where no server answered.
+    `sqlstate` is PostgreSQL's code of five characters, or None where no server answered. `reason`
+    says in a few words what it was.
     """
 
     def __init__(self, sqlstate: str | None, cause: DBAPIError | None, reason: str) -> None:

@@ -3,8 +3,9 @@
     async with get_async_db() as db, db.begin():
         await async_ledger.spend(db, user_id, 30, key=f"slides:{job_id}")
 
-There is no second implementation: each runs its sync namesake on the session inside, and has its
-parameters and result, for an editor to complete.
+Each takes an `AsyncSession` in place of a `Session`. Its other parameters, its result and its
+errors are those of its namesake in `ledger.py`. There is no second implementation: it runs the sync
+function on the session inside (`AsyncSession.run_sync`).
 """
 
 from collections.abc import Callable, Coroutine

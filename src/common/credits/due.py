@@ -40,11 +40,18 @@ _WIDENING = 4
 def expire_due(
     session: Session, *, limit: int = BATCH_USERS, now: dt.datetime | None = None
 ) -> int:
-    """Book the expiries of at most `limit` users, the longest overdue first; how many users.
+    """Book what has expired of some users' lots and holds, the longest overdue first.
 
-    Users whose row is locked are left to whoever holds the lock, who settles them anyway, and those
-    who could not be booked before to their next attempt (`unbookable.py`): fewer than `limit` means
-    that nobody else was due. `now` replaces the database's clock, in tests.
+    Two kinds of users are passed over. Those whose row is locked are settled by whoever has locked
+    it. Those who could not be booked before have a next attempt of their own (`unbookable.py`).
+
+    Args:
+        session: In a database transaction of the caller's.
+        limit: How many users at most, 1 or more.
+        now: Replaces the database's clock, in tests.
+
+    Returns:
+        How many users were booked. Fewer than `limit` means that nobody else was due.
 
     Raises:
         Invalid: VALIDATION_ERROR, naming the argument.

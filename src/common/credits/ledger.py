@@ -3,9 +3,18 @@
     with SessionLocal.begin() as db:
         ledger.spend(db, user_id, 30, key=f"slides:{job_id}", actor="system:renderer")
 
-Every function locks the user's row, decides, writes, and never commits: if the caller rolls back,
-nothing happened. A repeated key gives the first result again, marked `replayed`. Async callers find
-the same functions in `src.common.credits.async_ledger`.
+`grant`, `spend`, `adjust`, `open_hold`, `capture`, `release` and `renew` take a `Session` and then
+the parameters of their namesakes in `requests.py`, which also says what they raise. Each locks the
+user's row, decides and writes. It never commits: if the caller rolls back, nothing happened. A
+repeated key gives the first result again, marked `replayed`.
+
+`balance`, `history`, `preview` and `explain` read. They neither lock nor write.
+
+Any of them may raise RetryableDatabaseError: a lock was not granted in time, a deadlock, a server
+out of reach. `src.common.database.run_in_database_transaction` tries again where that may help.
+A session in AUTOCOMMIT is refused with Invalid, DATABASE_TRANSACTION_REQUIRED.
+
+Async callers find the same functions in `src.common.credits.async_ledger`.
 """
 
 import datetime as dt
@@ -60,14 +69,23 @@ def _operation(
 def execute(
     session: Session, commands: Sequence[Command], *, now: dt.datetime | None = None
 ) -> list[Result]:
-    """Do all of `commands`, for one or many users, as one atomic step; results in their order.
+    """Do several commands, of one or many users: all of them or none.
 
-    Locks every user concerned in `user_id` order. A refusal does nothing at all. `now` replaces the
-    database's clock, in tests.
+    They are done in the order given. All users are locked first, in `user_id` order, so that two
+    callers cannot deadlock.
+
+    Args:
+        session: In a database transaction of the caller's.
+        commands: What to do, as the functions of `requests.py` make it.
+        now: Replaces the database's clock, in tests.
+
+    Returns:
+        A result for each command, in their order.
 
     Raises:
-        ExceptionWithErrorType: the first refusal; VALIDATION_ERROR, `commands` are no commands.
-        RetryableDatabaseError: a passing condition of the database.
+        ExceptionWithErrorType: The first refusal; nothing was done. VALIDATION_ERROR, one of
+            `commands` is no command.
+        RetryableDatabaseError: A passing condition of the database.
     """
     return operations.execute(session, requests.of_callers(commands), now=_checked(now))
 
@@ -75,23 +93,37 @@ def execute(
 def execute_each(
     session: Session, commands: Sequence[Command], *, now: dt.datetime | None = None
 ) -> list[Outcome]:
-    """Do each of `commands` on its own, in one database transaction: a result or a refusal each.
+    """Do several commands in one database transaction, each whether or not others are refused.
+
+    Args:
+        session: In a database transaction of the caller's.
+        commands: What to do, as the functions of `requests.py` make it.
+        now: Replaces the database's clock, in tests.
+
+    Returns:
+        For each command, in their order, its result, or the refusal as an exception that is not
+        raised.
 
     Raises:
-        Invalid: VALIDATION_ERROR, `commands` are no commands.
-        RetryableDatabaseError: a passing condition of the database.
+        Invalid: VALIDATION_ERROR, one of `commands` is no command.
+        RetryableDatabaseError: A passing condition of the database.
     """
     return operations.execute_each(session, requests.of_callers(commands), now=_checked(now))
 
 
 def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
-    """Lock users' rows in `user_id` order until the database transaction ends.
+    """Lock users' rows, in `user_id` order, until the database transaction ends.
 
-    A caller who will change several users in several calls locks them all first.
+    Call it before several calls that change several users: in another order two callers could each
+    wait for the other (a deadlock). Users who do not exist are passed over.
+
+    Args:
+        session: In a database transaction of the caller's.
+        user_ids: UUIDs, in any order.
 
     Raises:
-        Invalid: VALIDATION_ERROR, `user_ids` are no UUIDs.
-        RetryableDatabaseError: a passing condition of the database.
+        Invalid: VALIDATION_ERROR, one of `user_ids` is no UUID.
+        RetryableDatabaseError: A passing condition of the database.
     """
     storage.lock_users(session, check_user_ids(user_ids))
 

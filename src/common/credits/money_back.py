@@ -1,6 +1,7 @@
-"""Taking back, and giving back, the credits of refunds and disputes, on the caller's open session.
+"""Takes back the credits of refunds and disputes, and gives them back where those end.
 
-Locks, reads, asks `reversals.py`, writes; never commits (DESIGN §4 rules 1 and 5).
+On the caller's open session: it locks the user, reads, has `reversals.py` decide, and writes. It
+never commits (DESIGN §4 rules 1 and 5).
 """
 
 import datetime as dt
@@ -38,8 +39,11 @@ _SEQ_DIGITS_MAX = 10
 def lot_of_purchase(session: Session, transaction: Transaction) -> int | None:
     """The `seq` of the lot that money back for this purchase takes from first; locks the user.
 
-    Its own lot. For purchases from before the ledger, all of a user's, the opening entry, which
-    need not have a lot and is written here where it is missing. None where nobody was credited.
+    That is the lot the purchase made. All purchases of a user from before the ledger share the
+    opening entry instead. That entry need not have a lot, and is written here where it is missing.
+
+    Returns:
+        None where nobody was credited for the purchase.
 
     Raises:
         RetryableDatabaseError: a passing condition of the database.
@@ -78,22 +82,32 @@ def settle_reversals(
     now: dt.datetime | None = None,
     related_seq: int | None = None,
 ) -> list[Result]:
-    """Recompute everything money back takes from a user; what was written: nothing, one or two.
+    """Recompute everything that money back takes from a user, and write what differs.
 
-    Call it whenever a row of `stripe_reversals` changes and when a purchase is credited.
-    `credits_to_be_back` says for **every** payment with money back (`lot_of_purchase`) how
-    many credits that makes (`reversals.credits_to_be_back`), the sum where several share the
-    opening's; a payment left out has none. The state
-    decides, not the key: the same numbers again find nothing to change and write nothing, not even
-    what fell due. `key` names the cause and begins with `~`; the entries' keys are it, a colon and
-    their `seq`. `related_seq` is the lot of the payment the cause is about; without it the only
-    payment named, if there is one alone. `now` replaces the database's clock, in tests.
+    Call it whenever a row of `stripe_reversals` changes, and when a purchase is credited. The state
+    decides, not the key: with the same numbers there is nothing to change, and nothing is written,
+    not even what has expired.
+
+    Args:
+        session: In a database transaction of the caller's.
+        user_id: Whose credits.
+        credits_to_be_back: Of **every** payment with money back: its lot (`lot_of_purchase`) and
+            the whole credits to take back (`reversals.credits_to_be_back`). Where several payments
+            share the opening entry, their sum. A payment left out has none.
+        key: Names the cause, and begins with `~`. Each entry's key is this, a colon and its `seq`.
+        actor: Who asks.
+        now: Replaces the database's clock, in tests.
+        related_seq: The lot of the payment that the cause is about. None is the payment named in
+            `credits_to_be_back`, if that is one alone.
+
+    Returns:
+        The entries written: none, one or two.
 
     Raises:
         Invalid: BALANCE_LIMIT_EXCEEDED, what comes back does not fit into the balance.
         NotFound: USER_NOT_FOUND.
-        RetryableDatabaseError: a passing condition of the database.
-        ValueError: a caller's mistake: the key is not the ledger's own or too long, a number is not
+        RetryableDatabaseError: A passing condition of the database.
+        ValueError: A caller's mistake: the key is not the ledger's own or too long, a number is not
             within 0 and what its lot was granted, or there is no such lot.
     """
     if not key.startswith(OWN_KEY_PREFIX) or len(key) > KEY_LENGTH_MAX - 1 - _SEQ_DIGITS_MAX:

@@ -1,9 +1,11 @@
-"""Reading the ledger; nothing here locks or writes.
+"""Reading the ledger: balance, history, holds, previews. Nothing here locks or writes entries.
 
-Every answer counts from one snapshot of the user's book, brought to the present in memory by the
-same rules that writes use, so it is exact without a worker (DESIGN §4 rule 8). What the session has
-changed and not booked yet is flushed and counts as its commit would book it. What further
-statements read are rows up to that snapshot's newest entry, which never change.
+Every answer is of one snapshot of the user's book. The rules that writes use bring it to the
+present in memory. So what has expired does not count, whether or not a worker has booked that
+(DESIGN §4 rule 8).
+
+What the session has changed and not booked yet is flushed, and counts as its commit would book it.
+What further statements read are rows up to that snapshot's newest entry, which never change.
 """
 
 import datetime as dt
@@ -65,9 +67,14 @@ def balance(
     as_of: dt.datetime | None = None,
     now: dt.datetime | None = None,
 ) -> Balance:
-    """The effective balance now, or as of a past instant T.
+    """What a user may spend now, or could spend at a past instant.
 
-    As of T everything counts whose `effective_at` is at most T, be it booked yet or not.
+    Args:
+        session: May be in a database transaction or not; it is not committed.
+        user_id: Whose balance.
+        as_of: The past instant, with a time zone. Every entry counts whose `effective_at` is not
+            after it, also one that is not booked yet. None is now.
+        now: Replaces the database's clock, in tests.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -86,9 +93,15 @@ def history(
     cursor: str | None = None,
     limit: int = PAGE_SIZE_DEFAULT,
 ) -> Page[HistoryEntry]:
-    """One page of the journal as booked, newest first; a primary-key range scan at any depth.
+    """One page of the entries that are booked, the newest first.
 
-    Without a cursor it is the first page; `next_cursor` of one leads to the next.
+    A page is a range of the primary key: the last costs as much as the first.
+
+    Args:
+        session: May be in a database transaction or not; it is not committed.
+        user_id: Whose entries.
+        cursor: `next_cursor` of the page before; None is the first page.
+        limit: How many entries at most, 1 or more.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -117,7 +130,16 @@ def holds(
     status: HoldStatus | None = None,
     now: dt.datetime | None = None,
 ) -> Page[HoldState]:
-    """One page of the user's holds, of any status or of this one, newest first.
+    """One page of the user's holds, the newest first.
+
+    Args:
+        session: May be in a database transaction or not; it is not committed.
+        user_id: Whose holds.
+        cursor: `next_cursor` of the page before; None is the first page.
+        limit: How many holds at most, 1 or more.
+        status: Only holds that have it now; None is all. A hold whose time has come has expired,
+            whether or not that is booked.
+        now: Replaces the database's clock, in tests.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -142,10 +164,11 @@ def holds(
 def get_hold(
     session: Session, user_id: uuid.UUID, seq: int, *, now: dt.datetime | None = None
 ) -> HoldState:
-    """One hold as it is now.
+    """One hold as it is now, by the number of the entry that opened it.
 
     Raises:
         NotFound: USER_NOT_FOUND, HOLD_NOT_FOUND.
+        Invalid: VALIDATION_ERROR, `seq` is no integer of 1 or more.
     """
     check_number("seq", seq)
     book = _settled(session, user_id, hold_seqs=[seq], now=now)
@@ -155,10 +178,17 @@ def get_hold(
 
 
 def preview(session: Session, command: Command, *, now: dt.datetime | None = None) -> Preview:
-    """What `command` would do if it were asked now; its key is neither looked up nor used.
+    """What a command would answer and write now; nothing is written.
+
+    Its key is neither looked up nor used: a preview never answers a replay.
+
+    Args:
+        session: May be in a database transaction or not; it is not committed.
+        command: As the functions of `requests.py` make it.
+        now: Replaces the database's clock, in tests.
 
     Raises:
-        ExceptionWithErrorType: what the command would be refused with.
+        ExceptionWithErrorType: What the command would be refused with.
     """
     requests.of_caller(command)
     named = [command.hold_seq] if isinstance(command, Capture | Release | Renew) else []
@@ -168,9 +198,9 @@ def preview(session: Session, command: Command, *, now: dt.datetime | None = Non
 
 
 def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = None) -> Explanation:
-    """Why the balance is what it is: lots, holds and debts with the entry behind each.
+    """Why the balance is what it is: lots, holds and debts, each with the entry that made it.
 
-    Sums the user's whole journal: made for a person who asks, not for a hot path.
+    It sums all the user's entries. So it is for a person who asks, not for every request.
 
     Raises:
         NotFound: USER_NOT_FOUND.

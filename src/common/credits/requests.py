@@ -1,8 +1,26 @@
-"""How callers word each command: one function an operation, for sessions and the engine alike.
+"""The operations' parameters: one function each, which makes the command that does it.
 
-`ledger.py`, `async_ledger.py` and `engine.py` offer them under the same names and with the same
-parameters; what each can raise is said here. An argument of a wrong type or value, a key that
-begins with `~` and an actor that is the ledger itself are a VALIDATION_ERROR that names it.
+`ledger.py`, `async_ledger.py` and `engine.py` offer each under the same name and with the same
+parameters. There it does the command and returns a `Result`. What it then raises is said here.
+
+Every operation has these parameters:
+
+- `user_id`: a UUID, not its text.
+- `amount`: whole credits, an `int` from 1 to 2,147,483,647. Only `adjust` takes a sign.
+- `key`: the idempotency key, 1 to 255 characters, the caller's choice. Each key is good for one
+  request of one user, for ever. The same request with it again is a replay: nothing is done, and
+  the first result comes back with `replayed` set. Another request with it is refused. A refused
+  request leaves its key free. Keys that begin with `~` are the ledger's own.
+- `actor`: who asks, as `user:`, `key:` or `system:` and an id, never a name. It is part of the
+  request. The actors in `commands.OWN_ACTORS` are the ledger's own.
+- `reference`: what it was for, 1 to 255 characters, shown in the history. It is part of the
+  request.
+- `metadata`: a JSON object, at most 16 KiB and 32 levels deep, kept beside the entry. It is not
+  part of the request: a replay may bring another one, which is not stored. Erasing the user
+  deletes it.
+
+Nothing is converted: a wrong type or value is a VALIDATION_ERROR that names the argument. The rules
+are DESIGN §4, rules 2 to 8.
 """
 
 import datetime as dt
@@ -80,15 +98,27 @@ def grant(
     metadata: Mapping[str, Any] | None = None,
     actor: str = APPLICATION,
 ) -> Grant:
-    """Give credits, as a lot of their own; they repay debts first.
+    """Give credits, as a lot of their own; they repay the user's debts first.
 
-    `amount` is in whole credits, positive. `priority` None means the source's default; the lower
-    is burned first. `source` is promo, subscription or adjustment: what was paid for is credited
-    by its payment.
+    The entry's `amount` is positive. A deactivated user can be granted credits.
+
+    Args:
+        user_id: Who receives them.
+        amount: Whole credits, 1 or more.
+        key: The idempotency key.
+        source: `promo`, `subscription` or `adjustment`. A purchase is credited by its payment.
+        priority: 0 to 32,767. The lot with the lowest is spent first. None is the source's default:
+            10 for promo, 50 for subscription, 100 for adjustment.
+        expires_at: When what is left of the lot expires: an instant with a time zone, in the
+            future, in a year up to 9998. None is never.
+        reference: What it was for.
+        metadata: JSON kept beside the entry.
+        actor: Who asks.
 
     Raises:
         NotFound: USER_NOT_FOUND.
-        Invalid: VALIDATION_ERROR, BALANCE_LIMIT_EXCEEDED.
+        Invalid: VALIDATION_ERROR. BALANCE_LIMIT_EXCEEDED, balance and open holds together would
+            exceed 2,147,483,647.
         Conflict: IDEMPOTENCY_KEY_REUSED.
     """
     return Grant(
@@ -113,13 +143,25 @@ def spend(
     metadata: Mapping[str, Any] | None = None,
     actor: str = APPLICATION,
 ) -> Spend:
-    """Use credits, lot by lot in burn order; all of `amount` or nothing.
+    """Use credits, all of `amount` or nothing.
+
+    They are taken lot by lot: the lowest priority first, then the earliest expiry, then the oldest.
+    The entry's `amount` is negative.
+
+    Args:
+        user_id: Who pays.
+        amount: Whole credits, 1 or more.
+        key: The idempotency key.
+        reference: What it was for.
+        metadata: JSON kept beside the entry.
+        actor: Who asks.
 
     Raises:
-        InsufficientCredits: INSUFFICIENT_CREDITS, with `required` and `available`.
+        InsufficientCredits: INSUFFICIENT_CREDITS, with `required` and `available` in `details`.
         NotFound: USER_NOT_FOUND.
         Forbidden: USER_INACTIVE.
         Conflict: IDEMPOTENCY_KEY_REUSED.
+        Invalid: VALIDATION_ERROR.
     """
     return Spend(
         user_id=user_id, key=key, actor=actor, reference=reference, metadata=metadata, amount=amount
@@ -134,12 +176,22 @@ def adjust(
     reason: str,
     actor: str = APPLICATION,
 ) -> Adjust:
-    """Correct a balance, up (+) or down (-, never below 0), and say why.
+    """Correct a balance up or down, and say why. A deactivated user's can be corrected too.
+
+    Up makes a lot of priority 100 that does not expire, and repays debts first. Down takes from
+    lots as `spend` does, and never below 0.
+
+    Args:
+        user_id: Whose balance.
+        amount: Whole credits into (+) or out of (-) the balance; not 0.
+        key: The idempotency key.
+        reason: Why, 1 to 255 characters; the entry keeps it as its reference.
+        actor: Who asks.
 
     Raises:
-        InsufficientCredits: INSUFFICIENT_CREDITS.
+        InsufficientCredits: INSUFFICIENT_CREDITS, there is less than is to go.
         NotFound: USER_NOT_FOUND.
-        Invalid: VALIDATION_ERROR, BALANCE_LIMIT_EXCEEDED.
+        Invalid: VALIDATION_ERROR. BALANCE_LIMIT_EXCEEDED, as for `grant`.
         Conflict: IDEMPOTENCY_KEY_REUSED.
     """
     return Adjust(user_id=user_id, key=key, actor=actor, amount=amount, reason=reason)
@@ -155,13 +207,27 @@ def open_hold(
     metadata: Mapping[str, Any] | None = None,
     actor: str = APPLICATION,
 ) -> OpenHold:
-    """Set credits aside for work in progress; the result's `seq` names the hold.
+    """Set credits aside for work in progress: they leave the balance at once.
+
+    `capture` keeps some or all of them, `release` returns them. What is neither captured nor
+    released returns when the hold expires. The result's `seq` is the number of the hold, its
+    `expires_at` when it expires. The entry's `amount` is negative.
+
+    Args:
+        user_id: Who pays.
+        amount: Whole credits, 1 or more.
+        expires_in_seconds: 1 to 2,592,000 (30 days), from now.
+        key: The idempotency key.
+        reference: What it is for.
+        metadata: JSON kept beside the entry.
+        actor: Who asks.
 
     Raises:
-        InsufficientCredits: INSUFFICIENT_CREDITS.
+        InsufficientCredits: INSUFFICIENT_CREDITS, with `required` and `available` in `details`.
         NotFound: USER_NOT_FOUND.
         Forbidden: USER_INACTIVE.
-        Conflict: TOO_MANY_HOLDS, IDEMPOTENCY_KEY_REUSED.
+        Conflict: TOO_MANY_HOLDS, the user has 100 open ones. IDEMPOTENCY_KEY_REUSED.
+        Invalid: VALIDATION_ERROR.
     """
     return OpenHold(
         user_id=user_id,
@@ -185,13 +251,28 @@ def capture(
     reference: str | None = None,
     actor: str = APPLICATION,
 ) -> Capture:
-    """Keep `amount` of a hold; a final capture returns the rest to the lots it came from.
+    """Keep `amount` credits of a hold.
+
+    The entry's `amount` is what went back into the balance, 0 or more; `captured` is what was kept.
+
+    Args:
+        user_id: Whose hold.
+        hold_seq: The hold's number: `seq` of the result of `open_hold`.
+        amount: Whole credits, 1 or more, at most what is left of the hold.
+        key: The idempotency key.
+        final: Whether the hold ends with this: the rest goes back to the lots it came from. If not,
+            it stays open for further captures until nothing is left of it.
+        if_expired: What happens where the hold has expired. `refuse` refuses. `retake` spends
+            `amount` from the lots of today instead.
+        reference: What it was for.
+        actor: Who asks.
 
     Raises:
         NotFound: USER_NOT_FOUND, HOLD_NOT_FOUND.
-        Conflict: HOLD_CLOSED, HOLD_EXPIRED, IDEMPOTENCY_KEY_REUSED.
-        Invalid: CAPTURE_EXCEEDS_HOLD.
-        InsufficientCredits: INSUFFICIENT_CREDITS, retaking after expiry.
+        Conflict: HOLD_CLOSED, it was captured or released. HOLD_EXPIRED. IDEMPOTENCY_KEY_REUSED.
+        Invalid: CAPTURE_EXCEEDS_HOLD, with what is left as `uncaptured` in `details`.
+            VALIDATION_ERROR.
+        InsufficientCredits: INSUFFICIENT_CREDITS, where an expired hold is retaken.
     """
     return Capture(
         user_id=user_id,
@@ -206,11 +287,21 @@ def capture(
 
 
 def release(user_id: uuid.UUID, hold_seq: int, *, key: str, actor: str = APPLICATION) -> Release:
-    """Give up a hold: what was not captured goes back to its lots.
+    """End a hold: what was not captured goes back to the lots it came from.
+
+    The entry's `amount` is what went back, positive. What goes back to a lot that has expired
+    meanwhile expires at once, unless it repays a debt.
+
+    Args:
+        user_id: Whose hold.
+        hold_seq: The hold's number: `seq` of the result of `open_hold`.
+        key: The idempotency key.
+        actor: Who asks.
 
     Raises:
         NotFound: USER_NOT_FOUND, HOLD_NOT_FOUND.
         Conflict: HOLD_CLOSED, HOLD_EXPIRED, IDEMPOTENCY_KEY_REUSED.
+        Invalid: VALIDATION_ERROR.
     """
     return Release(user_id=user_id, key=key, actor=actor, hold_seq=hold_seq)
 
@@ -223,11 +314,19 @@ def renew(
     key: str,
     actor: str = APPLICATION,
 ) -> Renew:
-    """Let an open hold expire `expires_in_seconds` from now.
+    """Move an open hold's expiry, later or earlier. The entry's `amount` is 0.
+
+    Args:
+        user_id: Whose hold.
+        hold_seq: The hold's number: `seq` of the result of `open_hold`.
+        expires_in_seconds: 1 to 2,592,000 (30 days), from now.
+        key: The idempotency key.
+        actor: Who asks.
 
     Raises:
         NotFound: USER_NOT_FOUND, HOLD_NOT_FOUND.
         Conflict: HOLD_CLOSED, HOLD_EXPIRED, IDEMPOTENCY_KEY_REUSED.
+        Invalid: VALIDATION_ERROR.
     """
     return Renew(
         user_id=user_id,

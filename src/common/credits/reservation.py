@@ -3,13 +3,15 @@
     async with reserve_async(AsyncSessionLocal, user_id, 100, key=f"render:{job_id}") as held:
         held.used = await render()
 
-The one exception to "the caller owns the database transaction": work takes long, so this owns three
-short ones, open, capture and release, and takes a session factory. None of them is cut short by a
-cancellation or an interrupt, and `held.state` says afterwards what became of the credits. A process
-that dies leaves the hold to its expiry.
+Work may take long, and no database transaction should be open meanwhile. So this takes a session
+factory and makes short database transactions of its own: one that opens the hold, one that captures
+or releases it. No cancellation and no interrupt cuts them short. `held.state` says afterwards what
+became of the credits. A process that dies leaves the hold to its expiry.
 
-Work that failed may be tried again with its key: what was given back is held anew. Of all tries
-with one key one is charged.
+Work that failed may be tried again with its key: what was given back is held anew. However many
+tries with one key succeed, one is charged. Where an earlier try was charged, nothing is held and
+`held.replayed` is set: the block must not do the work again. Where the work outlasts its hold, the
+capture spends from the lots of then.
 """
 
 import uuid
@@ -65,17 +67,28 @@ def reserve(
     expires_in_seconds: int = HOLD_SECONDS,
     actor: str = requests.APPLICATION,
 ) -> Generator[Reservation]:
-    """Hold `amount` credits for the block, then capture `reservation.used` of them.
+    """Hold credits for the block, and afterwards capture `reservation.used` of them.
 
-    An exception in the block, or an interrupt such as Ctrl-C, releases the hold and goes on its
-    way. So does a capture that fails. `reservation.state` says which it was. The keys of the three
-    operations begin with `key`.
+    An exception in the block, an interrupt or a refused capture releases the hold, and is raised.
 
-    `reference` says in the history what it was for; `metadata` is free JSON beside it. A try with
-    the same key has the same reference, or is IDEMPOTENCY_KEY_REUSED.
+    Args:
+        session_factory: Makes sessions, as `SessionLocal` does.
+        user_id: Who pays.
+        amount: Whole credits, 1 or more: what the work costs at most.
+        key: Names the work. The keys of the ledger's operations begin with it.
+        reference: What it is for, in the history. Every try with the same key needs the same.
+        metadata: JSON kept beside the entry.
+        expires_in_seconds: How long the work may take, 1 to 2,592,000 (30 days).
+        actor: Who asks.
+
+    Yields:
+        The reservation. Set its `used` to what the work took; unset, all of `amount` is captured.
 
     Raises:
-        InsufficientCredits: before the block, INSUFFICIENT_CREDITS.
+        ExceptionWithErrorType: Before the block what `open_hold` raises, such as
+            INSUFFICIENT_CREDITS. After it what `capture` raises: HOLD_CLOSED, somebody released the
+            hold; INSUFFICIENT_CREDITS, the work outlasted its hold and too little is left.
+        RetryableDatabaseError: A passing condition of the database, after several tries.
     """
     reservation = Reservation(
         user_id,
@@ -120,14 +133,14 @@ async def reserve_async(
     expires_in_seconds: int = HOLD_SECONDS,
     actor: str = requests.APPLICATION,
 ) -> AsyncGenerator[Reservation]:
-    """As `reserve`, for async code.
+    """As `reserve`, for async code; `session_factory` makes them as `AsyncSessionLocal` does.
 
-    A cancelled block gives its credits back before it ends. Who is cancelled later, while the work
-    is being charged, finds it charged: `reservation.state` tells. The cancellation waits for the
-    database transaction under way, as long as the database's time-outs allow.
+    A block that is cancelled gives its credits back before it ends. A cancellation while the work
+    is being charged waits for the database transaction under way, as long as the database's
+    time-outs allow. Then the work is charged: `reservation.state` says so.
 
     Raises:
-        InsufficientCredits: before the block, INSUFFICIENT_CREDITS.
+        ExceptionWithErrorType: As `reserve`.
     """
     reservation = Reservation(
         user_id,

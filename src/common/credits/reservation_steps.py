@@ -26,7 +26,7 @@ class ReservationState(StrEnum):
     NEW = "new"
     """Nothing is held yet, or holding it was refused."""
     OPEN = "open"
-    """They are held; where that is so after the block, until the hold expires."""
+    """They are held. Where that is so after the block, they return when the hold expires."""
     CAPTURED = "captured"
     """The work is charged, by this try or by another with its key."""
     RELEASED = "released"
@@ -36,7 +36,7 @@ class ReservationState(StrEnum):
 
 
 class Reservation:
-    """Credits held for the block; set `used` to what it took, or leave it for all of it."""
+    """Credits held for a block of work. Set `used` to what the work took, or all is captured."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Reservation:
         """The key of the charge: all tries of one piece of work have the same."""
         self.hold_seq = 0
         self.replayed = False
-        """Whether the work was charged before, by another try with the key: it is not to be done
-        again, and nothing more is charged. `used` is what was charged then."""
+        """Whether the work was charged before, by another try with the key. Then it must not be
+        done again, and nothing more is charged. `used` is what was charged then."""
         self._attempt_key = key
         self._used = amount
         self.known_state = ReservationState.NEW
         self.is_under_way = False
-        """Whether a database transaction is that may change the state, or one was lost."""
+        """Whether a database transaction that changes the state is under way, or was lost."""
 
     @property
     def used(self) -> int:

@@ -28,11 +28,15 @@ class RefundWish:
     """What somebody wants paid back."""
 
     transaction_id: uuid.UUID
+    """The purchase."""
     key: str
+    """The idempotency key, 1 to 255 characters, unique for this purchase's refunds."""
     actor: str
+    """Who asks: `user:`, `key:` or `system:` and an id, never a name."""
     amount_cents: int | None = None
-    """None means all that is left."""
+    """In the smallest unit of the purchase's currency, 1 or more. None is all that is left."""
     reason: str | None = None
+    """Why; Stripe keeps it in the refund's metadata."""
 
     @property
     def digest(self) -> bytes:

@@ -1,7 +1,8 @@
-"""Offering a package: an order of ours first, then Stripe's pay page for it.
+"""Sells a package: writes an order, then asks Stripe for its pay page (a Checkout Session).
 
-The order is committed before Stripe is called, and every call carries a key made from it: whoever
-asks again after a crash, a time-out or a second click gets the same page.
+The order is committed before Stripe is called. Every call to Stripe carries an idempotency key made
+from the order. So whoever asks again, after a crash, a time-out or a second click, gets the same
+page.
 """
 
 import uuid
@@ -52,9 +53,16 @@ def plan_checkout(
     cancel_url: str | None = None,
     local_pages: ReturnPages | None = None,
 ) -> Checkout:
-    """What is to be ordered.
+    """Check what a customer wants to buy, and put it into one value for `start_checkout`.
 
-    `local_pages` are those of our own, for ENV=local where the settings name none.
+    Args:
+        settings: They name the packages, the pages to return to, and whose pages may be asked for.
+        user_id: Who buys.
+        credit_option: The `package_id` of what is bought.
+        key: The idempotency key, 1 to 255 characters, unique for this user's orders.
+        success_url: Where Stripe sends a customer who has paid; None is the configured page.
+        cancel_url: Where it sends one who turns back; None is the configured page.
+        local_pages: This server's own pages, for ENV=local where the settings name none.
 
     Raises:
         Invalid: VALIDATION_ERROR, no such package, or a page that is not on the allow-list.
@@ -83,7 +91,15 @@ def plan_checkout(
 async def start_checkout(
     in_database: InDatabase, gateway: Gateway | None, settings: Settings, checkout: Checkout
 ) -> PayPage:
-    """The pay page for what is ordered.
+    """The page at Stripe where the customer pays for what `plan_checkout` checked.
+
+    The credits come later: once Stripe says that the payment has arrived.
+
+    Args:
+        in_database: Runs work in a database transaction, as `run_in_async_database_transaction`.
+        gateway: The way to Stripe; None where no secret key is configured.
+        settings: The settings that `plan_checkout` had.
+        checkout: What it returned.
 
     Raises:
         Conflict: IDEMPOTENCY_KEY_REUSED.

@@ -1,7 +1,8 @@
-"""The success page's own call: what became of a Checkout Session, asked of Stripe at once.
+"""For the page a customer returns to after paying: has the Checkout Session been credited?
 
-The customer is back from the pay page, perhaps before any webhook. What Stripe says of the session
-is settled by the same function as its events; whoever comes first credits, the other finds it done.
+The customer may be back before Stripe's event is. So Stripe is asked, and what it says of the
+session is settled by the function that settles events. Whichever comes first credits the user; the
+other finds it done.
 """
 
 import uuid
@@ -35,7 +36,14 @@ class CheckoutStatus(StrEnum):
 async def confirm_checkout(
     processor: Processor, user_id: uuid.UUID, session_id: str
 ) -> CheckoutStatus:
-    """Settle a user's own Checkout Session; of one that is credited Stripe is not asked.
+    """What became of a user's Checkout Session; credits it if it is paid and that is not done yet.
+
+    Stripe is not asked about a session that is credited already.
+
+    Args:
+        processor: What settles events; it has the way to Stripe and into the database.
+        user_id: Whose session.
+        session_id: `cs_…`, as Stripe puts it into the success page's address.
 
     Raises:
         NotFound: CHECKOUT_SESSION_NOT_FOUND, there is none, or it is another user's.

@@ -1,4 +1,4 @@
-"""Paying money back: our request is committed, Stripe is asked, its refund takes its usual road."""
+"""Refunds a purchase: writes the request, asks Stripe, settles its refund as events are settled."""
 
 import datetime as dt
 import uuid
@@ -57,12 +57,21 @@ class _Bought:
 async def refund_payment(
     in_database: InDatabase, gateway: Gateway | None, settings: Settings, wish: RefundWish
 ) -> Refunded:
-    """Pay back what was asked for, once for its key, and take the credits back.
+    """Have Stripe pay a purchase back, all or a part, and take the credits that it bought.
+
+    With one key it is paid back once. The request is committed before Stripe is asked, so the same
+    key goes on after a crash or a time-out.
+
+    Args:
+        in_database: Runs work in a database transaction, as `run_in_async_database_transaction`.
+        gateway: The way to Stripe; None where no secret key is configured.
+        settings: The settings of this process.
+        wish: Which purchase, how much of it in the smallest unit of its currency, with which key.
 
     Raises:
         NotFound: TRANSACTION_NOT_FOUND.
-        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
-        Conflict: IDEMPOTENCY_KEY_REUSED, REFUND_REFUSED.
+        Invalid: REFUND_EXCEEDS_PAYMENT, more than is left of the payment. VALIDATION_ERROR.
+        Conflict: IDEMPOTENCY_KEY_REUSED. REFUND_REFUSED, Stripe says no.
         StripeGatewayError: STRIPE_GATEWAY_ERROR; the same key asks again.
         Unavailable: STRIPE_NOT_CONFIGURED.
     """

@@ -33,13 +33,20 @@ class Lot(msgspec.Struct, array_like=True, gc=False):
     """Credits that came in together; its fields in the order of `statements.lot_json`."""
 
     seq: int
+    """The `seq` of the entry that made it."""
     source: LotSource
     priority: int
+    """The lowest is spent first."""
     granted: int
+    """Whole credits that came in, 1 or more."""
     expires_at: dt.datetime | None
+    """From this instant on nothing of it may be spent; None is never."""
     remaining: int
+    """Whole credits left, 0 to `granted`."""
     last_seq: int
+    """The newest entry that changed `remaining`."""
     transaction_id: uuid.UUID | None = None
+    """The purchase that paid for it."""
 
     @property
     def burn_order(self) -> tuple[int, dt.datetime, int]:
@@ -55,8 +62,11 @@ class Hold(msgspec.Struct):
     """Credits set aside, and which lots they came from."""
 
     seq: int
+    """The `seq` of the entry that opened it."""
     amount: int
+    """Whole credits set aside, 1 or more."""
     captured: int
+    """Whole credits kept so far, 0 to `amount`."""
     status: HoldStatus
     expires_at: dt.datetime
     allocations: Mapping[int, int]
@@ -72,8 +82,11 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     """A line of an entry."""
 
     lot_seq: int
+    """The lot, by the `seq` of the entry that made it."""
     amount: int
+    """Whole credits into (+) or out of (-) the lot; never 0."""
     remaining_after: int
+    """Whole credits the lot had left right after."""
 
 
 class Entry(msgspec.Struct):

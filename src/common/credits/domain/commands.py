@@ -1,6 +1,7 @@
-"""What may be asked of the ledger, and what it answers: plain values, checked when they are made.
+"""The ledger's commands and their result: plain values, checked when they are made.
 
-Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 2).
+Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 2). The functions of
+`requests.py` make them; there each field is described.
 """
 
 import datetime as dt
@@ -249,21 +250,26 @@ HoldCommand = Capture | Release | Renew
 class Result:
     """What an operation did: its own entry, and nothing that can change later.
 
-    A replay gives the very same, with `replayed` set, for ever.
+    A replay gives the same values for ever, with `replayed` set.
     """
 
     user_id: uuid.UUID
     seq: int
+    """The entry's number in the user's journal: 1, 2, 3 … Of a hold it is also the hold's."""
     kind: str
+    """What the entry is, a value of `EntryKind`."""
     amount: int
-    """Credits into (+) or out of (-) the balance by this entry."""
+    """Whole credits into (+) or out of (-) the balance by this entry."""
     captured: int | None
+    """Whole credits this entry kept of a hold; None where it acts on none."""
     balance: int
-    """The effective balance after all the operation wrote."""
+    """What the user may spend after all that the operation wrote, 0 or more."""
     created_at: dt.datetime
+    """When the entry was booked, in UTC."""
     expires_at: dt.datetime | None
-    """When the hold this opened or renewed, or the credits it gave, expire, as first answered."""
+    """When the hold that this opened or renewed expires, or the credits it gave; in UTC."""
     replayed: bool = field(default=False, compare=False)
+    """Whether the key was used before: nothing was done now."""
 
 
 @lru_cache(maxsize=1_024)

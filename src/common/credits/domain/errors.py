@@ -1,4 +1,4 @@
-"""Why the ledger refuses; a refusal writes nothing and leaves its key free."""
+"""The ledger's refusals, by `error_type`. A refusal writes nothing and leaves its key free."""
 
 from src.common.exceptions import (
     Conflict,
@@ -12,7 +12,10 @@ from src.common.exceptions import (
 
 
 class InsufficientCredits(ExceptionWithErrorType):
-    """The effective balance is smaller than what was asked for."""
+    """INSUFFICIENT_CREDITS: the user may spend less than was asked for.
+
+    `details` has both, in whole credits: `required` and `available`.
+    """
 
     kind = ErrorKind.PAYMENT_REQUIRED
 
@@ -26,59 +29,59 @@ class InsufficientCredits(ExceptionWithErrorType):
 
 
 def user_not_found() -> NotFound:
-    """No such user."""
+    """USER_NOT_FOUND: there is no such user."""
     return NotFound("User not found", "USER_NOT_FOUND")
 
 
 def user_inactive() -> Forbidden:
-    """A deactivated account neither spends nor opens holds."""
+    """USER_INACTIVE: a deactivated account neither spends nor opens holds."""
     return Forbidden("This account is deactivated", "USER_INACTIVE")
 
 
 def hold_not_found() -> NotFound:
-    """The user has no hold of this number."""
+    """HOLD_NOT_FOUND: the user has no hold of this number."""
     return NotFound("Hold not found", "HOLD_NOT_FOUND")
 
 
 def hold_closed(status: str) -> Conflict:
-    """The hold was captured or released."""
+    """HOLD_CLOSED: the hold was captured or released; `details` has its `status`."""
     return Conflict(f"The hold is {status}", "HOLD_CLOSED", status=status)
 
 
 def hold_expired() -> Conflict:
-    """The hold has expired; its credits went back."""
+    """HOLD_EXPIRED: the hold has expired; its credits went back."""
     return Conflict("The hold has expired", "HOLD_EXPIRED")
 
 
 def capture_exceeds_hold(uncaptured: int) -> Invalid:
-    """More was asked for than is left of the hold."""
+    """CAPTURE_EXCEEDS_HOLD: less is left of the hold; `details` has `uncaptured`, in credits."""
     return Invalid(
         f"The hold has {uncaptured} credits left", "CAPTURE_EXCEEDS_HOLD", uncaptured=uncaptured
     )
 
 
 def too_many_holds(limit: int) -> Conflict:
-    """The user has as many open holds as anybody may."""
+    """TOO_MANY_HOLDS: the user has as many open holds as anybody may; `details` has `limit`."""
     return Conflict(f"There are {limit} open holds already", "TOO_MANY_HOLDS", limit=limit)
 
 
 def key_reused() -> Conflict:
-    """The key belongs to another request; nothing was done."""
+    """IDEMPOTENCY_KEY_REUSED: the key belongs to another request of this user."""
     return Conflict("This idempotency key was used for another request", "IDEMPOTENCY_KEY_REUSED")
 
 
 def request_in_progress() -> InProgress:
-    """Another try of the same request is under way; it is not done a second time."""
+    """REQUEST_IN_PROGRESS: another try of the same request is under way."""
     return InProgress("This request is under way already; ask again", "REQUEST_IN_PROGRESS")
 
 
 def already_charged() -> Conflict:
-    """The request was done and paid for, and what it was answered is not there to be repeated."""
+    """ALREADY_CHARGED: the request was done and charged, and its answer is no longer kept."""
     return Conflict("This request was done and charged already", "ALREADY_CHARGED")
 
 
 def balance_limit_exceeded(limit: int) -> Invalid:
-    """The balance, with what is held, would not fit its column."""
+    """BALANCE_LIMIT_EXCEEDED: balance and open holds together would exceed `limit` credits."""
     return Invalid(
         f"Balance and held credits together would exceed {limit}",
         "BALANCE_LIMIT_EXCEEDED",
@@ -87,17 +90,20 @@ def balance_limit_exceeded(limit: int) -> Invalid:
 
 
 def must_expire_later() -> Invalid:
-    """A lot's expiry must lie in the future."""
+    """VALIDATION_ERROR: a lot's expiry must lie in the future."""
     return Invalid("expires_at: lies in the past", "VALIDATION_ERROR", field="expires_at")
 
 
 def balance_change_ambiguous(sentence: str) -> Conflict:
-    """Nobody can tell what a changed `credits_balance` means; the sentence says what to do."""
+    """BALANCE_CHANGE_AMBIGUOUS: nobody can tell what a changed `credits_balance` means.
+
+    The message says what to do.
+    """
     return Conflict(sentence, "BALANCE_CHANGE_AMBIGUOUS")
 
 
 def database_transaction_required() -> Invalid:
-    """The session commits each statement by itself; nothing was done."""
+    """DATABASE_TRANSACTION_REQUIRED: the session commits each statement by itself (AUTOCOMMIT)."""
     return Invalid(
         "Credits change inside a database transaction, and this session's connection is in "
         "AUTOCOMMIT: take a session without that isolation level",

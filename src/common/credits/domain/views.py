@@ -1,4 +1,7 @@
-"""What reading the ledger answers: plain values, as they are after `settle`."""
+"""What reading the ledger answers. Numbers are whole credits, instants are in UTC.
+
+What has expired counts as expired, whether or not that is booked (`rules.settle`).
+"""
 
 import datetime as dt
 import uuid
@@ -15,17 +18,18 @@ class Balance:
     """What a user has."""
 
     balance: int
-    """Credits that may be spent."""
+    """Credits that may be spent, 0 or more; the sum of what is left in `lots`."""
     held: int
-    """Credits out of the balance that may come back from open holds."""
+    """Credits in open holds, 0 or more. They are not in the balance, and may come back."""
     debt: int | None
-    """What is owed; None as of a past instant: debts are not kept by time."""
+    """Credits owed for money that went back, 0 or more; what comes in next repays them. None as of
+    a past instant: it is not kept what was owed when."""
     lots: Sequence[Lot]
-    """Lots with something left, in burn order."""
+    """Lots with something left, the one that is spent first in front."""
     next_expiry: dt.datetime | None
-    """When the first of these lots dies."""
+    """When the first of these lots expires; None where none does."""
     version: int
-    """The `seq` of the newest entry booked."""
+    """The `seq` of the newest entry booked; 0 before the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +39,11 @@ class GrantedPurchase:
     transaction_id: uuid.UUID
     stripe_session_id: str
     package_id: str | None
-    """None where the payment was of no order of ours."""
+    """None where the payment belongs to no order of ours."""
     amount_paid_cents: int
+    """In the smallest unit of `currency`."""
     currency: str
+    """ISO 4217, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +51,27 @@ class HistoryEntry:
     """An entry with its lines and the caller's metadata."""
 
     seq: int
+    """Its number in the user's journal: 1, 2, 3 …"""
     kind: str
+    """A value of `EntryKind`."""
     amount: int
     """Credits into (+) or out of (-) the balance."""
     balance_after: int
+    """The balance right after this entry."""
     captured: int | None
+    """Credits it kept of a hold; None where it acts on none."""
     related_seq: int | None
+    """The hold it acts on; of a clawback, reinstatement or debt's repayment, the payment's lot."""
     idempotency_key: str
     reference: str | None
+    """What the caller says it was for; of an adjustment its reason."""
     actor: str
     effective_at: dt.datetime
+    """When it counts."""
     created_at: dt.datetime
+    """When it was booked: later than `effective_at` for what expired in between."""
     postings: Sequence[Posting]
+    """Which lot gave or took how much; they add up to `amount`."""
     metadata: Mapping[str, Any] | None
     purchase: GrantedPurchase | None = None
     """What the credits were bought with; None where nothing was paid for them."""
@@ -83,6 +98,7 @@ class DebtState:
     """What is owed for one payment, and the entry that credited it."""
 
     outstanding: int
+    """Credits still owed, 1 or more."""
     entry: HistoryEntry
 
 
@@ -117,5 +133,5 @@ class Explanation:
 
 
 def next_expiry(lots: Iterable[Lot]) -> dt.datetime | None:
-    """When the first of these lots dies."""
+    """When the first of these lots expires."""
     return min((lot.expires_at for lot in lots if lot.expires_at is not None), default=None)

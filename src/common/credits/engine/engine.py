@@ -3,11 +3,12 @@
     async with Engine.from_settings(get_settings()) as engine:
         await engine.spend(user_id, 30, key=f"slides:{job_id}", actor="key:renderer")
 
-Operations that arrive while a batch commits travel together in the next one; nobody waits for a
-timer, so an idle system has the latency of one operation. Every caller gets exactly its own result
-or refusal, a user's operations in the order of their arrival. The rules, the locks and the
-statements are the ledger's own (`batches.py`), so several engines, sessions and other programs
-write side by side (decision 0017).
+Operations that arrive while a batch is written are the next batch. There is no timer: where nobody
+else waits, an operation goes at once. Every caller gets its own result or refusal. A user's
+operations are done in the order of their arrival.
+
+The rules, the locks and the statements are the ledger's own (`batches.py`). So several engines,
+sessions and other programs may write side by side (decision 0017).
 """
 
 import asyncio
@@ -66,9 +67,14 @@ class _Answer(asyncio.Future[Result]):
 
 
 class Engine:
-    """Start it in an event loop, use it from any number of that loop's tasks, close it.
+    """Does operations of many callers in few database transactions, of its own.
 
-    `grant`, `spend` and so on take what their namesakes of `ledger.py` take, without a session.
+    Start it in an event loop with `async with`, and use it from any number of that loop's tasks.
+    It belongs to that loop and that process: a forked child cannot use it.
+
+    `grant`, `spend`, `adjust`, `open_hold`, `capture`, `release` and `renew` are coroutines. They
+    take the parameters of their namesakes in `requests.py`, without a session. They return the
+    `Result` once it is committed, and raise what `execute` raises.
     """
 
     grant = _operation(requests.grant)
@@ -98,7 +104,11 @@ class Engine:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """An engine with connections of its own; nothing is connected yet."""
+        """An engine with connections of its own; nothing is connected yet.
+
+        It opens two connections for each of `CREDITS_ENGINE_LANES`, one for each of
+        `CREDITS_ENGINE_SIDE_LANES`, and one more, as it needs them.
+        """
         return cls(build_lanes_engine(settings), settings)
 
     async def __aenter__(self) -> Self:
@@ -121,15 +131,17 @@ class Engine:
         await self._connections.dispose()
 
     async def execute(self, command: Command) -> Result:
-        """Do one command with whoever else waits, and answer once it is committed.
+        """Do one command in the next batch, and return its result once that is committed.
 
-        A caller who is cancelled may find that its operation commits all the same: its key tells.
+        The operation of a caller who is cancelled may be committed all the same. Asking again with
+        the same key tells.
 
         Raises:
-            ExceptionWithErrorType: the refusals of `errors.py`; VALIDATION_ERROR, no command.
+            ExceptionWithErrorType: The refusals that `requests.py` names for each operation.
+                VALIDATION_ERROR, `command` is none that callers give.
             EngineBusy: ENGINE_BUSY, the queue is full or the engine does not run; nothing was done.
-            RetryableDatabaseError: a passing condition. Where the connection was lost the operation
-                may have been committed: ask again with the same key.
+            RetryableDatabaseError: A passing condition of the database. Where the connection was
+                lost the operation may have been committed: ask again with the same key.
         """
         asked = requests.of_caller(command)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -142,11 +154,13 @@ class Engine:
             raise
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
-        """Put a command into the queue; the future is what `execute` would answer or raise.
+        """As `execute`, without waiting: the future has the result, or what `execute` would raise.
+
+        Cancelling the future takes the operation out of the queue, unless its batch has begun.
 
         Raises:
             EngineBusy: ENGINE_BUSY.
-            Invalid: VALIDATION_ERROR, this is no command that callers give.
+            Invalid: VALIDATION_ERROR, `command` is none that callers give.
         """
         asked = requests.of_caller(command)
         answer = _Answer(loop=asyncio.get_running_loop())
