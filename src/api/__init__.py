@@ -1,1 +1,1 @@
-"""The HTTP API: a deployable unit; its code is in `src/api/src/`."""
+"""The HTTP API, a unit that is deployed; its code is in `src/api/src/`."""

@@ -1,4 +1,4 @@
-"""Connections leave some file descriptors for what serves them; who gets none is logged.
+"""Limits connections, so that file descriptors are left for what serves them.
 
 libuv closes a connection for which there is no descriptor, and tells nobody.
 """

@@ -1,4 +1,4 @@
-"""Keys of a developer's machine: made at first need, kept in the data folder, for ENV=local only.
+"""Keys of a developer's machine, made when first needed; for ENV=local only.
 
 `serve` verifies users' tokens and webhooks with them where nothing else is configured; `user token`
 and the offline Stripe sign with them.

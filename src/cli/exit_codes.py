@@ -1,4 +1,4 @@
-"""Which exit code says what."""
+"""Which exit code a command ends with, by the kind of its error."""
 
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType
 

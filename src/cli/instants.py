@@ -1,4 +1,4 @@
-"""Instants as people write them: a date, or a date and a time, in a time zone."""
+"""Reads instants as people write them: a date, or a date and a time, in a time zone."""
 
 import datetime as dt
 from typing import Annotated

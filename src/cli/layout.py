@@ -1,4 +1,4 @@
-"""How rows and records are laid out in a width: values whole, nothing for what is empty."""
+"""Lays out rows and records for the width of a terminal."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Asking the threads of a process to end, and cutting off what they wait for."""
+"""Ends a process's threads: asks them first, then cuts off what they wait for."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Saying at the start what a restricted Stripe key may not do. No start waits for Stripe."""
+"""Says at the start which permissions a restricted Stripe key lacks."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What goes by the outermost group of commands: errors of use, made harmless, and Ctrl-C."""
+"""The outermost group of commands: how wrong usage and Ctrl-C are answered."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The kinds of the worker's work, a short step at a time; each in database transactions of its own.
+"""What the worker does: a function for each kind of work, one short step at a time.
 
 A step says whether there may be more to do at once. What is wrong with one user, event or payment
 is noted with it, and the step goes on with the others. A step that may wait for Stripe is a

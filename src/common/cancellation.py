@@ -1,4 +1,4 @@
-"""Work that no cancellation may cut short, such as a COMMIT whose result somebody has to know."""
+"""Runs work to its end although the caller is cancelled, such as a COMMIT."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Calls over HTTP: through the proxy that the environment names, but never to this machine."""
+"""Makes HTTP clients: through the proxy that the environment names, but not to this machine."""
 
 from typing import Any
 

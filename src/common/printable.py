@@ -1,4 +1,4 @@
-"""Text that others wrote, made harmless to a terminal."""
+"""Makes text that others wrote harmless to a terminal."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Counting what failed of the worker's work as nobody expected; never commits."""
+"""Counts unexpected failures of the worker, by kind of work; never commits."""
 
 from collections.abc import Mapping
 

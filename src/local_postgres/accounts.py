@@ -1,4 +1,4 @@
-"""Under which account the server runs, and running programs as that account.
+"""The operating system's account that the server runs under, and running programs as it.
 
 PostgreSQL refuses to run as root. An ordinary user runs it as themselves; root runs it as an
 account that exists already. No account is ever created.

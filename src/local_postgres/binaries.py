@@ -1,4 +1,4 @@
-"""Finding the programs of PostgreSQL, and copying them where the server's account reaches them."""
+"""Finds PostgreSQL's programs, and copies them where the server's account can read them."""
 
 import os
 import re

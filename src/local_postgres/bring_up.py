@@ -1,4 +1,4 @@
-"""Start or attach: from whatever state the data folder is in to a server that answers."""
+"""Starts the server or attaches to it, whatever state the data folder is in."""
 
 import os
 import time

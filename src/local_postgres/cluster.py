@@ -1,4 +1,4 @@
-"""PostgreSQL's own folder: making it whole or not at all, recognising it, writing its settings."""
+"""PostgreSQL's data directory: makes it whole or not at all, recognises it, configures it."""
 
 import os
 import re

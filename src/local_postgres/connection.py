@@ -1,4 +1,4 @@
-"""The facts a client needs to connect, and the private file that keeps them."""
+"""How clients connect to the server, and the private file that says it."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""Who uses the server: locks that the kernel drops when their holder dies, however it dies.
+"""Who uses the server: file locks that vanish when their process dies.
 
 A lease is a file that its holder keeps locked. Whether it is alive is whether it is locked, so a
 killed process leaves nothing behind that could be mistaken for a user of the server.

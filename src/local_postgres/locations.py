@@ -1,4 +1,4 @@
-"""Where the data folder is, what lies in it, and making it without touching anything around it."""
+"""Where the data folder is and what lies in it."""
 
 import os
 import tempfile

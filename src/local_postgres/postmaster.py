@@ -1,4 +1,4 @@
-"""The server process: starting and stopping it, asking it questions, knowing whether it lives.
+"""The server process: starts it, stops it, knows whether it lives.
 
 Whether it lives is asked of the server itself, then of a lock that its processes inherit. Never of
 the number in postmaster.pid: it may be a zombie's, or by now another program's.

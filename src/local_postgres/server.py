@@ -1,4 +1,4 @@
-"""Start or attach, leave, stop, and look: what the rest of the project uses."""
+"""The embedded server, as the rest of the project uses it: start or attach, leave, stop, look."""
 
 import time
 from collections.abc import Generator, Mapping

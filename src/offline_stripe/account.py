@@ -1,4 +1,4 @@
-"""The objects of the one account there is, their ids, the clock, and the events they make.
+"""The one account there is: its objects, ids, clock and events.
 
 Everything is plain JSON, so that an account can be kept in a file and taken up again.
 """

@@ -1,4 +1,4 @@
-"""Test clocks: a customer whose time is moved on, and what that makes due.
+"""Test clocks: moves the time of a customer on, with what falls due by then.
 
 The account has one clock: advancing a test clock lets as much time pass for everything. Stripe's
 other customers would not notice.

@@ -1,4 +1,4 @@
-"""What parameters of a certain name must look like, whatever request they are part of."""
+"""Checks parameters by their name, such as e-mails, in whichever request they are."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""API keys: any in test mode will do, and a restricted one may do what it was given, where it was.
+"""API keys: any test key is accepted; a restricted one may do what it was given.
 
 Source: docs.stripe.com/keys/restricted-api-keys; the answer is the one that people quote in public,
 of 2026 with its `code`. Write permissions imply the reading ones.

@@ -1,4 +1,4 @@
-"""The part of the larger objects that is always the same here, as a fresh object has it.
+"""The fields of large objects that always have the same value here.
 
 Source: the types of Stripe's library, of the API version in `account.py`.
 """

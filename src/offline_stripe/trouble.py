@@ -1,4 +1,4 @@
-"""A bad day at Stripe, on request: rate limits, errors, answers that come too late."""
+"""Failures of Stripe on request: rate limits, errors, answers that come too late."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Users' tokens: Supabase JWTs, ES256 only, the key chosen by `kid` from the JWK set we trust.
+"""Users' tokens: which JWT is accepted, and whom it names. Supabase, ES256 only.
 
 The token never chooses the algorithm. Claims: `sub` (our user id), `exp`, `iss`, `aud`, `email`,
 `user_metadata.full_name`, `user_metadata.marketing_consent` (DESIGN §2).

@@ -1,7 +1,7 @@
-"""Requests with a body larger than we read are answered 413, and slower than we wait 408.
+"""Bounds request bodies: 413 where one is too large, 408 where it takes too long.
 
-In the one body of all errors: FastAPI's `max_body_size` would answer in plain text where
-Content-Length already says so.
+Both answers have the one body of all errors. FastAPI's `max_body_size` would answer in plain text
+where Content-Length already says so.
 """
 
 import asyncio

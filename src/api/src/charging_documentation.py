@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of endpoints that charge: all that they may answer besides."""
+"""Adds to the OpenAPI document what endpoints that charge may answer."""
 
 from copy import deepcopy
 from typing import Any

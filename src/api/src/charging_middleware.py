@@ -1,4 +1,4 @@
-"""What settles the charges of a request, before the first byte of its answer.
+"""Captures or releases what a request holds, before the first byte of its answer.
 
 A 2xx or 3xx is captured (if that fails the caller gets 503 and the credits back), a returned 4xx or
 5xx, an exception, or a client that has hung up is released. A dependency alone could not: it never

@@ -1,4 +1,4 @@
-"""What endpoints ask for by type: the caller, the settings, the ledger, the token's claims.
+"""What endpoints ask FastAPI for: the caller, the settings, the ledger, the token's claims.
 
 All are coroutines, those that wait for nothing too: FastAPI runs a plain function in a thread.
 """

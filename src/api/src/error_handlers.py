@@ -1,4 +1,4 @@
-"""The HTTP edge of every error: kind to status, one body, `Retry-After` where it helps."""
+"""Turns errors into answers: kind to status, one body, `Retry-After` where waiting helps."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Every error of the API: its status and what it means; the body all of them wear.
+"""Every error of the API: its status, what it means, and the one body all errors have.
 
 DESIGN §6 has the list; a test compares it with what the endpoints answer and document.
 """

@@ -1,4 +1,4 @@
-"""Routes with a fast path: a request that is plainly right skips the framework's machinery.
+"""Routes that skip the framework's machinery where a request is plainly right.
 
 FastAPI declares and documents the endpoint. It also serves every request that is not plainly right,
 so that each default and each error stays FastAPI's and is written once. What the fast path accepts,

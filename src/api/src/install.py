@@ -1,4 +1,4 @@
-"""Any FastAPI application can use what is here, by one call: `install(app)`."""
+"""`install(app)`: gives any FastAPI application users, credits and `charge`."""
 
 import gc
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""What Prometheus may ask: pools, webhooks, unmatched payments.
+"""The API's Prometheus metrics: pools, webhooks, unmatched payments, verification, worker.
 
 Where `PROMETHEUS_MULTIPROC_DIR` names a folder, the server processes add their figures up there;
 the pools are those of the process that answers, and say which it is.

@@ -1,4 +1,4 @@
-"""A server process ends with the parent that started it: nobody else would stop it, or use it."""
+"""Ends a server process when the process that started it is gone."""
 
 import os
 import signal

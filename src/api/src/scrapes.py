@@ -1,4 +1,4 @@
-"""Who may scrape `/metrics`, and how often a scrape asks the database."""
+"""Who may read `/metrics`, and how often that asks the database."""
 
 import asyncio
 import hmac

@@ -1,4 +1,4 @@
-"""Forgetting a person outside the row of the user: `models/personal_data.py` says what and why.
+"""Erases a person's data outside `users`; `models/personal_data.py` says which and why.
 
 On the caller's open session, never committing. The user's row is locked and has its `erased_at`.
 """

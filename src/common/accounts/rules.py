@@ -1,4 +1,4 @@
-"""Pure decisions about accounts: no database, no clock."""
+"""Pure functions for accounts: text that can be stored, names, preferences, reserved e-mails."""
 
 from collections.abc import Mapping
 from typing import Any

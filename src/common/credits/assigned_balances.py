@@ -1,9 +1,9 @@
-"""The document's own `user.credits_balance += n`, noted until the ledger books it.
+"""Notes what `user.credits_balance += n` changed, until the ledger books it.
 
-The row changes with the flush, as the document's code expects (`listeners.py`); which entry
-explains it is only known at the end of the database transaction, when all changes and all new
-purchases are there. Until then the changes are noted here, on the session. Of the purchases the
-database itself is asked, so that it makes no difference how they were written.
+The row changes with the flush, as the document's code expects (`listeners.py`). Which entry
+explains the change is known only at the end of the database transaction, when all changes and all
+new purchases are there. Until then the changes are noted here, on the session. The database itself
+is asked for the purchases, so it makes no difference how they were written.
 """
 
 import uuid

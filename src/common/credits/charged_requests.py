@@ -1,8 +1,8 @@
-"""Requests with a key that an endpoint charges for: each is done once, and answered the same.
+"""Remembers requests that an endpoint charged for, so that each is done and charged once.
 
-On the caller's open session, never committing; the user's row is locked. `charged_requests` has for
-a while who is at a request and what it was answered. Which requests were charged says the journal,
-for ever: the keys of a charge's hold and capture name the request.
+On the caller's open session, never committing; the user's row is locked. A row of
+`charged_requests` has the newest try of a request, and its answer, for a while. The journal says
+for ever which requests were charged: the keys of a charge's hold and capture name the request.
 """
 
 import uuid

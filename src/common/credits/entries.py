@@ -1,4 +1,4 @@
-"""Booked entries of a user's journal, with all that belongs to them."""
+"""Reads entries of a user's journal, with postings, metadata and the purchase."""
 
 import uuid
 from collections import defaultdict

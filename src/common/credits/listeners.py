@@ -1,4 +1,4 @@
-"""Listens to what the ORM does to balances and purchases (DESIGN §4 rule 10).
+"""SQLAlchemy listeners that tell the ledger of changed balances and new purchases.
 
 Assigning `credits_balance` on a loaded `User` means a *delta* (new minus loaded), applied to the
 row as it is under its lock, so that two sessions that both add lose nothing. All users of a flush

@@ -1,4 +1,4 @@
-"""Purchases that this very database transaction wrote, by whatever statement.
+"""Finds the purchases that this database transaction wrote, by whatever statement.
 
 The ORM tells of those it inserted itself. A Core `INSERT … ON CONFLICT`, a line of SQL or a trigger
 tell nobody; PostgreSQL knows which database transaction wrote a row.

@@ -1,4 +1,4 @@
-"""Everybody's open holds, for operators; nothing here locks or writes."""
+"""Lists everybody's open holds, for operators; nothing here locks or writes."""
 
 import uuid
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What a user had at a past instant: from the journal up to then, and what fell due by then."""
+"""The balance as of a past instant, from the journal and what had expired by then."""
 
 import datetime as dt
 import uuid

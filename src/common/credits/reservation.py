@@ -1,4 +1,4 @@
-"""Hold before the work, capture what was used, release if it fails.
+"""`reserve`: hold before the work, capture what was used, release if it fails.
 
     async with reserve_async(AsyncSessionLocal, user_id, 100, key=f"render:{job_id}") as held:
         held.used = await render()

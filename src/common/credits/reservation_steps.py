@@ -1,4 +1,4 @@
-"""One reservation: what has become of its credits, and its steps.
+"""One reservation: its state, and its steps open, settle and release.
 
 Each step is inside a database transaction of the caller's; `reservation.py` owns those.
 """

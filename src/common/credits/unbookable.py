@@ -1,4 +1,4 @@
-"""Users who cannot be booked: noted, tried again apart from the others, forgotten once it succeeds.
+"""Notes users whose expiries cannot be booked, and when to try them again.
 
 So that one user's damaged books hold up nobody else's. On the caller's open session; never commits.
 """

@@ -1,4 +1,4 @@
-"""Columns of `users` that the ledger books: what `Session.merge` may do to them.
+"""The types of `credits_balance` and `credits_version`: what `Session.merge` does to them.
 
 `merge` copies every attribute of a copy onto the loaded object. A copy's balance is what there was
 when it was loaded, and not what anybody wishes: only what its holder changed since counts, which

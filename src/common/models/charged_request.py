@@ -1,4 +1,4 @@
-"""Requests with a key that endpoints charge for: who is at one, and what it was answered."""
+"""Requests with a key that endpoints charge for: the newest try, and its answer."""
 
 import uuid
 

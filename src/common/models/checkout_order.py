@@ -1,4 +1,4 @@
-"""What was offered to whom at which price, written before Stripe is asked for a pay page."""
+"""Orders: what was offered to whom at which price, written before Stripe is asked."""
 
 import uuid
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Users whose books refuse to be brought up to date, and why."""
+"""Users whose expiries cannot be booked, and why."""
 
 import uuid
 

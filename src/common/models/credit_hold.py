@@ -1,4 +1,4 @@
-"""Credits set aside for work in progress, and what could not be taken back."""
+"""Holds: credits set aside for work in progress. Debts: credits that could not be taken back."""
 
 import uuid
 from enum import StrEnum

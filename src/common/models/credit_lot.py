@@ -1,4 +1,4 @@
-"""Where credits come from: every credit in a balance lies in a lot."""
+"""Lots: every credit in a balance lies in one, with a priority and perhaps an expiry."""
 
 import uuid
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""How far the workers have come in verifying everybody's books, over and over."""
+"""How far the worker has come in verifying everybody's books."""
 
 import uuid
 

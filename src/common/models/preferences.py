@@ -1,4 +1,4 @@
-"""The type of `users.preferences`: a JSON object whose changes are saved and whose queries hold.
+"""The type of `users.preferences`: a JSON object whose changes are noticed and saved.
 
 Four things the document and its readers rely on and plain JSONB does not give:
 

@@ -1,4 +1,4 @@
-"""Money back: refunds, disputes and credit notes, one row each, as far as Stripe has told us."""
+"""Refunds, disputes and credit notes: one row each, as the newest snapshot says."""
 
 import uuid
 from enum import StrEnum

@@ -1,7 +1,8 @@
-"""JSON objects that know when they change, at any depth: what `sqlalchemy-json` leaves out.
+"""JSON objects that notice their own changes, at any depth.
 
-The library misses some of list's methods, lets a part of one row's value be shared with another
-row's, does not look into tuples, and answers a value of the wrong type with an AttributeError.
+`sqlalchemy-json` misses some of list's methods, lets a part of one row's value be shared with
+another row's, does not look into tuples, and answers a value of the wrong type with an
+AttributeError.
 """
 
 from collections.abc import Collection

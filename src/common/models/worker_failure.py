@@ -1,4 +1,4 @@
-"""How often each kind of the worker's work failed as nobody expected, and how it last did."""
+"""Unexpected failures of the worker, by kind of work: how many, and the last."""
 
 from sqlalchemy import BigInteger, CheckConstraint, String
 from sqlalchemy.orm import Mapped, mapped_column

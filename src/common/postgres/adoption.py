@@ -1,4 +1,4 @@
-"""Taking over a database that the document's own `create_all` made: `flashslides db adopt`.
+"""`flashslides db adopt`: takes over a database that the document's `create_all` made.
 
 It brings `users` and `transactions` to what the first migration makes, without losing a row, while
 the database is in use: every step is a statement of its own that holds its lock for a moment, or

@@ -1,4 +1,4 @@
-"""What a database error asks of whoever runs a program: to wait, or to mend the configuration.
+"""What to do about a database error: wait, or mend the configuration.
 
 A condition that passes names the server, and what to do if it does not pass. What no other try
 mends (a password, a role, a database or tables that are not there) is a SettingsError. Neither says

@@ -1,4 +1,4 @@
-"""How engines are built, sync and async alike: URL, pool, time-outs, caches, one transient error.
+"""Builds the engines, sync and async: URL, pool, time-outs, caches, one error for passing ones.
 
 The document's values are the defaults (pool 20 + 10, pre-ping on the sync pool). `DATABASE_POOLER`
 decides what a transaction pooler forbids: prepared statements and start-up options. A process that

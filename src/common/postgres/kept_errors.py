@@ -1,7 +1,7 @@
-"""What may be kept of an error in a table: its type, and a sentence without anybody's data.
+"""What is kept of an error in a table: its type, and a sentence without personal data.
 
 An exception's own text may quote what was read or sent; the texts of ours and of the database do
-not (`database_errors.py` cuts those that would).
+not (`errors.py` cuts those that would).
 """
 
 import traceback

@@ -1,4 +1,4 @@
-"""What the rest of the code needs to know about migrations: run them, compare, refuse data loss.
+"""Runs migrations, compares the schema with the models, refuses to lose data.
 
 The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
 """

@@ -1,8 +1,8 @@
-"""The least a running service needs: a role that can do every operation and rewrite no history.
+"""The privileges of the role that a running service uses: enough for every operation.
 
-It owns nothing, so it can switch no trigger off, and migrates nothing: migrations run as the owner.
-Nor can it, or anybody who is not the owner, create anything beside our tables: a function there
-that fits a call better than PostgreSQL's own is taken in its place.
+The role owns nothing, so it can switch no trigger off. It migrates nothing: migrations run as the
+owner. Nobody but the owner can create anything beside our tables: a function there that fits a call
+better than PostgreSQL's own is taken in its place.
 """
 
 from psycopg import sql

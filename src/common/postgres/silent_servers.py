@@ -1,4 +1,4 @@
-"""A server that falls silent: frozen, cut off, powered down, and its sockets still open.
+"""Ends waits for a server that has fallen silent while its sockets stay open.
 
 The server's own time-outs end what it still works on. A server that answers nothing ends nothing,
 so the client has a limit too, a little longer than the server's, and then drops the connection.

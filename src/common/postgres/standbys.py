@@ -1,4 +1,4 @@
-"""A connection to a standby: its answers may lag, so nobody is given it.
+"""Refuses connections to a standby, whose answers may lag.
 
 After a failover the old primary may come back as a standby under an address that pooled connections
 still lead to. The server tells each client whether it is one, at the start and whenever that

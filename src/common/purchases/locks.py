@@ -1,4 +1,4 @@
-"""The lock of one payment, which may be held before the payment has any row of ours."""
+"""The lock of one payment, taken before the payment has a row of ours."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session

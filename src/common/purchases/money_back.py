@@ -1,4 +1,4 @@
-"""Money back: what Stripe says of refunds and disputes, and the credits it makes to be back.
+"""Records refunds and disputes, and has the ledger take or return the credits.
 
 On the caller's open session, never committing. The credits themselves are the ledger's to move:
 `src.common.credits.money_back` (DESIGN §4 rule 5).

@@ -1,4 +1,4 @@
-"""Turning payments into purchases and credits, on the caller's open session; never commits."""
+"""Turns payments into purchases and credits, on the caller's open session; never commits."""
 
 import uuid
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Orders: what was offered, found again by whatever Stripe still knows of it; never commits."""
+"""Writes orders, and finds them again by what Stripe knows of them; never commits."""
 
 import uuid
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Refunds asked for through us: written down first, so that no wish is lost and none is paid twice.
+"""Refund requests: written down before Stripe is asked, so that none is lost or done twice.
 
 On the caller's open session, never committing. Stripe is asked in between, by
 `src.common.stripe.refunds`; what it says takes the same road as any refund of Stripe's.

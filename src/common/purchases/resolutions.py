@@ -1,4 +1,4 @@
-"""What somebody decides about a payment nobody was credited for, on the caller's open session.
+"""What an operator decides about an unmatched payment, on the caller's open session.
 
 It is settled with that, for good (decision 0031); never commits.
 """

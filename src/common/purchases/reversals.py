@@ -1,4 +1,4 @@
-"""Pure decisions about money back: which snapshot of a refund or dispute holds, what it counts.
+"""Which snapshot of a refund or dispute is the newest, and what it says: pure.
 
 Stripe tells in any order and repeats itself. The newest state of a reversal is the greatest
 snapshot of it (what was moved, `rank`, amount, status), and the greatest of several is the same in

@@ -1,4 +1,4 @@
-"""Pure decisions about a payment: may it be credited, and is it the one we already have?
+"""May a payment be credited, and is it one we already have? Pure.
 
 DESIGN §4 rule 4: unpaid, mismatched, wrong mode or unknown never credits and is never silent.
 """

@@ -1,4 +1,4 @@
-"""Purchases that application code wrote without crediting anybody: derived from the tables.
+"""Finds purchases that application code wrote without crediting anybody.
 
 No event has to tell of them: a row of `transactions` that no lot refers to is one (decision 0032).
 """

@@ -1,4 +1,4 @@
-"""Payments nobody was credited for: noted with a reason, listed, closed; never commits.
+"""Unmatched payments, paid and credited to nobody: noted, listed, closed; never commits.
 
 And money back whose credits nobody could take.
 """

@@ -1,1 +1,1 @@
-"""The one place that knows Stripe: its signatures, its wire format, the inbox of its events."""
+"""Everything about Stripe: signatures, wire format, inbox of events, checkout, refunds."""

@@ -1,6 +1,6 @@
-"""Attempts at a stored event: counted when they begin, promised again when they fail.
+"""Attempts at an event: counted before they begin, with the next one scheduled.
 
-Counted when they begin, because one that kills its process can count nothing any more. All take the
+An attempt that kills its process can count nothing any more. All functions take the
 caller's open session and never commit.
 """
 

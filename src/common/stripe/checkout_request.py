@@ -1,4 +1,4 @@
-"""What we ask Stripe for when an order is to be paid: everything that an account could decide.
+"""The parameters of a Checkout Session: what an account's defaults would otherwise decide.
 
 What a request leaves open, the account's own defaults decide, and they change without us: see
 decision 0033.

@@ -1,4 +1,4 @@
-"""What we lack of what Stripe says: found by settling it in a savepoint that is undone.
+"""Finds what we lack of what Stripe says, by settling it in a savepoint that is undone.
 
 See decision 0016.
 """

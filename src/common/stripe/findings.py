@@ -1,4 +1,4 @@
-"""What comparing with Stripe finds: a page of findings, and whose fault an error is."""
+"""The findings of a comparison with Stripe, and which errors are not ours."""
 
 from dataclasses import dataclass, field
 from typing import Any

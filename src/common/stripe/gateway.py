@@ -1,4 +1,4 @@
-"""The one place that calls Stripe: plain values in, our own readings of its objects out.
+"""Calls Stripe: plain values in, our own readings of its objects out.
 
 Every call has a time-out and, where it makes something, a deterministic idempotency key, so that
 asking again after a crash makes nothing twice. Never called while a database transaction is open:

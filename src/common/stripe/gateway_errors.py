@@ -1,4 +1,4 @@
-"""What goes wrong between us and Stripe, in our own terms."""
+"""Errors of calls to Stripe, in our own terms."""
 
 import re
 from typing import ClassVar

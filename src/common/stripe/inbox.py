@@ -1,4 +1,4 @@
-"""The inbox: store first, then settle once.
+"""The inbox of Stripe's events: stores each once, settles each once.
 
 Each step is a database transaction of its own, because the first must survive whatever the later
 ones do: `store_event`, `finish_event` (what the event says, and that it is done, together), and

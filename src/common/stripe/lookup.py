@@ -1,9 +1,9 @@
-"""What an event says in our own terms, with what has to be asked of Stripe to say it.
+"""Reads an event into plain facts, asking Stripe for what the event does not say.
 
-Asked before any database transaction begins, so that no lock waits for Stripe. An event is a hint:
-a PaymentIntent is resolved to its Checkout Session, an invoice to its PaymentIntents, a refunded
-charge to its refunds (DESIGN §4 rule 4). What Stripe does not know for our key, because it is
-deleted or of another account, is taken as the event tells it.
+It asks before any database transaction begins, so that no lock waits for Stripe. An event is a
+hint: a PaymentIntent is resolved to its Checkout Session, an invoice to its PaymentIntents, a
+refunded charge to its refunds (DESIGN §4 rule 4). What Stripe does not know for our key, because it
+is deleted or of another account, is taken as the event tells it.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Which of the permissions that we need a restricted Stripe key lacks: found by asking.
+"""Finds out, by asking, which permissions a restricted Stripe key lacks.
 
 Stripe tells no key's permissions; it names the one that is missing where something is refused.
 So everything we do at Stripe is tried with objects that there are none of: nothing comes of it.

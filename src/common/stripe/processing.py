@@ -1,4 +1,4 @@
-"""From a stored event to its effect: ask Stripe, then settle in one database transaction.
+"""Settles an event: asks Stripe first, then does what it says in one database transaction.
 
 Written once, async, and given the way into the database: the API's own, or the worker's and the
 commands' sync one.

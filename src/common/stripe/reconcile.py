@@ -1,4 +1,4 @@
-"""Comparing ourselves with Stripe, object by object, and mending what differs.
+"""Compares us with Stripe, object by object, and mends what differs.
 
 Webhooks may be lost; Stripe's objects are not. Every object of a window says, in the same terms as
 an event, what should be settled. What settling it would change is what we lack (`differences.py`),

@@ -1,4 +1,4 @@
-"""Is this body really from Stripe? Checked by Stripe's own code, against every secret we accept."""
+"""Checks a webhook's signature, by Stripe's own code, against every secret we accept."""
 
 from collections.abc import Sequence
 

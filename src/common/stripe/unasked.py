@@ -1,4 +1,4 @@
-"""A gateway that asks nothing: it finds out which events can be settled without Stripe's answer.
+"""A gateway that never calls Stripe: tells which events can be settled without it.
 
 While Stripe is silent, every question takes as long as its time-out. Events that need none must not
 wait for it, and only reading one tells whether it asks (`lookup.py`).

@@ -1,4 +1,4 @@
-"""What we read of Stripe's objects, and nothing else; everything more is kept in the raw body.
+"""The fields we read of Stripe's events and payments; the raw body keeps everything else.
 
 Shapes: Stripe's API reference, "The Event object" and so for each. What we ask for ourselves has
 the shape of our library's API version; an event has that of its endpoint's, which may be of 2018.

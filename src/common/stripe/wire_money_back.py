@@ -1,4 +1,4 @@
-"""What we read of Stripe's refunds, disputes and credit notes (see `wire.py`)."""
+"""The fields we read of Stripe's refunds, disputes and credit notes (see `wire.py`)."""
 
 from decimal import Decimal
 

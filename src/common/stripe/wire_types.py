@@ -1,4 +1,4 @@
-"""The kinds of value in Stripe's objects, as our readings of them take them."""
+"""Types of the values in Stripe's objects, as `wire.py` reads them."""
 
 import datetime as dt
 from typing import Annotated, cast

@@ -1,4 +1,4 @@
-"""The page at `/`: where the things that people look for are."""
+"""The page at `/`: links to the documentation, the pay page and the rest."""
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse

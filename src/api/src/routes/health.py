@@ -1,4 +1,4 @@
-"""Is the process alive, can it serve, and what does it measure?"""
+"""`/livez`, `/readyz`, `/metrics`: is the process alive, can it serve, what does it measure?"""
 
 import asyncio
 

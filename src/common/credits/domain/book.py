@@ -1,4 +1,4 @@
-"""One user's books in memory: what the rules read and change, and what they write down.
+"""One user's books in memory: balance, lots in burn order, holds, debts, new entries.
 
 A book is read under the user's row lock (`storage.py`) as a `StoredBook`, into which nothing can be
 written. `rules.settle` brings it to the present and makes the `Book` of it that `rules.py` changes

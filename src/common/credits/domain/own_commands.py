@@ -1,4 +1,4 @@
-"""What the ledger asks of itself, and the keys that begin with `~`: made here and nowhere else.
+"""Commands only the ledger itself gives, and their keys, which begin with `~`.
 
 Callers cannot come by them: a command of theirs refuses such a key, `ledger.py` and the engine
 refuse these commands, and no module but the ledger's own may import this one (import-linter).

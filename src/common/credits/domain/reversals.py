@@ -1,6 +1,6 @@
-"""Money back as a function of state: which credits a user's refunds and disputes take from where.
+"""Which credits refunds and disputes take from which lots: pure.
 
-Pure, and the same whatever the order in which refunds and disputes became known: every time the
+The result does not depend on the order in which refunds and disputes became known: every time the
 whole allocation is computed anew, from what every lot could give at most (DESIGN §4 rule 5). All
 numbers are whole credits, never negative, unless said otherwise.
 """

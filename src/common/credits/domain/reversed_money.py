@@ -1,4 +1,4 @@
-"""How much money went back of a payment: pure, from the rows of `stripe_reversals`."""
+"""How much of a payment was refunded or disputed, from rows of `stripe_reversals`: pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

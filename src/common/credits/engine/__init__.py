@@ -1,4 +1,4 @@
-"""The batch engine: any number of callers, one database transaction for all who wait."""
+"""The batch engine: one database transaction for many callers at once."""
 
 from src.common.credits.engine.engine import Engine
 

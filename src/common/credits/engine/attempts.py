@@ -1,4 +1,4 @@
-"""A batch run to its end: with locks, and in halves where it fails, down to the one at fault."""
+"""Runs a batch with locks; where it fails, its halves, down to the one operation at fault."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One batch of commands on an asyncpg connection: read, decided, written.
+"""One batch of commands on an asyncpg connection: read, decide, write.
 
 What `operations.execute_each` does on a session, without SQLAlchemy in between: the same
 statements, compiled once, the same rules. A batch is tried without locks first: two round trips,

@@ -1,4 +1,4 @@
-"""A database connection of the batch engine: kept between batches, replaced when it is lost."""
+"""A database connection of the engine: kept between batches, replaced when it is lost."""
 
 import math
 import uuid

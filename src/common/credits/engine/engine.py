@@ -1,4 +1,4 @@
-"""The batch engine: any number of callers, one database transaction for all who wait.
+"""The batch engine: one database transaction for many callers at once.
 
     async with Engine.from_settings(get_settings()) as engine:
         await engine.spend(user_id, 30, key=f"slides:{job_id}", actor="key:renderer")

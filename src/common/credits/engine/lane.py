@@ -1,4 +1,4 @@
-"""A lane of the batch engine: takes lines from the queue and works them off, batch by batch.
+"""A lane: one connection and task that takes operations from the queue, batch by batch.
 
 A batch is read and decided without locks, and then written. Where many more operations of its users
 wait, the next batch of theirs is read and decided meanwhile, on a second connection: on what the

@@ -1,4 +1,4 @@
-"""What the batch engine tells Prometheus: once a batch, so that it costs an operation nothing."""
+"""The engine's Prometheus metrics, updated once a batch."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,4 +1,4 @@
-"""Users whose rows somebody else keeps locked: tried apart, each for its own time-out at most.
+"""Users whose rows somebody else has locked: tried apart, until their time-out.
 
 As many as there are side lanes are waited for. Where more are locked, all the others are looked at
 together, again and again and without waiting: whoever's row is free is served, however many are

@@ -1,4 +1,4 @@
-"""Who waits for the batch engine: a line for each user, in the order of asking.
+"""The engine's queue: a line of waiting operations for each user, in the order asked.
 
 Knows no database. A lane takes lines, or the first of a long one; while a line is in a lane's
 batches nobody else takes it, so that a user's operations stay in order.

@@ -1,4 +1,4 @@
-"""Users from before the ledger: their opening entries (decision 0010).
+"""Writes the opening entries of users from before the ledger (decision 0010).
 
 The first operation on such a user writes it; `flashslides credits import-opening-balances` does for
 the rest. On the caller's open session: the caller holds the users' locks, and nothing commits.

@@ -1,4 +1,4 @@
-"""Opening entries for everybody from before the ledger: online, in batches, resumable.
+"""Writes the opening entries of all users from before the ledger, in batches, resumable.
 
 It owns short database transactions, one a batch. Killed at any point, or run by several at once, it
 opens each user once: who is opened already is not looked at again. A batch that fails is gone

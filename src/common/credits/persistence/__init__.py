@@ -1,1 +1,1 @@
-"""Users' books in the database: the statements that read and write them, rows as values."""
+"""Users' books in the database: the statements that read and write them."""

@@ -1,4 +1,4 @@
-"""What the ledger puts into loaded `User`s, and a savepoint's rollback takes out again.
+"""Brings loaded `User` objects up to date with what the ledger wrote, and back on rollback.
 
 SQLAlchemy expires what was flushed inside a savepoint that is rolled back; a value set as if it had
 been loaded it leaves alone. So what a user showed before is noted at the first change in each

@@ -1,4 +1,4 @@
-"""Users' books as the database has them, and back: rows into `Book`s, decisions into arrays.
+"""Makes `Book`s of rows, and rows of the books that the rules have changed.
 
 `lock_books` and `write_books` do it on a session; the batch engine does the same on a connection
 of its own with `read_rows` and `rows_of`.

@@ -1,4 +1,4 @@
-"""The one statement that writes users' books, built from the models for what there is to write.
+"""The one statement that writes users' books.
 
 One, because the triggers check at the end of each statement that the books balance; over arrays, so
 that a batch costs no more round trips than a single operation.

@@ -1,1 +1,1 @@
-"""Users' journals put through the rules once more, and each row that differs (decision 0021)."""
+"""Verifies users' books by replaying their journal through the rules (decision 0021)."""

@@ -1,4 +1,4 @@
-"""Which command an entry answers, told by the entry and its lot: the way back from the journal."""
+"""Makes the command again that an entry answers, from the entry and its lot."""
 
 import uuid
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A user's rows beside what the rules would have written: each column that differs. Pure."""
+"""Compares a user's rows with what the rules would have written, column by column: pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Verifying everybody's books for ever, a slice at a time, so that a metric can tell the result.
+"""Verifies everybody's books over and over, a slice at a time, for a metric.
 
 `flashslides worker` does it. Any number of workers share the one row that says how far they are:
 whoever has it locked verifies the next slice, the others pass. A slice is one database transaction,

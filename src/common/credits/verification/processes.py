@@ -1,4 +1,4 @@
-"""Verifying batches of users in several processes, for one does nothing but the rules."""
+"""Verifies batches of users in several processes."""
 
 import gc
 import signal

@@ -1,4 +1,4 @@
-"""Reading users' books: every table of the ledger in binary, all of one snapshot."""
+"""Reads users' books: every table of the ledger, in binary, all of one snapshot."""
 
 import uuid
 from bisect import bisect_left

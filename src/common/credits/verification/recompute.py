@@ -1,4 +1,4 @@
-"""Recomputing users' books, all at once or each for themselves.
+"""Verifies a batch of users, or each alone where the batch cannot be read.
 
 A user whose books cannot even be read must not keep the others from being verified.
 """

@@ -1,4 +1,4 @@
-"""A user's whole journal once more, through the rules: what every table should hold. Pure.
+"""Replays a user's whole journal through the rules: what every table should hold. Pure.
 
 The journal says what was asked and when; the rules say what that led to. The book that comes out
 has never been written: `storage.rows_of` tells what it would write, row by row (decision 0021).

@@ -1,4 +1,4 @@
-"""What refunds, disputes and credit notes took, once more: by the pure allocation. Pure.
+"""Computes again what refunds, disputes and credit notes took. Pure.
 
 Stripe's rows keep no former state. So an operation is recomputed from them where it was a
 payment's last, or where the credits it moved tell how many were to be back; the others are taken

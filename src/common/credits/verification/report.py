@@ -1,4 +1,4 @@
-"""What verifying found: the rows that differ, and how much was looked at."""
+"""The result of verifying: the rows that differ, and how much was looked at."""
 
 import uuid
 from dataclasses import dataclass, field

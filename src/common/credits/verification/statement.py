@@ -1,4 +1,4 @@
-"""Sums over the books in SQL, which know no rule: what does not add up, and books of nobody."""
+"""Checks the books by sums in SQL, without the rules."""
 
 _BOOKS = """
 people AS (

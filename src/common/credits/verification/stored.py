@@ -1,4 +1,4 @@
-"""Everything the tables say of a user's books: their rows, every column of them."""
+"""Values for a user's rows: every column of every table of the ledger."""
 
 import datetime as dt
 import uuid
