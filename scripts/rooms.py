@@ -49,7 +49,7 @@ WHERE = (
     (
         "Which statements read and write a batch of operations?",
         (
-            "src/common/credits/persistence/statements.py: books_statement",
+            "src/common/credits/persistence/reading.py: books_statement",
             "src/common/credits/persistence/writing.py: write_statement",
         ),
     ),

@@ -12,7 +12,7 @@ from src.common.credits.domain.commands import Command
 from src.common.credits.engine import attempts, batches
 from src.common.credits.engine import connection as engine_connection
 from src.common.credits.engine import lane as engine_lane
-from src.common.credits.persistence.statements import Locking
+from src.common.credits.persistence.reading import Locking
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import spend
 from tests.credits.committed import balances, make_users

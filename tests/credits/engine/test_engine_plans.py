@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
 from src.common.credits.engine.connection import HOLDERS
-from src.common.credits.persistence.statements import Locking, books_statement
+from src.common.credits.persistence.reading import Locking, books_statement
 from src.common.credits.persistence.writing import COLUMNS, Part, write_statement
 from src.common.postgres.engines import build_lanes_engine
 from src.common.settings import get_settings

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from src.common.credits.domain.commands import Capture, Grant, OpenHold, Release, Renew, Spend
 from src.common.credits.verification import verify
 from src.common.credits.verification.report import FIRST_MAX, Difference, Report
-from src.common.credits.verification.statement import CHECKS
+from src.common.credits.verification.sums import CHECKS
 from src.common.database import SessionLocal
 from src.local_postgres import ConnectionParameters
 from tests.credits.ledger import at, buy, do, someone

@@ -19,7 +19,7 @@ from sqlalchemy.sql import ClauseElement
 from src.common.credits.domain.book import Book, StoredBook
 from src.common.credits.domain.commands import Command
 from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
-from src.common.credits.persistence.statements import Locking, books_statement, lock_statement
+from src.common.credits.persistence.reading import Locking, books_statement, lock_statement
 from src.common.credits.persistence.storage import read_parameters, read_rows, rows_of
 from src.common.credits.persistence.writing import (
     SHAPES_MAX,

@@ -21,7 +21,7 @@ from src.common.credits.engine.batches import (
     run_batch,
     write_guarded,
 )
-from src.common.credits.persistence.statements import Locking
+from src.common.credits.persistence.reading import Locking
 from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
 from src.common.postgres.engines import PLAIN_BEGIN
 from src.common.postgres.errors import (

@@ -20,7 +20,7 @@ from src.common.credits.engine import attempts, metrics
 from src.common.credits.engine.batches import Prepared
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.queue import Line, Queue, Waiting
-from src.common.credits.persistence.statements import Locking
+from src.common.credits.persistence.reading import Locking
 
 logger = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from src.common.credits.domain import errors
 from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
 from src.common.credits.domain.commands import Result
 from src.common.credits.persistence.loaded_users import show
-from src.common.credits.persistence.statements import Locking, books_statement
+from src.common.credits.persistence.reading import Locking, books_statement
 from src.common.credits.persistence.writing import Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User

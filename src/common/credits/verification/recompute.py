@@ -20,8 +20,8 @@ from src.common.credits.verification.reading import (
     versions_of,
 )
 from src.common.credits.verification.report import Difference, Report
-from src.common.credits.verification.statement import ORPHANS, STATEMENT
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
+from src.common.credits.verification.sums import ORPHANS, STATEMENT
 from src.common.exceptions import DatabaseBusy
 from src.common.postgres.kept_errors import keep
 from src.common.postgres.silent_servers import lift_time_limits
