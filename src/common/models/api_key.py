@@ -20,9 +20,12 @@ class ApiKey(Base):
     service_name: Mapped[str] = mapped_column(String, index=True)
     """Who calls; stays the same when the key is rotated."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
+    """What it may do: values of `Scope`, one or more."""
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[Instant | None]
+    """From then on it is refused; NULL is never."""
     revoked_at: Mapped[Instant | None]
+    """When somebody revoked it; it is refused since."""
 
     __table_args__ = (
         CheckConstraint("octet_length(key_hash) = 32", "key_hash_is_sha256"),

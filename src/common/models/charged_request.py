@@ -29,6 +29,7 @@ class ChargedRequest(Base):
     __tablename__ = "charged_requests"
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"), primary_key=True)
+    """Who is charged."""
     key_digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     """SHA-256 of the `Idempotency-Key`."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
@@ -43,6 +44,7 @@ class ChargedRequest(Base):
     headers: Mapped[list[bytes] | None] = mapped_column(ARRAY(LargeBinary))
     """Name, value, name, value …"""
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """At most 16 MiB."""
     expires_at: Mapped[Instant]
     """When the row says nothing any more, and may go."""
 

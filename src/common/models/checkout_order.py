@@ -41,24 +41,35 @@ class CheckoutOrder(Base):
     """Stripe carries it in the metadata, so that it finds its way back whatever we remember; and as
     `client_reference_id`, for people."""
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"))
+    """Who buys."""
     idempotency_key: Mapped[str] = mapped_column(String)
+    """The caller's, unique for this user's orders."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked: the same key with another request is refused."""
     package_id: Mapped[str] = mapped_column(String)
+    """What was offered: a `package_id` of the settings of then."""
     credits: Mapped[int] = mapped_column(Integer)
+    """Whole credits the package has; positive."""
     amount_cents: Mapped[int] = mapped_column(Integer)
     """The price before discounts and taxes, in the currency's smallest unit."""
     currency: Mapped[str] = mapped_column(String)
+    """ISO 4217 in lower case."""
     livemode: Mapped[bool]
+    """Whether real money is paid."""
     allows_discount: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether promotion codes may lower the price."""
     allows_tax: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether taxes may come on top of the price."""
     success_url: Mapped[str] = mapped_column(String)
+    """Where Stripe sends a customer who has paid."""
     cancel_url: Mapped[str] = mapped_column(String)
+    """Where it sends one who turns back."""
     stripe_session_id: Mapped[str | None] = mapped_column(String, unique=True)
     """`cs_…`, once Stripe has answered."""
     url: Mapped[str | None] = mapped_column(String)
     """The pay page."""
     status: Mapped[str] = mapped_column(String, default="created", server_default=text("'created'"))
+    """How far it has come: a value of `OrderStatus`."""
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[Instant | None]
     """When the pay page closes."""

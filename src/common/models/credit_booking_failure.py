@@ -21,12 +21,15 @@ class CreditBookingFailure(Base):
     credits_version: Mapped[int] = mapped_column(Integer)
     """The user's when it last failed."""
     error_type: Mapped[str] = mapped_column(String)
+    """What the last attempt failed with."""
     message: Mapped[str] = mapped_column(String)
     """Without anybody's data but ids."""
     attempts: Mapped[int] = mapped_column(Integer)
+    """How often it was tried, 1 or more."""
     first_failed_at: Mapped[CreatedAt]
     last_failed_at: Mapped[CreatedAt]
     next_attempt_at: Mapped[Instant]
+    """When the worker tries again; later each time."""
 
     __table_args__ = (
         CheckConstraint("attempts > 0", "attempts_positive"),

@@ -87,6 +87,7 @@ class CreditEntry(Base):
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """1, 2, 3 … without a gap, handed out under the user's row lock."""
     kind: Mapped[str] = mapped_column(String)
+    """What moved credits: a value of `EntryKind`."""
     amount: Mapped[int] = mapped_column(Integer)
     """Credits into (+) or out of (-) the balance."""
     balance_after: Mapped[int] = mapped_column(Integer)
@@ -100,9 +101,11 @@ class CreditEntry(Base):
     hold_expires_at: Mapped[Instant | None]
     """When the hold this entry opened or renewed was to expire, as then answered."""
     idempotency_key: Mapped[str] = mapped_column(String)
+    """Unique for the user, for ever. The ledger's own begin with `~`."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked: the same key with another request is refused."""
     reference: Mapped[str | None] = mapped_column(String)
+    """What the caller says it was for; of an adjustment its reason."""
     actor: Mapped[str] = mapped_column(String)
     """`user:`, `key:` or `system:` and an id, never a name."""
     effective_at: Mapped[Instant]
@@ -137,6 +140,7 @@ class CreditEntryMetadata(Base):
     user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     document: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """A JSON object of at most 16 KiB."""
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
@@ -153,7 +157,9 @@ class CreditPosting(Base):
 
     user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The entry."""
     lot_seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The lot."""
     amount: Mapped[int] = mapped_column(Integer)
     """Credits into (+) or out of (-) the lot; never 0."""
     remaining_after: Mapped[int] = mapped_column(Integer)

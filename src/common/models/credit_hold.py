@@ -27,10 +27,13 @@ class CreditHold(Base):
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """The `seq` of the entry that opened it."""
     amount: Mapped[int] = mapped_column(Integer)
+    """Whole credits set aside; positive."""
     captured: Mapped[int] = mapped_column(Integer)
     """What has been kept so far, late captures included."""
     status: Mapped[str] = mapped_column(String)
+    """A value of `HoldStatus`."""
     expires_at: Mapped[Instant]
+    """From then on it counts as expired, whether or not that is booked."""
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
@@ -56,6 +59,7 @@ class CreditDebt(Base):
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """The `seq` of the payment's lot, or of the opening entry; the lowest is repaid first."""
     outstanding: Mapped[int] = mapped_column(Integer)
+    """Whole credits still owed; 0 once all is repaid."""
     opening_debt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """What was owed when the ledger began; never changes. 0 in the row of a payment."""
 

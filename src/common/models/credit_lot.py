@@ -40,11 +40,13 @@ class CreditLot(Base):
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """The `seq` of the entry that made it."""
     source: Mapped[str] = mapped_column(String)
+    """Why it exists: a value of `LotSource`."""
     transaction_id: Mapped[uuid.UUID | None]
     """The purchase that paid for it."""
     priority: Mapped[int] = mapped_column(SmallInteger)
     """The lower goes first."""
     granted: Mapped[int] = mapped_column(Integer)
+    """Whole credits that came in; positive."""
     expires_at: Mapped[Instant | None]
     """Dead from this instant on."""
     remaining: Mapped[int] = mapped_column(Integer)

@@ -22,6 +22,7 @@ class CreditVerification(Base):
     verification_id: Mapped[int] = mapped_column(
         SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")
     )
+    """Always 1: there is one row."""
     cursor: Mapped[uuid.UUID] = mapped_column(
         Uuid, default=START, server_default=text(f"'{START}'::uuid")
     )
@@ -29,11 +30,17 @@ class CreditVerification(Base):
     users: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """Verified in this pass so far."""
     differing_users: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Of these, those whose rows differ."""
     started_at: Mapped[CreatedAt]
+    """When this pass began."""
     next_slice_at: Mapped[Instant] = mapped_column(server_default=func.now())
+    """When the next slice of users is due."""
     last_pass_users: Mapped[int | None]
+    """Verified in the last whole pass; NULL before the first ended."""
     last_pass_differing_users: Mapped[int | None]
+    """Of these, those whose rows differed."""
     last_pass_ended_at: Mapped[Instant | None]
+    """When the last whole pass ended."""
 
     __table_args__ = (
         CheckConstraint("verification_id = 1", "one_row"),

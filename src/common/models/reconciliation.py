@@ -18,6 +18,7 @@ class Reconciliation(Base):
 
     reconciliation_id: Mapped[UuidPrimaryKey]
     livemode: Mapped[bool]
+    """Which of Stripe's modes is compared."""
     stripe_account: Mapped[str | None] = mapped_column(String)
     """`acct_…` of the connected account that is compared; NULL where it is our own."""
     since_at: Mapped[Instant]
@@ -25,12 +26,15 @@ class Reconciliation(Base):
     until_at: Mapped[Instant]
     """… to here are compared."""
     repairs: Mapped[bool]
+    """Whether what differs is mended too."""
     status: Mapped[str] = mapped_column(String, default="running", server_default=text("'running'"))
+    """`running` or `finished`."""
     stage: Mapped[str] = mapped_column(String)
     """What is being walked."""
     cursor: Mapped[str | None] = mapped_column(String)
     """The last object of that stage that has been compared; NULL before the first."""
     compared: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """How many objects have been compared."""
     drift: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """How many differences are left, those mended not counted."""
     findings: Mapped[list[dict[str, Any]]] = mapped_column(
@@ -41,6 +45,7 @@ class Reconciliation(Base):
     """Until when a process has the run to itself."""
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[Instant | None]
+    """NULL while it runs."""
 
     __table_args__ = (
         CheckConstraint(f"status IN ({', '.join(map(repr, RECONCILIATION_STATUSES))})", "status"),

@@ -18,11 +18,15 @@ class RefundRequest(Base):
     transaction_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("transactions.transaction_id"), primary_key=True
     )
+    """The purchase that is paid back."""
     idempotency_key: Mapped[str] = mapped_column(String, primary_key=True)
+    """The caller's, unique for this purchase's refunds."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked: the same key with another request is refused."""
     amount_cents: Mapped[int] = mapped_column(Integer)
+    """How much, in the smallest unit of the purchase's currency; positive."""
     reason: Mapped[str | None] = mapped_column(String)
+    """Why, as whoever asked says."""
     actor: Mapped[str] = mapped_column(String)
     """Who asked: `user:`, `key:` or `system:` and an id, never a name."""
     status: Mapped[str] = mapped_column(

@@ -14,10 +14,13 @@ class StripeEvent(Base):
     __tablename__ = "stripe_events"
 
     livemode: Mapped[bool] = mapped_column(primary_key=True)
+    """Whether it is of real money."""
     event_id: Mapped[str] = mapped_column(String, primary_key=True)
     """`evt_…`"""
     type: Mapped[str] = mapped_column(String)
+    """What happened, as Stripe calls it: `checkout.session.completed` …"""
     api_version: Mapped[str | None] = mapped_column(String)
+    """Of Stripe's API, in which the body is written; a thin event has none."""
     object_id: Mapped[str | None] = mapped_column(String, index=True)
     """The Stripe object the event is about, to find an object's events."""
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -25,6 +28,7 @@ class StripeEvent(Base):
     status: Mapped[str] = mapped_column(
         String, default="received", server_default=text("'received'")
     )
+    """A value of `STRIPE_EVENT_STATUSES`."""
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """How often processing has begun: counted first, for it may end the process."""
     error: Mapped[str | None] = mapped_column(String)
@@ -33,9 +37,12 @@ class StripeEvent(Base):
     """What is unusual about it: it is a connected account's, of a type we do not handle, or of an
     API version we do not know."""
     stripe_created_at: Mapped[Instant]
+    """When Stripe made it, to the second."""
     received_at: Mapped[CreatedAt]
+    """When it was stored here."""
     processed_at: Mapped[Instant | None]
     next_attempt_at: Mapped[Instant | None]
+    """When the worker tries next; NULL once nobody does."""
     lease_expires_at: Mapped[Instant | None]
     """Until when a worker has the event to itself."""
     needs_lookup: Mapped[bool] = mapped_column(default=False, server_default=text("false"))

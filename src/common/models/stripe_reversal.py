@@ -34,9 +34,11 @@ class StripeReversal(Base):
     __tablename__ = "stripe_reversals"
 
     livemode: Mapped[bool] = mapped_column(primary_key=True)
+    """Whether it is of real money."""
     reversal_id: Mapped[str] = mapped_column(String, primary_key=True)
     """`re_…`, `dp_…` or `cn_…`, or as older Stripe accounts call them."""
     kind: Mapped[str] = mapped_column(String)
+    """A value of `ReversalKind`."""
     payment_intent_id: Mapped[str | None] = mapped_column(String, index=True)
     """The payment it takes from, or its invoice while that is all we know; else NULL."""
     stripe_account: Mapped[str | None] = mapped_column(String)
@@ -51,7 +53,9 @@ class StripeReversal(Base):
     moved_cents: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     """Of a dispute: all that was moved for it so far, out and back, in the account's currency."""
     currency: Mapped[str] = mapped_column(String)
+    """ISO 4217 in lower case."""
     status: Mapped[str] = mapped_column(String)
+    """One of `STATUSES_BY_KIND`; of a dispute where its funds are."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[Instant | None] = mapped_column(onupdate=func.now())
 

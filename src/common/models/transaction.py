@@ -21,6 +21,7 @@ class Transaction(Base):
 
     transaction_id: Mapped[UuidPrimaryKey]
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"), index=True)
+    """Who bought."""
     stripe_session_id: Mapped[str] = mapped_column(String, unique=True)
     """The Stripe object that paid: `cs_…`, or `in_…`/`pi_…` where there is no session. Never
     changes: it is the idempotency key."""

@@ -15,6 +15,7 @@ class UnmatchedPayment(Base):
     __tablename__ = "unmatched_payments"
 
     livemode: Mapped[bool] = mapped_column(primary_key=True)
+    """Whether real money was paid."""
     stripe_object_id: Mapped[str] = mapped_column(String, primary_key=True)
     """`cs_…`: what would be `transactions.stripe_session_id` had it been credited."""
     event_id: Mapped[str] = mapped_column(String)
@@ -26,7 +27,9 @@ class UnmatchedPayment(Base):
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
     """What was offered and what came, without personal data."""
     status: Mapped[str] = mapped_column(String, default="open", server_default=text("'open'"))
+    """`open` or `resolved`."""
     resolution: Mapped[str | None] = mapped_column(String)
+    """What was done about it, in words."""
     actor: Mapped[str | None] = mapped_column(String)
     """Who resolved it: `user:`, `key:` or `system:` and an id, never a name."""
     created_at: Mapped[CreatedAt]

@@ -71,6 +71,7 @@ class User(Base):
 
     # Billing
     stripe_customer_id: Mapped[str | None] = mapped_column(String, unique=True, index=True)
+    """`cus_…`, once the user was offered a pay page."""
     credits_balance: Mapped[int] = BookedBalance(
         Column(Integer, nullable=False, default=0, server_default=text("0")), active_history=True
     )
@@ -99,9 +100,11 @@ class User(Base):
         default="individual",
         server_default=text("'individual'"),
     )
+    """A value of `UserType`."""
 
     # Status and timestamps
     is_active: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    """A user who is deactivated cannot sign in, spend or open holds; credits stay."""
     last_login_at: Mapped[Instant | None]
     created_at: Mapped[CreatedAt]
     # The explicit NULL comes back with the INSERT; without it a second SELECT would fetch it.

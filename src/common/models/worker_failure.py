@@ -14,7 +14,9 @@ class WorkerFailure(Base):
     work: Mapped[str] = mapped_column(String, primary_key=True)
     """`bookings`, `verification` …"""
     failures: Mapped[int] = mapped_column(BigInteger)
+    """How often it failed since it was first counted."""
     error_type: Mapped[str] = mapped_column(String)
+    """What it failed with the last time."""
     message: Mapped[str] = mapped_column(String)
     """Without anybody's data but ids."""
     first_failed_at: Mapped[CreatedAt]
