@@ -118,7 +118,9 @@ def create_user(
 
 
 def sign_in(session: Session, identity: Identity) -> SignIn:
-    """The user a token speaks for, made at first sight; notes the sign-in and a changed e-mail.
+    """The user of a verified token, created at the first sign-in.
+
+    Notes when that was, and a changed e-mail.
 
     Identity is the token's `sub` alone: accounts are never linked by e-mail, or whoever controls an
     address could take over the account of its former owner.
@@ -197,9 +199,12 @@ def set_active(session: Session, user_id: uuid.UUID, *, is_active: bool) -> User
 def keep_stripe_customer(
     session: Session, user_id: uuid.UUID, customer_id: str, *, replaces: str | None = None
 ) -> str:
-    """Note the user's customer at Stripe, unless they have one already; the one they have.
+    """Note the user's customer at Stripe, unless one is noted already.
 
-    One that Stripe no longer has may be replaced.
+    `replaces` names one that Stripe no longer has: it is replaced.
+
+    Returns:
+        The customer that is noted now.
 
     Raises:
         NotFound: USER_NOT_FOUND.
@@ -215,9 +220,9 @@ def keep_stripe_customer(
 
 
 def erase_user(session: Session, user_id: uuid.UUID) -> User:
-    """Forget the person, keep the account: DESIGN §4 rule 11. Doing it again changes nothing.
+    """Erase the person's data and keep the account (DESIGN §4 rule 11).
 
-    What is forgotten, `models/personal_data.py` says. Credits stay.
+    `models/personal_data.py` says what is erased. Credits stay. Doing it again changes nothing.
 
     Raises:
         NotFound: USER_NOT_FOUND.

@@ -119,10 +119,10 @@ _BOUGHT_CHANGES = " OR ".join(
     )
 )
 _LOTS_FIXED = ("user_id", "seq", "source", "priority", "granted", "expires_at", "transaction_id")
-# In place of a foreign key from every entry users are kept. An entry cannot be added meanwhile: its
-# statement has to raise the user's version, and so waits for the row.
-# name: operation, table, condition, function. The first about lots is not even looked at where only
-# what remains changes.
+# Users who have entries are kept, which a foreign key from every entry would do otherwise. No entry
+# can be added meanwhile: its statement has to raise the user's version, and so waits for the row.
+# The first trigger about lots does not run where only what remains changes.
+# name: operation, table, condition, function
 _ROW_BY_ROW = {
     "users_kept": ("DELETE", "users", "old.credits_version > 0", "credit_users_kept"),
     "users_renumbered": (

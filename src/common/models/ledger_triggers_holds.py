@@ -1,7 +1,6 @@
 """Trigger functions: holds, debts, metadata and purchases agree with their entries.
 
-Written as `ledger_triggers_journal.py` says. All that is looked up here is of operations rarer than
-a spend, which pays for none of it.
+Their queries are written as `ledger_triggers_journal.py` says. A spend runs none of them.
 """
 
 _OWED_BESIDE_CREDITS = """(d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
@@ -64,8 +63,8 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # A debt is of a payment or of the opening, beside no credits, and changes only with entries
-    # that say so. How much may be owed is for `verify` to say, from what Stripe told.
+    # A debt belongs to a payment or to the opening. Whoever has one has no credits. It changes only
+    # with entries that say so. How much may be owed `verify` finds out, from what Stripe told.
     "credit_debts_made": f"""
 DECLARE
   wrong record;
@@ -100,7 +99,7 @@ BEGIN
   LIMIT 1;
   {_DEBT_REFUSED}
 END""",  # noqa: S608  our own names
-    # Metadata comes with its entry or never.
+    # Metadata is written by the statement that writes its entry.
     "credit_metadata_added": """
 DECLARE
   wrong record;
@@ -117,7 +116,7 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # And goes with the person.
+    # Metadata is deleted only when its user has been erased.
     "credit_metadata_erased": """
 DECLARE
   wrong record;

@@ -2,14 +2,17 @@
 
 `ledger_triggers_ddl.py` has those that refuse UPDATE and DELETE.
 
-They look rows up by scalar subqueries: no planner turns them into a scan of a whole table. A row
-before and after its change meet in a window, never in a join of two transition tables: its plan
-would be kept from the first, small statement, and a large one then takes the square of its rows. No
-query has a parameter, so each is planned once (`ledger_triggers_ddl.py` says how). Where
-something is mostly plain, a query that asks for no more than that comes first: to begin a query
-costs a statement of a single row the more, the more it could look up.
+How their queries are written (decision 0020):
 
-Rows with the same `xmin` and `cmin` were written by one statement: the only one that may write an
+- Rows are looked up by scalar subqueries, which no planner turns into a scan of a whole table.
+- A window function compares a row before its change with the row after it. A join of the two
+  transition tables would keep the plan of the first, small statement, and take the square of a
+  large one's rows.
+- No query has a parameter, so each is planned once (`ledger_triggers_ddl.py` says how).
+- A short query that finds most rows right comes first. Starting a query costs more, the more tables
+  it could look into, which a statement of a single row would feel.
+
+Rows with the same `xmin` and `cmin` were written by one statement. Only that statement may write an
 entry's lines, hold, debts and metadata.
 """
 
@@ -68,8 +71,8 @@ _ENTRIES = f"""{_ENTRIES_FOLLOW}
   LIMIT 1;"""  # noqa: S608  our own names
 
 JOURNAL_FUNCTIONS = {
-    # A user's books are settled up to the newest entry, and nobody has both credits and debts.
-    # Expired lots and holds would keep every later entry from following (DESIGN §4 rules 5 and 8).
+    # What had expired by the newest entry is booked: otherwise no later entry could follow. Nobody
+    # has both credits and debts (DESIGN §4 rules 5 and 8).
     "credit_users_balanced": """
 DECLARE
   wrong record;
@@ -99,7 +102,7 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # At commit. Without an entry a balance is what it was: whoever changed it wrote one meanwhile.
+    # At commit: a balance that changed has an entry that says so.
     "credit_users_booked": """
 DECLARE
   booked record;
@@ -118,9 +121,9 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # What came before it a user's entry mostly finds in its own statement, and looks up otherwise.
-    # Booked in the future is none, but for users whose clock was ahead before: it never goes back.
-    # A hold lasts for 30 days at most (`commands.HOLD_SECONDS_MAX`).
+    # The entry before is mostly in the same statement, and is looked up where it is not. No entry
+    # is booked in the future, except at the instant of the last one, which a clock that was ahead
+    # then may have given. A hold lasts for 30 days at most (`commands.HOLD_SECONDS_MAX`).
     "credit_entries_balanced": f"""
 DECLARE
   wrong record;
@@ -137,9 +140,9 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # The last line of each lot is what the lot now holds. An entry's lines come with it, all of its
-    # amount's sign, and are summed up once: there may be as many as the user has lots. Only what
-    # comes in makes a lot, and goes into no other.
+    # A lot holds what its newest line says. An entry's lines come with the entry and have its
+    # amount's sign. They are added up once an entry, not once a line: there may be as many as the
+    # user has lots. Credits that come in make a new lot and go into no other.
     "credit_postings_balanced": """
 DECLARE
   wrong record;

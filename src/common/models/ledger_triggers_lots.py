@@ -1,6 +1,6 @@
 """Trigger functions: lots agree with their entries and postings.
 
-Written as `ledger_triggers_journal.py` says.
+Their queries are written as `ledger_triggers_journal.py` says.
 """
 
 _LOTS_MOVED = """SELECT a.user_id, a.seq, a.remaining, a.seq_before, a.last_seq INTO wrong
@@ -34,8 +34,8 @@ _LOTS = f"""{_LOTS_MOVED}
   LIMIT 1;"""  # noqa: S608  our own names
 
 LOT_FUNCTIONS = {
-    # What is made is made by what comes in, whole, lives on after it, and was bought by a purchase
-    # of these credits, if by any.
+    # A new lot comes from an entry that brings credits in, has all of them, and expires after it.
+    # If it has a purchase, that is the user's and bought as many credits.
     "credit_lots_made": """
 DECLARE
   wrong record;
@@ -63,10 +63,10 @@ BEGIN
   END IF;
   RETURN NULL;
 END""",
-    # What remains follows from what remained. Mostly the newest posting is the only new one: it
-    # comes right after the one before it, or the entry between is of an earlier statement.
-    # Otherwise they are summed up, as far back as this statement can reach, since the index leads
-    # by user and number, not by lot.
+    # What remains is what remained and the new postings. Mostly there is one: it comes right after
+    # the posting before it, or the entry between is of an earlier statement. Otherwise they are
+    # added up, back to the first entry of this statement: the index is by user and entry, not by
+    # lot.
     "credit_lots_balanced": f"""
 DECLARE
   wrong record;

@@ -47,11 +47,11 @@ class PurchaseOutcome:
 def settle_payment(
     session: Session, payment: Payment, terms: Terms, *, cause: str
 ) -> PurchaseOutcome:
-    """Credit a payment, once; note one that must not be credited as unmatched.
+    """Credit a payment once, or note it as unmatched where it must not be credited.
 
-    The one function that every event, the success page and reconciliation lead to. The payment's
-    lock and the user's row lock put all of them in a queue; the unique keys of `transactions` are
-    the second guard. `cause` is the event, or whatever else brought the payment here.
+    Every event, the success page and reconciliation lead to this function. The payment's lock and
+    the user's row lock make them wait for each other. The unique keys of `transactions` are the
+    second guard. `cause` names the event, or whatever else brought the payment here.
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     if payment.invoice_id is not None:
@@ -83,10 +83,12 @@ def settle_payment(
 
 
 def end_order(session: Session, payment: Payment, status: OrderStatus) -> bool:
-    """Note that a session came to nothing: it has expired, or its delayed payment has failed.
+    """Note that a session has expired, or that its delayed payment has failed.
 
-    Whatever comes later of an unpaid session opens nothing again; a payment is credited all the
-    same. Whether anything changed.
+    Nothing opens that order again, but a payment that arrives later is credited all the same.
+
+    Returns:
+        Whether anything changed.
     """
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     order = find_order(session, payment)

@@ -100,9 +100,9 @@ class Processor:
     async def settle(
         self, event: AnyEvent, *, has_begun: bool = False, asks_until: float | None = None
     ) -> EventAnswer:
-        """Do what a stored event says, once; Stripe is not asked about one that is settled.
+        """Do what a stored event says, once. Of one that is settled Stripe is not asked.
 
-        The attempt is counted first, unless it `has_begun`.
+        Counts the attempt first, unless `has_begun` says that this was done.
 
         Raises:
             StripeNeeded: Stripe has not answered by `asks_until`, on the event loop's clock.
@@ -129,12 +129,15 @@ class Processor:
         )
 
     async def settle_due(self, *, needs_lookup: bool) -> int:
-        """Try events that wait for another try, until none does; how many were settled or failed.
+        """Try events that wait for another try, until none does.
 
-        Without `needs_lookup` nobody is asked: whatever needs an answer of Stripe's is left to who
-        tries with it. So the others do not wait while Stripe is silent. Those that ask do not wait
-        for each other, and what falls due meanwhile is begun in time. If cancelled, it hands back
-        what it has begun.
+        Without `needs_lookup` Stripe is asked nothing: an event that needs an answer is left to a
+        call with it. So the others do not wait while Stripe is silent. With it, events do not wait
+        for each other, and what falls due meanwhile is begun in time. If this is cancelled, it
+        hands back the events it has begun.
+
+        Returns:
+            How many events were settled or failed.
         """
         gateway = self.gateway if needs_lookup or self.gateway is None else UnaskedGateway()
         processor = replace(self, gateway=gateway)
@@ -186,9 +189,9 @@ class Processor:
         return True
 
     async def settle_stored(self, body: bytes, *, livemode: bool, event_id: str) -> EventAnswer:
-        """Do what an event of the inbox says; `accepted` where that failed, and its row says why.
+        """Do what an event of the inbox says; `accepted` where that failed.
 
-        So that one that nobody can read or settle holds up no other.
+        The event's row then says why. So an event that cannot be read or settled holds up no other.
         """
         try:
             return await self.settle(parse_event(body))
