@@ -1,12 +1,13 @@
-"""Charge an endpoint: `Depends(charge(10))` holds before the work and keeps only for a success.
+"""`charge`: an endpoint that costs credits, which are taken only if it succeeds.
 
     @router.post("/render", dependencies=[Depends(charge(10, reference="render"))])
 
-The dependency opens a hold. `ChargingMiddleware` (`charging_middleware.py`) settles it before the
-first byte of the answer. A process that dies leaves the hold to its expiry.
+The dependency opens a hold before the endpoint runs. `ChargingMiddleware`
+(`charging_middleware.py`) captures or releases it before the first byte of the answer. A process
+that dies leaves the hold to its expiry.
 
-With an `Idempotency-Key` a request is done once. Whoever sends it again meanwhile is told to wait;
-later they get the answer of the first, or are told that it was charged.
+With an `Idempotency-Key` a request is done once. Whoever sends it again while it is being done is
+told to wait. Later they get the answer of the first, or are told that it was charged.
 """
 
 import hashlib
@@ -148,18 +149,25 @@ def charge(
     metadata: FromRequest[Mapping[str, Any] | None] = None,
     expires_in_seconds: int = HOLD_SECONDS,
 ) -> Charge:
-    """A dependency that charges `amount` credits, 1 or more, if the endpoint succeeds.
+    """A dependency that charges for its endpoint, if the endpoint succeeds: answers 2xx or 3xx.
 
-    It gives the endpoint the `Reservation`, whose `used` may be lowered to charge less, and whose
-    `user_id` pays. A request with an `Idempotency-Key` is done and charged once however often it is
-    sent; any other, each time. An endpoint that takes longer than `expires_in_seconds` may be begun
-    anew meanwhile; one of the two is then charged, and only that one answered.
+    The calling user pays, or whom a service names in `X-User-ID`. The dependency gives the endpoint
+    the `Reservation`. The endpoint may lower its `used` to charge less. Its `user_id` is who pays.
 
-    `amount`, `reference` (what the history says it was for) and `metadata` (free JSON beside it)
-    may be functions of the request, sync or async.
+    A request with an `Idempotency-Key` is done and charged once, however often it is sent. One
+    without is done and charged each time.
+
+    The first three arguments may each be a function of the request, sync or async.
+
+    Args:
+        amount: Whole credits, 1 or more: what the endpoint costs at most.
+        reference: What it is for, in the history.
+        metadata: JSON kept beside the entry.
+        expires_in_seconds: How long the endpoint may take, 1 to 2,592,000 (30 days). After that the
+            request may be begun anew. One of the two is then charged, and only that one answered.
 
     Raises:
-        ValueError: at once, where a value is none that the ledger takes. What a function gives is
+        ValueError: At once, where a value is none that the ledger takes. What a function gives is
             checked with its request, before anything is held: 500, since no client can mend it.
         InsufficientCredits: INSUFFICIENT_CREDITS, as all below before the endpoint runs.
         Conflict: IDEMPOTENCY_KEY_REUSED, REQUEST_IN_PROGRESS, ALREADY_CHARGED.

@@ -29,16 +29,18 @@ from src.common.stripe.gateway import open_gateway
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` all that endpoints need which know users and charge them credits.
+    """Give an application what its endpoints need to know users and charge them credits.
 
-    That is, from the settings of this process: tokens and API keys (`dependencies.py`), the
-    database's pools and the ledger's engine for as long as the application runs, `charge`, limits
-    for bodies, the one body for errors, request ids and logs. The application keeps its own
-    lifespan, which runs inside ours, its routes, and what it adds itself. To be called once, before
-    the application serves.
+    Call it once, before the application serves. From the settings of this process it adds:
+
+    - tokens and API keys (`dependencies.py`), and `charge`;
+    - the database's pools and the ledger's engine, for as long as the application runs;
+    - limits for request bodies, the one body for errors, request ids, logs, `HEAD`, CORS.
+
+    The application keeps its routes and its own lifespan, which runs inside this one.
 
     Raises:
-        SettingsError: naming each variable that is missing or wrong.
+        SettingsError: Naming each variable that is missing or wrong.
     """
     own_lifespan = app.router.lifespan_context
 
