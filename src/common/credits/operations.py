@@ -91,9 +91,9 @@ def decide(
     now: dt.datetime | None = None,
     is_final: bool = False,
 ) -> tuple[list[Book], list[Outcome]]:
-    """Lock, load and decide; nothing is written. The books returned hold what is to be written.
+    """Lock, read and decide. Nothing is written: the books returned hold what is to be written.
 
-    What is pending comes first, all of it or nothing.
+    What the session has changed and not booked (`pending`) comes first, all of it or nothing.
     """
     due = [
         command

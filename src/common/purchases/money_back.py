@@ -33,7 +33,9 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
     """Note a snapshot of a refund, dispute or credit note, and take or give back its credits.
 
     A stale or repeated snapshot changes nothing. One whose payment has not arrived waits for it.
-    Whether anything changed.
+
+    Returns:
+        Whether anything changed.
 
     Raises:
         Invalid: BALANCE_LIMIT_EXCEEDED, credits that come back do not fit into the balance.

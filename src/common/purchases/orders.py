@@ -141,7 +141,8 @@ def note_status(
 ) -> bool:
     """Move an order on, never back; learn its session where Stripe's answer was lost.
 
-    Whether it moved.
+    Returns:
+        Whether it moved.
     """
     earlier = [str(each) for each in _PROGRESS[: _PROGRESS.index(status)]]
     moved = session.execute(

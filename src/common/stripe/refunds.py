@@ -110,7 +110,9 @@ async def close_if_unknown(
     """Close a request that Stripe never heard of; take in its refund where there is one.
 
     Only once Stripe has forgotten its key: until then a first answer may still be on its way.
-    Whether it was closed.
+
+    Returns:
+        Whether it was closed.
 
     Raises:
         StripeGatewayError: STRIPE_GATEWAY_ERROR.

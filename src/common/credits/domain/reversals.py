@@ -72,10 +72,12 @@ def allocate(
 ) -> Allocation:
     """Decide what money back takes from each of a settled book's lots.
 
-    `targets` are the credits to be back by payment, a payment being the `seq` of its lot, which is
-    among `lots`; or of an opening entry without one, which has nothing of its own to give. A lot
-    without a history has an empty one. A lot reaches as far as what remains in it and what was
-    taken from it: the booked allocation itself changes nothing.
+    `targets` has the credits to be back of each payment. A payment is the `seq` of its lot, which
+    is among `lots`. It may also be the `seq` of an opening entry without a lot, which has nothing
+    of its own to give.
+
+    A lot without a history has an empty one. A lot can give what remains in it and what was taken
+    from it before. So an allocation that is booked already comes out the same.
     """
     nothing = LotHistory()
     reach = {lot.seq: lot.remaining + histories.get(lot.seq, nothing).taken for lot in lots}
@@ -112,15 +114,17 @@ def reallocate(
     actor: str,
     related_seq: int | None = None,
 ) -> list[Entry]:
-    """Bring a settled book to the allocation for `targets`; the entries that took, perhaps none.
+    """Bring a settled book to the allocation for `targets`; returns the entries written, if any.
 
-    `booked` are the histories before the book's unwritten entries. The book holds all lots in the
-    user's reach and those of `targets`; a payment not named has nothing to be back. The opening
-    entry stands for all purchases from before the ledger, whose credits to be back are added up:
-    they may be more than its lot was granted, if it has one. What was owed when the ledger began
-    is to be back for ever beside them. At most one
-    reinstatement (+), then one clawback (-), on live lots; where nothing but debts changes, an
-    entry of 0 documents it, a reinstatement if they shrink together, else a clawback. An entry's
+    `booked` has the lots' histories before the book's unwritten entries. The book holds all lots in
+    the user's reach and those of `targets`. A payment not named has nothing to be back.
+
+    The opening entry stands for all purchases from before the ledger. Their credits to be back are
+    added up, and may be more than its lot was granted, if it has one. What was owed when the ledger
+    began is to be back for ever beside them.
+
+    At most one reinstatement (+) is written, then one clawback (-), on live lots. Where only debts
+    change, an entry of 0 says so: a reinstatement if their sum shrinks, else a clawback. An entry's
     key is `key` and its own `seq`.
 
     Raises:

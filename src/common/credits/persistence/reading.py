@@ -49,14 +49,15 @@ class Locking(StrEnum):
 
 @cache
 def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
-    """Everything of `user_ids` the rules need, a row a user, as of one snapshot.
+    """Everything of `user_ids` that the rules need, a row a user, as of one snapshot.
 
-    The clock is read after the row is locked. The snapshot is older than that: where
+    The clock is read after the row is locked, and the snapshot is older than that. Where
     `version_seen` differs from `credits_version`, somebody else wrote in between, and the caller
     reads again. Without a lock all rows have the statement's instant: a later clock would find
-    expired what somebody renewed meanwhile. `hold_seqs` are holds wanted whatever their status;
-    `keys`, of `key_user_ids` pair by pair, are those whose entries come along; `now`, unless NULL,
-    is the clock.
+    expired what somebody renewed meanwhile.
+
+    Parameters: `hold_seqs` are holds wanted whatever their status. `keys`, of `key_user_ids` pair
+    by pair, are those whose entries are read too. `now`, unless NULL, is the clock.
     """
     wanted = func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
     users = select(

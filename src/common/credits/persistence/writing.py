@@ -143,11 +143,12 @@ def shape_and_arrays(
 
 @lru_cache(SHAPES_MAX)
 def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
-    """Write users' books in this shape, given as arrays, a parameter a column.
+    """The statement that writes users' books in this shape; each column is an array parameter.
 
-    A guarded one locks the users itself, waiting for nobody, and writes nothing at all unless all
-    of them, `users_count`, are free and still at the version before their first entry here, and
-    active, but for `inactive_ids`: who is deactivated keeps the version.
+    A guarded one locks the users itself and waits for nobody. It writes all or nothing. It writes
+    only if all `users_count` users are free, still at the version before their first entry here,
+    and active, except those in `inactive_ids`. Activity is checked because deactivating a user does
+    not change the version.
     """
     given = {part: _given(part, sent) for part, sent, _ in sorted(shape)}
     once = {part: names for part, _, names in shape}
