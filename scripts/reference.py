@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference: the command line, errors, schema, rooms.
+"""Write the generated pages of docs/reference: command line, HTTP, errors, schema, rooms.
 
 A test compares them with what this makes, so they cannot drift.
 """
@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.http_page import http_page
 from scripts.rooms import rooms_page
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
+from src.api.src.main import app
 from src.cli import exit_codes
 from src.cli.instants import EXAMPLES
 
@@ -82,6 +84,7 @@ def main() -> None:
     """Write the pages."""
     (REFERENCE / "errors.md").write_text(errors_page())
     (REFERENCE / "cli.md").write_text(command_line_page())
+    (REFERENCE / "http.md").write_text(MADE_BY + http_page(app.openapi()))
     (REFERENCE / "rooms.md").write_text(MADE_BY + rooms_page())
     (REFERENCE / "schema.md").write_text(MADE_BY + schema_page())
 

@@ -40,11 +40,11 @@ BatchCaller = Annotated[Principal, Depends(_batch_caller)]
 async def batch(
     body: BatchIn, caller: BatchCaller, ledger: LedgerOf, settings: SettingsOf
 ) -> BatchOut:
-    """Up to 1,000 spends and grants, each with its own key and its own outcome.
+    """Do up to 1,000 spends and grants, each with its own key and its own outcome.
 
-    The answer is 200 whatever becomes of the items: each has the status that the endpoint for it
-    alone would answer, and one that is refused changes nothing for the others. The items of one
-    user are done in their order. Asked again with the same keys, what was done is answered again.
+    The answer is 200 whatever becomes of the items. Each item has the status that the endpoint for
+    it alone would answer. A refused item changes nothing for the others. The items of one user are
+    done in their order. The same items with the same keys get the same answers again.
     """
     limit = settings.credits_manual_limit
     done = (_do(item, caller, ledger, limit) for item in body.items)

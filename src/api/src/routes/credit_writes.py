@@ -12,7 +12,7 @@ from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf, known
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
 from src.api.src.principals import Principal
-from src.api.src.routes import API_PREFIX
+from src.api.src.routes import API_PREFIX, UserId
 from src.api.src.routes.credits import READS, HoldSeq
 from src.api.src.schemas.credits import (
     AdjustIn,
@@ -114,21 +114,19 @@ class _WriteWith:
 
     async def __call__(
         self,
-        user_id: uuid.UUID,
+        user_id: UserId,
         caller: Caller,
         ledger: LedgerOf,
         settings: SettingsOf,
         idempotency_key: Annotated[
             str | None,
             Header(
-                description="Yours, unique per user, 1 to 255 characters: the same request sent "
-                "again with it is done once. Required unless `dry_run`."
+                description="Your name for this request, unique per user, 1 to 255 characters. The "
+                "same request sent again with it is done once. Not needed with `dry_run`."
             ),
         ] = None,
         *,
-        dry_run: Annotated[
-            bool, Query(description="Only say what would be done; takes no key.")
-        ] = False,
+        dry_run: Annotated[bool, Query(description="Only answer what would be done.")] = False,
     ) -> Write:
         caller.require(self._scope)
         key = _DRY_RUN_KEY if dry_run else idempotency_key
@@ -163,7 +161,7 @@ GrantWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_GRANT))]
     response_model=PreviewOut | ResultOut,
 )
 async def spend(write: SpendWrite, body: SpendIn) -> Response:
-    """Take credits from the user's lots, all or nothing."""
+    """Take credits from the user's lots: all of `amount`, or nothing."""
     return await write.do(Spend, **body.model_dump())
 
 
@@ -174,7 +172,7 @@ async def spend(write: SpendWrite, body: SpendIn) -> Response:
     response_model=PreviewOut | ResultOut,
 )
 async def grant(write: GrantWrite, body: GrantIn) -> Response:
-    """Make a new lot; what the user owes is paid from it first."""
+    """Make a new lot of credits. A debt of the user is paid from it first."""
     asked: dict[str, Any] = body.model_dump() | {"source": LotSource(body.source)}
     return await write.give(Grant, **asked)
 
@@ -186,7 +184,7 @@ async def grant(write: GrantWrite, body: GrantIn) -> Response:
     response_model=PreviewOut | ResultOut,
 )
 async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
-    """Up or down, never below 0, with the reason in the journal."""
+    """Give or take credits by hand, never below 0. The journal keeps the reason."""
     return await write.give(Adjust, **body.model_dump())
 
 
@@ -197,7 +195,7 @@ async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
     response_model=PreviewOut | ResultOut,
 )
 async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
-    """Take credits out of the balance until they are captured, released or expire."""
+    """Take credits out of the balance until they are captured or released, or the hold expires."""
     return await write.do(OpenHold, **body.model_dump())
 
 
@@ -208,7 +206,7 @@ async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
     response_model=PreviewOut | ResultOut,
 )
 async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
-    """Keep what was used; unless `final` is false the rest goes back."""
+    """Keep the credits that were used. The rest goes back, unless `final` is false."""
     return await write.do(Capture, hold_seq=seq, **body.model_dump())
 
 
@@ -219,7 +217,7 @@ async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
     response_model=PreviewOut | ResultOut,
 )
 async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None) -> Response:
-    """What was not captured goes back to the lots it came from."""
+    """End the hold. What was not captured goes back to the lots it came from."""
     return await write.do(Release, hold_seq=seq)
 
 
@@ -230,5 +228,5 @@ async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = Non
     response_model=PreviewOut | ResultOut,
 )
 async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
-    """Counted from now; only while the hold is open."""
+    """Let an open hold expire so many seconds from now."""
     return await write.do(Renew, hold_seq=seq, **body.model_dump())

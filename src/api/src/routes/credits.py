@@ -9,24 +9,23 @@ from pydantic import AwareDatetime
 
 from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.credits import BalanceOut, EntryPage, ExplanationOut, HoldOut, HoldPage
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.models.credit_hold import HoldStatus
-from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 
 router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
 
 READS = (*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND")
 
 HoldSeq = Annotated[int, Path(ge=1, le=AMOUNT_MAX, description="The hold's number.")]
-Cursor = Annotated[str | None, Query(max_length=200)]
-Limit = Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)]
 
 
-async def _reader(user_id: uuid.UUID, caller: Caller) -> uuid.UUID:
+async def _reader(user_id: UserId, caller: Caller) -> uuid.UUID:
     """The user whose credits the caller may read."""
     caller.require_own_or(Scope.CREDITS_READ, user_id)
     return user_id
@@ -47,13 +46,16 @@ ReadableUser = Annotated[uuid.UUID, Depends(_reader)]
 async def get_balance(
     user_id: ReadableUser,
     as_of: Annotated[
-        AwareDatetime | None, Query(description="A past instant; left out, it is now.")
+        AwareDatetime | None,
+        Query(description="A past instant; left out: now."),
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="An earlier answer's `ETag`: 304 where nothing has changed.")
+    ] = None,
 ) -> Response:
-    """Balance, holds, debt and lots to the instant: what has expired does not count.
+    """Balance, held credits, debt and lots at this instant: what has expired does not count.
 
-    The ETag is a digest of the answer: a balance changes with time, without an entry.
+    The `ETag` is a digest of the answer, since a balance changes with time too, without an entry.
     """
     found = await run_in_async_database_transaction(
         lambda session: queries.balance(session, user_id, as_of=as_of)
@@ -80,7 +82,7 @@ async def list_entries(
 @router.get("/holds", summary="A user's holds", responses=error_responses(*READS))
 async def list_holds(
     user_id: ReadableUser,
-    status: Annotated[HoldStatus | None, Query(description="Only these; left out, all.")] = None,
+    status: Annotated[HoldStatus | None, Query(description="Only these; left out: all.")] = None,
     cursor: Cursor = None,
     limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> HoldPage:
@@ -93,7 +95,7 @@ async def list_holds(
 
 @router.get("/holds/{seq}", summary="One hold", responses=error_responses(*READS, "HOLD_NOT_FOUND"))
 async def get_hold(user_id: ReadableUser, seq: HoldSeq) -> HoldOut:
-    """The hold as it is now: past its expiry it is expired, booked or not."""
+    """The hold as it is now. After its expiry it is `expired`, booked or not."""
     found = await run_in_async_database_transaction(
         lambda session: queries.get_hold(session, user_id, seq)
     )
@@ -102,7 +104,7 @@ async def get_hold(user_id: ReadableUser, seq: HoldSeq) -> HoldOut:
 
 @router.get("/explain", summary="Why the balance is what it is", responses=error_responses(*READS))
 async def explain(user_id: ReadableUser) -> ExplanationOut:
-    """Lots, holds and debts with the entry behind each, and whether all sums agree."""
+    """Lots, holds and debts, each with its entry, and whether all sums agree."""
     found = await run_in_async_database_transaction(
         lambda session: queries.explain(session, user_id)
     )

@@ -24,7 +24,7 @@ READINESS_TIMEOUT_SECONDS = 2
 
 @router.get("/livez", summary="Is the process alive?", responses=error_responses(*ALWAYS))
 async def livez() -> LivenessOut:
-    """Answer as long as the process can; touches nothing."""
+    """Answer 200 as long as the process runs. Nothing else is asked, the database neither."""
     return LivenessOut(status="alive")
 
 
@@ -67,10 +67,9 @@ async def readyz(request: Request) -> ReadinessOut:
     dependencies=[Depends(require_metrics_token)],
 )
 async def read_metrics(request: Request) -> PlainTextResponse:
-    """Pools, webhooks, payments and drift; answers also while the database does not.
+    """Answer the figures of pools, webhooks, payments and drift, also while the database is down.
 
-    What the database knows is as old as METRICS_CACHE_SECONDS at most. Where METRICS_TOKEN is set
-    it is the bearer token to send.
+    Figures from the database are at most `METRICS_CACHE_SECONDS` old.
     """
     figures: DatabaseFigures = request.app.state.database_figures
     await figures.refresh()

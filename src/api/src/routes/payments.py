@@ -36,8 +36,8 @@ KEYED = ("IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED")
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="Yours, 1 to 255 characters: the same request sent again with it is done "
-        "once. Required."
+        description="Your name for this request, 1 to 255 characters. The same request sent again "
+        "with it is done once."
     ),
 ]
 
@@ -46,14 +46,15 @@ CheckoutSessionId = Annotated[
     str,
     Path(
         pattern="^cs_[A-Za-z0-9_]{1,200}$",
-        description="What Stripe puts in place of `{CHECKOUT_SESSION_ID}` in the page's URL.",
+        description="`cs_…`: Stripe writes it into the success page's URL in place of "
+        "`{CHECKOUT_SESSION_ID}`.",
     ),
 ]
 
 
 @router.get("/packages", summary="What is on sale", responses=error_responses(*ALWAYS))
 async def list_packages(settings: SettingsOf, response: Response) -> PackagesOut:
-    """The packages of credits, as CREDIT_PACKAGES has them; for everybody, kept for a minute."""
+    """List the packages of `CREDIT_PACKAGES`. Caches may keep the answer for a minute."""
     response.headers.update(PACKAGES_CACHED)
     return PackagesOut.model_validate(settings)
 
@@ -74,7 +75,7 @@ async def create_checkout_session(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> CheckoutOut:
-    """An order, and Stripe's page to pay it on. The same key gives the same page again."""
+    """Write an order and make its pay page at Stripe. The same key gives the same page again."""
     assert caller.user_id is not None  # noqa: S101  CallingUser says so
     checkout = plan_checkout(
         settings,
@@ -101,7 +102,7 @@ async def create_checkout_session(
 async def confirm_checkout_session(
     session_id: CheckoutSessionId, caller: CallingUser, settings: SettingsOf, gateway: GatewayOf
 ) -> ConfirmOut:
-    """For the success page: credits at once what was paid, whether or not Stripe told us yet."""
+    """For the success page: what was paid is credited now, also before Stripe's webhook arrives."""
     assert caller.user_id is not None  # noqa: S101  CallingUser says so
     processor = Processor(run_in_async_database_transaction, gateway, settings)
     return ConfirmOut(status=await confirm_checkout(processor, caller.user_id, session_id))
@@ -122,7 +123,7 @@ async def confirm_checkout_session(
     ),
 )
 async def refund_transaction(
-    transaction_id: uuid.UUID,
+    transaction_id: Annotated[uuid.UUID, Path(description="The purchase.")],
     caller: Caller,
     wish: RefundIn,
     settings: SettingsOf,
@@ -130,7 +131,7 @@ async def refund_transaction(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> RefundOut:
-    """All of it or a part; the credits it bought go back with it."""
+    """Refund all of a purchase or a part. The credits it bought are taken back with it."""
     caller.require(Scope.PAYMENTS_REFUND)
     refunded = await refund_payment(
         run_in_async_database_transaction,

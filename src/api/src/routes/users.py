@@ -1,19 +1,17 @@
 """Users: sign-in, profile, purchases."""
 
-import uuid
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from src.api.src.authentication import identity_of
 from src.api.src.dependencies import Caller, CallingUser, Claims
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.users import ProfileIn, SignInOut, TransactionPage, UserOut
 from src.common.accounts import operations as accounts
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
-from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.purchases.queries import PurchaseFilter, list_purchases
 
 router = APIRouter(tags=["users"])
@@ -24,8 +22,8 @@ router = APIRouter(tags=["users"])
     summary="One user",
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
 )
-async def get_user(user_id: uuid.UUID, caller: Caller) -> UserOut:
-    """The user's profile and balance; one's own, or any with the scope `users:read`."""
+async def get_user(user_id: UserId, caller: Caller) -> UserOut:
+    """Read a user's profile and balance."""
     caller.require_own_or(Scope.USERS_READ, user_id)
     user = await run_in_async_database_transaction(
         lambda session: accounts.get_user(session, user_id)
@@ -39,12 +37,12 @@ async def get_user(user_id: uuid.UUID, caller: Caller) -> UserOut:
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND"),
 )
 async def list_transactions(
-    user_id: uuid.UUID,
+    user_id: UserId,
     caller: Caller,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = PAGE_SIZE_DEFAULT,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> TransactionPage:
-    """Newest first, a page at a time; one's own, or any with the scope `users:read`."""
+    """List what a user bought, newest first, a page at a time."""
     caller.require_own_or(Scope.USERS_READ, user_id)
 
     def work(session: Session) -> TransactionPage:
@@ -62,7 +60,7 @@ async def list_transactions(
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "EMAIL_TAKEN"),
 )
 async def authenticate_jwt(claims: Claims) -> SignInOut:
-    """Make the user at first sight, note the sign-in, follow a changed e-mail."""
+    """Create the user at the first sign-in, record the sign-in, take over a changed e-mail."""
     identity = identity_of(claims)
     sign_in = await run_in_async_database_transaction(
         lambda session: accounts.sign_in(session, identity)
@@ -80,7 +78,7 @@ async def authenticate_jwt(claims: Claims) -> SignInOut:
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST", "USER_NOT_FOUND"),
 )
 async def update_profile(caller: CallingUser, profile: ProfileIn) -> UserOut:
-    """Change what the body names; what it leaves out stays, null clears."""
+    """Change the fields that the body names."""
     assert caller.user_id is not None  # noqa: S101  CallingUser says so
     user_id, changes = caller.user_id, profile.model_dump(exclude_unset=True)
     user = await run_in_async_database_transaction(

@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "description": "Stripe's signature of the body; without it the answer is 400.",
+                "description": "Stripe's signature of the body. Without it the answer is 400.",
             }
         ],
         "requestBody": {
@@ -47,7 +47,7 @@ logger = structlog.get_logger(__name__)
 @router.post("/stripe-webhook", include_in_schema=False)
 @router.post("/stripe-webhook/", include_in_schema=False)
 async def receive_event(request: Request, settings: SettingsOf, gateway: GatewayOf) -> WebhookOut:
-    """Answer 2xx once it is stored; what cannot be settled at once is the worker's to settle."""
+    """Store the event, settle it, answer. The worker settles what cannot be settled at once."""
     body = await request.body()
     signature = request.headers.get("Stripe-Signature")
     verify_signature(body, signature, settings.stripe_webhook_secrets)

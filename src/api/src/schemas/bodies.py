@@ -9,7 +9,7 @@ FIELDS_MAX = 50
 class Body(BaseModel):
     """A JSON object of known fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod

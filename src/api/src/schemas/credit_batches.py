@@ -23,7 +23,9 @@ class SpendItem(SpendIn):
     """Use a user's credits."""
 
     operation: Literal["spend"]
+    """What this item is."""
     user_id: uuid.UUID
+    """Whose credits."""
     idempotency_key: Key
 
 
@@ -31,7 +33,9 @@ class GrantItem(GrantIn):
     """Give a user credits."""
 
     operation: Literal["grant"]
+    """What this item is."""
     user_id: uuid.UUID
+    """Who gets them."""
     idempotency_key: Key
 
 
@@ -39,27 +43,35 @@ Item = Annotated[SpendItem | GrantItem, Field(discriminator="operation")]
 
 
 class BatchIn(Body):
-    """Up to 1,000 operations; of those that are wrong the first is told."""
+    """The operations. If items are invalid, the error names the first of them."""
 
     items: Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
+    """Spends and grants, of any users."""
 
 
 class ItemError(BaseModel):
-    """Why an item was refused, as the endpoint for it alone would say."""
+    """Why an item was refused: what the endpoint for this item alone would answer."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
     error_type: str
+    """For programs."""
     message: str
+    """For people. More fields may follow, as `available` of `INSUFFICIENT_CREDITS`."""
 
 
 class ItemOut(BaseModel):
     """What became of an item: a result or an error."""
 
-    status: Annotated[int, Field(description="As of the endpoint for this item alone.")]
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    status: Annotated[int, Field(description="What the endpoint for this item alone would answer.")]
     replayed: bool = False
+    """Whether the key was used before, so that nothing was done now."""
     result: ResultOut | None = None
+    """What was done; null where the item was refused."""
     error: ItemError | None = None
+    """Why it was refused; null where it was done."""
 
     @classmethod
     def refused(cls, status: int, error_type: str, message: str, **details: Any) -> "ItemOut":
@@ -69,6 +81,9 @@ class ItemOut(BaseModel):
 
 
 class BatchOut(BaseModel):
-    """What became of each item, in their order."""
+    """What became of each item."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     results: list[ItemOut]
+    """In the order of the items."""

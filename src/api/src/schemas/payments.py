@@ -9,62 +9,81 @@ from src.common.stripe.confirmation import CheckoutStatus
 
 
 class PackageOut(BaseModel):
-    """So many credits for so much."""
+    """A package of credits and its price."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     package_id: str
     """What `create-checkout-session` takes as `credit_option`."""
     name: str
+    """What the pay page calls it."""
     credits: int
+    """How many credits it has."""
     price_cents: int
-    """In the currency's smallest unit, before discounts, and taxes where those come on top."""
+    """In the currency's smallest unit: before discounts, and before taxes that come on top."""
     currency: str
+    """ISO 4217, in lower case."""
 
 
 class PackagesOut(BaseModel):
-    """What is on sale, in the order of the settings."""
+    """What is on sale."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     packages: list[PackageOut]
+    """In the order of `CREDIT_PACKAGES`."""
 
 
 class CheckoutIn(Body):
-    """What somebody wants to buy."""
+    """The package to buy, and where the customer returns to."""
 
     credit_option: str = Field(max_length=100, examples=["500"])
     """The package: a `package_id` of `GET /packages`."""
     success_url: str | None = Field(default=None, max_length=2_000)
-    """Where to go after paying; of an allowed origin."""
+    """Where the customer goes after paying. The origin is that of `CHECKOUT_SUCCESS_URL`, or one of
+    `CHECKOUT_ALLOWED_ORIGINS`. Left out: `CHECKOUT_SUCCESS_URL`.
+    """
     cancel_url: str | None = Field(default=None, max_length=2_000)
+    """The same for a customer who leaves without paying; left out: `CHECKOUT_CANCEL_URL`."""
 
 
 class CheckoutOut(BaseModel):
-    """Where to pay."""
+    """The order and its pay page."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     url: str
+    """Stripe's pay page: send the customer there."""
     order_id: uuid.UUID
+    """Our number of the order."""
 
 
 class ConfirmOut(BaseModel):
     """What became of a Checkout Session."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     status: CheckoutStatus
+    """`pending`: not paid yet. `unmatched`: paid, and nobody was credited. `failed`: a delayed
+    payment failed, and nothing was paid.
+    """
 
 
 class RefundIn(Body):
-    """What is to be paid back."""
+    """How much is paid back, and why."""
 
     amount_cents: int | None = Field(default=None, gt=0, lt=2**31, strict=True)
-    """Left out, all that is left of the payment."""
+    """In the currency's smallest unit. Left out: all that is left of the payment."""
     reason: str | None = Field(default=None, min_length=1, max_length=255)
+    """Yours, kept with the refund."""
 
 
 class RefundOut(BaseModel):
     """A refund that Stripe accepted."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
     refund_id: str
+    """Stripe's id of it, `re_…`."""
     amount_cents: int
+    """What is paid back, in the currency's smallest unit."""
