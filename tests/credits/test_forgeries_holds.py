@@ -118,10 +118,10 @@ INVENTED = (
     "INSERT INTO credit_holds VALUES (:who, {}, 30, 0, 'open', timestamptz '2020-02-01T00:00Z')"
 )
 HOLDS = {
-    "a hold invented for a spend": Forgery([INVENTED.format(4)]),
-    "a hold invented for nothing": Forgery([INVENTED.format(14)], by="foreign key"),
+    "a hold added to an old spend": Forgery([INVENTED.format(4)]),
+    "a hold without an entry": Forgery([INVENTED.format(14)], by="foreign key"),
     "a hold of more than its entry took": Forgery([a_hold(amount=30)]),
-    "an entry that holds nothing": Forgery(
+    "an entry of kind `hold` without a hold": Forgery(
         [
             Write(
                 [entry(14, "hold", -10, 555, hold_expires_at=RENEWED)],
@@ -131,31 +131,31 @@ HOLDS = {
             )
         ]
     ),
-    "a hold that is captured already": Forgery([a_hold(captured=3)]),
-    "a hold for ever": Forgery([a_hold("'infinity'")]),
-    "a hold until the year 9998": Forgery([a_hold("'9998-01-01'")]),
-    "a hold longer than may be": Forgery([a_hold(f"{LASTS} + interval '1 second'")]),
-    "a hold that ends before it begins": Forgery([a_hold("timestamptz '2020-01-01T00:00Z'")]),
-    "what a hold captured, by hand": Forgery(
+    "a new hold with `captured`": Forgery([a_hold(captured=3)]),
+    "a hold with `expires_at` infinity": Forgery([a_hold("'infinity'")]),
+    "a hold with `expires_at` in the year 9998": Forgery([a_hold("'9998-01-01'")]),
+    "a hold one second longer than allowed": Forgery([a_hold(f"{LASTS} + interval '1 second'")]),
+    "a hold that expires before it begins": Forgery([a_hold("timestamptz '2020-01-01T00:00Z'")]),
+    "UPDATE of a hold's `captured`": Forgery(
         ["UPDATE credit_holds SET captured = 1 WHERE user_id = :who AND seq = 3"]
     ),
-    "how a hold stands, by hand": Forgery(
+    "UPDATE of an open hold's `status`": Forgery(
         ["UPDATE credit_holds SET status = 'released' WHERE user_id = :who AND seq = 3"]
     ),
-    "a closed hold opened by hand": Forgery(
+    "UPDATE of a closed hold's `status` to `open`": Forgery(
         ["UPDATE credit_holds SET status = 'open' WHERE user_id = :who AND seq = 9"]
     ),
-    "how long a hold lasts, by hand": Forgery(
+    "UPDATE of a hold's `expires_at`": Forgery(
         ["UPDATE credit_holds SET expires_at = 'infinity' WHERE user_id = :who AND seq = 3"]
     ),
-    "a release that leaves its hold open": Forgery([a_release(30, set_=None)]),
-    "a release of a part": Forgery([a_release(29)]),
+    "a release that does not close its hold": Forgery([a_release(30, set_=None)]),
+    "a release of less than was held": Forgery([a_release(29)]),
     "a release of more than was held": Forgery([a_release(31)]),
     "a second release": Forgery([a_release(5, hold=9)]),
     "a release of what was captured": Forgery(
         [a_release(4, hold=5, set_="status = 'released', captured = 0")]
     ),
-    "a release into another lot": Forgery(
+    "a release into another lot than the credits came from": Forgery(
         [
             Write(
                 [
@@ -169,28 +169,26 @@ HOLDS = {
             )
         ]
     ),
-    "a capture that its hold does not feel": Forgery([a_capture(10, None)]),
-    "a capture that its hold feels less": Forgery([a_capture(10, "captured = 9")]),
-    "a capture that its hold feels without saying so": Forgery(
-        [a_capture("NULL", "captured = 10")]
-    ),
+    "a capture that does not raise its hold's `captured`": Forgery([a_capture(10, None)]),
+    "a capture that raises its hold's `captured` by less": Forgery([a_capture(10, "captured = 9")]),
+    "a capture whose entry has no `captured`": Forgery([a_capture("NULL", "captured = 10")]),
     "a capture of more than was held": Forgery([a_capture(31, "captured = 31")], by="CHECK"),
     "a late capture of an open hold": Forgery([a_retaking(3)]),
     "a late capture of a released hold": Forgery([a_retaking(9)]),
     "a renewal of a closed hold": Forgery([a_renewal(RENEWED, hold=9)]),
-    "a renewal for ever": Forgery([a_renewal("'infinity'")]),
-    "a renewal that its hold does not feel": Forgery(
+    "a renewal with `expires_at` infinity": Forgery([a_renewal("'infinity'")]),
+    "a renewal that does not change its hold's `expires_at`": Forgery(
         [a_renewal(RENEWED, "expires_at = expires_at")]
     ),
-    "what a hold holds": Forgery(["UPDATE credit_holds SET amount = 1"], by="privilege"),
-    "holds deleted": Forgery(["DELETE FROM credit_holds"], by="privilege"),
+    "UPDATE of a hold's `amount`": Forgery(["UPDATE credit_holds SET amount = 1"], by="privilege"),
+    "DELETE of holds": Forgery(["DELETE FROM credit_holds"], by="privilege"),
 }
 
 OWED = "INSERT INTO credit_debts (user_id, seq, outstanding) VALUES (:who, {}, {})"
 DEBTS = {
-    "a debt invented beside credits": Forgery([OWED.format(7, 5)]),
-    "a debt of 0, invented": Forgery([OWED.format(7, 0)]),
-    "a debt of a gift": Forgery(
+    "a debt of a user who has credits": Forgery([OWED.format(7, 5)]),
+    "a debt of 0 without a clawback": Forgery([OWED.format(7, 0)]),
+    "a debt for a grant that nobody paid for": Forgery(
         [
             Write(
                 [entry(4, "clawback", 0, 0)],
@@ -200,9 +198,9 @@ DEBTS = {
         ],
         "debtor",
     ),
-    "a debt forgiven by hand": Forgery(["UPDATE credit_debts SET outstanding = 0"], "debtor"),
-    "a debt raised by hand": Forgery(["UPDATE credit_debts SET outstanding = 60"], "debtor"),
-    "a debt forgiven beside a grant": Forgery(
+    "UPDATE of a debt to 0": Forgery(["UPDATE credit_debts SET outstanding = 0"], "debtor"),
+    "UPDATE of a debt to more": Forgery(["UPDATE credit_debts SET outstanding = 60"], "debtor"),
+    "a grant that sets a debt to 0 without a repayment": Forgery(
         [
             Write(
                 [entry(4, "grant", 60, 60)],
@@ -214,19 +212,19 @@ DEBTS = {
         ],
         "debtor",
     ),
-    "a debt forgiven after its entry": Forgery(
+    "a debt set to 0 in a statement after its reinstatement": Forgery(
         [
             Write([entry(4, "reinstatement", 0, 0)], user=(0, 4)),
             "UPDATE credit_debts SET outstanding = 0 WHERE user_id = :who",
         ],
         "debtor",
     ),
-    "a grant that repays nothing": Forgery(
+    "a grant to a debtor without a repayment": Forgery(
         [Write([entry(4, "grant", 60, 60)], [(4, 4, 60, 60)], [lot(4, 60)], user=(60, 4))], "debtor"
     ),
     "a repayment that lowers its debt by more": Forgery([a_repayment(0, 20)], "debtor"),
     "a repayment that lowers its debt by less": Forgery([a_repayment(40)], "debtor"),
-    "a repayment without its debt": Forgery(
+    "a repayment of a user without a debt": Forgery(
         [
             Write(
                 [entry(14, "debt_repayment", -10, 555, related_seq=7)],
@@ -236,31 +234,33 @@ DEBTS = {
             )
         ]
     ),
-    "what was owed at the beginning": Forgery(
+    "UPDATE of a debt's `opening_debt`": Forgery(
         ["UPDATE credit_debts SET opening_debt = 1"], by="privilege"
     ),
-    "a debt moved to another payment": Forgery(["UPDATE credit_debts SET seq = 2"], by="privilege"),
-    "debts deleted": Forgery(["DELETE FROM credit_debts"], by="privilege"),
+    "UPDATE of a debt's `seq`": Forgery(["UPDATE credit_debts SET seq = 2"], by="privilege"),
+    "DELETE of debts": Forgery(["DELETE FROM credit_debts"], by="privilege"),
 }
 
 ANEW = "INSERT INTO credit_entry_metadata VALUES (:who, {}, '{{\"slides\": 9}}')"
 METADATA = {
-    "metadata of an old entry": Forgery([ANEW.format(4)]),
-    "metadata of an entry of the statement before": Forgery(
+    "metadata added to an old entry": Forgery([ANEW.format(4)]),
+    "metadata added to an entry of the previous statement": Forgery(
         [Write([entry(14, "clawback", 0, 565)], user=(565, 14)), ANEW.format(14)]
     ),
-    "metadata deleted": Forgery(["DELETE FROM credit_entry_metadata WHERE user_id = :who"]),
-    "metadata of a person erased, written anew": Forgery(
+    "DELETE of metadata, unless the person was erased": Forgery(
+        ["DELETE FROM credit_entry_metadata WHERE user_id = :who"]
+    ),
+    "metadata of an erased person, inserted again": Forgery(
         [*HONEST["the metadata of a person erased"].statements, ANEW.format(8)]
     ),
-    "metadata changed": Forgery(
+    "UPDATE of metadata": Forgery(
         ["UPDATE credit_entry_metadata SET document = '1'"], by="privilege"
     ),
 }
 
 PURCHASES = {
     **{
-        f"a purchase's {column}": Forgery(
+        f"UPDATE of a purchase's `{column}`": Forgery(
             [f"UPDATE transactions SET {column} = {column}"],  # noqa: S608  ours
             by="privilege",
         )
@@ -269,13 +269,13 @@ PURCHASES = {
             *("credits_added", "predates_ledger", "created_at"),
         )
     },
-    "a purchase's PaymentIntent, once known": Forgery(
+    "UPDATE of a purchase's `payment_intent_id` once it is known": Forgery(
         [
             *HONEST["a PaymentIntent learnt"].statements,
             "UPDATE transactions SET payment_intent_id = 'pi_2' WHERE transaction_id = :bought",
         ]
     ),
-    "a purchase from before the ledger": Forgery(
+    "a new purchase with `predates_ledger`": Forgery(
         [
             (
                 "INSERT INTO transactions (user_id, stripe_session_id, amount_paid_cents,"
@@ -283,7 +283,7 @@ PURCHASES = {
             )
         ]
     ),
-    "purchases deleted": Forgery(["DELETE FROM transactions"], by="privilege"),
+    "DELETE of purchases": Forgery(["DELETE FROM transactions"], by="privilege"),
 }
 FORGERIES = {**HOLDS, **DEBTS, **METADATA, **PURCHASES}
 

@@ -60,17 +60,19 @@ HONEST = {
 }
 
 ENTRIES = {
-    "an entry without its lines": Forgery([Write([SPEND], user=(555, 14))]),
-    "an entry that leaves the balance alone": Forgery([Write([SPEND], [(14, 1, -10, 35)])]),
-    "an entry booked in a day": Forgery([a_spend(created_at="now() + interval '1 day'")]),
-    "an entry that counts tomorrow": Forgery(
+    "an entry without postings": Forgery([Write([SPEND], user=(555, 14))]),
+    "an entry whose user's balance is not updated": Forgery([Write([SPEND], [(14, 1, -10, 35)])]),
+    "an entry with `created_at` tomorrow": Forgery(
+        [a_spend(created_at="now() + interval '1 day'")]
+    ),
+    "an entry with `effective_at` tomorrow": Forgery(
         [a_spend(effective_at="now() + interval '1 day'", created_at="now() + interval '1 day'")]
     ),
-    "an entry booked at infinity": Forgery([a_spend(created_at="'infinity'")]),
-    "an entry that counts after it was booked": Forgery(
+    "an entry with `created_at` infinity": Forgery([a_spend(created_at="'infinity'")]),
+    "an entry with `effective_at` after `created_at`": Forgery(
         [a_spend(effective_at="timestamptz '2020-01-02T00:00:01Z'")]
     ),
-    "a first entry of minus infinity": Forgery(
+    "a first entry with `effective_at` minus infinity": Forgery(
         [
             Write(
                 [entry(1, "grant", 10, 10, effective_at="'-infinity'")],
@@ -81,32 +83,32 @@ ENTRIES = {
         ],
         "new",
     ),
-    "an entry after a lot that expired, unbooked": Forgery(
+    "an entry while the expiry of a lot is not booked yet": Forgery(
         [Write([entry(3, "spend", -1, 29)], [(3, 2, -1, 19)], lots={2: (19, 3)}, user=(29, 3))],
         "late",
     ),
-    "an entry after a hold that expired, unbooked": Forgery(
+    "an entry while the expiry of a hold is not booked yet": Forgery(
         [Write([entry(3, "spend", -1, 3)], [(3, 1, -1, 3)], lots={1: (3, 3)}, user=(3, 3))],
         "holding",
     ),
-    "a spend that captures nothing's credits": Forgery([a_spend(captured=10)]),
-    "a grant related to another entry": Forgery([a_grant(columns={"related_seq": 1})]),
-    "a spend with a hold's expiry": Forgery([a_spend(hold_expires_at="now()")]),
-    "entries changed": Forgery(["UPDATE credit_entries SET reference = 'x'"], by="privilege"),
-    "entries deleted": Forgery(["DELETE FROM credit_entries"], by="privilege"),
+    "a spend with `captured`": Forgery([a_spend(captured=10)]),
+    "a grant with `related_seq`": Forgery([a_grant(columns={"related_seq": 1})]),
+    "a spend with `hold_expires_at`": Forgery([a_spend(hold_expires_at="now()")]),
+    "UPDATE of entries": Forgery(["UPDATE credit_entries SET reference = 'x'"], by="privilege"),
+    "DELETE of entries": Forgery(["DELETE FROM credit_entries"], by="privilege"),
 }
 
 POSTINGS = {
-    "lines that cancel out, for an old entry": Forgery(
+    "postings of +5 and -5 added to an old entry": Forgery(
         [
             Write([SPEND], [(14, 7, -10, 490)], lots={7: (490, 14)}, user=(555, 14)),
             Write(postings=[(14, 1, 5, 50), (14, 2, -5, 15)], lots={1: (50, 14), 2: (15, 14)}),
         ]
     ),
-    "lines that cancel out, for an old entry of 0": Forgery(
+    "postings of +5 and -5 added to an old entry of 0": Forgery(
         [Write(postings=[(13, 1, 5, 50), (13, 2, -5, 15)], lots={1: (50, 13), 2: (15, 13)})]
     ),
-    "an entry of 0 with lines": Forgery(
+    "an entry of 0 with postings of +5 and -5": Forgery(
         [
             Write(
                 [entry(14, "clawback", 0, 565)],
@@ -116,7 +118,7 @@ POSTINGS = {
             )
         ]
     ),
-    "-15 and +5 for -10": Forgery(
+    "postings of -15 and +5 for an entry of -10": Forgery(
         [
             Write(
                 [SPEND],
@@ -126,7 +128,7 @@ POSTINGS = {
             )
         ]
     ),
-    "first lines that begin with another rest": Forgery(
+    "the first posting of a statement with a wrong `remaining_after`": Forgery(
         [
             Write(
                 [SPEND, entry(15, "spend", -1, 554)],
@@ -136,7 +138,7 @@ POSTINGS = {
             )
         ]
     ),
-    "credits moved by first lines that later ones hide": Forgery(
+    "wrong `remaining_after` values that later postings of the statement correct": Forgery(
         [
             Write(
                 [
@@ -151,14 +153,14 @@ POSTINGS = {
             )
         ]
     ),
-    "a grant into a lot there is": Forgery(
+    "a grant into an existing lot": Forgery(
         [
             Write(
                 [entry(14, "grant", 10, 575)], [(14, 1, 10, 55)], lots={1: (55, 14)}, user=(575, 14)
             )
         ]
     ),
-    "a grant in part into a lot there is": Forgery(
+    "a grant of which a part goes into an existing lot": Forgery(
         [
             Write(
                 [entry(14, "grant", 10, 575)],
@@ -169,7 +171,7 @@ POSTINGS = {
             )
         ]
     ),
-    "the expiry of a lot that lasts": Forgery(
+    "the expiry of a lot that has not expired": Forgery(
         [
             Write(
                 [entry(14, "lot_expiry", -45, 520)],
@@ -179,25 +181,25 @@ POSTINGS = {
             )
         ]
     ),
-    "postings changed": Forgery(["UPDATE credit_postings SET amount = 1"], by="privilege"),
-    "postings deleted": Forgery(["DELETE FROM credit_postings"], by="privilege"),
+    "UPDATE of postings": Forgery(["UPDATE credit_postings SET amount = 1"], by="privilege"),
+    "DELETE of postings": Forgery(["DELETE FROM credit_postings"], by="privilege"),
 }
 
 LOTS = {
-    "a lot of an invented purchase": Forgery([a_purchase("gen_random_uuid()", 10)]),
+    "a lot of a purchase that does not exist": Forgery([a_purchase("gen_random_uuid()", 10)]),
     "a lot of another user's purchase": Forgery([a_purchase(":others", 50)]),
-    "a lot of other credits than its purchase's": Forgery([a_purchase(":unpaid", 71)]),
+    "a lot with more credits than its purchase": Forgery([a_purchase(":unpaid", 71)]),
     "a second lot of a purchase": Forgery([a_purchase(":bought", 500)], by="unique key"),
-    "a lot of a reinstatement": Forgery([a_grant("reinstatement")]),
-    "a lot that never dies, in a date": Forgery([a_grant(expires_at="'infinity'")]),
-    "a lot that dies in the year 9999": Forgery([a_grant(expires_at="'9999-06-01'")]),
-    "a lot that is dead already": Forgery([a_grant(expires_at="'2020-01-01'")]),
-    "a lot before all others": Forgery([a_grant(priority=-1)]),
-    "an adjustment that expires": Forgery(
+    "a lot made by a reinstatement": Forgery([a_grant("reinstatement")]),
+    "a lot with `expires_at` infinity": Forgery([a_grant(expires_at="'infinity'")]),
+    "a lot with `expires_at` in the year 9999": Forgery([a_grant(expires_at="'9999-06-01'")]),
+    "a lot with `expires_at` in the past": Forgery([a_grant(expires_at="'2020-01-01'")]),
+    "a lot with a negative `priority`": Forgery([a_grant(priority=-1)]),
+    "an adjustment with `expires_at`": Forgery(
         [a_grant("adjustment", source="'adjustment'", expires_at="'2021-01-01'")]
     ),
-    "an adjustment that makes a gift": Forgery([a_grant("adjustment")]),
-    "a lot whose rest is more than its line": Forgery(
+    "an adjustment that makes a lot of another source": Forgery([a_grant("adjustment")]),
+    "a new lot whose posting is larger than what it has": Forgery(
         [
             Write(
                 [entry(14, "grant", 10, 575)],
@@ -207,37 +209,43 @@ LOTS = {
             )
         ]
     ),
-    "what remains, by hand": Forgery(["UPDATE credit_lots SET remaining = remaining + 1"]),
-    "what was granted": Forgery(["UPDATE credit_lots SET granted = 1000"], by="privilege"),
-    "when a lot dies": Forgery(["UPDATE credit_lots SET expires_at = NULL"], by="privilege"),
-    "lots deleted": Forgery(["DELETE FROM credit_lots"], by="privilege"),
+    "UPDATE of a lot's `remaining`": Forgery(["UPDATE credit_lots SET remaining = remaining + 1"]),
+    "UPDATE of a lot's `granted`": Forgery(
+        ["UPDATE credit_lots SET granted = 1000"], by="privilege"
+    ),
+    "UPDATE of a lot's `expires_at`": Forgery(
+        ["UPDATE credit_lots SET expires_at = NULL"], by="privilege"
+    ),
+    "DELETE of lots": Forgery(["DELETE FROM credit_lots"], by="privilege"),
 }
 
 SET_BALANCE = "UPDATE users SET credits_balance = {} WHERE user_id = :who"
 USERS = {
-    "a balance, by hand": Forgery([SET_BALANCE.format(1000)]),
-    "a first balance, by hand": Forgery([SET_BALANCE.format(10)], "new"),
-    "a balance from before the ledger, taken": Forgery([SET_BALANCE.format(0)], "before"),
-    "a balance from before the ledger, raised": Forgery([SET_BALANCE.format(150)], "before"),
-    "a first balance that moves to a new number": Forgery(
+    "UPDATE of a balance": Forgery([SET_BALANCE.format(1000)]),
+    "UPDATE of the balance of a user without entries": Forgery([SET_BALANCE.format(10)], "new"),
+    "a balance from before the ledger set to 0": Forgery([SET_BALANCE.format(0)], "before"),
+    "a balance from before the ledger raised": Forgery([SET_BALANCE.format(150)], "before"),
+    "a first balance, and then another `user_id`": Forgery(
         [
             SET_BALANCE.format(100),
             "UPDATE users SET user_id = gen_random_uuid() WHERE user_id = :who",
         ],
         "new",
     ),
-    "a version that has no entry": Forgery(["UPDATE users SET credits_version = 14"]),
-    "a version of before": Forgery(["UPDATE users SET credits_version = 12 WHERE user_id = :who"]),
+    "a `credits_version` without an entry": Forgery(["UPDATE users SET credits_version = 14"]),
+    "a `credits_version` of an earlier entry": Forgery(
+        ["UPDATE users SET credits_version = 12 WHERE user_id = :who"]
+    ),
     "a new user with a balance": Forgery(
         ["INSERT INTO users (email, password_hash, credits_balance) VALUES ('f@x', 'x', 1)"]
     ),
-    "a new user with a version": Forgery(
+    "a new user with a `credits_version`": Forgery(
         ["INSERT INTO users (email, password_hash, credits_version) VALUES ('f@x', 'x', 1)"]
     ),
-    "a user with books renumbered": Forgery(
+    "another `user_id` for a user with entries": Forgery(
         ["UPDATE users SET user_id = gen_random_uuid() WHERE user_id = :who"]
     ),
-    "users deleted": Forgery(["DELETE FROM users"], by="privilege"),
+    "DELETE of users": Forgery(["DELETE FROM users"], by="privilege"),
 }
 FORGERIES = {**ENTRIES, **POSTINGS, **LOTS, **USERS}
 

@@ -40,10 +40,10 @@ def a_spend(**others: object) -> Forgery:
 
 
 LEFT_TO_OTHERS = {
-    "a spend from lots in another order": Forgery(
+    "a spend that takes from lots in a wrong order": Forgery(
         [Write([SPEND], [(14, 7, -10, 490)], lots={7: (490, 14)}, user=(555, 14))], by=LEFT
     ),
-    "a release in another order of lots": Forgery(
+    "credits of a hold given back to lots in a wrong order": Forgery(
         [
             Write(
                 [
@@ -66,9 +66,11 @@ LEFT_TO_OTHERS = {
         ],
         by=LEFT,
     ),
-    "another balance answered": a_spend(result_balance=999),
-    "another digest": a_spend(request_digest="decode(repeat('11', 32), 'hex')"),
-    "a key of our own for what it is not": a_spend(idempotency_key="'~purchase:cs_1'"),
+    "a wrong `result_balance`": a_spend(result_balance=999),
+    "a wrong `request_digest`": a_spend(request_digest="decode(repeat('11', 32), 'hex')"),
+    "a spend with a key of the ledger's own (`~purchase:…`)": a_spend(
+        idempotency_key="'~purchase:cs_1'"
+    ),
     "a clawback without a refund": Forgery(
         [
             Write(
@@ -80,7 +82,7 @@ LEFT_TO_OTHERS = {
         ],
         by=LEFT,
     ),
-    "a debt that an entry raises without a refund": Forgery(
+    "a clawback that raises a debt without a refund": Forgery(
         [
             Write(
                 [entry(4, "clawback", 0, 0, related_seq=1)],
@@ -91,7 +93,7 @@ LEFT_TO_OTHERS = {
         "debtor",
         LEFT,
     ),
-    "a debt that an entry lowers without its refund's end": Forgery(
+    "a reinstatement that lowers a debt while its refund stands": Forgery(
         [
             Write(
                 [entry(4, "reinstatement", 0, 0, related_seq=1)],
@@ -102,10 +104,10 @@ LEFT_TO_OTHERS = {
         "debtor",
         LEFT,
     ),
-    "what was refunded or disputed of a purchase": Forgery(
+    "UPDATE of a purchase's `refunded_cents` or `disputed_cents`": Forgery(
         ["UPDATE transactions SET refunded_cents = 1 WHERE user_id = :who"], by=LEFT
     ),
-    "an opening of another balance than there was": Forgery(
+    "an opening entry of another balance than there was": Forgery(
         [
             Write(
                 [
@@ -127,10 +129,10 @@ LEFT_TO_OTHERS = {
         "before",
         NOBODY,
     ),
-    "another reference, actor or key of a caller": a_spend(
+    "another `reference`, `actor` or key of a caller": a_spend(
         reference="'x'", actor="'user:somebody'", idempotency_key="'x'"
     ),
-    "an entry dated earlier than it was booked": a_spend(),
+    "an entry with a `created_at` in the past": a_spend(),
     "a grant that nobody asked for": Forgery(
         [
             Write(
