@@ -22,20 +22,27 @@ MADE_BY = "<!-- Made by `uv run just reference`; do not edit. -->\n\n"
 CONVENTIONS = f"""
 ## Output
 
-Results go to stdout, everything else to stderr. In a terminal columns where nothing stands are left
-out, and where a row does not fit its line, one record stands below the other. Nothing is cut or
-folded; in a pipe a row is one line.
+Results go to stdout. Everything else goes to stderr.
 
-With `--json` the answer is one JSON document. One thing is an object, several things are a list of
-objects, and what comes in pages is an object of the list (`items`) and of what `--cursor` takes for
-the next one (`next_cursor`, null on the last). Fields are named as in the API. Instants are
-ISO 8601 in UTC, as `2030-01-31T14:00:00Z`; ids are text.
+People get tables. In a terminal, empty columns are left out. If a row does not fit its line, the
+rows become records, one below the other. Nothing is cut or folded. In a pipe a row is one line.
+
+Programs get JSON with `--json`:
+
+| what is printed | JSON |
+|---|---|
+| one thing | an object |
+| several things | a list of objects |
+| a page of things | `{{"items": […], "next_cursor": "…"}}` |
+
+`--cursor` takes `next_cursor` and gets the next page. It is null on the last page. Fields are named
+as in [the API](http.md). Instants are ISO 8601 in UTC, as `2030-01-31T14:00:00Z`. Ids are text.
 
 ## Instants
 
-Options that take an instant take {EXAMPLES}. What names
-no zone of its own is meant in `--time-zone`, which is UTC by default; a date alone is the first
-moment of that day there.
+Options that take an instant take {EXAMPLES}. An instant
+without a zone is in `--time-zone`, which is UTC by default. A date alone is the first moment of
+that day in that zone.
 """
 
 
@@ -47,10 +54,15 @@ def errors_page() -> str:
     )
     return (
         f"{MADE_BY}# Errors\n\n"
-        'Every error has one body: `{"detail": {"error_type": "…", "message": "…", '
-        '"request_id": "…", …}}`.\nPrograms look at `error_type`, which never changes; the message '
-        "is for people. 503 answers, and\n`REQUEST_IN_PROGRESS`, carry `Retry-After`: the same "
-        "request, with the same `Idempotency-Key`, may\nsucceed then.\n\n"
+        "Every error of the API has the same body:\n\n"
+        '```json\n{"detail": {"error_type": "…", "message": "…", "request_id": "…"}}\n```\n\n'
+        "- `error_type` is for programs. It never changes.\n"
+        "- `message` is for people.\n"
+        "- `request_id` finds the request in the service's logs.\n"
+        "- Some errors have more fields, such as `required`; the table names most.\n"
+        "\nWhere the answer has the header `Retry-After`, the same request with the same "
+        "`Idempotency-Key`\nmay succeed after so many seconds. That is so for every 503 and for "
+        "`REQUEST_IN_PROGRESS`.\n\n"
         f"| error_type | status | meaning |\n|---|---|---|\n{rows}"
     )
 
@@ -73,9 +85,9 @@ def command_line_page() -> str:
 def _exit_codes() -> str:
     rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in exit_codes.MEANINGS.items())
     return (
-        "\n## Exit codes\n\nWhat a command cannot do is one line on stderr, which begins with "
-        "`flashslides: `; wrong use is told\nwith the command's usage. `-h` is `--help` "
-        "everywhere.\n\n"
+        "\n## Exit codes\n\nA command that fails prints one line on stderr, which begins with "
+        "`flashslides: `. A wrong option or\nargument is told with the command's usage. `-h` is "
+        "`--help` for every command.\n\n"
         f"| exit code | meaning |\n|---|---|\n{rows}"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-INTRODUCTION = """# Rooms
+INTRODUCTION = """# Modules
 
 Which code is where. The first table answers questions. The sections after it list every module with
 what it is for.

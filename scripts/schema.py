@@ -13,11 +13,14 @@ from src.common.models import Base
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 INTRODUCTION = """# The schema
 
-Made from the models in `src/common/models`, which the migrations are compared with: it is what
-PostgreSQL has. Triggers stand on [another page](what-the-database-refuses.md). Amounts of credits
-are whole credits, amounts of money whole cents. In the picture a dotted line is a reference that
-triggers look up in place of a foreign key
-([why](../decisions/0019-references-are-checked-set-by-set.md)).
+The tables of the database, made from the models in `src/common/models`. A check compares the models
+with the migrations, so this is what PostgreSQL has.
+
+- Amounts of credits are whole credits. Amounts of money are in the currency's smallest unit, such
+  as cents.
+- What the triggers refuse is on [a page of its own](what-the-database-refuses.md).
+- A solid line in the pictures is a foreign key. A dotted line is a reference that triggers check
+  instead ([why](../decisions/0019-references-are-checked-set-by-set.md)).
 
 """
 LOOKED_UP_BY_TRIGGERS = (

@@ -1,4 +1,4 @@
-"""Pages for a browser: plain HTML in one small style, no script, nothing from elsewhere.
+"""Plain HTML pages in one small style, without scripts and without files of other hosts.
 
 What is formatted into a `Markup` is escaped; the templates here and at our callers' are literals.
 """

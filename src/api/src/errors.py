@@ -25,11 +25,17 @@ STATUS_BY_KIND = {
 ERRORS: dict[str, tuple[int, str]] = {
     "BAD_REQUEST": (400, "The body cannot be read"),
     "IDEMPOTENCY_KEY_REQUIRED": (400, "A request that moves credits needs a key"),
-    "WEBHOOK_SIGNATURE_INVALID": (400, "The body is not signed by Stripe with one of our secrets"),
-    "WEBHOOK_PAYLOAD_INVALID": (400, "The signed body is no Stripe event"),
-    "AUTHENTICATION_FAILURE": (401, "No bearer token, or one of a kind we do not know"),
+    "WEBHOOK_SIGNATURE_INVALID": (
+        400,
+        "The body is not signed with one of the secrets in `STRIPE_WEBHOOK_SECRET`",
+    ),
+    "WEBHOOK_PAYLOAD_INVALID": (400, "The signed body is not a Stripe event"),
+    "AUTHENTICATION_FAILURE": (401, "No bearer token, or one of an unknown kind"),
     "AUTH_TOKEN_EXPIRED": (401, "The token has expired"),
-    "AUTH_TOKEN_INVALID": (401, "The token was not issued to us by someone we trust"),
+    "AUTH_TOKEN_INVALID": (
+        401,
+        "The token's signature, issuer or audience is wrong, or the API key is not valid",
+    ),
     "INSUFFICIENT_CREDITS": (402, "`required` credits are more than the `available` ones"),
     "FORBIDDEN": (403, "The token may not do this"),
     "USER_INACTIVE": (403, "The account is deactivated"),
@@ -39,31 +45,49 @@ ERRORS: dict[str, tuple[int, str]] = {
     "HOLD_NOT_FOUND": (404, "The user has no such hold"),
     "NOT_FOUND": (404, "No such endpoint"),
     "METHOD_NOT_ALLOWED": (405, "The endpoint does not take this method"),
-    "REQUEST_TIMEOUT": (408, "The request did not come in time; nothing was done"),
-    "IDEMPOTENCY_KEY_REUSED": (409, "The key belongs to another request; nothing was done"),
-    "REQUEST_IN_PROGRESS": (409, "The same request is being done; see Retry-After"),
-    "ALREADY_CHARGED": (409, "The request was done and charged; its answer is not kept"),
+    "REQUEST_TIMEOUT": (408, "The request did not arrive in time; nothing was done"),
+    "IDEMPOTENCY_KEY_REUSED": (409, "The key was used for another request; nothing was done"),
+    "REQUEST_IN_PROGRESS": (409, "The same request is still being done; see `Retry-After`"),
+    "ALREADY_CHARGED": (
+        409,
+        "The request was done and charged before; its answer is not kept",
+    ),
     "HOLD_CLOSED": (409, "The hold was captured or released already"),
-    "HOLD_EXPIRED": (409, "The hold has expired; its credits went back"),
-    "TOO_MANY_HOLDS": (409, "The user has as many open holds as anybody may"),
+    "HOLD_EXPIRED": (409, "The hold has expired; its credits are back in the balance"),
+    "TOO_MANY_HOLDS": (409, "The user has the most open holds that are allowed"),
     "REFUND_REFUSED": (409, "Stripe refuses this refund for good; `code` says why"),
-    "EMAIL_TAKEN": (409, "Another account has this e-mail"),
-    "PAYLOAD_TOO_LARGE": (413, "The body is larger than we read"),
+    "EMAIL_TAKEN": (409, "Another account has this e-mail address"),
+    "PAYLOAD_TOO_LARGE": (413, "The body is larger than `API_MAX_BODY_BYTES`"),
     "VALIDATION_ERROR": (422, "A field is missing or wrong; `errors` names it"),
-    "CAPTURE_EXCEEDS_HOLD": (422, "The hold has only `uncaptured` credits left"),
-    "REFUND_EXCEEDS_PAYMENT": (422, "More than the `refundable_cents` left of the payment"),
-    "BALANCE_LIMIT_EXCEEDED": (422, "Balance and held credits would exceed `limit`"),
-    "HEADERS_TOO_LARGE": (431, "Request line and headers are larger than we read"),
-    "LEDGER_UNBALANCED": (500, "A change the ledger's books do not explain; nothing was done"),
-    "INTERNAL_ERROR": (500, "A defect of ours; the request id finds it in the logs"),
+    "CAPTURE_EXCEEDS_HOLD": (422, "More than the `uncaptured` credits that are left in the hold"),
+    "REFUND_EXCEEDS_PAYMENT": (
+        422,
+        "More than the `refundable_cents` that are left of the payment",
+    ),
+    "BALANCE_LIMIT_EXCEEDED": (
+        422,
+        "The balance and the held credits together would exceed `limit`",
+    ),
+    "HEADERS_TOO_LARGE": (431, "The request line and headers are too large"),
+    "LEDGER_UNBALANCED": (500, "A change that the ledger's triggers refuse; nothing was done"),
+    "INTERNAL_ERROR": (500, "A defect of the service; `request_id` finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
-    "STRIPE_GATEWAY_ERROR": (502, "Stripe did not answer as it should; the same key asks again"),
-    "AUTH_KEYS_UNAVAILABLE": (503, "Nobody can tell now who signed the token; see Retry-After"),
-    "STRIPE_NOT_CONFIGURED": (503, "No Stripe key is set"),
-    "ENGINE_BUSY": (503, "Too many operations wait already; nothing was done; see Retry-After"),
-    "DATABASE_BUSY": (503, "A passing condition of the database; see Retry-After"),
-    "NOT_READY": (503, "The service cannot take requests yet"),
-    "WEBHOOK_NOT_CONFIGURED": (503, "No webhook secret is set; nothing is accepted unsigned"),
+    "STRIPE_GATEWAY_ERROR": (
+        502,
+        "Stripe failed or did not answer; send the request again with the same key",
+    ),
+    "AUTH_KEYS_UNAVAILABLE": (
+        503,
+        "The keys that sign tokens cannot be fetched; see `Retry-After`",
+    ),
+    "STRIPE_NOT_CONFIGURED": (503, "`STRIPE_SECRET_KEY` is not set"),
+    "ENGINE_BUSY": (503, "Too many operations are waiting; nothing was done; see `Retry-After`"),
+    "DATABASE_BUSY": (503, "The database is busy or out of reach; see `Retry-After`"),
+    "NOT_READY": (503, "The database does not have every migration yet"),
+    "WEBHOOK_NOT_CONFIGURED": (
+        503,
+        "`STRIPE_WEBHOOK_SECRET` is not set, so no event can be verified",
+    ),
 }
 
 _ERROR_BODY = {"$ref": "#/components/schemas/ErrorBody"}
@@ -95,7 +119,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The one body every error wears."""
+    """The body of every error."""
 
     detail: ErrorDetail
 

@@ -1,4 +1,4 @@
-"""One file a table; importing this package makes `Base.metadata` whole."""
+"""The tables, one file each; importing this package makes `Base.metadata` complete."""
 
 from src.common.models.api_key import ApiKey
 from src.common.models.base import Base

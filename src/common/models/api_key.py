@@ -18,7 +18,7 @@ class ApiKey(Base):
     last_four: Mapped[str] = mapped_column(String)
     """The key's last four characters, to tell keys apart."""
     service_name: Mapped[str] = mapped_column(String, index=True)
-    """Who calls; stays the same when the key is rotated."""
+    """Who calls. It stays the same when the key is rotated."""
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
     """What it may do: values of `Scope`, one or more."""
     created_at: Mapped[CreatedAt]

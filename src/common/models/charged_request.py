@@ -21,7 +21,7 @@ BODY_BYTES_MAX = 16_777_216
 
 
 class ChargedRequest(Base):
-    """The newest try of a request, and its answer once it was charged.
+    """The newest attempt at a charged request, and its answer once it was charged.
 
     For a while only: which requests were charged says the journal, for ever.
     """
@@ -35,9 +35,9 @@ class ChargedRequest(Base):
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked, and by whom."""
     claim_id: Mapped[uuid.UUID] = mapped_column(Uuid)
-    """The try; a later one has another."""
+    """Identifies the attempt. A later attempt has another."""
     hold_seq: Mapped[int] = mapped_column(Integer)
-    """The hold of that try: while it is open nobody else begins."""
+    """The hold of that attempt. While it is open, no other attempt begins."""
     status: Mapped[int | None] = mapped_column(SmallInteger)
     """The answer's, as its headers and body: none while the work goes on, and none where it cannot
     be kept."""
@@ -46,7 +46,7 @@ class ChargedRequest(Base):
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
     """At most 16 MiB."""
     expires_at: Mapped[Instant]
-    """When the row says nothing any more, and may go."""
+    """When the row no longer counts and may be deleted."""
 
     __table_args__ = (
         CheckConstraint("octet_length(key_digest) = 32", "key_is_sha256"),

@@ -9,7 +9,7 @@ from src.common.models.base import Base, CreatedAt, Instant
 
 
 class CreditBookingFailure(Base):
-    """A user whom the worker could not book, kept apart from the batches of the others.
+    """A user whom the worker could not book. Such users are tried apart from the others.
 
     It tells of the user as long as `credits_version` is still the user's: every entry raises that,
     so whoever was booked since, by anybody, is no longer counted.
@@ -19,7 +19,7 @@ class CreditBookingFailure(Base):
 
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"), primary_key=True)
     credits_version: Mapped[int] = mapped_column(Integer)
-    """The user's when it last failed."""
+    """The user's `credits_version` when it last failed."""
     error_type: Mapped[str] = mapped_column(String)
     """What the last attempt failed with."""
     message: Mapped[str] = mapped_column(String)

@@ -78,7 +78,7 @@ _ACTING_ON_HOLDS = text_array(
 
 
 class CreditEntry(Base):
-    """One movement. Never changed, never deleted; a correction is another entry."""
+    """One movement of credits. It is never changed or deleted; a correction is another entry."""
 
     __tablename__ = "credit_entries"
 
@@ -95,11 +95,11 @@ class CreditEntry(Base):
     result_balance: Mapped[int] = mapped_column(Integer)
     """The balance after the last entry its operation wrote: what the caller was answered."""
     captured: Mapped[int | None] = mapped_column(Integer)
-    """What this entry kept of a hold; NULL where it acts on none."""
+    """Credits of a hold that this entry kept; NULL where no hold is concerned."""
     related_seq: Mapped[int | None] = mapped_column(Integer)
     """The hold it acts on; for clawbacks, reinstatements and debts the payment's lot."""
     hold_expires_at: Mapped[Instant | None]
-    """When the hold this entry opened or renewed was to expire, as then answered."""
+    """When the hold that this entry opened or renewed was to expire, as answered then."""
     idempotency_key: Mapped[str] = mapped_column(String)
     """Unique for the user, for ever. The ledger's own begin with `~`."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
@@ -148,7 +148,7 @@ class CreditEntryMetadata(Base):
 
 
 class CreditPosting(Base):
-    """A line of an entry: which lot gave or took how much. Lines sum to the entry's amount.
+    """How much one entry gave to one lot, or took from it. They sum to the entry's amount.
 
     The triggers look up both, entry and lot (decision 0019).
     """
@@ -163,7 +163,7 @@ class CreditPosting(Base):
     amount: Mapped[int] = mapped_column(Integer)
     """Credits into (+) or out of (-) the lot; never 0."""
     remaining_after: Mapped[int] = mapped_column(Integer)
-    """What the lot held right after this line."""
+    """What the lot held right after this posting."""
 
     __table_args__ = (
         CheckConstraint("amount <> 0", "amount_not_zero"),

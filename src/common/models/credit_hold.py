@@ -19,7 +19,7 @@ class HoldStatus(StrEnum):
 
 
 class CreditHold(Base):
-    """A withdrawal that may still go back: its credits are out of the balance while it is open."""
+    """Credits set aside: while the hold is open they are not in the balance, and may go back."""
 
     __tablename__ = "credit_holds"
 
@@ -29,7 +29,7 @@ class CreditHold(Base):
     amount: Mapped[int] = mapped_column(Integer)
     """Whole credits set aside; positive."""
     captured: Mapped[int] = mapped_column(Integer)
-    """What has been kept so far, late captures included."""
+    """Credits kept so far, late captures included."""
     status: Mapped[str] = mapped_column(String)
     """A value of `HoldStatus`."""
     expires_at: Mapped[Instant]
@@ -47,7 +47,7 @@ class CreditHold(Base):
 
 
 class CreditDebt(Base):
-    """What could not be taken back of one payment; the next credits that come in repay it.
+    """Credits of a payment that could not be taken back; the next credits that come in repay them.
 
     What the purchases from before the ledger, and a negative balance of then, leave owing is one
     row too, by the opening entry (decision 0010).
@@ -61,7 +61,7 @@ class CreditDebt(Base):
     outstanding: Mapped[int] = mapped_column(Integer)
     """Whole credits still owed; 0 once all is repaid."""
     opening_debt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """What was owed when the ledger began; never changes. 0 in the row of a payment."""
+    """What was owed when the ledger began. It never changes. 0 in the row of a payment."""
 
     __table_args__ = (
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),

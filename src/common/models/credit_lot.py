@@ -44,13 +44,13 @@ class CreditLot(Base):
     transaction_id: Mapped[uuid.UUID | None]
     """The purchase that paid for it."""
     priority: Mapped[int] = mapped_column(SmallInteger)
-    """The lower goes first."""
+    """Lower numbers are spent first."""
     granted: Mapped[int] = mapped_column(Integer)
     """Whole credits that came in; positive."""
     expires_at: Mapped[Instant | None]
-    """Dead from this instant on."""
+    """From this instant on the credits count no longer."""
     remaining: Mapped[int] = mapped_column(Integer)
-    """What is left, 0 … granted."""
+    """Credits that are left, 0 to `granted`."""
     last_seq: Mapped[int] = mapped_column(Integer)
     """The entry of the lot's newest posting, whose `remaining_after` is `remaining`."""
     is_open: Mapped[bool]

@@ -12,7 +12,7 @@ START = uuid.UUID(int=0)
 
 
 class CreditVerification(Base):
-    """The pass that is going on and the last one that ended: one row, which workers lock by turns.
+    """One row: the current pass over all users and the last complete one. Workers take turns.
 
     Users count as differing when any row of their books does; mended ones until the pass ends.
     """

@@ -12,7 +12,7 @@ RECONCILIATION_STATUSES = ("running", "finished")
 
 
 class Reconciliation(Base):
-    """One walk over Stripe's objects of a window of time, resumable after each page."""
+    """One comparison of Stripe's objects in a window of time. It can resume after each page."""
 
     __tablename__ = "reconciliations"
 
@@ -30,19 +30,19 @@ class Reconciliation(Base):
     status: Mapped[str] = mapped_column(String, default="running", server_default=text("'running'"))
     """`running` or `finished`."""
     stage: Mapped[str] = mapped_column(String)
-    """What is being walked."""
+    """Which kind of object is being compared."""
     cursor: Mapped[str | None] = mapped_column(String)
     """The last object of that stage that has been compared; NULL before the first."""
     compared: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """How many objects have been compared."""
     drift: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """How many differences are left, those mended not counted."""
+    """How many differences are left, without those that were repaired."""
     findings: Mapped[list[dict[str, Any]]] = mapped_column(
         JSONB, default=list, server_default=text("'[]'::jsonb")
     )
-    """The first differences: what, which object, whether it was mended."""
+    """The first differences: what differs, which object, whether it was repaired."""
     lease_expires_at: Mapped[Instant | None]
-    """Until when a process has the run to itself."""
+    """Until when one process holds the run. Others leave it alone until then."""
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[Instant | None]
     """NULL while it runs."""

@@ -11,7 +11,7 @@ REFUND_REQUEST_STATUSES = ("requested", "accepted", "refused")
 
 
 class RefundRequest(Base):
-    """One wish to pay money back, with its key; the refund itself is in `stripe_reversals`."""
+    """A request to pay money back, with its key. The refund itself is in `stripe_reversals`."""
 
     __tablename__ = "refund_requests"
 
@@ -32,7 +32,9 @@ class RefundRequest(Base):
     status: Mapped[str] = mapped_column(
         String, default="requested", server_default=text("'requested'")
     )
-    """`requested` until Stripe has answered: asking again with the same key is safe."""
+    """`requested` until Stripe has answered: asking again with the same key is safe. Then
+    `accepted` or `refused`.
+    """
     refund_id: Mapped[str | None] = mapped_column(String)
     """`re_…`, once Stripe accepted."""
     error: Mapped[str | None] = mapped_column(String)

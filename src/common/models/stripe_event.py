@@ -9,7 +9,7 @@ STRIPE_EVENT_STATUSES = ("received", "processed", "ignored", "unmatched", "faile
 
 
 class StripeEvent(Base):
-    """One event, once: a copy of it finds this row."""
+    """One event of Stripe's. A copy of it finds this row and does nothing."""
 
     __tablename__ = "stripe_events"
 
@@ -30,9 +30,9 @@ class StripeEvent(Base):
     )
     """A value of `STRIPE_EVENT_STATUSES`."""
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
-    """How often processing has begun: counted first, for it may end the process."""
+    """How often processing has begun. It is counted first, since an event may kill the process."""
     error: Mapped[str | None] = mapped_column(String)
-    """Why the last attempt failed; NULL after one that did not."""
+    """Why the last attempt failed; NULL where it did not."""
     remark: Mapped[str | None] = mapped_column(String)
     """What is unusual about it: it is a connected account's, of a type we do not handle, or of an
     API version we do not know."""
@@ -44,7 +44,7 @@ class StripeEvent(Base):
     next_attempt_at: Mapped[Instant | None]
     """When the worker tries next; NULL once nobody does."""
     lease_expires_at: Mapped[Instant | None]
-    """Until when a worker has the event to itself."""
+    """Until when one worker holds the event. Others leave it alone until then."""
     needs_lookup: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether Stripe has to be asked about it: found out by an attempt that was not to ask."""
 

@@ -25,7 +25,7 @@ class UnmatchedPayment(Base):
     explanation: Mapped[str] = mapped_column(String)
     """One sentence for whoever resolves it."""
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
-    """What was offered and what came, without personal data."""
+    """What was offered and what was paid, without personal data."""
     status: Mapped[str] = mapped_column(String, default="open", server_default=text("'open'"))
     """`open` or `resolved`."""
     resolution: Mapped[str | None] = mapped_column(String)

@@ -7,7 +7,7 @@ from src.common.models.base import Base, CreatedAt
 
 
 class WorkerFailure(Base):
-    """One kind of work: counted by all workers together, never reset."""
+    """Failures of one kind of work, of all workers together. Never reset."""
 
     __tablename__ = "worker_failures"
 

@@ -1,1 +1,1 @@
-"""PostgreSQL as every service uses it: engines, retries, what errors mean, migrations, roles."""
+"""PostgreSQL as every service uses it: engines, retries, errors, migrations, roles."""

@@ -1,1 +1,1 @@
-"""The ledger's rules, from values to values: no session, no driver, no setting."""
+"""The ledger's rules as pure functions of values: no session, no driver, no setting."""
