@@ -9,7 +9,7 @@ from src.common.postgres.pagination import PAGE_SIZE_MAX
 
 API_PREFIX = "/api/v1"
 
-UserId = Annotated[uuid.UUID, Path(description="Whose.")]
+UserId = Annotated[uuid.UUID, Path(description="The user the request is about.")]
 Cursor = Annotated[
     str | None,
     Query(max_length=200, description="`next_cursor` of the page before; left out: page one."),

@@ -158,7 +158,7 @@ GrantWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_GRANT))]
     "/spend",
     summary="Use credits",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS"),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def spend(write: SpendWrite, body: SpendIn) -> Response:
     """Take credits from the user's lots: all of `amount`, or nothing."""
@@ -169,7 +169,7 @@ async def spend(write: SpendWrite, body: SpendIn) -> Response:
     "/grant",
     summary="Give credits",
     responses=error_responses(*WRITES, "BALANCE_LIMIT_EXCEEDED"),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def grant(write: GrantWrite, body: GrantIn) -> Response:
     """Make a new lot of credits. A debt of the user is paid from it first."""
@@ -181,7 +181,7 @@ async def grant(write: GrantWrite, body: GrantIn) -> Response:
     "/adjust",
     summary="Correct a balance",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
     """Give or take credits by hand, never below 0. The journal keeps the reason."""
@@ -192,7 +192,7 @@ async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
     "/holds",
     summary="Set credits aside",
     responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "TOO_MANY_HOLDS"),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
     """Take credits out of the balance until they are captured or released, or the hold expires."""
@@ -203,7 +203,7 @@ async def open_hold(write: SpendWrite, body: HoldIn) -> Response:
     "/holds/{seq}/capture",
     summary="Keep credits of a hold",
     responses=error_responses(*HOLD_WRITES, "CAPTURE_EXCEEDS_HOLD", "INSUFFICIENT_CREDITS"),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
     """Keep the credits that were used. The rest goes back, unless `final` is false."""
@@ -214,7 +214,7 @@ async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
     "/holds/{seq}/release",
     summary="Give a hold up",
     responses=error_responses(*HOLD_WRITES),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None) -> Response:
     """End the hold. What was not captured goes back to the lots it came from."""
@@ -225,7 +225,7 @@ async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = Non
     "/holds/{seq}/renew",
     summary="Let a hold expire later",
     responses=error_responses(*HOLD_WRITES),
-    response_model=PreviewOut | ResultOut,
+    response_model=ResultOut | PreviewOut,
 )
 async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
     """Let an open hold expire so many seconds from now."""
