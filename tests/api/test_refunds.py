@@ -94,6 +94,13 @@ async def test_only_the_scope_refunds(api: Api) -> None:
     assert (await refund(api, make_token(admin.user_id), bought.transaction_id)).status_code == 200
 
 
+async def test_who_may_not_refund_learns_nothing_about_bodies(api: Api) -> None:
+    """The scope is looked at before the body, as for every other write."""
+    key = await make_api_key("credits:spend")
+    answer = await refund(api, key, uuid.uuid4(), amount_cents="nonsense")
+    assert (answer.status_code, error_type_of(answer)) == (403, "FORBIDDEN")
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "error_type"),
     [

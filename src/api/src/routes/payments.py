@@ -3,10 +3,11 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
 from src.api.src.errors import ALWAYS, AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.principals import Principal
 from src.api.src.routes.checkout_pages import pages_of
 from src.api.src.schemas.payments import (
     CheckoutIn,
@@ -108,6 +109,15 @@ async def confirm_checkout_session(
     return ConfirmOut(status=await confirm_checkout(processor, caller.user_id, session_id))
 
 
+async def _refund_caller(caller: Caller) -> Principal:
+    """Refuse who may not refund, before the body is looked at."""
+    caller.require(Scope.PAYMENTS_REFUND)
+    return caller
+
+
+RefundCaller = Annotated[Principal, Depends(_refund_caller)]
+
+
 @router.post(
     "/transactions/{transaction_id}/refund",
     summary="Pay a purchase back",
@@ -124,7 +134,7 @@ async def confirm_checkout_session(
 )
 async def refund_transaction(
     transaction_id: Annotated[uuid.UUID, Path(description="The purchase.")],
-    caller: Caller,
+    caller: RefundCaller,
     wish: RefundIn,
     settings: SettingsOf,
     gateway: GatewayOf,
@@ -132,7 +142,6 @@ async def refund_transaction(
     idempotency_key: IdempotencyKey = None,
 ) -> RefundOut:
     """Refund all of a purchase or a part. The credits it bought are taken back with it."""
-    caller.require(Scope.PAYMENTS_REFUND)
     refunded = await refund_payment(
         run_in_async_database_transaction,
         gateway,
