@@ -157,6 +157,19 @@ def begin_statement(settings: Settings) -> str:
     return f"BEGIN; {_timeouts_statement(_lanes_settings(settings))}"
 
 
+def begin_look_ups(settings: Settings) -> str:
+    """What begins a database transaction of statements that look up many rows of many tables.
+
+    On any connection: they are planned as the batch engine's are, whatever others' need. Nor is any
+    table read whole, since a plan may be made while it is still empty, and is kept.
+    """
+    planner = _LANES_PLANNER | {"enable_seqscan": "off"}
+    steps = [f"SET LOCAL {name} = {value}" for name, value in planner.items()]
+    if settings.database_pooler is not DatabasePooler.NONE:
+        steps.append(_timeouts_statement(settings))
+    return "; ".join([PLAIN_BEGIN, *steps])
+
+
 def _lanes_settings(settings: Settings) -> Settings:
     return settings.model_copy(
         update={

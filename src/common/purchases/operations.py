@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
 from src.common.credits.domain import own_commands
-from src.common.credits.domain.commands import STRIPE_ACTOR
+from src.common.credits.domain.commands import STRIPE_ACTOR, Command
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot
@@ -301,3 +301,19 @@ def _grant(session: Session, user_id: uuid.UUID, transaction: Transaction, actor
         actor=actor,
     )
     ledger.execute(session, [purchase])
+
+
+def grant_key(stripe_session_id: str) -> str:
+    """The idempotency key of the grant for what this session, or other object, paid."""
+    return own_commands.purchase_key(stripe_session_id)
+
+
+def grant_of(payment: Payment, offer: Offer, transaction_id: uuid.UUID) -> Command:
+    """What gives a payment's credits, whose purchase gets this id."""
+    return own_commands.purchase(
+        offer.user_id,
+        offer.credits,
+        transaction_id=transaction_id,
+        stripe_session_id=payment.stripe_session_id,
+        actor=STRIPE_ACTOR,
+    )

@@ -42,7 +42,7 @@ class EventAnswer(StrEnum):
     """Stored, not settled yet: the worker tries again."""
 
 
-_STATUS_BY_ANSWER = {
+STATUS_BY_ANSWER = {
     EventAnswer.PROCESSED: "processed",
     EventAnswer.ALREADY_PROCESSED: "processed",
     EventAnswer.UNMATCHED: "unmatched",
@@ -61,7 +61,7 @@ def store_event(session: Session, event: AnyEvent, body: bytes) -> bool:
             api_version=event.api_version,
             object_id=event.object_id,
             body=body,
-            remark=_remark(event),
+            remark=remark_on(event),
             stripe_created_at=event.created,
             attempts=1,
             lease_expires_at=attempts.lease(),
@@ -93,7 +93,7 @@ def finish_event(
     if session.execute(_mark(event).returning(StripeEvent.event_id)).one_or_none() is None:
         return EventAnswer.ALREADY_PROCESSED
     answer = EventAnswer.IGNORED if facts is None else apply(session, facts, terms, cause=event.id)
-    status = _STATUS_BY_ANSWER[answer]
+    status = STATUS_BY_ANSWER[answer]
     if status != "processed":
         session.execute(
             update(StripeEvent)
@@ -244,7 +244,7 @@ def _older_than(days: int) -> ColumnElement[bool]:
     return StripeEvent.received_at < func.now() - dt.timedelta(days=days)
 
 
-def _remark(event: AnyEvent) -> str | None:
+def remark_on(event: AnyEvent) -> str | None:
     """What is unusual: we read it all the same, by the fields every version has."""
     if event.account is not None:
         return "CONNECTED_ACCOUNT"

@@ -1,5 +1,7 @@
 """Stripe's webhook: verify the raw body, store the event, process it once."""
 
+from typing import TYPE_CHECKING
+
 import structlog
 from fastapi import APIRouter, Request
 
@@ -11,6 +13,9 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.stripe.processing import Processor
 from src.common.stripe.signatures import verify_signature
 from src.common.stripe.wire import parse_event
+
+if TYPE_CHECKING:
+    from src.common.stripe.batches.arrivals import Arrivals
 
 router = APIRouter(tags=["stripe"])
 logger = structlog.get_logger(__name__)
@@ -53,7 +58,11 @@ async def receive_event(request: Request, settings: SettingsOf, gateway: Gateway
     verify_signature(body, signature, settings.stripe_webhook_secrets)
     event = parse_event(body)
     processor = Processor(run_in_async_database_transaction, gateway, settings)
-    answer = await processor.receive(event, body)
+    arrivals: Arrivals | None = getattr(request.app.state, "arrivals", None)
+    if arrivals is None:
+        answer = await processor.receive(event, body)
+    else:
+        answer = await arrivals.receive(processor, event, body)
     metrics.WEBHOOK_EVENTS.labels(answer=answer).inc()
     logger.info("Stripe event", event_id=event.id, type=event.type, answer=answer)
     return WebhookOut(status=answer)

@@ -58,11 +58,16 @@ def purchase(
     """The credits of a row of `transactions`."""
     return Purchase(
         user_id=user_id,
-        key=f"{_PURCHASE_KEY_PREFIX}{stripe_session_id}",
+        key=purchase_key(stripe_session_id),
         actor=actor,
         amount=amount,
         transaction_id=transaction_id,
     )
+
+
+def purchase_key(stripe_session_id: str) -> str:
+    """The key of the grant for what this Stripe object paid."""
+    return f"{_PURCHASE_KEY_PREFIX}{stripe_session_id}"
 
 
 def session_of(key: str) -> str | None:

@@ -187,20 +187,20 @@ async def _fetch(
 
 @cache
 def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
-    return _compile(books_statement(locking))
+    return compile_for_driver(books_statement(locking))
 
 
 @cache
 def _lock_sql() -> str:
-    return _compile(lock_statement())[0]
+    return compile_for_driver(lock_statement())[0]
 
 
 @lru_cache(SHAPES_MAX)
 def _write_sql(shape: Shape, *, is_guarded: bool) -> tuple[str, tuple[str, ...]]:
-    return _compile(write_statement(shape, is_guarded=is_guarded))
+    return compile_for_driver(write_statement(shape, is_guarded=is_guarded))
 
 
-def _compile(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:
+def compile_for_driver(statement: ClauseElement) -> tuple[str, tuple[str, ...]]:
     """A statement as asyncpg takes it, and the names of its parameters in their order."""
     compiled: Any = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
     return str(compiled), tuple(compiled.positiontup)

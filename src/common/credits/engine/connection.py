@@ -2,7 +2,8 @@
 
 import math
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -112,6 +113,23 @@ class EngineConnection:
             RetryableDatabaseError: a passing condition.
             Exception: whatever else failed.
         """
+        try:
+            outcomes, self.was_contended = await self.transact(
+                partial(run_batch, commands=commands, locking=locking)
+            )
+        except RetryableDatabaseError as error:
+            if locking is not Locking.WAIT or error.sqlstate not in _WAITED_IN_VAIN:
+                raise
+            return [Skipped.SKIPPED] * len(commands)
+        return outcomes
+
+    async def transact(self, work: Callable[[asyncpg.Connection], Coroutine[Any, Any, T]]) -> T:
+        """What `work` returns that ends the database transaction it is given, begun just now.
+
+        Raises:
+            RetryableDatabaseError: a passing condition.
+            Exception: whatever else failed.
+        """
         self.was_lost = False
         try:
             connection = await self._begun()
@@ -119,15 +137,7 @@ class EngineConnection:
             self.drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
-        try:
-            outcomes, self.was_contended = await self._finished(
-                connection, run_batch(connection, commands, locking)
-            )
-        except RetryableDatabaseError as error:
-            if locking is not Locking.WAIT or error.sqlstate not in _WAITED_IN_VAIN:
-                raise
-            return [Skipped.SKIPPED] * len(commands)
-        return outcomes
+        return await self._finished(connection, work(connection))
 
     def limit_waiting(self, seconds: float) -> None:
         """For how long at most the next batches wait for a row.

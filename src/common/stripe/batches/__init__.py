@@ -1,0 +1,1 @@
+"""Events that arrive together, settled together; the others go by themselves."""

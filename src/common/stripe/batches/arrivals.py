@@ -1,0 +1,94 @@
+"""Events as they arrive over HTTP: whoever waits meanwhile travels together in the next batch.
+
+As the ledger's engine does (decision 0017): no timer, so that an event alone goes at once. What
+cannot travel is stored and settled by itself, as ever (`processing.py`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from src.common.credits.engine.connection import EngineConnection
+from src.common.postgres.engines import begin_look_ups
+from src.common.settings import Settings
+from src.common.stripe.batches.readings import Reading, apart, read
+from src.common.stripe.batches.settling import Together
+from src.common.stripe.inbox import EventAnswer
+from src.common.stripe.processing import Processor, terms_of
+from src.common.stripe.wire import AnyEvent
+
+EVENTS_MAX = 64
+"""How many travel together at most."""
+
+
+class _Waiting(NamedTuple):
+    reading: Reading
+    answer: "asyncio.Future[EventAnswer | None]"
+
+
+class Arrivals:
+    """Where the events of one process arrive; one batch is under way at a time."""
+
+    def __init__(self, engine_of: Callable[[], AsyncEngine], settings: Settings) -> None:
+        self._engine_of = engine_of
+        self._settings = settings
+        self._waiting: list[_Waiting] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def receive(self, processor: Processor, event: AnyEvent, body: bytes) -> EventAnswer:
+        """Store and settle an event, as `Processor.receive` does.
+
+        Raises:
+            Exception: whatever kept it from being stored; then Stripe must send it again.
+        """
+        reading = await read(event, body, self._settings)
+        answer = None if reading is None else await self._settled(reading)
+        return answer or await processor.receive(event, body)
+
+    async def aclose(self) -> None:
+        """Wait for what is under way."""
+        if self._working is not None:
+            await self._working
+
+    async def _settled(self, reading: Reading) -> EventAnswer | None:
+        answer: asyncio.Future[EventAnswer | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(reading, answer))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        """Settle all who wait, and those who come meanwhile, then give the connection back."""
+        connection = EngineConnection(self._engine_of(), begin_look_ups(self._settings))
+        together = Together(connection, terms_of(self._settings), are_stored=False)
+        try:
+            while self._waiting:
+                await _settle(together, self._take())
+        finally:
+            self._working = None
+            connection.close()
+
+    def _take(self) -> list[_Waiting]:
+        """Those of different names; who shares one waits for the next batch."""
+        waiting = self._waiting
+        taken, left = apart([each.reading for each in waiting], EVENTS_MAX)
+        self._waiting = [waiting[place] for place in left]
+        return [waiting[place] for place in taken]
+
+
+async def _settle(together: Together, batch: list[_Waiting]) -> None:
+    """Tell everybody their answer, or why there was none."""
+    try:
+        answers = await together.settle([each.reading for each in batch])
+    except BaseException as error:
+        for each in batch:
+            if not each.answer.done():
+                each.answer.set_exception(error)
+        if not isinstance(error, Exception):
+            raise
+        return
+    for each, answer in zip(batch, answers, strict=True):
+        if not each.answer.done():
+            each.answer.set_result(answer)

@@ -1,0 +1,194 @@
+"""The one statement that writes a batch: inbox rows, purchases, orders, and the users' books."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Table,
+    Update,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.selectable import CTE, TableValuedAlias
+
+from src.common.credits.engine.batches import compile_for_driver
+from src.common.credits.persistence.storage import rows_of
+from src.common.credits.persistence.writing import (
+    SHAPES_MAX,
+    Shape,
+    shape_and_arrays,
+    write_statement,
+)
+from src.common.models.base import Base
+from src.common.models.checkout_order import CheckoutOrder, OrderStatus
+from src.common.models.stripe_event import StripeEvent
+from src.common.models.transaction import Transaction
+from src.common.stripe.batches.decisions import Decided, Purchase
+from src.common.stripe.batches.readings import Reading
+from src.common.stripe.inbox import STATUS_BY_ANSWER, remark_on
+
+_NEW_EVENTS = (
+    *("livemode", "event_id", "type", "api_version", "object_id", "body", "status"),
+    *("remark", "stripe_created_at"),
+)
+_STORED_EVENTS = ("livemode", "event_id", "status")
+_PURCHASES = (
+    *("transaction_id", "user_id", "stripe_session_id", "payment_intent_id", "stripe_account"),
+    *("amount_paid_cents", "currency", "livemode", "credits_added"),
+)
+_ORDERS = ("order_id", "stripe_session_id")
+_ONE: ColumnElement[int] = literal_column("1")
+
+
+class _Parts(NamedTuple):
+    """What there is to write."""
+
+    books: Shape | None
+    new_events: bool
+    stored_events: bool
+    purchases: bool
+    orders: bool
+
+
+def worded(
+    readings: Sequence[Reading], decided: Decided, *, are_stored: bool
+) -> tuple[str, list[Any]] | None:
+    """The statement and its arguments; None where there is nothing to write."""
+    written = [
+        (reading, STATUS_BY_ANSWER[answer])
+        for place, reading in enumerate(readings)
+        if place not in decided.copies and (answer := decided.answers.get(place)) is not None
+    ]
+    if not written:
+        return None
+    shape, arrays = shape_and_arrays(rows_of(decided.books)) if decided.books else (None, {})
+    if are_stored:
+        rows = [(each.event.livemode, each.event.id, status) for each, status in written]
+        arrays |= _arrays("stored_events", _STORED_EVENTS, rows)
+    else:
+        arrays |= _arrays("new_events", _NEW_EVENTS, [_new_event(*each) for each in written])
+    if decided.purchases:
+        bought = [_purchase(each) for each in decided.purchases.values()]
+        arrays |= _arrays("purchases", _PURCHASES, bought)
+    if decided.paid:
+        paid = [(order, _session_of(readings[by])) for order, by in decided.paid.items()]
+        arrays |= _arrays("orders", _ORDERS, paid)
+    parts = _Parts(shape, not are_stored, are_stored, bool(decided.purchases), bool(decided.paid))
+    sql, names = _sql(parts)
+    return sql, [arrays[name] for name in names]
+
+
+def _new_event(reading: Reading, status: str) -> tuple[Any, ...]:
+    event = reading.event
+    return (
+        *(event.livemode, event.id, event.type, event.api_version, event.object_id),
+        *(reading.body, status, remark_on(event), event.created),
+    )
+
+
+def _purchase(purchase: Purchase) -> tuple[Any, ...]:
+    payment, offer = purchase.payment, purchase.offer
+    return (
+        *(purchase.transaction_id, offer.user_id, payment.stripe_session_id),
+        *(payment.payment_intent_id, payment.stripe_account, payment.amount_total_cents),
+        *(offer.currency, payment.livemode, offer.credits),
+    )
+
+
+def _session_of(reading: Reading) -> str | None:
+    return None if reading.payment is None else reading.payment.stripe_session_id
+
+
+def _arrays(part: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    columns = zip(*rows, strict=True)
+    return {f"{part}_{name}": list(values) for name, values in zip(names, columns, strict=True)}
+
+
+@lru_cache(SHAPES_MAX)
+def _sql(parts: _Parts) -> tuple[str, tuple[str, ...]]:
+    steps: list[CTE] = []
+    if parts.new_events:
+        steps.append(_new_events())
+    if parts.stored_events:
+        steps.append(_settled_events().cte("settled_events"))
+    if parts.purchases:
+        rows = _given("purchases", Transaction, _PURCHASES)
+        written = insert(Transaction).from_select(
+            _PURCHASES, select(*rows.c), include_defaults=False
+        )
+        steps.append(written.cte("written_purchases"))
+    if parts.orders:
+        steps.append(_paid_orders().cte("paid_orders"))
+    if parts.books is None:
+        return compile_for_driver(select(_ONE).add_cte(*steps))
+    return compile_for_driver(write_statement(parts.books).add_cte(*steps))
+
+
+def _new_events() -> CTE:
+    """Stored and settled at once; a copy that somebody stores this moment is left to them."""
+    rows = _given("new_events", StripeEvent, _NEW_EVENTS)
+    values: dict[str, ColumnElement[Any]] = {
+        **rows.c,
+        "attempts": _ONE,
+        "processed_at": func.clock_timestamp(),
+    }
+    made = upsert(StripeEvent).from_select(
+        list(values), select(*values.values()), include_defaults=False
+    )
+    return made.on_conflict_do_nothing().cte("stored_events")
+
+
+def _settled_events() -> Update:
+    rows = _given("stored_events", StripeEvent, _STORED_EVENTS)
+    return (
+        update(StripeEvent)
+        .where(
+            StripeEvent.livemode == rows.c.livemode,
+            StripeEvent.event_id == rows.c.event_id,
+        )
+        .values(
+            status=rows.c.status,
+            error=null(),
+            processed_at=func.clock_timestamp(),
+            next_attempt_at=null(),
+            lease_expires_at=null(),
+        )
+    )
+
+
+def _paid_orders() -> Update:
+    rows = _given("orders", CheckoutOrder, _ORDERS)
+    paid: ColumnElement[str] = literal_column(f"'{OrderStatus.PAID}'")
+    return (
+        update(CheckoutOrder)
+        .where(
+            CheckoutOrder.order_id == rows.c.order_id,
+            CheckoutOrder.status != paid,  # which is final
+        )
+        .values(
+            status=paid,
+            stripe_session_id=func.coalesce(
+                CheckoutOrder.stripe_session_id, rows.c.stripe_session_id
+            ),
+        )
+    )
+
+
+def _given(part: str, model: type[Base], names: Sequence[str]) -> TableValuedAlias:
+    """The rows of a part, from the arrays of these columns."""
+    table = cast("Table", model.__table__)
+    columns = [column(name, table.c[name].type) for name in names]
+    arrays: list[ColumnElement[Any]] = [
+        bindparam(f"{part}_{name}", type_=ARRAY(table.c[name].type)) for name in names
+    ]
+    return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
