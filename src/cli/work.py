@@ -27,6 +27,7 @@ from src.common.purchases import reconciliations
 from src.common.purchases.refunds import open_requests
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
+from src.common.stripe.batches.backlog import settle_backlog
 from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway import open_gateway
 from src.common.stripe.gateway_errors import StripeGatewayError
@@ -148,7 +149,8 @@ async def _settle_events(*, needs_lookup: bool) -> bool:
     settings = get_settings()
     async with open_gateway(settings) as gateway:
         processor = Processor(in_database, gateway, settings)
-        tried = await processor.settle_due(needs_lookup=needs_lookup)
+        tried = 0 if needs_lookup else await settle_backlog(processor)
+        tried += await processor.settle_due(needs_lookup=needs_lookup)
     if tried:
         logger.info("Tried events again", events=tried)
     return False  # all of them

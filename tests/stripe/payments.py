@@ -1,5 +1,6 @@
 """What Stripe sends: paid sessions and events about them, changed where a test says so."""
 
+import json
 import uuid
 from typing import Any
 
@@ -27,3 +28,8 @@ def make_event(
 ) -> dict[str, Any]:
     """A new event about the session."""
     return {**development.event(session, event_type), **changes}
+
+
+def to_body(event: dict[str, Any]) -> bytes:
+    """As it is sent."""
+    return json.dumps(event).encode()

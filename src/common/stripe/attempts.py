@@ -6,7 +6,7 @@ caller's open session and never commit.
 
 import datetime as dt
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import ExceptionWithErrorType
@@ -18,6 +18,8 @@ ERROR_LENGTH_MAX = 2_000
 RETRY_DELAY_MAX_SECONDS = 3_600
 ATTEMPTS_MAX = 16
 """After so many, some five hours, an event is dead: an operator looks, and replays it."""
+TOGETHER_ATTEMPTS_MAX = 3
+"""After so many an event is tried by itself alone."""
 LEASE_SECONDS = 60
 """How long whoever took an event has it to itself; longer than any attempt takes."""
 CUT_OFF = "ATTEMPT_CUT_OFF: the process ended during the last attempt"
@@ -40,21 +42,70 @@ def claim_next(session: Session, *, needs_lookup: bool) -> StripeEvent | None:
     return None
 
 
+def claim_several(session: Session, *, limit: int) -> list[tuple[bool, str, bytes | None]]:
+    """Begin attempts at those that have waited longest and need no answer of Stripe's.
+
+    The mode, id and body of each. One that was tried often is left to `claim_next`: it may be what
+    ended its process, and would end the attempts at all the others.
+    """
+    due = _due(needs_lookup=False) & (StripeEvent.attempts < TOGETHER_ATTEMPTS_MAX)
+    # In this order they are an index's range each, however many there are.
+    claimed = _claim(session, due & StripeEvent.next_attempt_at.is_(None), limit)
+    if len(claimed) < limit:
+        promised = due & StripeEvent.next_attempt_at.is_not(None)
+        claimed += _claim(session, promised, limit - len(claimed))
+    return claimed
+
+
+def _claim(
+    session: Session, which: ColumnElement[bool], limit: int
+) -> list[tuple[bool, str, bytes | None]]:
+    taken = (
+        select(StripeEvent.livemode, StripeEvent.event_id, StripeEvent.next_attempt_at)
+        .where(which)
+        .order_by(StripeEvent.next_attempt_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("taken")
+    )
+    seconds = func.least(func.power(2, StripeEvent.attempts), RETRY_DELAY_MAX_SECONDS)
+    rows = session.execute(
+        update(StripeEvent)
+        .where(StripeEvent.livemode == taken.c.livemode, StripeEvent.event_id == taken.c.event_id)
+        .values(
+            attempts=StripeEvent.attempts + 1,
+            next_attempt_at=func.clock_timestamp() + seconds * dt.timedelta(seconds=1),
+            lease_expires_at=lease(),
+        )
+        .returning(
+            taken.c.next_attempt_at, StripeEvent.livemode, StripeEvent.event_id, StripeEvent.body
+        )
+        .execution_options(synchronize_session=False)
+    ).all()
+    in_turn = sorted(rows, key=lambda row: row[0] or dt.datetime.min.replace(tzinfo=dt.UTC))
+    return [(livemode, event_id, body) for _, livemode, event_id, body in in_turn]
+
+
 def _next_due(session: Session, *, needs_lookup: bool) -> StripeEvent | None:
-    now = func.clock_timestamp()
     return session.scalars(
         select(StripeEvent)
-        .where(
-            StripeEvent.status.in_(UNSETTLED_STATUSES),
-            StripeEvent.needs_lookup == needs_lookup,
-            or_(StripeEvent.next_attempt_at.is_(None), StripeEvent.next_attempt_at <= now),
-            or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at <= now),
-        )
+        .where(_due(needs_lookup=needs_lookup))
         .order_by(StripeEvent.next_attempt_at.nulls_first())
         .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
+
+
+def _due(*, needs_lookup: bool) -> ColumnElement[bool]:
+    """Whether it is time for another attempt, and nobody is at it."""
+    now = func.clock_timestamp()
+    return and_(
+        StripeEvent.status.in_(UNSETTLED_STATUSES),
+        StripeEvent.needs_lookup == needs_lookup,
+        or_(StripeEvent.next_attempt_at.is_(None), StripeEvent.next_attempt_at <= now),
+        or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at <= now),
+    )
 
 
 def begin_attempt(session: Session, event: AnyEvent) -> bool:

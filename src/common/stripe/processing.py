@@ -89,7 +89,7 @@ class Processor:
             try:
                 return await self.settle(event, has_begun=has_begun, asks_until=asks_until)
             except StripeNeeded:
-                await self._hand_back(event.livemode, event.id, needs_lookup=True)
+                await self.hand_back(event.livemode, event.id, needs_lookup=True)
                 break
             except Exception as error:  # noqa: BLE001  an edge: the row says why
                 await self._note_failure(event.livemode, event.id, error)
@@ -139,8 +139,7 @@ class Processor:
         Returns:
             How many events were settled or failed.
         """
-        gateway = self.gateway if needs_lookup or self.gateway is None else UnaskedGateway()
-        processor = replace(self, gateway=gateway)
+        processor = self if needs_lookup else self.without_asking()
         running: set[asyncio.Task[bool]] = set()
         tried = 0
         try:
@@ -158,6 +157,10 @@ class Processor:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    def without_asking(self) -> "Processor":
+        """The same, which raises `StripeNeeded` in place of asking Stripe."""
+        return self if self.gateway is None else replace(self, gateway=UnaskedGateway())
 
     async def _claim(self, needs_lookup: bool) -> Claim | None:  # noqa: FBT001  a column's value
         def work(session: Session) -> Claim | None:
@@ -177,10 +180,10 @@ class Processor:
         try:
             answer = await self.settle(parse_event(body), has_begun=True)
         except StripeNeeded:
-            await self._hand_back(livemode, event_id, needs_lookup=True)
+            await self.hand_back(livemode, event_id, needs_lookup=True)
             return False
         except asyncio.CancelledError:
-            await self._hand_back(livemode, event_id)
+            await self.hand_back(livemode, event_id)
             raise
         except Exception as error:  # noqa: BLE001  an edge: the row says why
             await self._note_failure(livemode, event_id, error)
@@ -199,13 +202,14 @@ class Processor:
             await self._note_failure(livemode, event_id, error)
             return EventAnswer.ACCEPTED
 
-    async def _hand_back(
+    async def hand_back(
         self,
         livemode: bool,  # noqa: FBT001  as Stripe's objects have it
         event_id: str,
         *,
         needs_lookup: bool | None = None,
     ) -> None:
+        """Leave a claimed event to whoever claims it next, as if it had not been claimed."""
         hand_back = partial(
             attempts.hand_back, livemode=livemode, event_id=event_id, needs_lookup=needs_lookup
         )
