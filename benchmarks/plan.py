@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
+from benchmarks.contestants.backlog import Backlog
 from benchmarks.contestants.base import Contestant, Database, Load, Spread
 from benchmarks.contestants.http import HttpContestant
 from benchmarks.contestants.pgbench import Pgbench
@@ -49,7 +50,9 @@ _OVER_HTTP = {
     "http-echo": "benchmarks.calls.http:HttpEcho",
     "http-spend": "benchmarks.calls.http:HttpSpend",
     "http-document": "benchmarks.calls.http:HttpDocument",
+    "http-webhook": "benchmarks.calls.webhooks:HttpWebhook",
 }
+_BACKLOG_EVENTS = 20_000
 DESCRIPTIONS = {
     "document-sql": "pgbench: the document's five statements, on its schema before the ledger",
     "same-rows": "pgbench: one database transaction that writes the rows our spend writes",
@@ -63,6 +66,8 @@ DESCRIPTIONS = {
     "http-echo": "a route of our application that parses the body and answers",
     "http-spend": "POST /api/v1/user/{id}/credits/spend with an API key",
     "http-document": "a route that runs the document's update, no authentication",
+    "http-webhook": "POST /api/v1/webhook: a signed event of a first payment each",
+    "backlog": f"a worker that finds {_BACKLOG_EVENTS} stored events, a first payment each",
 }
 
 
@@ -88,6 +93,7 @@ def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]
             HttpContestant(name, calls, api_key, writes=name != "http-echo")
             for name, calls in _OVER_HTTP.items()
         ),
+        Backlog(_BACKLOG_EVENTS),
     ]
     return {contestant.name: contestant for contestant in everybody}
 
@@ -144,6 +150,11 @@ _GROUPS: tuple[tuple[_Row, ...], ...] = (
         (("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),
         (("http-spend", "http-document"), _HOT, 32, 1, 0),
         (("http-echo", "http-spend"), _UNIFORM, 32, 2, 0),
+    ),
+    (
+        (("http-echo", "http-webhook"), _UNIFORM, 1, 1, 0),
+        (("http-webhook",), _UNIFORM, 32, 1, 0),
+        (("backlog",), _UNIFORM, 1, 1, 0),
     ),
 )
 

@@ -6,7 +6,6 @@ docs/benchmarks.md says how to read the figures.
 """
 
 import datetime as dt
-import os
 import shlex
 import sys
 import tempfile
@@ -19,7 +18,6 @@ import typer
 
 from benchmarks import machine
 from benchmarks.books import BooksDisagree, verify_everybody
-from benchmarks.calls.webhooks import WEBHOOK_SECRET
 from benchmarks.contestants.base import ContestantFailed, Database, Load, Spread
 from benchmarks.contestants.http import HttpContestant
 from benchmarks.figures import MedianOf, PerRepetition, median_of, ratios, summarise
@@ -99,7 +97,6 @@ def measure(
     if not quick:
         refuse_volatile(folder)
     wishes = QUICK_SERVER_SETTINGS if quick else SERVER_SETTINGS
-    os.environ["STRIPE_WEBHOOK_SECRET"] = WEBHOOK_SECRET
     with temporary_server(folder, wishes, _say) as server:
         get_settings.cache_clear()
         described = machine.describe(folder, server.version)

@@ -1,6 +1,7 @@
 """Stripe's events over HTTP: a paid Checkout Session each, signed as Stripe signs."""
 
 import json
+import uuid
 from typing import Any
 
 from benchmarks.calls.base import Refused
@@ -50,21 +51,23 @@ def _template() -> str:
     return json.dumps(event, indent=2)
 
 
+_EVENT = _template()
+
+
+def event_of(user_id: uuid.UUID, name: str) -> str:
+    """An event of this user's payment, which is called so."""
+    return _EVENT.replace(_USER, str(user_id)).replace(_NAME, name)
+
+
 class HttpWebhook(HttpCalls):
     """`POST /api/v1/webhook`: a payment of a user who was not credited for it before."""
 
     tops_up = False
     path = "/api/v1/webhook"
 
-    async def open(self, callers: int) -> None:
-        """Connect once for every caller."""
-        self._event = _template()
-        await super().open(callers)
-
     async def call(self, caller: int, operation: Operation) -> bool:
         """Send the operation's event; whether it had been processed before."""
-        name = operation.key.replace(":", "")
-        body = self._event.replace(_USER, str(operation.user_id)).replace(_NAME, name)
+        body = event_of(operation.user_id, operation.key.replace(":", ""))
         header = f"Stripe-Signature: {sign(body, WEBHOOK_SECRET)}"
         status, answer, _ = await self.post(caller, self.path, header, body)
         became = json.loads(answer)["status"] if status == OK else None

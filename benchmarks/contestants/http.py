@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from benchmarks.calls.http import API_KEY, ENV, PORT
+from benchmarks.calls.webhooks import WEBHOOK_SECRET
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
 from benchmarks.contestants.processes import ROOT, run_workers
 from benchmarks.cpu import family_seconds
@@ -42,7 +43,7 @@ class HttpContestant:
         port = free_port()
         environment = (
             os.environ
-            | _deployment()
+            | deployment()
             | {
                 "DATABASE_NAME": self.database,
                 "WEB_CONCURRENCY": str(load.processes),
@@ -57,7 +58,7 @@ class HttpContestant:
         return replace(outcome, application_cpu_seconds=watch.seconds, unwritten=unwritten)
 
 
-def _deployment() -> dict[str, str]:
+def deployment() -> dict[str, str]:
     """What a deployment sets, and a developer's machine need not: logs are JSON, as deployed."""
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     jwk = ECAlgorithm.to_jwk(public_key, as_dict=True) | {"kid": "benchmark"}
@@ -69,7 +70,7 @@ def _deployment() -> dict[str, str]:
         "STRIPE_MODE": "test",
         "CHECKOUT_SUCCESS_URL": "https://benchmark.invalid/paid",
         "CHECKOUT_CANCEL_URL": "https://benchmark.invalid/",
-        "STRIPE_WEBHOOK_SECRET": os.environ.get("STRIPE_WEBHOOK_SECRET", "whsec_nobody_signs"),
+        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "LOG_LEVEL": "INFO",
     }
 
