@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from src.local_postgres import ConnectionParameters
 
 PLAIN_BEGIN = "BEGIN"
+LOOK_UPS_LOCK_TIMEOUT_MS = 200
+"""How long a database transaction that many wait for waits for somebody's lock."""
 _LANES_PLANNER = {
     # Left to itself, PostgreSQL plans statements over arrays again each time, since a plan for an
     # array of known length looks cheaper; planning costs as much as a small batch does, and finds a
@@ -163,10 +165,10 @@ def begin_look_ups(settings: Settings) -> str:
     On any connection: they are planned as the batch engine's are, whatever others' need. Nor is any
     table read whole, since a plan may be made while it is still empty, and is kept.
     """
-    planner = _LANES_PLANNER | {"enable_seqscan": "off"}
-    steps = [f"SET LOCAL {name} = {value}" for name, value in planner.items()]
+    chosen = _LANES_PLANNER | {"enable_seqscan": "off", "lock_timeout": LOOK_UPS_LOCK_TIMEOUT_MS}
+    steps = [f"SET LOCAL {name} = {value}" for name, value in chosen.items()]
     if settings.database_pooler is not DatabasePooler.NONE:
-        steps.append(_timeouts_statement(settings))
+        steps.insert(0, _timeouts_statement(settings))
     return "; ".join([PLAIN_BEGIN, *steps])
 
 

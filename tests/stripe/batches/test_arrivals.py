@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import get_async_db, run_in_async_database_transaction
 from src.common.credits.operations import execute
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
@@ -139,3 +139,37 @@ async def test_a_bug_of_a_batch_is_told_and_the_events_go_by_themselves(
     told = [each for each in logs if each["event"] == "Events go by themselves"]
     assert told
     assert {each["error_type"] for each in told} == {"KeyError"}
+
+
+async def test_who_waits_for_a_lock_holds_up_nobody(start_api: StartApi) -> None:
+    """Application code is about to commit the purchase of one: the others do not wait for it."""
+    api = await start_api(DATABASE_LOCK_TIMEOUT_MS="400")
+    users = [await make_user() for _ in range(3)]
+    sessions = [make_session(user) for user in users]
+    async with get_async_db() as other, other.begin():
+        written = {"stripe_session_id": sessions[0]["id"], "amount_paid_cents": 500}
+        other.add(Transaction(user_id=users[1].user_id, credits_added=500, **written))
+        await other.flush()
+        answers = await deliver_all(api, [to_body(make_event(each)) for each in sessions])
+        assert answers == {"processed": 2, "accepted": 1}
+        await other.rollback()
+    assert [await balance_of(each.user_id) for each in users] == [0, 500, 500]
+
+
+async def test_a_batch_that_finds_no_database_is_refused(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps it from beginning is told to all who wait; those after them are credited."""
+    api = await start_api()
+    user = await make_user()
+
+    def fail(*_arguments: object) -> str:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.common.stripe.batches.arrivals.begin_look_ups", fail)
+        bodies = [to_body(make_event(make_session(user))) for _ in range(3)]
+        answers = await asyncio.gather(*(api.deliver(body) for body in bodies))
+        assert {answer.status_code for answer in answers} == {500}
+    assert await deliver_all(api, bodies) == {"processed": 3}
+    assert await balance_of(user.user_id) == 1_500

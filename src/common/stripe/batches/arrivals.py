@@ -61,14 +61,21 @@ class Arrivals:
 
     async def _work(self) -> None:
         """Settle all who wait, and those who come meanwhile, then give the connection back."""
-        connection = EngineConnection(self._engine_of(), begin_look_ups(self._settings))
-        together = Together(connection, terms_of(self._settings), are_stored=False)
+        connection: EngineConnection | None = None
         try:
+            connection = EngineConnection(self._engine_of(), begin_look_ups(self._settings))
+            together = Together(connection, terms_of(self._settings), are_stored=False)
             while self._waiting:
                 await _settle(together, self._take())
+        except BaseException as error:
+            _fail(self._waiting, error)  # nobody else would tell them
+            self._waiting = []
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._working = None
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _take(self) -> list[_Waiting]:
         """Those of different names; who shares one waits for the next batch."""
@@ -83,12 +90,16 @@ async def _settle(together: Together, batch: list[_Waiting]) -> None:
     try:
         answers = await together.settle([each.reading for each in batch])
     except BaseException as error:
-        for each in batch:
-            if not each.answer.done():
-                each.answer.set_exception(error)
+        _fail(batch, error)
         if not isinstance(error, Exception):
             raise
         return
     for each, answer in zip(batch, answers, strict=True):
         if not each.answer.done():
             each.answer.set_result(answer)
+
+
+def _fail(batch: list[_Waiting], error: BaseException) -> None:
+    for each in batch:
+        if not each.answer.done():
+            each.answer.set_exception(error)
