@@ -99,7 +99,13 @@ def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> 
     """Write or renew the payment's row; one that somebody resolved stays as it is."""
     if find_settled_by_hand(session, payment) is not None:
         return
-    details = {
+    details = details_of(payment)
+    _write(session, payment.livemode, payment.stripe_session_id, mismatch, cause, details)
+
+
+def details_of(payment: Payment) -> dict[str, Any]:
+    """What was offered and what came, as the payment's row keeps it."""
+    return {
         "user_id": str(payment.user_id) if payment.user_id else None,
         "order_id": str(payment.order_id) if payment.order_id else None,
         "package_id": payment.package_id,
@@ -114,7 +120,6 @@ def note(session: Session, payment: Payment, mismatch: Mismatch, cause: str) -> 
         "amount_total_cents": payment.amount_total_cents,
         "currency": payment.currency,
     }
-    _write(session, payment.livemode, payment.stripe_session_id, mismatch, cause, details)
 
 
 def note_uncredited(session: Session, purchase: Transaction) -> None:

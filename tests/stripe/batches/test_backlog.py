@@ -18,6 +18,7 @@ from src.common.database import SessionLocal
 from src.common.exceptions import DatabaseBusy
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.stripe import attempts, inbox
 from src.common.stripe.batches import backlog
 from src.common.stripe.processing import Processor
@@ -154,7 +155,17 @@ def _acting(act: Act, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 
 
 def test_a_batch_is_one_database_transaction(payments: list[dict[str, Any]]) -> None:
-    """Twelve events of four users: begun, locked, read, written, committed, and nothing more."""
+    """Every plain kind of event: begun, locked, read, written, committed, and nothing more."""
+    with SessionLocal.begin() as session:
+        paid = payments[0]["data"]["object"]
+        user_id = uuid.UUID(paid["metadata"]["user_id"])
+        strangers = [
+            make_session(user_id, metadata={"env": "elsewhere"}),
+            make_session(user_id, currency="eur"),
+            make_session(user_id) | {"metadata": {}},
+        ]
+        others = [*(make_event(each) for each in strangers), make_event(paid, "product.created")]
+        store(session, [to_body(event) for event in others])
     asked: list[str] = []
 
     def note(_connection: Any, sql: str) -> bool:
@@ -162,10 +173,17 @@ def test_a_batch_is_one_database_transaction(payments: list[dict[str, Any]]) -> 
         return False
 
     with interrupted(note):
-        assert asyncio.run(backlog.settle_backlog(start_loop().processor)) == len(payments)
+        tried = asyncio.run(backlog.settle_backlog(start_loop().processor))
+    assert tried == len(payments) + len(others)
     assert asked == ["BEGIN;", "SELECT", "WITH", "WITH", "COMMIT"]
     assert balances(payments) == [1_500] * 4
-    assert statuses() == {"processed": 12}
+    assert statuses() == {"processed": 12, "unmatched": 3, "ignored": 1}
+    with SessionLocal() as session:
+        rows = session.scalars(select(UnmatchedPayment).order_by(UnmatchedPayment.reason)).all()
+        reasons = [each.reason for each in rows]
+        assert reasons == ["CURRENCY_MISMATCH", "ENVIRONMENT_MISMATCH", "ENVIRONMENT_MISMATCH"]
+        assert {each.status for each in rows} == {"open"}
+        assert {each.event_id for each in rows} == {each["id"] for each in others[:3]}
 
 
 class _Killed(BaseException):

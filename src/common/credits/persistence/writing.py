@@ -199,7 +199,7 @@ def _parameter(part: Part, name: str) -> str:
 
 def _given(part: Part, names: Sequence[str]) -> TableValuedAlias:
     """The rows of a part, from the arrays of these columns."""
-    types = {name: _transported(_TABLES[part].c[name].type) for name in names}
+    types = {name: transported(_TABLES[part].c[name].type) for name in names}
     columns = [column(name, type_) for name, type_ in types.items()]
     arrays = [_array(_parameter(part, name), type_) for name, type_ in types.items()]
     return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
@@ -219,7 +219,7 @@ def _literal(numbers: Sequence[int | None]) -> str:
     return f"{{{_JSON.encode(numbers).decode()[1:-1]}}}"
 
 
-def _transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+def transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """JSON travels as text: an array of documents would need an encoding of its own."""
     return Text() if isinstance(type_, JSONB) else type_
 

@@ -15,7 +15,7 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.transaction import Transaction
 from src.common.purchases import rules
 from src.common.purchases.operations import grant_of
-from src.common.purchases.rules import Offer, Payment, Terms
+from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
 from src.common.stripe.batches.known import Known, Locked
 from src.common.stripe.batches.readings import Reading
 from src.common.stripe.inbox import EventAnswer
@@ -39,6 +39,7 @@ class Decided:
     copies: set[int] = field(default_factory=set[int])
     """Of events that were settled before: nothing is written about them."""
     purchases: dict[int, Purchase] = field(default_factory=dict[int, Purchase])
+    unmatched: dict[int, Mismatch] = field(default_factory=dict[int, Mismatch])
     paid: dict[uuid.UUID, int] = field(default_factory=dict[uuid.UUID, int])
     """Orders, by whose payment."""
     books: list[Book] = field(default_factory=list[Book])
@@ -74,33 +75,45 @@ def _answer(
     decided: Decided,
 ) -> EventAnswer | None:
     """What becomes of an event that is not settled; None where it goes by itself."""
-    payment = reading.payment
     if reading.known_payment_intent_id is not None:
         is_known = _is_known(reading.known_payment_intent_id, reading.event.account, known)
         return EventAnswer.ALREADY_PROCESSED if is_known else None
+    payment = reading.payment
     if payment is None:
         return EventAnswer.IGNORED
-    if reading.name not in locked.names or payment.user_id not in locked.user_ids:
-        return None
-    if not reading.names.isdisjoint(known.troubled):
-        return None
     order = _order_of(payment, known)
-    if order is not None and order.order_id in decided.paid:
+    is_others = order is not None and order.order_id in decided.paid
+    if is_others or reading.name not in locked.names or _is_troubled(reading, known):
         return None
+    # Not so where somebody else has the user's row, nor where there is no such user.
+    may_credit = payment.user_id in locked.user_ids
     rows = _written_for(reading, known)
-    if rows:
-        if len(rows) > 1 or not _says_all(*rows[0], payment, order):
-            return None
-        answer = EventAnswer.ALREADY_PROCESSED
-    else:
+    if not rows:
         verdict = rules.judge(payment, order, terms)
-        if not isinstance(verdict, Offer) or payment.user_id in known.reversed_users:
+        if isinstance(verdict, Mismatch):
+            return _note(place, verdict, order, decided)
+        if not may_credit or payment.user_id in known.reversed_users:
             return None
         decided.purchases[place] = Purchase(uuid.uuid4(), payment, verdict)
-        answer = EventAnswer.PROCESSED
+    elif not may_credit or len(rows) > 1 or not _says_all(*rows[0], payment, order):
+        return None
     if order is not None:
         decided.paid[order.order_id] = place
-    return answer
+    return EventAnswer.ALREADY_PROCESSED if rows else EventAnswer.PROCESSED
+
+
+def _note(
+    place: int, mismatch: Mismatch, order: CheckoutOrder | None, decided: Decided
+) -> EventAnswer | None:
+    """An order that is not paid yet moves on too: that is left to the road of single events."""
+    if mismatch.reason is Reason.NOT_PAID and order is not None:
+        return None
+    decided.unmatched[place] = mismatch
+    return EventAnswer.UNMATCHED
+
+
+def _is_troubled(reading: Reading, known: Known) -> bool:
+    return not reading.names.isdisjoint(known.troubled)
 
 
 def _credit(known: Known, decided: Decided) -> None:

@@ -1,5 +1,6 @@
 """The one statement that writes a batch: inbox rows, purchases, orders, and the users' books."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -16,8 +17,11 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     update,
 )
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.selectable import CTE, TableValuedAlias
 
@@ -27,12 +31,16 @@ from src.common.credits.persistence.writing import (
     SHAPES_MAX,
     Shape,
     shape_and_arrays,
+    transported,
     write_statement,
 )
 from src.common.models.base import Base
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases.rules import Mismatch
+from src.common.purchases.unmatched import details_of
 from src.common.stripe.batches.decisions import Decided, Purchase
 from src.common.stripe.batches.readings import Reading
 from src.common.stripe.inbox import STATUS_BY_ANSWER, remark_on
@@ -46,6 +54,7 @@ _PURCHASES = (
     *("transaction_id", "user_id", "stripe_session_id", "payment_intent_id", "stripe_account"),
     *("amount_paid_cents", "currency", "livemode", "credits_added"),
 )
+_UNMATCHED = ("livemode", "stripe_object_id", "event_id", "reason", "explanation", "details")
 _ORDERS = ("order_id", "stripe_session_id")
 _ONE: ColumnElement[int] = literal_column("1")
 
@@ -57,6 +66,7 @@ class _Parts(NamedTuple):
     new_events: bool
     stored_events: bool
     purchases: bool
+    unmatched: bool
     orders: bool
 
 
@@ -80,10 +90,20 @@ def worded(
     if decided.purchases:
         bought = [_purchase(each) for each in decided.purchases.values()]
         arrays |= _arrays("purchases", _PURCHASES, bought)
+    if decided.unmatched:
+        rows = [_unmatched(readings[place], why) for place, why in decided.unmatched.items()]
+        arrays |= _arrays("unmatched", _UNMATCHED, rows)
     if decided.paid:
         paid = [(order, _session_of(readings[by])) for order, by in decided.paid.items()]
         arrays |= _arrays("orders", _ORDERS, paid)
-    parts = _Parts(shape, not are_stored, are_stored, bool(decided.purchases), bool(decided.paid))
+    parts = _Parts(
+        shape,
+        not are_stored,
+        are_stored,
+        bool(decided.purchases),
+        bool(decided.unmatched),
+        bool(decided.paid),
+    )
     sql, names = _sql(parts)
     return sql, [arrays[name] for name in names]
 
@@ -102,6 +122,15 @@ def _purchase(purchase: Purchase) -> tuple[Any, ...]:
         *(purchase.transaction_id, offer.user_id, payment.stripe_session_id),
         *(payment.payment_intent_id, payment.stripe_account, payment.amount_total_cents),
         *(offer.currency, payment.livemode, offer.credits),
+    )
+
+
+def _unmatched(reading: Reading, why: Mismatch) -> tuple[Any, ...]:
+    payment = reading.payment
+    assert payment is not None  # noqa: S101  what is unmatched is a payment
+    return (
+        *(payment.livemode, payment.stripe_session_id, reading.event.id),
+        *(str(why.reason), why.explanation, json.dumps(details_of(payment))),
     )
 
 
@@ -127,6 +156,8 @@ def _sql(parts: _Parts) -> tuple[str, tuple[str, ...]]:
             _PURCHASES, select(*rows.c), include_defaults=False
         )
         steps.append(written.cte("written_purchases"))
+    if parts.unmatched:
+        steps.append(_unmatched_payments())
     if parts.orders:
         steps.append(_paid_orders().cte("paid_orders"))
     if parts.books is None:
@@ -146,6 +177,23 @@ def _new_events() -> CTE:
         list(values), select(*values.values()), include_defaults=False
     )
     return made.on_conflict_do_nothing().cte("stored_events")
+
+
+def _unmatched_payments() -> CTE:
+    """Written or renewed; one that was closed by itself stays as it is."""
+    rows = _given("unmatched", UnmatchedPayment, _UNMATCHED)
+    values: dict[str, ColumnElement[Any]] = {
+        **rows.c,
+        "details": sql_cast(rows.c.details, JSONB),
+    }
+    # A condition also parts SELECT's FROM from ON CONFLICT, as PostgreSQL's grammar wants.
+    told = select(*values.values()).where(true())
+    made = upsert(UnmatchedPayment).from_select(list(values), told, include_defaults=False)
+    return made.on_conflict_do_update(
+        index_elements=[UnmatchedPayment.livemode, UnmatchedPayment.stripe_object_id],
+        set_={name: made.excluded[name] for name in _UNMATCHED[2:]},
+        where=UnmatchedPayment.status == literal_column("'open'"),
+    ).cte("noted_unmatched")
 
 
 def _settled_events() -> Update:
@@ -187,8 +235,9 @@ def _paid_orders() -> Update:
 def _given(part: str, model: type[Base], names: Sequence[str]) -> TableValuedAlias:
     """The rows of a part, from the arrays of these columns."""
     table = cast("Table", model.__table__)
-    columns = [column(name, table.c[name].type) for name in names]
+    types = {name: transported(table.c[name].type) for name in names}
+    columns = [column(name, type_) for name, type_ in types.items()]
     arrays: list[ColumnElement[Any]] = [
-        bindparam(f"{part}_{name}", type_=ARRAY(table.c[name].type)) for name in names
+        bindparam(f"{part}_{name}", type_=ARRAY(type_)) for name, type_ in types.items()
     ]
     return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
