@@ -14,7 +14,7 @@ from sqlalchemy import ARRAY, Boolean, String, Text, Uuid, bindparam, null, sele
 
 from src.common.credits.domain.book import StoredBook
 from src.common.credits.engine.batches import compile_for_driver
-from src.common.credits.persistence.statements import Locking, books_statement
+from src.common.credits.persistence.reading import Locking, books_statement
 from src.common.credits.persistence.storage import read_parameters, read_rows
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.transaction import Transaction
