@@ -20,8 +20,8 @@ from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verification.drift import verify_next_slice
 from src.common.credits.verification.report import Report
 from src.common.database import run_in_database_transaction
-from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
-from src.common.postgres.errors import QUERY_CANCELED, is_refused
+from src.common.exceptions import DatabaseBusy
+from src.common.postgres.errors import QUERY_CANCELED, RetryableDatabaseError, is_refused
 from src.common.postgres.kept_errors import keep
 from src.common.purchases import reconciliations
 from src.common.purchases.refunds import open_requests

@@ -10,7 +10,8 @@ ExceptionWithErrorType(message, error_type)
 ├── Forbidden           kind FORBIDDEN
 ├── Unavailable         kind UNAVAILABLE, with retry_after_seconds
 │   └── DatabaseBusy    DATABASE_BUSY
-│       └── RetryableDatabaseError  what both drivers' transient errors become
+│       └── RetryableDatabaseError  what both drivers' transient errors become:
+│                                   `src/common/postgres/errors.py`, for it is SQLAlchemy's too
 └── SettingsError       kind MISCONFIGURED
 
 The edges map the kind: `src/api/src/errors.py` to an HTTP status, `src/cli/exit_codes.py` to an
@@ -18,9 +19,7 @@ exit code. `error_type` is stable for ever; tests and programs look at it, never
 """
 
 from enum import StrEnum
-from typing import Any, ClassVar, Self
-
-from sqlalchemy.exc import DBAPIError, OperationalError
+from typing import Any, ClassVar
 
 
 class ErrorKind(StrEnum):
@@ -134,32 +133,3 @@ class DatabaseBusy(Unavailable):
 
     def __init__(self, message: str = "The database is busy; try again shortly.") -> None:
         super().__init__(message, "DATABASE_BUSY")
-
-
-class RetryableDatabaseError(DatabaseBusy, OperationalError):
-    """A passing condition of the database, from either driver.
-
-    That is a deadlock, a serialization failure, a lock or statement time-out, a server without a
-    free connection or out of reach. psycopg and asyncpg have classes of their own for each. This is
-    an OperationalError too, so code written for SQLAlchemy catches it.
-
-    `sqlstate` is PostgreSQL's code of five characters, or None where no server answered. `reason`
-    says in a few words what it was.
-    """
-
-    def __init__(self, sqlstate: str | None, cause: DBAPIError | None, reason: str) -> None:
-        OperationalError.__init__(
-            self,
-            cause.statement if cause else None,
-            None,  # parameters may hold personal data
-            (cause.orig if cause else None) or ConnectionError(reason),
-            connection_invalidated=cause.connection_invalidated if cause else False,
-        )
-        self.message = f"The database is busy ({reason}); try again shortly."
-        self.error_type = "DATABASE_BUSY"
-        self.details: dict[str, Any] = {}
-        self.reason = reason
-        self.sqlstate = sqlstate
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
-        return type(self), (self.sqlstate, None, self.reason)

@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 from src.api.src.charging import charge
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.reservation import Reservation
-from src.common.exceptions import RetryableDatabaseError
 from src.common.models import ChargedRequest, User
-from src.common.postgres.errors import CONNECTION_LOST
+from src.common.postgres.errors import CONNECTION_LOST, RetryableDatabaseError
 from tests.api.tokens import make_token
 from tests.fixtures.api import Api, balance_of, fetch
 

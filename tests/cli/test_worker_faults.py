@@ -20,8 +20,8 @@ from src.common.credits.verification.recompute import EVERYBODY, recompute_one_b
 from src.common.credits.verification.report import Report
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
 from src.common.database import SessionLocal, run_in_database_transaction
-from src.common.exceptions import RetryableDatabaseError
 from src.common.models import CreditBookingFailure, User
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.kept_errors import KeptError
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters

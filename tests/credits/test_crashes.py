@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from src.common.credits.domain.commands import Command, Result
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, dispose_db, get_engine, run_in_database_transaction
-from src.common.exceptions import RetryableDatabaseError
 from src.common.postgres import migrations
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, RunningServer, free_port, running_server
 from tests.credits.books import (

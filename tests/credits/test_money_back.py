@@ -16,11 +16,12 @@ from src.common.credits.domain.commands import Command, Result
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
 from src.common.credits.persistence.storage import lock_users
-from src.common.exceptions import ExceptionWithErrorType, NotFound, RetryableDatabaseError
+from src.common.exceptions import ExceptionWithErrorType, NotFound
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
+from src.common.postgres.errors import RetryableDatabaseError
 from tests.credits.books import write_purchase
 from tests.credits.memory import EVERYTHING, Ledger, Step, steps
 from tests.models.examples import a_user

@@ -15,8 +15,9 @@ from src.common.async_database import AsyncSessionLocal
 from src.common.credits import ledger
 from src.common.credits.reservation import Reservation, ReservationState, reserve, reserve_async
 from src.common.database import SessionLocal
-from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
+from src.common.exceptions import DatabaseBusy
 from src.common.postgres.engines import build_async_engine, build_engine
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.settings import Settings, get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.committed import balances, make_users, open_holds

@@ -13,9 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from src.common.async_database import AsyncSessionLocal, get_async_db
 from src.common.database import SessionLocal
-from src.common.exceptions import RetryableDatabaseError
 from src.common.models.user import User
-from src.common.postgres.errors import sqlstate_of
+from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
 from src.local_postgres import ConnectionParameters
 from tests.document.document import run
 from tests.models.examples import a_user

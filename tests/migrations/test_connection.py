@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 
-from src.common.exceptions import RetryableDatabaseError, SettingsError
+from src.common.exceptions import SettingsError
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.migrations import (
     current_revision,
     head_revision,

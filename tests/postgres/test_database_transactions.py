@@ -11,7 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import NotFound, RetryableDatabaseError
+from src.common.exceptions import NotFound
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.retries import ATTEMPTS_MAX
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import Driver, open_connection, terminate, until

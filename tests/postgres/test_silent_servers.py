@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import RetryableDatabaseError
 from src.common.postgres import silent_servers
 from src.common.postgres.engines import build_async_engine, build_engine
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.settings import Settings
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import Driver, settings_for

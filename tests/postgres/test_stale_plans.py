@@ -13,9 +13,8 @@ from sqlalchemy.types import NullType
 
 from src.common.async_database import get_async_engine
 from src.common.database import get_engine
-from src.common.exceptions import RetryableDatabaseError
 from src.common.postgres.engines import database_url
-from src.common.postgres.errors import sqlstate_of
+from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
 from src.common.postgres.retries import ATTEMPTS_MAX
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import Driver, open_connection, settings_for

@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import RetryableDatabaseError
 from src.common.postgres import standbys
-from src.common.postgres.errors import STANDBY
+from src.common.postgres.errors import STANDBY, RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import Driver, settings_for
 

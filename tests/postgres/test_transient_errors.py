@@ -13,7 +13,8 @@ from psycopg import sql
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
-from src.common.exceptions import DatabaseBusy, ErrorKind, RetryableDatabaseError
+from src.common.exceptions import DatabaseBusy, ErrorKind
+from src.common.postgres.errors import RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
 from tests.fixtures.databases import Server
 from tests.postgres.drivers import (

@@ -7,12 +7,8 @@ import pytest
 
 from src.common import exceptions
 from src.common.credits.domain.errors import InsufficientCredits
-from src.common.exceptions import (
-    DatabaseBusy,
-    ExceptionWithErrorType,
-    RetryableDatabaseError,
-    SettingsError,
-)
+from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, SettingsError
+from src.common.postgres.errors import RetryableDatabaseError
 
 BUILT_OTHERWISE = (
     DatabaseBusy("waiting"),

@@ -11,8 +11,9 @@ import pytest
 from src.common.credits.operations import execute
 from src.common.credits.persistence.storage import lock_users
 from src.common.database import SessionLocal
-from src.common.exceptions import DatabaseBusy, RetryableDatabaseError
+from src.common.exceptions import DatabaseBusy
 from src.common.models.reconciliation import Reconciliation
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.settings import get_settings
 from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway_errors import StripeGatewayError, UnreadableObject

@@ -28,8 +28,8 @@ from tenacity import AsyncRetrying, Retrying
 from src.common.cancellation import run_to_end
 from src.common.credits import requests
 from src.common.credits.reservation_steps import Reservation, ReservationState
-from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
-from src.common.postgres.errors import CONNECTION_LOST
+from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.errors import CONNECTION_LOST, RetryableDatabaseError
 from src.common.postgres.retries import RETRY_POLICY
 
 __all__ = [

@@ -10,16 +10,12 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
-from src.common.exceptions import (
-    DatabaseBusy,
-    ExceptionWithErrorType,
-    RetryableDatabaseError,
-    SettingsError,
-)
+from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, SettingsError
 from src.common.postgres.errors import (
     NO_AGREED_TLS,
     NOT_REACHABLE,
     TOO_MANY_CONNECTIONS,
+    RetryableDatabaseError,
     is_refused,
     sqlstate_of,
 )

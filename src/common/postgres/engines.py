@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from src.common.exceptions import RetryableDatabaseError, SettingsError
-from src.common.postgres.errors import NOT_REACHABLE, translate_transient_error
+from src.common.exceptions import SettingsError
+from src.common.postgres.errors import (
+    NOT_REACHABLE,
+    RetryableDatabaseError,
+    translate_transient_error,
+)
 from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.common.postgres.standbys import refuse_standbys
 from src.common.settings import DatabasePooler, Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
     from src.local_postgres import ConnectionParameters
@@ -114,11 +118,13 @@ def build_engine(settings: Settings) -> Engine:
 
 def build_async_engine(
     settings: Settings, planner: Mapping[str, str] = MappingProxyType({})
-) -> AsyncEngine:
+) -> "AsyncEngine":
     """The async engine (asyncpg), with the document's pool. Nothing is connected yet.
 
     `planner` are PostgreSQL's own settings of its planner; a transaction pooler takes none.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine  # which commands do without
+
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
     if pooler is DatabasePooler.NONE:
@@ -147,7 +153,7 @@ def build_async_engine(
     return engine
 
 
-def build_lanes_engine(settings: Settings) -> AsyncEngine:
+def build_lanes_engine(settings: Settings) -> "AsyncEngine":
     """The batch engine's own few connections: as the async engine's, none beyond the pool."""
     return build_async_engine(_lanes_settings(settings), _LANES_PLANNER)
 

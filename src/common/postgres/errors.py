@@ -6,12 +6,11 @@ over while connecting, and PgBouncer has one code for everything.
 """
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from src.common.exceptions import RetryableDatabaseError, Unavailable
+from src.common.exceptions import DatabaseBusy, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -80,6 +79,35 @@ NO_AGREED_TLS = re.compile(
     r"SSL was required|certificate (verify|file|for|present)|certificate from file|"
     r"private key file|(invalid|weak) sslmode"
 )
+
+
+class RetryableDatabaseError(DatabaseBusy, OperationalError):
+    """A passing condition of the database, from either driver.
+
+    That is a deadlock, a serialization failure, a lock or statement time-out, a server without a
+    free connection or out of reach. psycopg and asyncpg have classes of their own for each. This is
+    an OperationalError too, so code written for SQLAlchemy catches it.
+
+    `sqlstate` is PostgreSQL's code of five characters, or None where no server answered. `reason`
+    says in a few words what it was.
+    """
+
+    def __init__(self, sqlstate: str | None, cause: DBAPIError | None, reason: str) -> None:
+        OperationalError.__init__(
+            self,
+            cause.statement if cause else None,
+            None,  # parameters may hold personal data
+            (cause.orig if cause else None) or ConnectionError(reason),
+            connection_invalidated=cause.connection_invalidated if cause else False,
+        )
+        self.message = f"The database is busy ({reason}); try again shortly."
+        self.error_type = "DATABASE_BUSY"
+        self.details: dict[str, Any] = {}
+        self.reason = reason
+        self.sqlstate = sqlstate
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), (self.sqlstate, None, self.reason)
 
 
 def sqlstate_of(error: DBAPIError) -> str | None:
@@ -153,6 +181,8 @@ def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseE
 
 def translate_asyncpg_error(error: Exception, *, is_disconnect: bool) -> Exception:
     """The same for an error of asyncpg's own, where SQLAlchemy did not stand in between."""
+    import asyncpg  # only where it is in use already: commands use psycopg
+
     if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return RetryableDatabaseError(None, None, CONNECTION_LOST) if is_disconnect else error
     wrapped = DBAPIError(None, None, error, connection_invalidated=is_disconnect)
@@ -204,6 +234,8 @@ def _told_by_server(error: DBAPIError, psycopg_name: str, asyncpg_name: str) -> 
 
 def _reported_by_asyncpg(error: DBAPIError) -> BaseException | None:
     """Asyncpg's own error; SQLAlchemy raises one of its own from it."""
+    import asyncpg
+
     if isinstance(error.orig, asyncpg.PostgresError):
         return error.orig
     return getattr(error.orig, "__cause__", None)

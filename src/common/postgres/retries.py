@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tenacity import retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from src.common.exceptions import RetryableDatabaseError
 from src.common.postgres.errors import (
     DEADLOCK_DETECTED,
     SERIALIZATION_FAILURE,
     STALE_PLAN,
+    RetryableDatabaseError,
 )
 
 if TYPE_CHECKING:

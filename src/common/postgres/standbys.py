@@ -11,8 +11,7 @@ import psycopg
 from sqlalchemy import event
 from sqlalchemy.exc import InvalidatePoolError
 
-from src.common.exceptions import RetryableDatabaseError
-from src.common.postgres.errors import READ_ONLY, STANDBY
+from src.common.postgres.errors import READ_ONLY, STANDBY, RetryableDatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

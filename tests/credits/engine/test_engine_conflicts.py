@@ -14,7 +14,7 @@ from src.common.credits.engine import connection as engine_connection
 from src.common.credits.operations import execute
 from src.common.credits.persistence.storage import load_books
 from src.common.database import SessionLocal
-from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import open_hold, release, spend
 from tests.credits.committed import balances, make_users

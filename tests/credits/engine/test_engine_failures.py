@@ -6,7 +6,7 @@ import traceback
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters, free_port
 from tests.credits.books import open_hold, release, spend

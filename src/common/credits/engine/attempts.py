@@ -7,7 +7,7 @@ from src.common.credits.engine import metrics
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.queue import Queue, Waiting
 from src.common.credits.persistence.reading import Locking
-from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.retries import is_worth_retrying
 
 ATTEMPTS_MAX = 3

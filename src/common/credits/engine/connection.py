@@ -23,13 +23,14 @@ from src.common.credits.engine.batches import (
     write_guarded,
 )
 from src.common.credits.persistence.reading import Locking
-from src.common.exceptions import ExceptionWithErrorType, RetryableDatabaseError
+from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.engines import PLAIN_BEGIN
 from src.common.postgres.errors import (
     LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
     READ_ONLY,
     STALE_PLAN,
+    RetryableDatabaseError,
     translate_asyncpg_error,
 )
 

@@ -20,8 +20,7 @@ from src.common.credits.engine import attempts, metrics
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.queue import Line, Queue, Waiting
 from src.common.credits.persistence.reading import Locking
-from src.common.exceptions import RetryableDatabaseError
-from src.common.postgres.errors import LOCK_NOT_AVAILABLE, LOCK_NOT_GRANTED
+from src.common.postgres.errors import LOCK_NOT_AVAILABLE, LOCK_NOT_GRANTED, RetryableDatabaseError
 from src.common.settings import Settings
 
 logger = structlog.get_logger(__name__)
