@@ -3,25 +3,28 @@
 The migrations themselves are in `alembic/`; plain `alembic` commands work from the repository root.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from alembic import command, context
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from src.common.exceptions import DatabaseBusy, SettingsError
 
+if TYPE_CHECKING:  # Alembic is loaded where something is migrated, and not to look at a revision
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import Script, ScriptDirectory
+
 logger = structlog.get_logger(__name__)
 
 ALEMBIC_INI = Path(__file__).resolve().parents[3] / "alembic.ini"
+_REVISION = re.compile(r'^(revision|down_revision)\b[^=\n]*= *"(\w+)"', re.MULTILINE)
 
 # One number for every process that migrates this project's databases.
 ADVISORY_LOCK = 7_205_759_403_792_801
@@ -55,11 +58,13 @@ class Loss:
         return f"{self.what} of {self.table}"
 
 
-def alembic_config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> "Config":
     """Alembic's configuration, to be used from any working directory.
 
     With `connection`, commands run on it instead of on a connection of their own.
     """
+    from alembic.config import Config
+
     config = Config(ALEMBIC_INI)
     if connection is not None:
         config.attributes["connection"] = connection
@@ -68,20 +73,25 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def upgrade_to_head() -> None:
     """Bring the database to the newest revision; two processes at once migrate it once."""
+    from alembic import command
+
     command.upgrade(alembic_config(), "head")
 
 
 def head_revision() -> str:
     """The newest revision this code knows."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:  # an empty alembic/versions/ is a broken installation
-        raise RuntimeError(f"No migrations found beside {ALEMBIC_INI}")
+    head, *others = _known_revisions() - _revisions_below_head()
+    if others:
+        raise RuntimeError(f"The migrations beside {ALEMBIC_INI} end in several revisions")
     return head
 
 
 def current_revision(connection: Connection) -> str | None:
     """The revision the database is at, or None before the first migration."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def is_behind(found: str | None) -> bool:
@@ -114,11 +124,22 @@ def describe_revision(found: str | None) -> str | None:
     )
 
 
-@cache  # asked by every /readyz, and the files of a running release do not change
+def _known_revisions() -> frozenset[str]:
+    return frozenset(revision for revision, _ in _lineage())
+
+
 def _revisions_below_head() -> frozenset[str]:
-    scripts = ScriptDirectory.from_config(alembic_config())
-    known = {script.revision for script in scripts.walk_revisions("base", "heads")}
-    return frozenset(known - {head_revision()})
+    return frozenset(below for _, below in _lineage() if below is not None)
+
+
+@cache  # asked by every /readyz, and the files of a running release do not change
+def _lineage() -> tuple[tuple[str, str | None], ...]:
+    """Each revision and the one below it, as the migrations' files say it, none of them run."""
+    files = sorted((ALEMBIC_INI.parent / "alembic" / "versions").glob("*.py"))
+    if not files:
+        raise RuntimeError(f"No migrations found beside {ALEMBIC_INI}")
+    said = [dict(_REVISION.findall(file.read_text(encoding="utf-8"))) for file in files]
+    return tuple((names["revision"], names.get("down_revision")) for names in said)
 
 
 def hold_migration_lock(
@@ -185,12 +206,14 @@ def release_migration_lock(connection: Connection) -> None:
 
 def found(query: str) -> bool:
     """Whether a migration's query finds a row; none where SQL is only printed (`--sql`)."""
+    from alembic import context
+
     if context.is_offline_mode():
         return False
     return bool(context.get_bind().execute(text(f"SELECT EXISTS ({query})")).scalar_one())
 
 
-def migrations_to_undo(migration_context: MigrationContext) -> list[Script]:
+def migrations_to_undo(migration_context: "MigrationContext") -> "list[Script]":
     """The migrations that the command at hand is to undo, the newest first; none if it goes up.
 
     Only what has a destination has such a plan; asking for it changes nothing.
@@ -205,7 +228,7 @@ def migrations_to_undo(migration_context: MigrationContext) -> list[Script]:
     return [scripts.get_revision(info.up_revision_id) for info in undone]
 
 
-def refuse_data_loss(undone: Sequence[Script]) -> None:
+def refuse_data_loss(undone: "Sequence[Script]") -> None:
     """Stop a downgrade that would lose anything, unless `-x allow-data-loss=true` says so.
 
     To be called in the database transaction that undoes all of these migrations: nobody adds a row
@@ -215,6 +238,9 @@ def refuse_data_loss(undone: Sequence[Script]) -> None:
     Raises:
         CommandError: naming everything that would be lost.
     """
+    from alembic import context
+    from alembic.util import CommandError
+
     losses: list[Loss] = [loss for script in undone for loss in script.module.LOST_BY_DOWNGRADE]
     if not losses or context.get_x_argument(as_dictionary=True).get("allow-data-loss") == "true":
         return
