@@ -1,19 +1,16 @@
 """`flashslides db adopt` and `credits import-opening-balances`: bringing a database over."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from src.cli.choices import OPENINGS_BATCH_SIZE
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
-from src.cli.reach import database_in_reach, migrated_database
-from src.common.credits.opening import opening_import
-from src.common.credits.opening.opening_import import ImportReport
-from src.common.database import SessionLocal
-from src.common.postgres import adoption
-from src.common.postgres.migrations import hold_migration_lock, release_migration_lock
-from src.common.postgres.reach import build_migration_engine
-from src.common.settings import get_settings
+from src.cli.reach import database_in_reach, get_settings, migrated_database
+
+if TYPE_CHECKING:
+    from src.common.credits.opening.opening_import import ImportReport
 
 
 def adopt() -> None:
@@ -22,6 +19,10 @@ def adopt() -> None:
     Changes no balance and loses no row; safe to kill and run again. `credits
     import-opening-balances` comes after the upgrade.
     """
+    from src.common.postgres import adoption
+    from src.common.postgres.migrations import hold_migration_lock, release_migration_lock
+    from src.common.postgres.reach import build_migration_engine
+
     with database_in_reach(get_settings()):
         engine = build_migration_engine(get_settings())
         with engine.connect() as connection:
@@ -35,7 +36,7 @@ def import_opening_balances(
     *,
     batch_size: Annotated[
         int, typer.Option(min=1, max=10_000, help="Users a database transaction.")
-    ] = opening_import.BATCH_SIZE,
+    ] = OPENINGS_BATCH_SIZE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -57,8 +58,11 @@ def import_opening_balances(
         raise typer.Exit(1)
 
 
-def _import(batch_size: int, *, dry_run: bool) -> ImportReport:
-    report = ImportReport()
+def _import(batch_size: int, *, dry_run: bool) -> "ImportReport":
+    from src.common.credits.opening import opening_import
+    from src.common.database import SessionLocal
+
+    report = opening_import.ImportReport()
     with progress() as bars:
         opening = bars.add_task("Users opened", total=None)
         for report in opening_import.import_openings(
@@ -75,7 +79,7 @@ def _import(batch_size: int, *, dry_run: bool) -> ImportReport:
     return report
 
 
-def _print(report: ImportReport) -> None:
+def _print(report: "ImportReport") -> None:
     record = asdict(report)
     not_opened = record.pop("first_not_opened")
     print_record(record, as_json=False)

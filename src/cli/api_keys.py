@@ -2,15 +2,16 @@
 
 import datetime as dt
 import uuid
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.choices import SCOPES
 from src.cli.output import AsJson, print_record, print_rows
-from src.cli.reach import run_operation
-from src.common.accounts import api_keys
-from src.common.models.api_key import ApiKey
-from src.common.settings import get_settings
+from src.cli.reach import get_settings, run_operation
+
+if TYPE_CHECKING:
+    from src.common.models.api_key import ApiKey
 
 app = typer.Typer(help="API keys of services: create, revoke, list.", no_args_is_help=True)
 
@@ -18,9 +19,7 @@ app = typer.Typer(help="API keys of services: create, revoke, list.", no_args_is
 @app.command("create")
 def create(
     *,
-    scopes: Annotated[
-        str, typer.Option(help=f"Separated by commas, of: {', '.join(api_keys.Scope)}.")
-    ],
+    scopes: Annotated[str, typer.Option(help=f"Separated by commas, of: {', '.join(SCOPES)}.")],
     service: Annotated[
         str, typer.Option(help="Who calls with it; stays the same when the key is rotated.")
     ] = "default",
@@ -30,6 +29,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it, once: only its hash is kept."""
+    from src.common.accounts import api_keys
+
     expires_at = (
         dt.datetime.now(dt.UTC) + dt.timedelta(days=expires_in_days) if expires_in_days else None
     )
@@ -58,6 +59,8 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a key now."""
+    from src.common.accounts import api_keys
+
     record = run_operation(get_settings(), lambda session: api_keys.revoke_api_key(session, key_id))
     print_record(_shown(record), as_json=as_json)
 
@@ -65,11 +68,13 @@ def revoke(
 @app.command("list")
 def list_keys(*, as_json: AsJson = False) -> None:
     """List all keys, newest first; never the keys themselves."""
+    from src.common.accounts import api_keys
+
     records = run_operation(get_settings(), api_keys.list_api_keys)
     print_rows(list(map(_shown, records)), as_json=as_json, empty="There are no API keys yet.")
 
 
-def _shown(record: ApiKey) -> dict[str, Any]:
+def _shown(record: "ApiKey") -> dict[str, Any]:
     return {
         "key_id": record.key_id,
         "service": record.service_name,

@@ -1,4 +1,8 @@
-"""The command line of `flashslides`: every group of commands, under one roof."""
+"""The command line of `flashslides`: every group of commands, under one roof.
+
+Help and completion load the commands' own modules and no more: those name what they take, and load
+what does it when they are called.
+"""
 
 from typing import Annotated
 
@@ -13,17 +17,14 @@ from src.cli import (
     db_server,
     holds,
     purchases,
-    serve,
+    services,
     stripe,
     users,
-    worker,
 )
 from src.cli.credits import app as credits_app
 from src.cli.output import say
 from src.cli.usage import Commands
 from src.cli.verify import verify
-from src.common.observability import configure_logging
-from src.common.settings import get_settings
 
 app = typer.Typer(
     name="flashslides",
@@ -51,9 +52,9 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )(bench.bench)
-app.command("serve")(serve.serve)
+app.command("serve")(services.serve)
 app.command("verify")(verify)
-app.command("worker")(worker.worker)
+app.command("worker")(services.worker)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback protocol
@@ -65,7 +66,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback prot
 
 
 @app.callback()
-def configure(
+def flashslides(
     *,
     _version: Annotated[
         bool,
@@ -75,4 +76,3 @@ def configure(
     ] = False,
 ) -> None:
     """Users, Stripe purchases and prepaid credits on PostgreSQL."""
-    configure_logging(get_settings())

@@ -3,31 +3,29 @@
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from msgspec import structs
-from sqlalchemy.orm import Session
 
 from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import migrated_database, run_operation
+from src.cli.reach import get_settings, migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
-from src.common.credits import queries
-from src.common.credits.domain.commands import Adjust, Command, Grant, Result, Spend
-from src.common.credits.domain.views import (
-    Balance,
-    Explanation,
-    GrantedPurchase,
-    HistoryEntry,
-    HoldState,
-)
-from src.common.credits.operations import execute
 from src.common.exceptions import Invalid
-from src.common.models.credit_lot import LotSource
-from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from src.common.credits.domain.commands import Command, Result
+    from src.common.credits.domain.views import (
+        Balance,
+        Explanation,
+        GrantedPurchase,
+        HistoryEntry,
+        HoldState,
+    )
 
 T = TypeVar("T")
 
@@ -60,6 +58,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a user has: balance, holds, debt, and the lots it lies in."""
+    from msgspec import structs
+
+    from src.common.credits import queries
+
     then = instant("--as-of", as_of, time_zone)
     found = read(user, lambda session, user_id: queries.balance(session, user_id, as_of=then))
     if as_json:
@@ -78,6 +80,8 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List the movements of a user's credits, newest first."""
+    from src.common.credits import queries
+
     page = read(
         user,
         lambda session, user_id: queries.history(session, user_id, cursor=cursor, limit=limit),
@@ -89,6 +93,8 @@ def history(
 @app.command("explain")
 def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Say why a balance is what it is: the entry behind each lot, hold and debt; all sums."""
+    from src.common.credits import queries
+
     found = read(user, queries.explain)
     if as_json:
         print_json(_explanation_as_answered(found))
@@ -118,6 +124,9 @@ def grant(  # noqa: PLR0913  a command has the options it has
     as_json: AsJson = False,
 ) -> None:
     """Give credits. What was paid for is credited by its payment: see `stripe unmatched`."""
+    from src.common.credits.domain.commands import Grant
+    from src.common.models.credit_lot import LotSource
+
     _check_limit(amount, is_sure=yes or dry_run)
     facts = {
         "amount": amount,
@@ -140,6 +149,8 @@ def spend(
     as_json: AsJson = False,
 ) -> None:
     """Use credits on a user's behalf."""
+    from src.common.credits.domain.commands import Spend
+
     facts = {"amount": amount, "reference": reference}
     move(Spend, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
@@ -157,12 +168,14 @@ def adjust(
     as_json: AsJson = False,
 ) -> None:
     """Correct a balance, up or down, never below 0."""
+    from src.common.credits.domain.commands import Adjust
+
     _check_limit(amount, is_sure=yes or dry_run)
     facts = {"amount": amount, "reason": reason}
     move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
-def read(user: str, reading: Callable[[Session, uuid.UUID], T]) -> T:
+def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:
     """What `reading` finds of the user of this e-mail or id."""
     return run_operation(
         get_settings(), lambda session: reading(session, find_user(session, user).user_id)
@@ -178,7 +191,7 @@ def _check_limit(amount: int, *, is_sure: bool) -> None:
 
 
 def move(
-    kind: Callable[..., Command],
+    kind: "Callable[..., Command]",
     user: str,
     facts: Mapping[str, Any],
     *,
@@ -187,9 +200,12 @@ def move(
     as_json: bool,
 ) -> None:
     """Do it as whoever runs the command, or say what it would do."""
+    from src.common.credits import queries
+    from src.common.credits.operations import execute
+
     chosen = str(uuid.uuid4()) if key is None else key
 
-    def command(user_id: uuid.UUID) -> Command:
+    def command(user_id: uuid.UUID) -> "Command":
         return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
 
     if dry_run:
@@ -208,25 +224,27 @@ def move(
         print_record({"idempotency_key": chosen, **shown}, as_json=as_json)
 
 
-def _result_record(result: Result) -> dict[str, Any]:
+def _result_record(result: "Result") -> dict[str, Any]:
     """What people are shown: without what only holds have, such as an expiry."""
     return {name: value for name, value in asdict(result).items() if value is not None}
 
 
-def _explanation_as_answered(found: Explanation) -> dict[str, Any]:
+def _explanation_as_answered(found: "Explanation") -> dict[str, Any]:
     """As the API answers it: an entry beside the fields of the lot or hold that it made."""
+    from msgspec import structs
+
     return asdict(found) | {
         "lots": [structs.asdict(it.lot) | {"entry": asdict(it.entry)} for it in found.lots],
         "holds": list(map(hold_as_answered, found.holds)),
     }
 
 
-def hold_as_answered(state: HoldState) -> dict[str, Any]:
+def hold_as_answered(state: "HoldState") -> dict[str, Any]:
     """As the API answers it."""
     return hold_record(state) | {"entry": asdict(state.entry)}
 
 
-def hold_record(state: HoldState) -> dict[str, Any]:
+def hold_record(state: "HoldState") -> dict[str, Any]:
     """A hold by itself: how it stands, and not which lots it came from."""
     hold = state.hold
     return {
@@ -238,7 +256,9 @@ def hold_record(state: HoldState) -> dict[str, Any]:
     }
 
 
-def _print_explanation(found: Explanation) -> None:
+def _print_explanation(found: "Explanation") -> None:
+    from msgspec import structs
+
     record = {
         **_balance_record(found.now),
         "booked_balance": found.booked_balance,
@@ -288,7 +308,7 @@ def print_section(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
         print_rows(shown, as_json=False, empty="")
 
 
-def _balance_record(found: Balance) -> dict[str, Any]:
+def _balance_record(found: "Balance") -> dict[str, Any]:
     return {
         "balance": found.balance,
         "held": found.held,
@@ -298,11 +318,11 @@ def _balance_record(found: Balance) -> dict[str, Any]:
     }
 
 
-def _origin(entry: HistoryEntry) -> dict[str, Any]:
+def _origin(entry: "HistoryEntry") -> dict[str, Any]:
     return {"since": entry.effective_at, "reference": entry.reference, "actor": entry.actor}
 
 
-def entry_row(entry: HistoryEntry) -> dict[str, Any]:
+def entry_row(entry: "HistoryEntry") -> dict[str, Any]:
     """What people are shown of an entry."""
     return {
         "seq": entry.seq,
@@ -318,7 +338,7 @@ def entry_row(entry: HistoryEntry) -> dict[str, Any]:
     }
 
 
-def _purchase_text(purchase: GrantedPurchase | None) -> str | None:
+def _purchase_text(purchase: "GrantedPurchase | None") -> str | None:
     """What a grant was bought with: package, price in the currency's smallest unit, session."""
     if purchase is None:
         return None

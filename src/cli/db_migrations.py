@@ -3,21 +3,18 @@
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
 
 from src.cli.output import say
-from src.cli.reach import database_in_reach, migrated_database, refuse_newer_schema
-from src.common.postgres.conditions import is_not_there
-from src.common.postgres.kept_errors import keep
-from src.common.postgres.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
-from src.common.settings import get_settings
+from src.cli.reach import database_in_reach, get_settings, migrated_database, refuse_newer_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alembic.config import Config
+    from sqlalchemy.exc import DBAPIError
 
 Revision = Annotated[str, typer.Argument(help="A revision, `head`, `base`, or a step like `-1`.")]
 
@@ -33,6 +30,8 @@ def register(app: typer.Typer) -> None:
 
 def upgrade(revision: Revision = "head") -> None:
     """Bring the database to a revision, by default the newest."""
+    from alembic import command
+
     _run_on_database(lambda config: command.upgrade(config, revision))
 
 
@@ -48,34 +47,49 @@ def downgrade(
 
     Refuses to lose what people, payments or the ledger put there.
     """
+    from alembic import command
+
     options = ["allow-data-loss=true"] if allow_data_loss else []
     _run_on_database(lambda config: command.downgrade(config, revision), *options)
 
 
 def current() -> None:
     """Print the revision the database is at."""
+    from alembic import command
+
     _run_on_database(command.current)
 
 
 def history() -> None:
     """Print all revisions, newest first."""
+    from alembic import command
+
     _run(command.history)
 
 
 def check() -> None:
     """Compare the models with the database; fail where a migration is missing."""
+    from alembic import command
+
     with migrated_database(get_settings()):
         refuse_newer_schema()
         _run(command.check)
 
 
-def _run_on_database(alembic_command: Callable[[Config], None], *x_options: str) -> None:
+def _run_on_database(alembic_command: "Callable[[Config], None]", *x_options: str) -> None:
     with database_in_reach(get_settings()):
         refuse_newer_schema()
         _run(alembic_command, *x_options)
 
 
-def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
+def _run(alembic_command: "Callable[[Config], None]", *x_options: str) -> None:
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    from src.common.postgres.conditions import is_not_there
+    from src.common.postgres.kept_errors import keep
+    from src.common.postgres.migrations import HOW_TO_ALLOW_DATA_LOSS, alembic_config
+
     config = alembic_config()
     config.cmd_opts = Namespace(x=list(x_options))
     config.attributes[HOW_TO_ALLOW_DATA_LOSS] = "flashslides db downgrade … --allow-data-loss"
@@ -95,7 +109,7 @@ def _run(alembic_command: Callable[[Config], None], *x_options: str) -> None:
         raise typer.Exit(1) from None
 
 
-def _migration_of(error: DBAPIError) -> str:
+def _migration_of(error: "DBAPIError") -> str:
     """Which migration raised it."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if {"revision", "down_revision"} <= frame.f_globals.keys():

@@ -5,10 +5,7 @@ from typing import Annotated
 import typer
 
 from src.cli.output import say
-from src.cli.reach import database_in_reach
-from src.common.database import get_engine
-from src.common.postgres.runtime_role import grant_runtime
-from src.common.settings import get_settings
+from src.cli.reach import database_in_reach, get_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +20,9 @@ def grant(
 
     It can do every operation and rewrite no history. Run it again after a migration.
     """
+    from src.common.database import get_engine
+    from src.common.postgres.runtime_role import grant_runtime
+
     with database_in_reach(get_settings()), get_engine().begin() as connection:
         made = grant_runtime(connection, role)
     say(f"{role} may run the service.")

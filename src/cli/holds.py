@@ -1,21 +1,20 @@
 """`flashslides credits holds …`: what is set aside, of one user or everybody's; giving it back."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.choices import HoldStatusName
 from src.cli.credits import DryRun, Key, hold_as_answered, hold_record, move, read
 from src.cli.output import AsJson
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import run_operation
+from src.cli.reach import get_settings, run_operation
 from src.cli.users import EmailOrId
-from src.common.credits import queries
-from src.common.credits.domain.commands import Release
-from src.common.credits.domain.views import HoldState
-from src.common.credits.open_holds import OpenHold, open_holds
 from src.common.exceptions import Invalid
-from src.common.models.credit_hold import HoldStatus
-from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from src.common.credits.domain.views import HoldState
+    from src.common.credits.open_holds import OpenHold
 
 app = typer.Typer(help="Holds: list, release.", no_args_is_help=True)
 
@@ -25,7 +24,9 @@ def list_holds(
     user: Annotated[str | None, typer.Argument(help="The user's e-mail or id.")] = None,
     *,
     everybody: Annotated[bool, typer.Option("--all", help="Everybody's open holds.")] = False,
-    status: Annotated[HoldStatus | None, typer.Option(help="Only these; with --all: open.")] = None,
+    status: Annotated[
+        HoldStatusName | None, typer.Option(help="Only these; with --all: open.")
+    ] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,
@@ -38,8 +39,13 @@ def list_holds(
         raise Invalid("Name a user or --all, not both", "VALIDATION_ERROR")
     if not everybody and user is None:
         raise Invalid("Name a user, or --all", "VALIDATION_ERROR")
-    if everybody and status not in (None, HoldStatus.OPEN):
+    if everybody and status not in (None, "open"):
         raise Invalid("status: --all lists open holds", "VALIDATION_ERROR", field="status")
+    from src.common.credits import queries
+    from src.common.credits.open_holds import open_holds
+    from src.common.models.credit_hold import HoldStatus
+
+    wanted = None if status is None else HoldStatus(status)
     page = (
         run_operation(
             get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit)
@@ -48,7 +54,7 @@ def list_holds(
         else read(
             user,
             lambda session, user_id: queries.holds(
-                session, user_id, cursor=cursor, limit=limit, status=status
+                session, user_id, cursor=cursor, limit=limit, status=wanted
             ),
         )
     )
@@ -69,17 +75,23 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Give up an open hold: what was not captured goes back to the balance."""
+    from src.common.credits.domain.commands import Release
+
     facts = {"hold_seq": seq, "reference": reason}
     move(Release, user, facts, key=key, dry_run=dry_run, as_json=as_json)
 
 
-def _as_answered(found: HoldState | OpenHold) -> dict[str, Any]:
+def _as_answered(found: "HoldState | OpenHold") -> dict[str, Any]:
+    from src.common.credits.open_holds import OpenHold
+
     if isinstance(found, OpenHold):
         return {"user_id": found.user_id} | hold_as_answered(found.state)
     return hold_as_answered(found)
 
 
-def _row(found: HoldState | OpenHold) -> dict[str, Any]:
+def _row(found: "HoldState | OpenHold") -> dict[str, Any]:
+    from src.common.credits.open_holds import OpenHold
+
     if isinstance(found, OpenHold):
         return {"user_id": found.user_id} | _row(found.state)
     return {

@@ -9,15 +9,15 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from src.cli.layout import lay_out_record, lay_out_rows
 from src.common.printable import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -38,8 +38,11 @@ def confirm(question: str) -> None:
         raise
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """Bars on stderr, whose words are ours."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     return Progress(console=Console(stderr=True))
 
 
@@ -77,6 +80,8 @@ def operator() -> str:
 
 
 def _plain(value: object) -> object:
+    import msgspec
+
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if isinstance(value, dt.datetime):

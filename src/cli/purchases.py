@@ -2,22 +2,24 @@
 
 import datetime as dt
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.orm import Session
 
+from src.cli.choices import PurchaseStateName
 from src.cli.credits import entry_row, print_section
 from src.cli.output import AsJson, print_json, print_record
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import run_operation
+from src.cli.reach import get_settings, run_operation
 from src.cli.users import find_user
-from src.common.models.refund_request import RefundRequest
-from src.common.models.stripe_reversal import StripeReversal
-from src.common.postgres.pagination import Page
-from src.common.purchases import queries
-from src.common.purchases.queries import Purchase, PurchaseDetails, PurchaseFilter, PurchaseState
-from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from src.common.models.refund_request import RefundRequest
+    from src.common.models.stripe_reversal import StripeReversal
+    from src.common.postgres.pagination import Page
+    from src.common.purchases.queries import Purchase, PurchaseDetails
 
 app = typer.Typer(help="Purchases: list, show.", no_args_is_help=True)
 
@@ -30,7 +32,7 @@ def list_purchases(
         dt.datetime | None,
         typer.Option(formats=["%Y-%m"], metavar="YYYY-MM", help="Of this month, in UTC."),
     ] = None,
-    state: Annotated[PurchaseState | None, typer.Option(help="How they stand.")] = None,
+    state: Annotated[PurchaseStateName | None, typer.Option(help="How they stand.")] = None,
     stripe_id: Annotated[
         str | None,
         typer.Option(
@@ -45,14 +47,17 @@ def list_purchases(
 
     `paid` or `uncredited` alone look through all purchases; a user, a month or an id does not.
     """
+    from src.common.purchases import queries
+    from src.common.purchases.queries import PurchaseFilter, PurchaseState
+
     since = month and month.replace(tzinfo=dt.UTC)
 
-    def work(session: Session) -> Page[Purchase]:
+    def work(session: "Session") -> "Page[Purchase]":
         wanted = PurchaseFilter(
             user_id=None if user is None else find_user(session, user).user_id,
             since=since,
             until=since and _next_month(since),
-            state=state,
+            state=None if state is None else PurchaseState(state),
             stripe_id=stripe_id,
         )
         return queries.list_purchases(session, wanted, cursor=cursor, limit=limit)
@@ -71,6 +76,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all about one purchase: paid, credited, left, paid back, and the entries it made."""
+    from src.common.purchases import queries
+
     found = run_operation(get_settings(), lambda session: queries.find_purchase(session, purchase))
     record = _row(found.purchase) | _more(found)
     reversals = list(map(_reversal_row, found.reversals))
@@ -97,7 +104,7 @@ def _next_month(first: dt.datetime) -> dt.datetime | None:
         return None
 
 
-def _row(found: Purchase) -> dict[str, Any]:
+def _row(found: "Purchase") -> dict[str, Any]:
     bought = found.transaction
     return {
         "transaction_id": bought.transaction_id,
@@ -113,7 +120,7 @@ def _row(found: Purchase) -> dict[str, Any]:
     }
 
 
-def _more(found: PurchaseDetails) -> dict[str, Any]:
+def _more(found: "PurchaseDetails") -> dict[str, Any]:
     bought, order = found.purchase.transaction, found.order
     return {
         "payment_intent_id": bought.payment_intent_id,
@@ -130,7 +137,7 @@ def _more(found: PurchaseDetails) -> dict[str, Any]:
     }
 
 
-def _reversal_row(reversal: StripeReversal) -> dict[str, Any]:
+def _reversal_row(reversal: "StripeReversal") -> dict[str, Any]:
     return {
         "reversal_id": reversal.reversal_id,
         "kind": reversal.kind,
@@ -141,7 +148,7 @@ def _reversal_row(reversal: StripeReversal) -> dict[str, Any]:
     }
 
 
-def _request_row(request: RefundRequest) -> dict[str, Any]:
+def _request_row(request: "RefundRequest") -> dict[str, Any]:
     return {
         "idempotency_key": request.idempotency_key,
         "amount_cents": request.amount_cents,

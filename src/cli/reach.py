@@ -1,29 +1,33 @@
 """A command's way to the database: the configured one, or the embedded server while it runs."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import TypeVar
-
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, TypeVar
 
 from src.cli.output import say
-from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
-from src.common.postgres.conditions import explain_database_error
-from src.common.postgres.migrations import current_revision, describe_revision, is_behind
-from src.common.postgres.reach import database_in_reach as _database_in_reach
-from src.common.settings import Settings
-from src.common.stripe.gateway import Gateway, open_gateway
-from src.common.stripe.processing import InDatabase
-from src.local_postgres import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from sqlalchemy.orm import Session
+
+    from src.common.settings import Settings
+    from src.common.stripe.gateway import Gateway
+    from src.common.stripe.processing import InDatabase
+    from src.local_postgres import RunningServer
 
 T = TypeVar("T")
 
 
+def get_settings() -> "Settings":
+    """As of `src.common.settings`, which only now is loaded."""
+    from src.common import settings
+
+    return settings.get_settings()
+
+
 @contextmanager
-def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
+def database_in_reach(settings: "Settings") -> "Generator[RunningServer | None]":
     """As `src.common.postgres.reach` does, with the embedded server's progress on stderr.
 
     Closes all connections at its end.
@@ -32,7 +36,12 @@ def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
         DatabaseBusy: a passing condition of the database; says where it is.
         SettingsError: the database refuses us, or is not migrated; or as of `database_reach`.
     """
-    with _database_in_reach(settings, lambda line: say(line, err=True)) as server:
+    from sqlalchemy.exc import DBAPIError
+
+    from src.common import database
+    from src.common.postgres import reach
+
+    with reach.database_in_reach(settings, lambda line: say(line, err=True)) as server:
         try:
             yield server
         except DBAPIError as error:
@@ -41,11 +50,11 @@ def database_in_reach(settings: Settings) -> Generator[RunningServer | None]:
                 raise
             raise explained from None
         finally:
-            dispose_db()
+            database.dispose_db()
 
 
 @contextmanager
-def migrated_database(settings: Settings) -> Generator[RunningServer | None]:
+def migrated_database(settings: "Settings") -> "Generator[RunningServer | None]":
     """As `database_in_reach`, and the database is looked at before anything is said or begun.
 
     Raises:
@@ -57,8 +66,12 @@ def migrated_database(settings: Settings) -> Generator[RunningServer | None]:
         yield server
 
 
-def explain(error: Exception, settings: Settings) -> ExceptionWithErrorType | None:
+def explain(error: Exception, settings: "Settings") -> ExceptionWithErrorType | None:
     """The one sentence to say of an error that is the database's, and no defect of ours."""
+    from sqlalchemy.exc import DBAPIError
+
+    from src.common.postgres.conditions import explain_database_error
+
     if not isinstance(error, DBAPIError):
         return None
     try:
@@ -73,6 +86,8 @@ def refuse_old_schema() -> None:
     Raises:
         SettingsError: it lacks a migration that this release needs.
     """
+    from src.common.postgres.migrations import describe_revision, is_behind
+
     found = _revision()
     if is_behind(found):
         raise SettingsError(str(describe_revision(found)))
@@ -84,23 +99,31 @@ def refuse_newer_schema() -> None:
     Raises:
         SettingsError: this release does not know the database's revision.
     """
+    from src.common.postgres.migrations import describe_revision, is_behind
+
     found = _revision()
     if found is not None and not is_behind(found) and (problem := describe_revision(found)):
         raise SettingsError(problem)
 
 
 def _revision() -> str | None:
+    from src.common.database import run_in_database_transaction
+    from src.common.postgres.migrations import current_revision
+
     return run_in_database_transaction(lambda session: current_revision(session.connection()))
 
 
 def run_with_stripe(
-    settings: Settings, work: Callable[[InDatabase, Gateway | None], Awaitable[T]]
+    settings: "Settings", work: "Callable[[InDatabase, Gateway | None], Awaitable[T]]"
 ) -> T:
     """Run what needs both the database and Stripe, wherever the settings say they are.
 
     Raises:
         DatabaseBusy, SettingsError: as `migrated_database`.
     """
+    import asyncio
+
+    from src.common.stripe.gateway import open_gateway
 
     async def run() -> T:
         async with open_gateway(settings) as gateway:
@@ -110,20 +133,26 @@ def run_with_stripe(
         return asyncio.run(run())
 
 
-async def in_database(work: Callable[[Session], T]) -> T:
+async def in_database(work: "Callable[[Session], T]") -> T:
     """Run work in one database transaction, holding up this thread's tasks meanwhile.
 
     First the others have their turn, and whoever is cancelled ends here.
     """
+    import asyncio
+
+    from src.common.database import run_in_database_transaction
+
     await asyncio.sleep(0)
     return run_in_database_transaction(work)
 
 
-def run_operation(settings: Settings, work: Callable[[Session], T]) -> T:
+def run_operation(settings: "Settings", work: "Callable[[Session], T]") -> T:
     """Run one operation in one database transaction, wherever the settings' database is.
 
     Raises:
         DatabaseBusy, SettingsError: as `migrated_database`.
     """
+    from src.common.database import run_in_database_transaction
+
     with migrated_database(settings):
         return run_in_database_transaction(work)

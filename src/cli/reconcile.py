@@ -4,24 +4,21 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows, say
-from src.cli.reach import run_with_stripe
-from src.cli.running_stripe import with_running_stripe
+from src.cli.reach import get_settings, run_with_stripe
 from src.common.exceptions import Invalid, NotFound
-from src.common.models.reconciliation import Reconciliation
-from src.common.purchases import reconciliations
-from src.common.settings import get_settings
-from src.common.stripe.findings import Page
-from src.common.stripe.gateway import Gateway
-from src.common.stripe.gateway_errors import StripeGatewayError
-from src.common.stripe.processing import InDatabase, Processor
-from src.common.stripe.reconcile import end_of_now
-from src.common.stripe.reconcile import reconcile as compare
+
+if TYPE_CHECKING:
+    from src.common.models.reconciliation import Reconciliation
+    from src.common.stripe.findings import Page
+    from src.common.stripe.gateway import Gateway
+    from src.common.stripe.gateway_errors import StripeGatewayError
+    from src.common.stripe.processing import InDatabase, Processor
 
 
 def reconcile(
@@ -52,10 +49,15 @@ def reconcile(
             "VALIDATION_ERROR",
         )
     begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
+    from src.cli.running_stripe import with_running_stripe
+    from src.common.purchases import reconciliations
+    from src.common.stripe.processing import Processor
+    from src.common.stripe.reconcile import end_of_now
+
     settings = with_running_stripe(get_settings())
     told = _Told()
 
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> _Window:
+    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> _Window:
         cut_off = await in_database(
             lambda session: reconciliations.find_cut_off(
                 session,
@@ -101,10 +103,10 @@ class _Told:
     """What has been found so far, of all accounts."""
 
     compared: int = 0
-    runs: list[Reconciliation] = field(default_factory=list[Reconciliation])
+    runs: "list[Reconciliation]" = field(default_factory=list["Reconciliation"])
     """Of the accounts that were compared."""
-    failures: dict[str | None, StripeGatewayError] = field(
-        default_factory=dict[str | None, StripeGatewayError]
+    failures: "dict[str | None, StripeGatewayError]" = field(
+        default_factory=dict[str | None, "StripeGatewayError"]
     )
     """Why the others were not."""
     findings: dict[tuple[str | None, str], dict[str, Any]] = field(
@@ -112,7 +114,7 @@ class _Told:
     )
     """By account and object: the newest holds."""
 
-    def page(self, account: str | None, stage: str, page: Page) -> None:
+    def page(self, account: str | None, stage: str, page: "Page") -> None:
         """Say that a page is done."""
         self.compared += page.compared
         self.note(account, page.findings)
@@ -124,19 +126,23 @@ class _Told:
         of_account = {"account": account} if account else {}
         self.findings.update(((account, each["object"]), each | of_account) for each in findings)
 
-    def fail(self, account: str | None, failure: StripeGatewayError) -> None:
+    def fail(self, account: str | None, failure: "StripeGatewayError") -> None:
         """Say that an account was not compared to its end."""
         self.failures[account] = failure
         say(f"{account or 'Our own account'} is not compared: {failure.message}", err=True)
 
 
 async def _compare_account(
-    processor: Processor, account: str | None, window: _Window, told: _Told, *, resumes: bool
+    processor: "Processor", account: str | None, window: _Window, told: _Told, *, resumes: bool
 ) -> None:
     """Compare one account; where Stripe does not let us, the others are compared all the same.
 
     Where the window is taken up, one that was compared to its end tells what that found.
     """
+    from src.common.purchases import reconciliations
+    from src.common.stripe.gateway_errors import StripeGatewayError
+    from src.common.stripe.reconcile import reconcile as compare
+
     if resumes:
         earlier = await processor.in_database(
             lambda session: reconciliations.find_of_window(
@@ -193,7 +199,7 @@ def _print(window: _Window, told: _Told, *, as_json: bool) -> None:
     print_rows(findings, as_json=False, empty=agreed)
 
 
-def _say(run: Reconciliation, what: str) -> None:
+def _say(run: "Reconciliation", what: str) -> None:
     say(
         f"{what} the run of {run.started_at:%Y-%m-%d %H:%M:%S %Z} from {run.since_at.isoformat()} "
         f"to {run.until_at.isoformat()}, cut off at {run.stage} after {run.compared} compared",

@@ -1,19 +1,18 @@
 """`flashslides credits refund`: pay a purchase back by hand, and go on with what was cut off."""
 
 import uuid
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from src.cli.output import AsJson, operator, print_record, print_rows, say
-from src.cli.reach import migrated_database, run_operation, run_with_stripe
-from src.cli.running_stripe import with_running_stripe
+from src.cli.reach import get_settings, migrated_database, run_operation, run_with_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
-from src.common.purchases.refunds import RefundWish, open_requests
-from src.common.settings import get_settings
-from src.common.stripe.gateway import Gateway
-from src.common.stripe.processing import InDatabase
-from src.common.stripe.refunds import Refunded, refund_payment, resume_refund
+
+if TYPE_CHECKING:
+    from src.common.stripe.gateway import Gateway
+    from src.common.stripe.processing import InDatabase
+    from src.common.stripe.refunds import Refunded
 
 LISTED_MAX = 1_000
 
@@ -53,6 +52,10 @@ def refund(
         return
     if transaction_id is None:
         raise Invalid("transaction_id: name a purchase", "VALIDATION_ERROR", field="transaction_id")
+    from src.cli.running_stripe import with_running_stripe
+    from src.common.purchases.refunds import RefundWish
+    from src.common.stripe.refunds import refund_payment
+
     wish = RefundWish(
         transaction_id=transaction_id,
         key=f"cli:{uuid.uuid4()}" if key is None else key,
@@ -62,7 +65,7 @@ def refund(
     )
     settings = with_running_stripe(get_settings())
 
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> Refunded:
+    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> "Refunded":
         return await refund_payment(in_database, gateway, settings, wish)
 
     with migrated_database(settings):
@@ -81,6 +84,8 @@ def refund(
 
 
 def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
+    from src.common.purchases.refunds import open_requests
+
     found = run_operation(
         get_settings(),
         lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX),
@@ -101,9 +106,13 @@ def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
 
 def _resume(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
     """Go on with each; one that fails says so, and the others are gone on with."""
+    from src.cli.running_stripe import with_running_stripe
+    from src.common.purchases.refunds import open_requests
+    from src.common.stripe.refunds import resume_refund
+
     settings = with_running_stripe(get_settings())
 
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
+    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         requests = await in_database(
             lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX)

@@ -1,4 +1,4 @@
-"""`flashslides serve`: database, migrations, API, from one command."""
+"""What `flashslides serve` does: database, migrations, API, from one command."""
 
 import os
 import signal
@@ -8,10 +8,8 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
-import typer
-
+from src.cli.choices import APPLICATION
 from src.cli.development import development_keys
 from src.cli.output import say
 from src.cli.reach import database_in_reach, refuse_old_schema
@@ -24,47 +22,13 @@ from src.common.postgres.migrations import upgrade_to_head
 from src.common.settings import Settings, get_settings
 from src.local_postgres import data_folder
 
-APPLICATION = "src.api.src.main:app"
 STRIPE_STATE_FILE = "offline-stripe.json"
 
 
 def serve(
-    *,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, envvar="WEB_CONCURRENCY", help="How many server processes.")
-    ] = 1,
-    migrate: Annotated[
-        bool | None,
-        typer.Option(
-            "--migrate/--no-migrate",
-            help="Bring the database to the newest revision first. "
-            "By default only the embedded one is.",
-        ),
-    ] = None,
-    app: Annotated[
-        str,
-        typer.Option(
-            metavar="MODULE:APP",
-            help="An application of your own, made ready by `install(app)`, in place of the API; "
-            "looked for in this folder too.",
-        ),
-    ] = APPLICATION,
-    reload: Annotated[
-        bool,
-        typer.Option(
-            "--reload",
-            help="Start the application anew whenever a Python file below this folder changes; "
-            "with one process only.",
-        ),
-    ] = False,
+    host: str, port: int, *, workers: int, migrate: bool | None, app: str, reload: bool
 ) -> None:
-    """Run the service, on an embedded PostgreSQL where DATABASE_HOST is not set.
-
-    Ctrl-C stops it, and the embedded server with it unless somebody else uses that. With
-    ENV=local and one process it does the work of `flashslides worker` too.
-    """
+    """Run the service as `src.cli.services` was told to."""
     if reload and workers > 1:
         raise SettingsError("--reload: serves with one process; leave --workers out")
     _refuse_busy_port(host, port)

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from src.cli import reconcile, stripe_inbox, unmatched
-from src.cli.development import development_keys
+from src.cli.choices import OFFLINE_STRIPE_PORT
 from src.cli.output import say
-from src.common.settings import get_settings
-from src.offline_stripe import API_VERSION, DEFAULT_PORT
+from src.cli.reach import get_settings
 
 app = typer.Typer(
     help="Stripe: its events, payments nobody was credited for, an offline Stripe.",
@@ -26,7 +25,7 @@ def serve_offline(
     *,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="The port to listen on, on this machine only.")
-    ] = DEFAULT_PORT,
+    ] = OFFLINE_STRIPE_PORT,
     webhook_url: Annotated[
         str | None, typer.Option(help="Where its webhooks go; nowhere if it is not given.")
     ] = None,
@@ -46,6 +45,8 @@ def serve_offline(
     Any key that begins with sk_test_ will do. Ctrl-C stops it.
     """
     from src.cli import offline_stripe
+    from src.cli.development import development_keys
+    from src.offline_stripe import API_VERSION
 
     settings = get_settings()
     offline_stripe.refuse_outside_local(settings)

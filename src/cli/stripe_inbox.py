@@ -1,22 +1,22 @@
 """`flashslides stripe events`: what Stripe sent, what came of it."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.orm import Session
 
+from src.cli.choices import STRIPE_EVENT_STATUSES
 from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows
-from src.cli.reach import run_operation, run_with_stripe
-from src.cli.running_stripe import with_running_stripe
+from src.cli.reach import get_settings, run_operation, run_with_stripe
 from src.common.exceptions import Invalid
-from src.common.models.stripe_event import STRIPE_EVENT_STATUSES, StripeEvent
-from src.common.settings import get_settings
-from src.common.stripe import inbox
-from src.common.stripe.gateway import Gateway
-from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.processing import InDatabase, Processor
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from src.common.models.stripe_event import StripeEvent
+    from src.common.stripe.gateway import Gateway
+    from src.common.stripe.processing import InDatabase
 
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
 
@@ -41,6 +41,8 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """List events, the newest first, and what became of them."""
+    from src.common.stripe import inbox
+
     _check_status(status)
     begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
     stored = run_operation(
@@ -61,6 +63,8 @@ def list_events(
 @events.command("show")
 def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
     """Show one event, its body too."""
+    from src.common.stripe import inbox
+
     event = run_operation(get_settings(), lambda session: inbox.get_event(session, event_id))
     body = None if event.body is None else _readable(event.body)
     print_record(
@@ -100,10 +104,14 @@ def replay_events(
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
     _check_status(status)
     begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
+    from src.cli.running_stripe import with_running_stripe
+    from src.common.stripe import inbox
+    from src.common.stripe.processing import Processor
+
     settings = with_running_stripe(get_settings())
 
-    async def work(in_database: InDatabase, gateway: Gateway | None) -> list[dict[str, Any]]:
-        def chosen(session: Session) -> list[tuple[bool, str, bytes]]:
+    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> list[dict[str, Any]]:
+        def chosen(session: "Session") -> list[tuple[bool, str, bytes]]:
             if event_id is not None:
                 found = [inbox.get_event(session, event_id)]
             else:
@@ -141,13 +149,15 @@ def replay_events(
 
     rows = run_with_stripe(settings, work)
     print_rows(rows, as_json=as_json, empty="The inbox has no such event with a body.")
-    if any(row["answer"] == EventAnswer.ACCEPTED for row in rows):
+    if any(row["answer"] == inbox.EventAnswer.ACCEPTED for row in rows):
         raise typer.Exit(1)
 
 
 @events.command("ignore")
 def ignore_event(event_id: EventId, *, as_json: AsJson = False) -> None:
     """Have nobody try an event again; `replay` still can."""
+    from src.common.stripe import inbox
+
     event = run_operation(get_settings(), lambda session: inbox.ignore_event(session, event_id))
     print_record(_summary(event), as_json=as_json)
 
@@ -160,11 +170,13 @@ def _readable(body: bytes) -> Any:
         return body.decode(errors="replace")
 
 
-async def _stored(in_database: InDatabase, event_id: str) -> StripeEvent:
+async def _stored(in_database: "InDatabase", event_id: str) -> "StripeEvent":
+    from src.common.stripe import inbox
+
     return await in_database(lambda session: inbox.get_event(session, event_id))
 
 
-def _summary(event: StripeEvent) -> dict[str, Any]:
+def _summary(event: "StripeEvent") -> dict[str, Any]:
     return {
         "event_id": event.event_id,
         "type": event.type,

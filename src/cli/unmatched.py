@@ -1,20 +1,20 @@
 """`flashslides stripe unmatched`: payments nobody was credited for, and what is done about them."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.orm import Session
 
+from src.cli.choices import AMOUNT_MAX
 from src.cli.output import AsJson, operator, print_record, print_rows
-from src.cli.reach import run_operation
+from src.cli.reach import get_settings, run_operation
 from src.cli.users import find_user
-from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.exceptions import Invalid
-from src.common.models.transaction import Transaction
-from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.purchases import unmatched
-from src.common.purchases.resolutions import Ruling, resolve
-from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from src.common.models.transaction import Transaction
+    from src.common.models.unmatched_payment import UnmatchedPayment
 
 app = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
 
@@ -26,6 +26,8 @@ def list_unmatched(
     as_json: AsJson = False,
 ) -> None:
     """List the open ones, oldest first, with what is wrong."""
+    from src.common.purchases import unmatched
+
     found = run_operation(
         get_settings(), lambda session: unmatched.open_unmatched_payments(session, limit)
     )
@@ -79,11 +81,13 @@ def resolve_unmatched(
 
     With `--credit` it becomes a purchase like any other, which refunds and disputes take back.
     """
+    from src.common.purchases.resolutions import Ruling, resolve
+
     named = (user, credits_bought, amount_cents, currency)
     if not credit and any(each is not None for each in named):
         raise Invalid("credit: what is named is given with --credit only", "VALIDATION_ERROR")
 
-    def work(session: Session) -> tuple[UnmatchedPayment, Transaction | None]:
+    def work(session: "Session") -> "tuple[UnmatchedPayment, Transaction | None]":
         user_id = find_user(session, user).user_id if user is not None else None
         ruling = Ruling(user_id, credits_bought, amount_cents, currency) if credit else None
         row, purchase = resolve(

@@ -1,12 +1,14 @@
-"""The outermost group of commands: how wrong usage and Ctrl-C are answered."""
+"""The outermost group of commands: logging, and how wrong usage and Ctrl-C are answered."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from typer import TyperException
 from typer.core import TyperGroup
 
+from src.cli.reach import get_settings
 from src.common.printable import printable
 
 
@@ -17,6 +19,11 @@ class Interrupted(Exception):
 class Commands(TyperGroup):
     """The outermost group of commands."""
 
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in _leaves(self):
+            command.callback = _logging(command.callback)
+
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the options before the command's name."""
         with _translated():
@@ -26,6 +33,27 @@ class Commands(TyperGroup):
         """Run the command that is named."""
         with _translated():
             return super().invoke(ctx)
+
+
+def _leaves(group: TyperGroup) -> Iterable[Any]:
+    for command in group.commands.values():
+        if isinstance(command, TyperGroup):
+            yield from _leaves(command)
+        else:
+            yield command
+
+
+def _logging(do: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with logs as the settings say; whoever asks for help needs neither."""
+
+    @wraps(do)
+    def do_logging(**parameters: Any) -> Any:
+        from src.common.observability import configure_logging
+
+        configure_logging(get_settings())
+        return do(**parameters)
+
+    return do_logging
 
 
 @contextmanager

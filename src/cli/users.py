@@ -2,25 +2,24 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.orm import Session
 
-from src.cli.development import issue_token
+from src.cli.choices import UserTypeName
 from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import run_operation
-from src.common.accounts import operations as accounts
-from src.common.accounts import queries as directory
-from src.common.accounts.queries import FoundUser
-from src.common.accounts.rules import storable
-from src.common.credits import queries
+from src.cli.reach import get_settings, run_operation
 from src.common.exceptions import Invalid, NotFound
-from src.common.models.user import User, UserType, is_plausible_email
-from src.common.postgres.pagination import Page
-from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from src.common.accounts.queries import FoundUser
+    from src.common.models.user import User
+    from src.common.postgres.pagination import Page
 
 app = typer.Typer(
     help="Users: create, show, list, find, token, type, activation, erasure.", no_args_is_help=True
@@ -28,12 +27,17 @@ app = typer.Typer(
 
 
 def _plausible(email: str) -> str:
+    from src.common.accounts.rules import storable
+    from src.common.models.user import is_plausible_email
+
     if email != storable(email) or not is_plausible_email(email):
         raise Invalid(f"email: {email!r} is no e-mail address", "VALIDATION_ERROR")
     return email
 
 
 def _storable(name: str | None) -> str | None:
+    from src.common.accounts.rules import storable
+
     if name is not None and name != storable(name):
         raise Invalid("name: must be text", "VALIDATION_ERROR")
     return name
@@ -49,12 +53,12 @@ def create(
     *,
     first_name: Annotated[str | None, typer.Option(help="First name.", callback=_storable)] = None,
     last_name: Annotated[str | None, typer.Option(help="Last name.", callback=_storable)] = None,
-    user_type: Annotated[
-        UserType, typer.Option(help="What the user may do.")
-    ] = UserType.INDIVIDUAL,
+    user_type: Annotated[UserTypeName, typer.Option(help="What the user may do.")] = "individual",
     as_json: AsJson = False,
 ) -> None:
     """Create a user."""
+    from src.common.accounts import operations as accounts
+
     user = run_operation(
         get_settings(),
         lambda session: accounts.create_user(
@@ -62,7 +66,7 @@ def create(
             email=email,
             first_name=first_name,
             last_name=last_name,
-            user_type=user_type.value,
+            user_type=user_type,
         ),
     )
     print_record(_shown(user), as_json=as_json)
@@ -85,6 +89,8 @@ def list_users(
     as_json: AsJson = False,
 ) -> None:
     """List users, newest first."""
+    from src.common.accounts import queries as directory
+
     _print_page(
         lambda session: directory.list_users(
             session, cursor=cursor, limit=limit, with_debt=with_debt, inactive=inactive
@@ -112,6 +118,8 @@ def find(
     All users are looked through until the page is full, for as long as a statement may take
     (DATABASE_STATEMENT_TIMEOUT_MS); an id is found at once.
     """
+    from src.common.accounts import queries as directory
+
     _print_page(
         lambda session: directory.find_users(session, text, cursor=cursor, limit=limit),
         as_json=as_json,
@@ -130,6 +138,9 @@ def token(
 
     For an e-mail nobody has yet, POST /api/v1/authenticate-jwt with it creates the user.
     """
+    from src.cli.development import issue_token
+    from src.common.accounts import operations as accounts
+
     settings = get_settings()
     user = run_operation(settings, lambda session: accounts.find_user_by_email(session, email))
     say(
@@ -143,18 +154,22 @@ def token(
 
 
 @app.command("set-type")
-def set_type(user: EmailOrId, user_type: UserType, *, as_json: AsJson = False) -> None:
+def set_type(user: EmailOrId, user_type: UserTypeName, *, as_json: AsJson = False) -> None:
     """Change what a user may do; `admin` reaches every user and has every scope."""
+    from src.common.accounts import operations as accounts
+
     _change(
         user,
         as_json,
-        lambda session, user_id: accounts.set_user_type(session, user_id, user_type.value),
+        lambda session, user_id: accounts.set_user_type(session, user_id, user_type),
     )
 
 
 @app.command("activate")
 def activate(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Let a user sign in and spend again."""
+    from src.common.accounts import operations as accounts
+
     _change(
         user,
         as_json,
@@ -165,6 +180,8 @@ def activate(user: EmailOrId, *, as_json: AsJson = False) -> None:
 @app.command("deactivate")
 def deactivate(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Refuse a user's sign-in and spends; paid purchases are still credited."""
+    from src.common.accounts import operations as accounts
+
     _change(
         user,
         as_json,
@@ -186,7 +203,10 @@ def erase(
     if not yes:
         confirm(f"Erase {user}? This cannot be undone")
 
-    def work(session: Session) -> dict[str, Any]:
+    from src.common.accounts import operations as accounts
+    from src.common.credits import queries
+
+    def work(session: "Session") -> dict[str, Any]:
         erased = accounts.erase_user(session, find_user(session, user).user_id)
         left = queries.balance(session, erased.user_id)
         return _shown(erased) | {
@@ -199,7 +219,7 @@ def erase(
 def _change(
     user: str,
     as_json: bool,  # noqa: FBT001  private
-    change: Callable[[Session, uuid.UUID], User],
+    change: "Callable[[Session, uuid.UUID], User]",
 ) -> None:
     changed = run_operation(
         get_settings(), lambda session: change(session, find_user(session, user).user_id)
@@ -207,12 +227,15 @@ def _change(
     print_record(_shown(changed), as_json=as_json)
 
 
-def find_user(session: Session, email_or_id: str) -> User:
+def find_user(session: "Session", email_or_id: str) -> "User":
     """The user with this e-mail or id.
 
     Raises:
         NotFound: USER_NOT_FOUND.
     """
+    from src.common.accounts import operations as accounts
+    from src.common.accounts.rules import storable
+
     try:
         user_id = uuid.UUID(email_or_id)
     except ValueError:
@@ -225,7 +248,7 @@ def find_user(session: Session, email_or_id: str) -> User:
 
 
 def _print_page(
-    reading: Callable[[Session], Page[FoundUser]],
+    reading: "Callable[[Session], Page[FoundUser]]",
     *,
     as_json: bool,
 ) -> None:
@@ -234,7 +257,7 @@ def _print_page(
     print_page(rows, page.next_cursor, as_json=as_json, empty="No user is as asked for.")
 
 
-def _row(found: FoundUser) -> dict[str, Any]:
+def _row(found: "FoundUser") -> dict[str, Any]:
     user = found.user
     names = (user.first_name, user.last_name)
     return {
@@ -250,7 +273,7 @@ def _row(found: FoundUser) -> dict[str, Any]:
     }
 
 
-def _shown(user: User) -> dict[str, Any]:
+def _shown(user: "User") -> dict[str, Any]:
     return {
         "user_id": user.user_id,
         "email": user.email,

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.output import AsJson, print_json, print_rows, progress, say
-from src.cli.reach import migrated_database
+from src.cli.reach import get_settings, migrated_database
 from src.cli.users import find_user
-from src.common.credits.unbookable import unbookable_users
-from src.common.credits.verification import verify as books
-from src.common.credits.verification.reading import JOURNAL_MAX
-from src.common.credits.verification.report import Report
-from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import Invalid
-from src.common.models.credit_booking_failure import CreditBookingFailure
-from src.common.postgres.runtime_role import schema_open_to_public
-from src.common.settings import get_settings
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
+
+    from src.common.credits.verification.report import Report
+    from src.common.models.credit_booking_failure import CreditBookingFailure
 
 _USERS_A_PROCESS = 10_000
 """Fewer are done before a process of their own has started."""
@@ -61,6 +56,9 @@ def verify(
 
 
 def _warn_of_an_open_schema() -> None:
+    from src.common.database import run_in_database_transaction
+    from src.common.postgres.runtime_role import schema_open_to_public
+
     schema = run_in_database_transaction(
         lambda session: schema_open_to_public(session.connection())
     )
@@ -75,7 +73,12 @@ def _warn_of_an_open_schema() -> None:
 
 def _verify(
     user: str | None, sample: int | None, jobs: int | None
-) -> tuple[Report, list[dict[str, Any]]]:
+) -> "tuple[Report, list[dict[str, Any]]]":
+    from src.common.credits.unbookable import unbookable_users
+    from src.common.credits.verification import verify as books
+    from src.common.credits.verification.report import Report
+    from src.common.database import SessionLocal, run_in_database_transaction
+
     user_ids: Sequence[uuid.UUID] | None = None
     if user is not None:
         user_ids = [run_in_database_transaction(lambda session: find_user(session, user).user_id)]
@@ -93,7 +96,7 @@ def _verify(
     return report, [_row(failure) for failure in found]
 
 
-def _row(failure: CreditBookingFailure) -> dict[str, Any]:
+def _row(failure: "CreditBookingFailure") -> dict[str, Any]:
     return {
         "user_id": failure.user_id,
         "error_type": failure.error_type,
@@ -110,7 +113,9 @@ def _print_unbookable(unbookable: list[dict[str, Any]]) -> None:
         print_rows(unbookable, as_json=False, empty="")
 
 
-def _print(report: Report) -> None:
+def _print(report: "Report") -> None:
+    from src.common.credits.verification.reading import JOURNAL_MAX
+
     if report.differences:
         print_rows([asdict(each) for each in report.first], as_json=False, empty="")
         say(

@@ -1,4 +1,4 @@
-"""`flashslides worker`: books what is due, verifies books, settles what Stripe sent."""
+"""What `flashslides worker` does: book what is due, verify books, settle what Stripe sent."""
 
 import asyncio
 import os
@@ -12,12 +12,12 @@ from enum import Enum, auto
 from functools import partial
 from queue import SimpleQueue
 from types import FrameType
-from typing import Annotated
 
 import structlog
 import typer
 
 from src.cli import work
+from src.cli.choices import WORKER_INTERVAL_SECONDS
 from src.cli.reach import explain, migrated_database
 from src.cli.shutdown import Shutdown
 from src.cli.stripe_permissions import tell_of_missing_permissions
@@ -33,7 +33,7 @@ from src.common.stripe.processing import RETRIES_SECONDS
 
 logger = structlog.get_logger(__name__)
 
-INTERVAL_SECONDS = 5.0
+INTERVAL_SECONDS = WORKER_INTERVAL_SECONDS
 REST_MAX_SECONDS = 60.0
 """How long a kind of work rests that fails again and again."""
 STOP_TIMEOUT_SECONDS = 4.0
@@ -42,26 +42,8 @@ STOP_TIMEOUT_IN_SERVER_SECONDS = 10.0
 """How long beside a server, which has its own to wait for."""
 
 
-def worker(
-    *,
-    interval_seconds: Annotated[
-        float, typer.Option(min=0.1, max=3_600, help="How long to rest when nothing is due.")
-    ] = INTERVAL_SECONDS,
-    once: Annotated[
-        bool,
-        typer.Option(
-            "--once", help="Do what is due now, then end: exit code 1 where anything failed."
-        ),
-    ] = False,
-) -> None:
-    """Book what has expired, verify books, settle Stripe's failed events, compare with Stripe.
-
-    The kinds of work do not wait for each other, except with --once. Any number of workers may run,
-    and be killed, at any time; SIGTERM ends one within five seconds. No balance depends on the
-    expiries: every operation and every answer counts what is due by itself. What it finds in the
-    books is the metric `flashslides_credits_drift_users`; users whom it cannot book are the metric
-    `flashslides_credits_unbookable_users`, and named by `flashslides verify`.
-    """
+def worker(interval_seconds: float, *, once: bool) -> None:
+    """Do the worker's work as `src.cli.services` was told to."""
     settings = get_settings()
     with migrated_database(settings):
         telling = tell_of_missing_permissions(settings)

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from src.cli import reach, work
+from src.cli import work
 from src.cli.main import main
 from src.common.models.user import User
 from src.common.settings import Settings
+from src.common.stripe import gateway
 from src.common.stripe.gateway import Gateway
 from tests.fixtures.api import logging_restored
 from tests.models.examples import a_user
@@ -105,7 +106,7 @@ def loop(db: Session, monkeypatch: pytest.MonkeyPatch) -> Loop:
     async def opened(_settings: Settings) -> AsyncGenerator[Gateway | None]:
         yield loop.processor.gateway
 
-    for module in (reach, work):
+    for module in (gateway, work):
         monkeypatch.setattr(module, "open_gateway", opened)
     monkeypatch.setattr(work, "get_settings", lambda: loop.processor.settings)
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_1")

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-from src.cli import commands, reach
+from src.common import observability
+from src.common.postgres import reach
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.conftest import Note, RunCommand
 from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_of
@@ -65,9 +66,9 @@ def test_of_every_command(
         raise KeyboardInterrupt
 
     if name in WITHOUT_DATABASE:
-        monkeypatch.setattr(commands, "configure_logging", interrupt)
+        monkeypatch.setattr(observability, "configure_logging", interrupt)
     else:
-        monkeypatch.setattr(reach, "_database_in_reach", interrupt)
+        monkeypatch.setattr(reach, "database_in_reach", interrupt)
     options = ["--port", str(free_port())] if name == "serve" else []
     result = run_command(*arguments_of(name), *options)
     assert (result.exit_code, result.out, result.err) == (130, "", INTERRUPTED)

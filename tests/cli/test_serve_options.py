@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from src.cli.serve import APPLICATION
+from src.cli.choices import APPLICATION
 from src.cli.server_processes import run_server
 from src.common.database import dispose_db, get_engine
 from src.common.exceptions import SettingsError

@@ -1,0 +1,18 @@
+"""What the command line offers and allows, said again without loading what decides it.
+
+Help and completion are made from these alone; a test compares each with what it repeats.
+"""
+
+from typing import Literal
+
+UserTypeName = Literal["admin", "member", "guest", "individual"]
+PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
+HoldStatusName = Literal["open", "captured", "released", "expired"]
+SCOPES = ("users:read", "credits:read", "credits:spend", "credits:grant", "payments:refund")
+STRIPE_EVENT_STATUSES = ("received", "processed", "ignored", "unmatched", "failed", "dead")
+AMOUNT_MAX = 2**31 - 1
+OPENINGS_BATCH_SIZE = 500
+OFFLINE_STRIPE_PORT = 12_111
+WORKER_INTERVAL_SECONDS = 5.0
+APPLICATION = "src.api.src.main:app"
+"""What `flashslides serve` serves by default."""
