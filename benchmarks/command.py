@@ -10,7 +10,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy import URL
 from sqlalchemy.orm import Session
 
 from benchmarks import books, machine, report
+from benchmarks.checkouts import Checkout, NotBuilt, built
 from benchmarks.contestants.base import Clocks, Contestant, ContestantFailed, Database, Load, Spread
 from benchmarks.contestants.processes import PythonContestant
 from benchmarks.growth import Growth, GrowthPlan, measure_growth
@@ -33,6 +34,7 @@ from benchmarks.plan import (
     contestants_of,
     groups_of,
     installed_peers,
+    with_twins,
 )
 from benchmarks.runner import Runner, WindowClocks
 from benchmarks.seed import build_document, build_ledger
@@ -54,7 +56,7 @@ from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, LocalPostgresError, RunningServer
 
 QUICK = Sizes(seconds=1, repeats=1, users=1_000, quick=True)
-_EXPECTED = (books.BooksDisagree, ContestantFailed, LocalPostgresError, UnusableFolder)
+_EXPECTED = (books.BooksDisagree, ContestantFailed, LocalPostgresError, NotBuilt, UnusableFolder)
 _GROWTH_ROWS = {
     "none": (),
     "default": (100_000, 1_000_000),
@@ -73,15 +75,24 @@ Replace = Callable[[dict[str, Contestant]], dict[str, Contestant]]
 def main(replace: Replace = lambda everybody: everybody) -> None:
     """Run the command line; a test replaces contestants by false ones."""
 
-    def command(
+    def command(  # noqa: PLR0913  a command has the options it has
         *,
         seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of one turn.")] = 2,
         repeats: Annotated[int, typer.Option(min=1, max=100, help="Turns of each.")] = 5,
         users: Annotated[int, typer.Option(min=100, max=10_000_000, help="Users.")] = 100_000,
         only: Annotated[
             str,
-            typer.Option(help=f"Contestants, separated by commas, of: {', '.join(DESCRIPTIONS)}."),
+            typer.Option(
+                help=f"Contestants, separated by commas, of: {', '.join(DESCRIPTIONS)}; or how "
+                "names of several begin, as start-up."
+            ),
         ] = "",
+        against: Annotated[
+            str | None,
+            typer.Option(
+                metavar="REV", help="A git revision, whose code takes turns with this one's."
+            ),
+        ] = None,
         growth: Annotated[
             str,
             typer.Option(help="How far the ledger grows: none, default (10⁶ rows), full (10⁷)."),
@@ -116,7 +127,8 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
                 "the curves need matplotlib: uv sync --group bench", param_hint="--svg"
             )
         try:
-            result = measure(sizes, rows, folder, replace, names)
+            with built(against, folder, _say) if against else nullcontext() as other:
+                result = measure(sizes, rows, folder, replace, names, other)
         except _EXPECTED as error:
             _say(f"No figures: {error}")
             raise typer.Exit(1) from None
@@ -139,7 +151,12 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
 
 
 def measure(
-    sizes: Sizes, growth_rows: Sequence[int], folder: Path, replace: Replace, only: Sequence[str]
+    sizes: Sizes,
+    growth_rows: Sequence[int],
+    folder: Path,
+    replace: Replace,
+    only: Sequence[str],
+    against: Checkout | None = None,
 ) -> report.Result:
     """Start the server, fill it, let the contestants run, and gather what the report needs.
 
@@ -161,6 +178,8 @@ def measure(
         build_ledger(server.connection, sizes.users)
         everybody = replace(contestants_of(server, _api_key()))
         absent = _leave_out_absent(everybody)
+        if against is not None:
+            everybody = with_twins(everybody, against)
         groups = groups_of(everybody, sizes, only)
         databases = {turn.contestant.database for group in groups for turn in group}
         admins = {
@@ -272,7 +291,7 @@ def _refuse_unless_durable(shown: Mapping[str, str]) -> None:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = [each for name in text.split(",") if name.strip() for each in _called(name.strip())]
     unknown = sorted(set(names) - set(DESCRIPTIONS))
     if unknown:
         raise typer.BadParameter(
@@ -285,6 +304,13 @@ def _names(text: str) -> list[str]:
             f"{', '.join(missing)}: not installed; uv sync --group peers", param_hint="--only"
         )
     return names
+
+
+def _called(name: str) -> list[str]:
+    """The contestants that a name stands for; where there are none, the name itself."""
+    if name in DESCRIPTIONS:
+        return [name]
+    return [each for each in DESCRIPTIONS if each.startswith(f"{name}-")] or [name]
 
 
 def _rows(growth: str, *, quick: bool) -> Sequence[int]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from benchmarks.contestants.backlog import Backlog
+from benchmarks.checkouts import Checkout
 from benchmarks.contestants.base import Contestant, Database, Load, Spread
+from benchmarks.contestants.commands import USER, CommandContestant
 from benchmarks.contestants.http import HttpContestant
 from benchmarks.contestants.pgbench import Pgbench
 from benchmarks.contestants.processes import PythonContestant
@@ -53,6 +55,10 @@ _OVER_HTTP = {
     "http-webhook": "benchmarks.calls.webhooks:HttpWebhook",
 }
 _BACKLOG_EVENTS = 20_000
+_COMMANDS = {
+    "start-up-help": ("--help",),
+    "start-up-credits": ("credits", "show", USER),
+}
 DESCRIPTIONS = {
     "document-sql": "pgbench: the document's five statements, on its schema before the ledger",
     "same-rows": "pgbench: one database transaction that writes the rows our spend writes",
@@ -68,7 +74,11 @@ DESCRIPTIONS = {
     "http-document": "a route that runs the document's update, no authentication",
     "http-webhook": "POST /api/v1/webhook: a signed event of a first payment each",
     "backlog": f"a worker that finds {_BACKLOG_EVENTS} stored events, a first payment each",
+    "start-up-help": "`flashslides --help`, a process each",
+    "start-up-credits": "`flashslides credits show` of one user, a process each",
 }
+AGAINST = " (against)"
+"""After the name of a contestant of the revision that is compared with."""
 
 
 def installed_peers() -> list[Peer]:
@@ -94,8 +104,26 @@ def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]
             for name, calls in _OVER_HTTP.items()
         ),
         Backlog(_BACKLOG_EVENTS),
+        *(CommandContestant(name, arguments) for name, arguments in _COMMANDS.items()),
     ]
     return {contestant.name: contestant for contestant in everybody}
+
+
+def with_twins(everybody: Mapping[str, Contestant], checkout: Checkout) -> dict[str, Contestant]:
+    """Return everybody, and beside each whose code is ours the same of another checkout."""
+    return {
+        each.name: each
+        for contestant in everybody.values()
+        for each in (contestant, *_twins(contestant, checkout))
+    }
+
+
+def _twins(contestant: Contestant, checkout: Checkout) -> list[Contestant]:
+    if not isinstance(contestant, CommandContestant | HttpContestant | PythonContestant):
+        return []
+    if contestant.database is not Database.LEDGER:  # somebody else's package
+        return []
+    return [replace(contestant, name=f"{contestant.name}{AGAINST}", checkout=checkout)]
 
 
 @dataclass(frozen=True)
@@ -126,6 +154,7 @@ _QUICK_GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _HOT, 32, 1, 0),),
     ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
     ((("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),),
+    ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
 )
 _GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((_ONE_OF_OURS, _UNIFORM, 1, 1, 0),),
@@ -156,6 +185,7 @@ _GROUPS: tuple[tuple[_Row, ...], ...] = (
         (("http-webhook",), _UNIFORM, 32, 1, 0),
         (("backlog",), _UNIFORM, 1, 1, 0),
     ),
+    ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
 )
 
 
@@ -165,10 +195,11 @@ def groups_of(
     """Return what is measured, in groups that run side by side; `only` names contestants."""
     groups = [
         [
-            Turn(contestants[name], _load(name, row, sizes))
+            Turn(contestants[each], _load(name, row, sizes))
             for row in group
             for name in row[0]
-            if name in contestants and (not only or name in only)
+            for each in (name, f"{name}{AGAINST}")
+            if each in contestants and (not only or name in only)
         ]
         for group in (_QUICK_GROUPS if sizes.quick else _GROUPS)
     ]

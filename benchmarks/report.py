@@ -1,8 +1,8 @@
 """A run's results: printed as tables, kept as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from rich.table import Table
 
 from benchmarks.contestants.base import Spread
 from benchmarks.contestants.scripts import DOCUMENT_SQL, SAME_ROWS
-from benchmarks.figures import MedianOf
+from benchmarks.figures import MedianOf, PerRepetition
 from benchmarks.growth import Growth
-from benchmarks.plan import DESCRIPTIONS, Sizes
+from benchmarks.plan import AGAINST, DESCRIPTIONS, Sizes
 from benchmarks.required import Checked, checked
 from benchmarks.results import Case, Measured, case_of
 from benchmarks.runner import Measurement
@@ -22,6 +22,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 """Where results go that nobody named a place for."""
 _WIDTH_MIN = 146
 _HTTP = "http-"
+_START_UP = "start-up-"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ def print_result(result: Result) -> None:
         if cases:
             console.print()
             console.print(_table(measured, title, cases))
+    if twins := twins_of(measured):
+        console.print()
+        console.print(against_table(measured, twins))
     if result.growth.by_rows:
         console.print()
         console.print(_growth_table(result.growth))
@@ -149,7 +153,7 @@ def _facts(result: Result) -> Table:
 
 def _sections(measured: Measured) -> list[tuple[str, list[Case]]]:
     cases = measured.cases()
-    inside = [each for each in cases if not each.contestant.startswith(_HTTP)]
+    inside = [each for each in cases if not each.contestant.startswith((_HTTP, _START_UP))]
     plain = [each for each in inside if not each.flush_delay_us]
 
     def by_callers(found: list[Case]) -> list[Case]:
@@ -163,6 +167,7 @@ def _sections(measured: Measured) -> list[tuple[str, list[Case]]]:
             [each for each in inside if each.flush_delay_us],
         ),
         ("Over HTTP", [each for each in cases if each.contestant.startswith(_HTTP)]),
+        ("Start-up", [each for each in cases if each.contestant.startswith(_START_UP)]),
     ]
 
 
@@ -206,6 +211,45 @@ def _cells(measured: Measured, case: Case, reference: str, *, over_http: bool) -
         f"{summary.server_cpu_us:,.0f}",
         f"{summary.other_cores:.2f}",
     )
+
+
+def twins_of(measured: Measured) -> list[tuple[Case, Case]]:
+    """Return each case that was measured of another revision too, beside that one."""
+    cases = measured.cases()
+    pairs = [(each, replace(each, contestant=f"{each.contestant}{AGAINST}")) for each in cases]
+    return [pair for pair in pairs if pair[1] in cases]
+
+
+def against_table(measured: Measured, twins: Sequence[tuple[Case, Case]]) -> Table:
+    """Return how ours stand to their twins, within each repetition; empty where both are 0."""
+    figures: dict[str, Callable[[PerRepetition], float]] = {
+        "operations/s": lambda each: each.operations_per_second,
+        "p50": lambda each: each.p50_ms,
+        "client CPU": lambda each: each.client_cpu_us,
+        "application CPU": lambda each: each.application_cpu_us,
+        "server CPU": lambda each: each.server_cpu_us,
+    }
+    table = Table(
+        title="This checkout ÷ the revision of --against, median (min-max)",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("callers", justify="right")
+    table.add_column("contestant", no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for ours, other in twins:
+        is_hot = ours.spread is Spread.HOT
+        processes = f", {ours.processes} processes" if ours.processes > 1 else ""
+        cells = [
+            _with_range(measured.ratio(ours, other, figure), ".2f")
+            if all(map(figure, measured.of(other) or ()))
+            else ""
+            for figure in figures.values()
+        ]
+        name = ours.contestant + processes + (", hot user" if is_hot else "")
+        table.add_row(str(ours.callers), name, *cells)
+    return table
 
 
 def _growth_table(growth: Growth) -> Table:

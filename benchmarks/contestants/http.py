@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -18,8 +17,9 @@ from jwt.algorithms import ECAlgorithm
 
 from benchmarks.calls.http import API_KEY, ENV, PORT
 from benchmarks.calls.webhooks import WEBHOOK_SECRET
+from benchmarks.checkouts import HERE, Checkout
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
-from benchmarks.contestants.processes import ROOT, run_workers
+from benchmarks.contestants.processes import run_workers
 from benchmarks.cpu import family_seconds
 from src.local_postgres import free_port
 
@@ -37,6 +37,8 @@ class HttpContestant:
     api_key: str
     writes: bool = True
     database: Database = Database.LEDGER
+    checkout: Checkout = HERE
+    """The application's; whoever asks is always this one's."""
 
     def run(self, load: Load, clocks: Clocks) -> Outcome:
         """Start the application, let one worker ask, stop it."""
@@ -51,7 +53,7 @@ class HttpContestant:
                 API_KEY: self.api_key,
             }
         )
-        with _application(port, load.processes, environment) as process:
+        with _application(self.checkout, port, load.processes, environment) as process:
             watch = _ApplicationClocks(clocks, process.pid)
             outcome = run_workers(self.name, self.calls, load, watch, 1, environment)
         unwritten = outcome.unwritten if self.writes else outcome.acknowledged
@@ -96,19 +98,24 @@ class _ApplicationClocks:
 
 @contextmanager
 def _application(
-    port: int, workers: int, environment: dict[str, str]
+    checkout: Checkout, port: int, workers: int, environment: dict[str, str]
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run uvicorn as `flashslides serve` does, until it answers and then until the block ends."""
     with tempfile.TemporaryDirectory(prefix="flashslides-") as folder:
         several = {"PROMETHEUS_MULTIPROC_DIR": folder} if workers > 1 else {}
         command = [
-            *(sys.executable, "-m", "uvicorn", "benchmarks.http_app:app"),
+            *(str(checkout.python), "-m", "uvicorn", "benchmarks.http_app:app"),
             *(f"--port={port}", f"--workers={workers}", "--loop=uvloop", "--http=httptools"),
             *("--no-access-log", "--no-server-header", "--log-level=warning"),
         ]
         log = Path(folder, "log")
         with log.open("wb") as written:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment | several, stderr=written)
+            process = subprocess.Popen(
+                command,
+                cwd=checkout.root,
+                env=checkout.environment(environment | several),
+                stderr=written,
+            )
         try:
             _wait_until_it_answers(port, process, log)
             yield process

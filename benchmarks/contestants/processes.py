@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+from benchmarks.checkouts import HERE, Checkout
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
 from benchmarks.worker import Job
 
-ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_SECONDS = 60
 
 
@@ -28,11 +27,14 @@ class PythonContestant:
     """`module:class`, what `benchmarks/worker.py` drives."""
     database: Database = Database.LEDGER
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    checkout: Checkout = HERE
 
     def run(self, load: Load, clocks: Clocks) -> Outcome:
         """Start the workers, let them begin together, and add up what they did."""
         environment = {**os.environ, "DATABASE_NAME": self.database, **self.environment}
-        return run_workers(self.name, self.calls, load, clocks, load.processes, environment)
+        return run_workers(
+            self.name, self.calls, load, clocks, load.processes, environment, self.checkout
+        )
 
 
 def run_workers(
@@ -42,6 +44,7 @@ def run_workers(
     clocks: Clocks,
     processes: int,
     environment: Mapping[str, str],
+    checkout: Checkout = HERE,
 ) -> Outcome:
     """Have `processes` workers do the load together.
 
@@ -51,7 +54,7 @@ def run_workers(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-")))
         jobs = _jobs(calls, load, processes, folder)
-        workers = [stack.enter_context(_worker(name, job, environment)) for job in jobs]
+        workers = [stack.enter_context(_worker(name, job, environment, checkout)) for job in jobs]
         for worker in workers:
             worker.read("ready")
         clocks.start()
@@ -121,11 +124,11 @@ class _Worker:
         pipe.flush()
 
 
-def _worker(name: str, job: Job, environment: Mapping[str, str]) -> _Worker:
+def _worker(name: str, job: Job, environment: Mapping[str, str], checkout: Checkout) -> _Worker:
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.worker"],
-        cwd=ROOT,
-        env=environment,
+        [str(checkout.python), "-m", "benchmarks.worker"],
+        cwd=checkout.root,
+        env=checkout.environment(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
