@@ -4,13 +4,16 @@ The token never chooses the algorithm. Claims: `sub` (our user id), `exp`, `iss`
 `user_metadata.full_name`, `user_metadata.marketing_consent` (DESIGN §2).
 """
 
+import hashlib
+import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
 import jwt
 import structlog
+from cachetools import LRUCache
 from pydantic import BaseModel, model_validator
 
 from src.api.src.signing_keys import ALGORITHM, SigningKeys, signing_keys_of
@@ -23,6 +26,9 @@ from src.common.settings import Settings
 logger = structlog.get_logger(__name__)
 
 LEEWAY_SECONDS = 60
+KNOWN_TOKENS_MAX = 4_096
+_KNOWN_TOKEN_BYTES_MAX = 4_096
+"""Longer ones are verified each time: what is remembered stays small."""
 _NAME_LENGTH_MAX = 500
 
 
@@ -38,14 +44,31 @@ class _UserMetadata(BaseModel):
         return cast("object", value) if isinstance(value, dict) else {}
 
 
+class _Genuine(NamedTuple):
+    """What was found out about a token."""
+
+    kid: str
+    key: jwt.PyJWK
+    """The very key that verified it: a set that is fetched anew has others."""
+    claims: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class TokenVerifier:
-    """Verifies users' tokens against keys, issuer and audience."""
+    """Verifies users' tokens against keys, issuer and audience.
+
+    A signature costs more than all else that is done for a small request. So a token that was found
+    genuine is known by its SHA-256 until it expires, or its key is not in the set any more, or is
+    there anew. Who the user is and may is none of its business: that is read each time.
+    """
 
     keys: SigningKeys
     issuer: str | None
     audience: str
     is_local: bool
+    known: MutableMapping[bytes, _Genuine] = field(
+        default_factory=lambda: LRUCache[bytes, _Genuine](KNOWN_TOKENS_MAX), repr=False
+    )
 
     async def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token that is genuine, meant for us and not expired.
@@ -54,6 +77,19 @@ class TokenVerifier:
             Unauthenticated: AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID.
             SigningKeysUnavailable: AUTH_KEYS_UNAVAILABLE.
         """
+        fingerprint = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        known = self.known.get(fingerprint)
+        if known is not None and await self.keys.find(known.kid) is known.key:
+            if int(known.claims["exp"]) <= time.time() - LEEWAY_SECONDS:
+                raise Unauthenticated("The token has expired", "AUTH_TOKEN_EXPIRED")
+            return dict(known.claims)
+        found = await self._look_at(token)
+        if len(token) <= _KNOWN_TOKEN_BYTES_MAX:
+            self.known[fingerprint] = found
+        return dict(found.claims)
+
+    async def _look_at(self, token: str) -> _Genuine:
+        """Find out about a token that nobody knows, or no more."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             key = await self.keys.find(kid) if isinstance(kid, str) else None
@@ -77,7 +113,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError) as error:
             logger.info("Token refused", reason=type(error).__name__)
             raise Unauthenticated("The token is not valid", "AUTH_TOKEN_INVALID") from None
-        return claims
+        return _Genuine(str(kid), key, claims)
 
 
 def build_verifier(settings: Settings) -> TokenVerifier:
