@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
-from benchmarks.contestants.backlog import Backlog
+from benchmarks.calls.http_reads import USERS_SIGNED_IN
 from benchmarks.checkouts import Checkout
+from benchmarks.contestants.backlog import Backlog
 from benchmarks.contestants.base import Contestant, Database, Load, Spread
 from benchmarks.contestants.commands import USER, CommandContestant
 from benchmarks.contestants.http import HttpContestant
@@ -53,8 +54,12 @@ _OVER_HTTP = {
     "http-spend": "benchmarks.calls.http:HttpSpend",
     "http-document": "benchmarks.calls.http:HttpDocument",
     "http-webhook": "benchmarks.calls.webhooks:HttpWebhook",
+    "http-balance": "benchmarks.calls.http_reads:HttpBalance",
+    "http-entries": "benchmarks.calls.http_reads:HttpEntries",
+    "http-sign-in": "benchmarks.calls.http_reads:HttpSignIn",
 }
 _BACKLOG_EVENTS = 20_000
+_READS = ("http-balance", "http-entries", "http-sign-in")
 _COMMANDS = {
     "start-up-help": ("--help",),
     "start-up-credits": ("credits", "show", USER),
@@ -74,6 +79,9 @@ DESCRIPTIONS = {
     "http-document": "a route that runs the document's update, no authentication",
     "http-webhook": "POST /api/v1/webhook: a signed event of a first payment each",
     "backlog": f"a worker that finds {_BACKLOG_EVENTS} stored events, a first payment each",
+    "http-balance": "GET /api/v1/user/{id}/credits with the user's token",
+    "http-entries": "GET /api/v1/user/{id}/credits/entries?limit=10 with the user's token",
+    "http-sign-in": "POST /api/v1/authenticate-jwt of a user who is known",
     "start-up-help": "`flashslides --help`, a process each",
     "start-up-credits": "`flashslides credits show` of one user, a process each",
 }
@@ -100,7 +108,7 @@ def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]
         *(PythonContestant(name, calls) for name, calls in _IN_PYTHON.items()),
         *(PythonContestant(peer.name, peer.calls, peer.database) for peer in installed_peers()),
         *(
-            HttpContestant(name, calls, api_key, writes=name != "http-echo")
+            HttpContestant(name, calls, api_key, writes=name not in ("http-echo", *_READS))
             for name, calls in _OVER_HTTP.items()
         ),
         Backlog(_BACKLOG_EVENTS),
@@ -153,7 +161,7 @@ _QUICK_GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _HOT, 32, 1, 0),),
     ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
-    ((("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),),
+    ((("http-echo", "http-spend", "http-document", *_READS), _UNIFORM, 32, 1, 0),),
     ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
 )
 _GROUPS: tuple[tuple[_Row, ...], ...] = (
@@ -176,7 +184,7 @@ _GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((("engine",), _HOT, 128, 1, 0), (("engine",), _HOT, 128, 4, 0)),
     ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
     (
-        (("http-echo", "http-spend", "http-document"), _UNIFORM, 32, 1, 0),
+        (("http-echo", "http-spend", "http-document", *_READS), _UNIFORM, 32, 1, 0),
         (("http-spend", "http-document"), _HOT, 32, 1, 0),
         (("http-echo", "http-spend"), _UNIFORM, 32, 2, 0),
     ),
@@ -208,5 +216,9 @@ def groups_of(
 
 def _load(name: str, row: _Row, sizes: Sizes) -> Load:
     _, spread, callers, processes, flush_delay_us = row
-    users = min(sizes.users, PEER_USERS) if name in _PEER_NAMES else sizes.users
+    users = sizes.users
+    if name in _PEER_NAMES:
+        users = min(users, PEER_USERS)
+    if name in _READS:
+        users = min(users, USERS_SIGNED_IN)
     return Load(spread, users, callers, sizes.seconds, processes, flush_delay_us)

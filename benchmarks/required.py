@@ -130,6 +130,19 @@ REQUIRED: Sequence[Requirement] = (
         Case("http-spend", _HOT, 32),
         Case("http-document", _HOT, 32),
     ),
+    *(
+        _ratio(
+            f"{said} with the user's token ÷ HTTP echo, 32 connections",
+            bound,
+            Case(name, _UNIFORM, 32),
+            Case("http-echo", _UNIFORM, 32),
+        )
+        for name, said, bound in (
+            ("http-balance", "balance", 0.6),
+            ("http-entries", "page of entries", 0.6),
+            ("http-sign-in", "signing in", 0.5),
+        )
+    ),
     Requirement(
         "engine on one hot user: four processes ÷ one, nothing refused", 0.6, False, _four_processes
     ),

@@ -182,3 +182,8 @@ def _settle(admin: psycopg.Connection) -> None:
     """Leave the server nothing to do of what the seeding made."""
     admin.execute("VACUUM (ANALYZE)")
     admin.execute("CHECKPOINT")
+
+
+def email_of(number: int) -> str:
+    """Return the e-mail of a user, as they are inserted."""
+    return f"user{number}@example.com"

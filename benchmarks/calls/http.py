@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpCalls(AsyncCalls):
-    """POST requests; subclasses say of what."""
+    """Requests; subclasses say of what."""
 
     async def open(self, callers: int) -> None:
         """Connect once for every caller."""
@@ -98,11 +98,18 @@ class HttpCalls(AsyncCalls):
         self, caller: int, path: str, headers: str, content: str
     ) -> tuple[int, bytes, bool]:
         """Send ASCII `content`; the answer's status, body and whether it says it is a replay."""
-        request = (
-            f"POST {path} HTTP/1.1\r\n{self._head}{headers}\r\n"
+        return await self.ask(caller, self.request("POST", path, headers, content))
+
+    def request(self, method: str, path: str, headers: str, content: str) -> bytes:
+        """A whole request; `content` is ASCII."""
+        return (
+            f"{method} {path} HTTP/1.1\r\n{self._head}{headers}\r\n"
             f"Content-Length: {len(content)}\r\n\r\n{content}"
-        )
-        return await self._connections[caller].ask(request.encode())
+        ).encode()
+
+    async def ask(self, caller: int, request: bytes) -> tuple[int, bytes, bool]:
+        """Send a whole request; the answer's status, body and whether it says it is a replay."""
+        return await self._connections[caller].ask(request)
 
 
 class _CreditCalls(HttpCalls):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from benchmarks.calls.http import API_KEY, ENV, PORT
+from benchmarks.calls.http_reads import ISSUER, KID, SIGNING_KEY
 from benchmarks.calls.webhooks import WEBHOOK_SECRET
 from benchmarks.checkouts import HERE, Checkout
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
@@ -62,12 +63,13 @@ class HttpContestant:
 
 def deployment() -> dict[str, str]:
     """What a deployment sets, and a developer's machine need not: logs are JSON, as deployed."""
-    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
-    jwk = ECAlgorithm.to_jwk(public_key, as_dict=True) | {"kid": "benchmark"}
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": KID}
     return {
         "ENV": ENV,
         "AUTH_JWT_SECRET": json.dumps({"keys": [jwk]}),
-        "AUTH_JWT_ISSUER": "benchmark",
+        "AUTH_JWT_ISSUER": ISSUER,
+        SIGNING_KEY: ECAlgorithm.to_jwk(key),
         "STRIPE_SECRET_KEY": "sk_test_nobody_is_asked",
         "STRIPE_MODE": "test",
         "CHECKOUT_SUCCESS_URL": "https://benchmark.invalid/paid",
