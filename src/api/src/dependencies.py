@@ -6,6 +6,7 @@ All are coroutines, those that wait for nothing too: FastAPI runs a plain functi
 import hashlib
 import uuid
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from cachetools import TTLCache
@@ -18,9 +19,18 @@ from src.api.src.principals import Principal, find_service, find_user
 from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.domain.commands import Command, Result
+from src.common.credits.engine.readings import Readings
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway
+
+
+@dataclass(frozen=True)
+class Oneself:
+    """A user, by a genuine token, who asks what they have now: whether they may is read along."""
+
+    readings: Readings
+
 
 ServiceCache = MutableMapping[bytes, Principal]
 """The services whose keys were valid a moment ago, by the key's SHA-256."""
@@ -107,6 +117,18 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
     return await run_in_async_database_transaction(lambda session: find_user(session, user_id))
 
 
+async def _caller_or_oneself(
+    request: Request, token: BearerToken, verifier: Verifier
+) -> Principal | Oneself:
+    readings: Readings | None = getattr(request.app.state, "readings", None)
+    is_plain = not request.scope["query_string"] and not token.startswith(PREFIX)
+    if readings is not None and is_plain:
+        claims = await verifier.verify(token)
+        if str(uuid.UUID(claims["sub"])) == request.path_params["user_id"]:
+            return Oneself(readings)
+    return await _principal(request, token, verifier)
+
+
 async def _ledger(request: Request) -> Ledger:
     ledger: Ledger = request.app.state.ledger
     return ledger
@@ -126,6 +148,8 @@ async def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
 
 Caller = Annotated[Principal, Depends(_principal)]
 """Whoever asks: a user or a service."""
+CallerOrOneself = Annotated[Principal | Oneself, Depends(_caller_or_oneself)]
+"""The same, but a user who asks about oneself is not looked up yet."""
 CallingUser = Annotated[Principal, Depends(_user_principal)]
 """The user who asks; services are refused."""
 LedgerOf = Annotated[Ledger, Depends(_ledger)]

@@ -20,10 +20,11 @@ from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
 from src.common.async_database import dispose_async_db, get_async_engine, init_async_db
 from src.common.credits.engine.engine import Engine
+from src.common.credits.engine.readings import Readings
 from src.common.database import dispose_db, init_db
 from src.common.observability import configure_logging
 from src.common.postgres.migrations import head_revision
-from src.common.settings import get_settings
+from src.common.settings import DatabasePooler, get_settings
 from src.common.stripe.batches.arrivals import Arrivals
 from src.common.stripe.checkout import check_pages
 from src.common.stripe.gateway import open_gateway
@@ -90,6 +91,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             Engine.from_settings(settings) as app.state.ledger,
         ):
             app.state.arrivals = Arrivals(get_async_engine, settings)
+            if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
+                app.state.readings = Readings(get_async_engine)
             # What start-up made stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()

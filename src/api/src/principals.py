@@ -49,10 +49,19 @@ def find_user(session: Session, user_id: uuid.UUID) -> Principal:
         Forbidden: USER_INACTIVE.
     """
     user = get_user(session, user_id)
-    if not user.is_active:
-        raise Forbidden("This account is deactivated", "USER_INACTIVE")
+    refuse_inactive(is_active=user.is_active)
     scopes = frozenset(Scope) if user.user_type == "admin" else frozenset[Scope]()
     return Principal(f"user:{user.user_id}", user.user_id, scopes)
+
+
+def refuse_inactive(*, is_active: bool) -> None:
+    """Raise unless the user may act.
+
+    Raises:
+        Forbidden: USER_INACTIVE.
+    """
+    if not is_active:
+        raise Forbidden("This account is deactivated", "USER_INACTIVE")
 
 
 def find_service(session: Session, key: str) -> Principal:

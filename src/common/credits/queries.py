@@ -83,7 +83,7 @@ def balance(
     if as_of is not None:
         check_instant("as_of", as_of)
     book = _settled(session, user_id, now=now)
-    return _balance_of(book) if as_of is None else balance_as_of(session, book, as_of)
+    return balance_of(book) if as_of is None else balance_as_of(session, book, as_of)
 
 
 def history(
@@ -219,7 +219,7 @@ def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = N
     booked = read_entries(session, user_id, [*(lot.seq for lot in lots), *owed])
     entries = booked | {entry.seq: _not_booked(entry) for entry in book.entries}
     return Explanation(
-        now=_balance_of(book),
+        now=balance_of(book),
         booked_balance=booked_balance,
         total_by_kind=total_by_kind,
         lots=[LotState(lot=lot, entry=entries[lot.seq]) for lot in lots],
@@ -267,7 +267,8 @@ def _apply_pending(book: Book, pending: Pending) -> None:
         rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
 
 
-def _balance_of(book: Book) -> Balance:
+def balance_of(book: Book) -> Balance:
+    """What the user of a settled book has."""
     lots = book.live_lots()
     return Balance(
         balance=book.balance,

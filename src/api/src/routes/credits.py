@@ -1,20 +1,27 @@
 """What a user has and why: balance, journal, holds (DESIGN §6)."""
 
+import datetime as dt
 import hashlib
 import uuid
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import AwareDatetime
+from sqlalchemy.orm import Session
 
-from src.api.src.dependencies import Caller
+from src.api.src.dependencies import Caller, CallerOrOneself, Oneself
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.principals import Principal, find_user, refuse_inactive
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.credits import BalanceOut, EntryPage, ExplanationOut, HoldOut, HoldPage
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
+from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
+from src.common.credits.domain.views import Balance
+from src.common.credits.engine.readings import ReadingFailed
 from src.common.models.credit_hold import HoldStatus
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 
@@ -44,7 +51,8 @@ ReadableUser = Annotated[uuid.UUID, Depends(_reader)]
     response_model=BalanceOut,
 )
 async def get_balance(
-    user_id: ReadableUser,
+    user_id: UserId,
+    caller: CallerOrOneself,
     as_of: Annotated[
         AwareDatetime | None,
         Query(description="A past instant; left out: now."),
@@ -57,9 +65,7 @@ async def get_balance(
 
     The `ETag` is a digest of the answer, since a balance changes with time too, without an entry.
     """
-    found = await run_in_async_database_transaction(
-        lambda session: queries.balance(session, user_id, as_of=as_of)
-    )
+    found = await _balance(user_id, caller, as_of)
     body = BalanceOut.model_validate(found).model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -109,6 +115,28 @@ async def explain(user_id: ReadableUser) -> ExplanationOut:
         lambda session: queries.explain(session, user_id)
     )
     return ExplanationOut.model_validate(found)
+
+
+async def _balance(
+    user_id: uuid.UUID, caller: Principal | Oneself, as_of: dt.datetime | None
+) -> Balance:
+    if isinstance(caller, Principal):
+        caller.require_own_or(Scope.CREDITS_READ, user_id)
+        return await run_in_async_database_transaction(
+            lambda session: queries.balance(session, user_id, as_of=as_of)
+        )
+    with suppress(ReadingFailed):
+        reading = await caller.readings.read(user_id)
+        if reading is None:
+            raise errors.user_not_found()
+        refuse_inactive(is_active=reading.is_active)
+        return reading.balance
+
+    def work(session: Session) -> Balance:
+        find_user(session, user_id)
+        return queries.balance(session, user_id)
+
+    return await run_in_async_database_transaction(work)
 
 
 def _names(if_none_match: str | None, etag: str) -> bool:

@@ -62,6 +62,14 @@ async def read_unlocked(
     return read_rows(rows)[0]
 
 
+async def read_users(
+    connection: "asyncpg.Connection", user_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, StoredBook]:
+    """The books of these users as of one snapshot; unknown users are missing."""
+    rows = await _fetch(connection, Locking.NONE, read_parameters(user_ids))
+    return read_rows(rows)[0]
+
+
 def follow(
     books: Mapping[uuid.UUID, StoredBook], left: Mapping[uuid.UUID, Book]
 ) -> dict[uuid.UUID, StoredBook] | None:
