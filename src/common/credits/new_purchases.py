@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import ARRAY, Uuid, bindparam, text
 from sqlalchemy.orm import Session
 
+from src.common.credits.persistence.running import run
 from src.common.models.transaction import Transaction
 
 
@@ -30,8 +31,7 @@ class NewPurchase(NamedTuple):
 # A row is ours if we see it although whoever wrote it is still at work: nobody sees what others
 # have not committed. `xmin`, of savepoints each its own, has 32 bits: counted from the snapshot's
 # end, it is the other 32 that are found. Beyond that end nobody else's rows are seen at all.
-_STATEMENT = (
-    text("""
+_SQL = """
 SELECT t.user_id, t.transaction_id, t.stripe_session_id, t.credits_added,
   EXISTS (SELECT FROM credit_lots l
     WHERE l.user_id = t.user_id AND l.transaction_id = t.transaction_id) AS is_credited,
@@ -43,20 +43,26 @@ SELECT t.user_id, t.transaction_id, t.stripe_session_id, t.credits_added,
 FROM transactions t
 CROSS JOIN (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS snapshot (xmax)
 CROSS JOIN LATERAL (SELECT (t.xmin::text::bigint - snapshot.xmax) & 4294967295) AS writer (ahead)
-WHERE t.user_id = ANY (:user_ids) AND NOT t.predates_ledger
+WHERE t.user_id = {wanted} AND NOT t.predates_ledger
   AND CASE WHEN writer.ahead < 2147483648 THEN true
     ELSE pg_xact_status(greatest(snapshot.xmax + writer.ahead - 4294967296, 3)::text::xid8)
       = 'in progress' END
 ORDER BY t.user_id, t.created_at, t.stripe_session_id
-""")
-    .bindparams(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
-    .columns(user_id=Uuid(as_uuid=True), transaction_id=Uuid(as_uuid=True))
+"""
+_ID = Uuid(as_uuid=True)
+_OF_SEVERAL = text(_SQL.format(wanted="ANY (:user_ids)")).bindparams(
+    bindparam("user_ids", type_=ARRAY(_ID))
 )
+_OF_ONE = text(_SQL.format(wanted=":user_id")).bindparams(bindparam("user_id", type_=_ID))
 
 
 def find_new_purchases(session: Session, user_ids: Iterable[uuid.UUID]) -> Sequence[NewPurchase]:
     """Those of these users."""
-    rows = session.execute(
-        _STATEMENT, {"user_ids": list(user_ids)}, bind_arguments={"mapper": Transaction}
+    wanted = list(user_ids)
+    connection = session.connection(bind_arguments={"mapper": Transaction})
+    rows = (
+        run(connection, _OF_ONE, {"user_id": wanted[0]})
+        if len(wanted) == 1
+        else run(connection, _OF_SEVERAL, {"user_ids": wanted})
     )
     return [NewPurchase(*row) for row in rows]

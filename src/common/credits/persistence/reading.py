@@ -7,7 +7,7 @@ running it. Sessions run it, and so does the batch engine.
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    null,
     select,
     union_all,
 )
@@ -47,8 +48,17 @@ class Locking(StrEnum):
     """The same, and users whose rows are locked by others are left out."""
 
 
+class OneUser(NamedTuple):
+    """What is asked of a single user: `user_id`, and at most one of each of these."""
+
+    has_key: bool
+    """Whether a `key` is looked up."""
+    has_hold: bool
+    """Whether a hold is wanted, whatever its status: `hold_seq`."""
+
+
 @cache
-def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
+def books_statement(locking: Locking, one_user: OneUser | None = None) -> Select[*tuple[Any, ...]]:
     """Everything of `user_ids` that the rules need, a row a user, as of one snapshot.
 
     The clock is read after the row is locked, and the snapshot is older than that. Where
@@ -58,11 +68,14 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
 
     Parameters: `hold_seqs` are holds wanted whatever their status. `keys`, of `key_user_ids` pair
     by pair, are those whose entries are read too. `now`, unless NULL, is the clock.
+
+    For `one_user` there are no arrays. The planner learns an array's length only from its value. So
+    a plan for any value looks dearer to it than one for this value, and it plans at every
+    execution, which takes longer than executing.
     """
-    wanted = func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
     users = select(
         User.user_id, User.credits_balance, User.credits_version, User.is_active
-    ).where(User.user_id == wanted)  # fmt: skip
+    ).where(User.user_id == _wanted_user(one_user))  # fmt: skip
     if locking is not Locking.NONE:
         users = users.order_by(User.user_id).with_for_update(
             key_share=True, skip_locked=locking is Locking.SKIP
@@ -73,30 +86,30 @@ def books_statement(locking: Locking) -> Select[*tuple[Any, ...]]:
     clock = func.statement_timestamp() if locking is Locking.NONE else func.clock_timestamp()
     user = select(*rows.c, func.coalesce(now, clock).label("reading")).subquery("book")
     last = CreditEntry.__table__.alias("last")
-    replays = _replays()
     instant = func.greatest(user.c.reading, last.c.effective_at)
-    return (
-        select(
-            user.c.user_id,
-            user.c.credits_balance,
-            user.c.credits_version,
-            user.c.is_active,
-            (user.c.credits_version if locking is Locking.NONE else _version_seen(user)).label(
-                "version_seen"
-            ),
-            instant.label("now"),
-            last.c.effective_at.label("last_effective_at"),
-            _lots_json(user).cast(Text).label("lots"),
-            _holds_json(user, instant, [last]).cast(Text).label("holds"),
-            _debts_json(user).cast(Text).label("debts"),
-            replays.c.entries.cast(Text).label("replays"),
-        )
-        .select_from(user)
-        .outerjoin(
-            last,
-            and_(last.c.user_id == user.c.user_id, last.c.seq == user.c.credits_version),
-        )
-        .outerjoin(replays, replays.c.user_id == user.c.user_id)
+    found = select(
+        user.c.user_id,
+        user.c.credits_balance,
+        user.c.credits_version,
+        user.c.is_active,
+        (user.c.credits_version if locking is Locking.NONE else _version_seen(user)).label(
+            "version_seen"
+        ),
+        instant.label("now"),
+        last.c.effective_at.label("last_effective_at"),
+        _lots_json(user).cast(Text).label("lots"),
+        _holds_json(user, instant, [last], one_user).cast(Text).label("holds"),
+        _debts_json(user).cast(Text).label("debts"),
+    )
+    books = user.outerjoin(
+        last, and_(last.c.user_id == user.c.user_id, last.c.seq == user.c.credits_version)
+    )
+    if one_user is not None:
+        replay = _replay().cast(Text) if one_user.has_key else null()
+        return found.add_columns(replay.label("replays")).select_from(books)
+    replays = _replays()
+    return found.add_columns(replays.c.entries.cast(Text).label("replays")).select_from(
+        books.outerjoin(replays, replays.c.user_id == user.c.user_id)
     )
 
 
@@ -129,6 +142,24 @@ def _version_seen(user: FromClause) -> ColumnElement[Any]:
     )
 
 
+def _wanted_user(one_user: OneUser | None) -> ColumnElement[Any]:
+    if one_user is not None:
+        return bindparam("user_id", type_=Uuid(as_uuid=True))
+    return func.any(bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))))
+
+
+def _replay() -> ColumnElement[Any]:
+    """The entry of the one user that has the key already."""
+    return (
+        select(func.json_agg(_entry_json(), type_=JSON))
+        .where(
+            CreditEntry.user_id == bindparam("user_id", type_=Uuid(as_uuid=True)),
+            CreditEntry.idempotency_key == bindparam("key", type_=String),
+        )
+        .scalar_subquery()
+    )
+
+
 def _replays() -> FromClause:
     """The entries that have one of the keys already, gathered by user."""
     wanted = (
@@ -139,25 +170,8 @@ def _replays() -> FromClause:
         .table_valued("user_id", "key", name="wanted")
         .render_derived()
     )
-    lot_expires_at = (
-        select(CreditLot.expires_at)
-        .where(CreditLot.user_id == CreditEntry.user_id, CreditLot.seq == CreditEntry.seq)
-        .correlate(CreditEntry)
-        .scalar_subquery()
-    )
-    entry = func.json_build_array(
-        CreditEntry.idempotency_key,
-        func.encode(CreditEntry.request_digest, literal_column("'hex'")),
-        CreditEntry.seq,
-        CreditEntry.kind,
-        CreditEntry.amount,
-        CreditEntry.captured,
-        CreditEntry.result_balance,
-        CreditEntry.created_at,
-        func.coalesce(CreditEntry.hold_expires_at, lot_expires_at),
-    )
     return (
-        select(CreditEntry.user_id, func.json_agg(entry, type_=JSON).label("entries"))
+        select(CreditEntry.user_id, func.json_agg(_entry_json(), type_=JSON).label("entries"))
         .join_from(
             wanted,
             CreditEntry,
@@ -171,6 +185,27 @@ def _replays() -> FromClause:
     )
 
 
+def _entry_json() -> ColumnElement[Any]:
+    """What an operation answered, from its entry."""
+    lot_expires_at = (
+        select(CreditLot.expires_at)
+        .where(CreditLot.user_id == CreditEntry.user_id, CreditLot.seq == CreditEntry.seq)
+        .correlate(CreditEntry)
+        .scalar_subquery()
+    )
+    return func.json_build_array(
+        CreditEntry.idempotency_key,
+        func.encode(CreditEntry.request_digest, literal_column("'hex'")),
+        CreditEntry.seq,
+        CreditEntry.kind,
+        CreditEntry.amount,
+        CreditEntry.captured,
+        CreditEntry.result_balance,
+        CreditEntry.created_at,
+        func.coalesce(CreditEntry.hold_expires_at, lot_expires_at),
+    )
+
+
 def _lots_json(user: FromClause) -> ColumnElement[Any]:
     return (
         select(func.json_agg(lot_json(CreditLot), type_=JSON))
@@ -181,10 +216,16 @@ def _lots_json(user: FromClause) -> ColumnElement[Any]:
 
 
 def _holds_json(
-    user: FromClause, instant: ColumnElement[Any], clock: Sequence[FromClause]
+    user: FromClause,
+    instant: ColumnElement[Any],
+    clock: Sequence[FromClause],
+    one_user: OneUser | None,
 ) -> ColumnElement[Any]:
     """Holds, and where they are due or asked for, the lots they came from, closed ones too."""
-    hold = _holds(user)
+    hold = _holds(user, one_user)
+    is_looked_into = hold.c.expires_at <= instant
+    if _may_name_holds(one_user):
+        is_looked_into |= _is_asked_for(hold.c.seq, one_user)
     allocations = (
         select(func.json_agg(func.json_build_array(-CreditPosting.amount, lot_json(CreditLot))))
         .join(
@@ -197,7 +238,7 @@ def _holds_json(
         .where(
             CreditPosting.user_id == hold.c.user_id,
             CreditPosting.seq == hold.c.seq,
-            _is_asked_for(hold.c.seq) | (hold.c.expires_at <= instant),
+            is_looked_into,
         )
         .correlate(hold, user, *clock)
         .scalar_subquery()
@@ -217,7 +258,7 @@ def _holds_json(
     )
 
 
-def _holds(user: FromClause) -> Subquery:
+def _holds(user: FromClause, one_user: OneUser | None) -> Subquery:
     """Those that are open, and those asked for: apart, since one index serves each.
 
     Together they are looked for among all the holds the user ever had. The status is a literal, so
@@ -225,11 +266,21 @@ def _holds(user: FromClause) -> Subquery:
     """
     of_user = select(CreditHold).where(CreditHold.user_id == user.c.user_id).correlate(user)
     is_open = CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'")
-    asked_for = of_user.where(_is_asked_for(CreditHold.seq), ~is_open)
+    if not _may_name_holds(one_user):
+        return of_user.where(is_open).subquery("hold")
+    asked_for = of_user.where(_is_asked_for(CreditHold.seq, one_user), ~is_open)
     return union_all(of_user.where(is_open), asked_for).subquery("hold")
 
 
-def _is_asked_for(seq: ColumnElement[int] | InstrumentedAttribute[int]) -> ColumnElement[bool]:
+def _may_name_holds(one_user: OneUser | None) -> bool:
+    return one_user is None or one_user.has_hold
+
+
+def _is_asked_for(
+    seq: ColumnElement[int] | InstrumentedAttribute[int], one_user: OneUser | None
+) -> ColumnElement[bool]:
+    if one_user is not None:
+        return seq == bindparam("hold_seq", type_=Integer)
     return seq == func.any(bindparam("hold_seqs", type_=ARRAY(Integer)))
 
 

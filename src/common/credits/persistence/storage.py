@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Uuid, cast, func, select
+from sqlalchemy import Connection, Update, Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -19,8 +19,15 @@ from src.common.credits.domain import errors
 from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
 from src.common.credits.domain.commands import Result
 from src.common.credits.persistence.loaded_users import show
-from src.common.credits.persistence.reading import Locking, books_statement
-from src.common.credits.persistence.writing import Part, shape_and_arrays, write_statement
+from src.common.credits.persistence.running import run
+from src.common.credits.persistence.reading import Locking, OneUser, books_statement
+from src.common.credits.persistence.writing import (
+    Part,
+    shape_and_arrays,
+    shape_and_values,
+    write_statement,
+    write_statement_of_one,
+)
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User
 
@@ -88,12 +95,12 @@ def lock_books(
 
     Otherwise as `load_books`.
     """
-    connection_of(session)
+    connection = connection_of(session)
     parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
-    books, stale = _read(session, Locking.WAIT, parameters)
+    books, stale = _read(connection, Locking.WAIT, parameters)
     if stale:
         parameters["user_ids"] = stale
-        books |= _read(session, Locking.NONE, parameters)[0]
+        books |= _read(connection, Locking.NONE, parameters)[0]
     return books
 
 
@@ -110,7 +117,7 @@ def load_books(
     status. `now` replaces the database's clock, in tests and for readings of the past.
     """
     parameters = read_parameters(user_ids, hold_seqs=hold_seqs, now=now)
-    return _read(session, Locking.NONE, parameters)[0]
+    return _read(_any_connection_of(session), Locking.NONE, parameters)[0]
 
 
 def read_parameters(
@@ -135,8 +142,7 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
     changed = [book for book in books if book.entries]
     if not changed:
         return
-    shape, arrays = shape_and_arrays(rows_of(changed))
-    connection_of(session).execute(write_statement(shape), arrays)
+    run(connection_of(session), *_worded(changed))
     for book in changed:
         show(session, book.user_id, balance=book.balance, version=book.version)
 
@@ -147,17 +153,38 @@ def connection_of(session: Session) -> Connection:
     Raises:
         Invalid: DATABASE_TRANSACTION_REQUIRED, each statement would be committed by itself.
     """
-    connection = session.connection(bind_arguments={"mapper": User})
+    connection = _any_connection_of(session)
     driver_connection: Any = connection.connection.dbapi_connection
     if connection.dialect.detect_autocommit_setting(driver_connection):
         raise errors.database_transaction_required()
     return connection
 
 
+def _any_connection_of(session: Session) -> Connection:
+    return session.connection(bind_arguments={"mapper": User})
+
+
+def _worded(changed: Sequence[Book]) -> tuple[Update, dict[str, Any]]:
+    """The statement that writes what the rules decided, and its parameters."""
+    rows = rows_of(changed)
+    if len(changed) == 1 and (few := shape_and_values(rows)) is not None:
+        shape, counts, values = few
+        return write_statement_of_one(shape, counts), values
+    shape, arrays = shape_and_arrays(rows)
+    return write_statement(shape), arrays
+
+
 def _read(
-    session: Session, locking: Locking, parameters: Mapping[str, Any]
+    connection: Connection, locking: Locking, parameters: Mapping[str, Any]
 ) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
-    return read_rows(session.execute(books_statement(locking), parameters))
+    users, keys, holds = (parameters[name] for name in ("user_ids", "keys", "hold_seqs"))
+    if len(users) != 1 or len(keys) > 1 or len(holds) > 1:
+        return read_rows(run(connection, books_statement(locking), parameters))
+    statement = books_statement(locking, OneUser(bool(keys), bool(holds)))
+    values = {"user_id": users[0], "now": parameters["now"]}
+    values |= {"key": keys[0]} if keys else {}
+    values |= {"hold_seq": holds[0]} if holds else {}
+    return read_rows(run(connection, statement, values))
 
 
 def read_rows(

@@ -4,7 +4,7 @@ One, because the triggers check at the end of each statement that the books bala
 that a batch costs no more round trips than a single operation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, cast
@@ -29,9 +29,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as sql_cast
+from sqlalchemy import values as sql_values
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.sql.selectable import CTE, Subquery, TableValuedAlias
+from sqlalchemy.sql.selectable import CTE, FromClause, Subquery
 from sqlalchemy.types import TypeEngine
 
 from src.common.models.base import Base
@@ -79,11 +80,20 @@ SAME_AS = {"result_balance": "balance_after", "effective_at": "created_at"}
 SENT_ONCE = frozenset({"kind", "actor", "created_at"})
 """Columns of entries that are often the same for all, and then sent as one value."""
 
+_USER = "user_id"
+"""One for all rows of all parts, where each value is sent by itself."""
+
 Shape = frozenset[tuple[Part, tuple[str, ...], tuple[str, ...]]]
 """The parts of a write, which of their columns are sent as arrays, and which as one value.
 
 The others are NULL, or `SAME_AS`.
 """
+
+Counts = tuple[tuple[Part, int], ...]
+"""How many rows each part has, where all are of one user and each value is sent by itself."""
+
+FEW_ROWS = 3
+"""As many rows may a part have for that: each number of rows is a statement of its own."""
 
 SHAPES_MAX = 100
 """How many shapes' statements are kept; a connection keeps no more prepared either."""
@@ -109,15 +119,34 @@ _NUMBERS = {
     for part, names in COLUMNS.items()
 }
 _JSON = msgspec.json.Encoder()
+_Rows = Sequence[tuple[Any, ...]]
 
 
-def shape_and_arrays(
-    parts: Mapping[Part, Sequence[tuple[Any, ...]]],
-) -> tuple[Shape, dict[str, Any]]:
-    """How to write these rows, and the parameters of `write_statement`: an array a column.
+def shape_and_arrays(parts: Mapping[Part, _Rows]) -> tuple[Shape, dict[str, Any]]:
+    """How to write these rows, and the parameters of `write_statement`: an array a column."""
+    return _shaped(parts, _array_of)
 
-    What says nothing is left out: every element costs the driver time.
+
+def shape_and_values(
+    parts: Mapping[Part, _Rows],
+) -> tuple[Shape, Counts, dict[str, Any]] | None:
+    """The same of one user's rows: a parameter a value. None where they are not few.
+
+    How long an array is the planner sees from its values only. So a plan for any values looks
+    dearer to it than one for these, and it plans at every execution, which takes longer than
+    executing.
     """
+    counts = tuple((part, len(rows)) for part, rows in parts.items() if rows)
+    if max(count for _, count in counts) > FEW_ROWS:
+        return None
+    shape, parameters = _shaped(parts, _values_of)
+    return shape, counts, parameters
+
+
+def _shaped(
+    parts: Mapping[Part, _Rows], word: Callable[[Part, str, list[Any]], Mapping[str, Any]]
+) -> tuple[Shape, dict[str, Any]]:
+    """What says nothing is left out: every element costs the driver time."""
     shape: list[tuple[Part, tuple[str, ...], tuple[str, ...]]] = []
     parameters: dict[str, Any] = {}
     for part, rows in parts.items():
@@ -135,10 +164,20 @@ def shape_and_arrays(
                 first is not None or values.count(None) < len(values)
             ):
                 sent.append(name)
-                is_number = name in _NUMBERS[part]
-                parameters[_parameter(part, name)] = _literal(values) if is_number else values
+                parameters |= word(part, name, values)
         shape.append((part, tuple(sent), tuple(sent_once)))
     return frozenset(shape), parameters
+
+
+def _array_of(part: Part, name: str, values: list[Any]) -> Mapping[str, Any]:
+    is_number = name in _NUMBERS[part]
+    return {_parameter(part, name): _literal(values) if is_number else values}
+
+
+def _values_of(part: Part, name: str, values: list[Any]) -> Mapping[str, Any]:
+    if name == _USER:
+        return {_USER: values[0]}
+    return {_parameter(part, name, number): value for number, value in enumerate(values)}
 
 
 @lru_cache(SHAPES_MAX)
@@ -150,20 +189,36 @@ def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
     and active, except those in `inactive_ids`. Activity is checked because deactivating a user does
     not change the version.
     """
-    given = {part: _given(part, sent) for part, sent, _ in sorted(shape)}
-    once = {part: names for part, _, names in shape}
-    may_write = _nobody_came_between() if is_guarded else true()
+    return _write(shape, _given, _nobody_came_between() if is_guarded else true())
+
+
+@lru_cache(SHAPES_MAX)
+def write_statement_of_one(shape: Shape, counts: Counts) -> Update:
+    """Write one user's few rows in this shape, given as values, a parameter each."""
+    count_of = dict(counts)
+    return _write(shape, lambda part, names: _listed(part, names, count_of[part]), true())
+
+
+def _write(
+    shape: Shape,
+    given: Callable[[Part, Sequence[str]], FromClause],
+    may_write: ColumnElement[bool],
+) -> Update:
+    """The statement; `given` are the rows of a part, of them these columns."""
     steps: list[CTE] = []
-    for part, rows in given.items():
+    for part, sent, once in sorted(shape):
+        rows = given(part, sent)
         if part is Part.HOLDS:
             steps.append(_change_of_holds(rows).where(may_write).cte(part))
         elif part is Part.DEBTS:
             steps.append(_debts(rows, may_write))
         else:
-            steps.append(_insertion(part, rows, once[part], may_write).cte(part))
-    if Part.POSTINGS in given:
-        steps.append(_change_of_lots().where(may_write).cte("lots"))
-    return _change_of_users().where(may_write).add_cte(*steps)
+            steps.append(_insertion(part, rows, once, may_write).cte(part))
+        if part is Part.POSTINGS:
+            postings = given(part, ("user_id", "seq", "lot_seq", "remaining_after"))
+            steps.append(_change_of_lots(postings).where(may_write).cte("lots"))
+    users = _change_of_users(given(Part.ENTRIES, ("user_id", "seq", "balance_after")))
+    return users.where(may_write).add_cte(*steps)
 
 
 def _nobody_came_between() -> ColumnElement[bool]:
@@ -193,16 +248,34 @@ def _nobody_came_between() -> ColumnElement[bool]:
     return count == bindparam("users_count", type_=Integer)
 
 
-def _parameter(part: Part, name: str) -> str:
-    return f"{part}_{name}"
+def _parameter(part: Part, name: str, number: int | None = None) -> str:
+    return f"{part}_{name}" if number is None else f"{part}_{name}_{number}"
 
 
-def _given(part: Part, names: Sequence[str]) -> TableValuedAlias:
+def _given(part: Part, names: Sequence[str]) -> FromClause:
     """The rows of a part, from the arrays of these columns."""
-    types = {name: transported(_TABLES[part].c[name].type) for name in names}
+    types = _types(part, names)
     columns = [column(name, type_) for name, type_ in types.items()]
     arrays = [_array(_parameter(part, name), type_) for name, type_ in types.items()]
     return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
+
+
+def _listed(part: Part, names: Sequence[str], count: int) -> FromClause:
+    """The rows of a part, all of one user, value by value."""
+    types = _types(part, names)
+    rows = [
+        tuple(
+            bindparam(_USER if name == _USER else _parameter(part, name, number), type_=type_)
+            for name, type_ in types.items()
+        )
+        for number in range(count)
+    ]
+    columns = [column(name, type_) for name, type_ in types.items()]
+    return sql_values(*columns, name=f"given_{part}").data(rows)
+
+
+def _types(part: Part, names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
+    return {name: transported(_TABLES[part].c[name].type) for name in names}
 
 
 def _array(name: str, type_: TypeEngine[Any]) -> ColumnElement[Any]:
@@ -226,7 +299,7 @@ def transported(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 def _insertion(
     part: Part,
-    given: TableValuedAlias,
+    given: FromClause,
     once: Sequence[str],
     may_write: ColumnElement[bool],
 ) -> Any:
@@ -245,21 +318,20 @@ def _insertion(
     return insert(table).from_select(list(values), select(*values.values()).where(may_write))
 
 
-def _is_erased(given: TableValuedAlias) -> ColumnElement[bool]:
+def _is_erased(given: FromClause) -> ColumnElement[bool]:
     """Whether the user was erased: what callers note about credits after that is dropped."""
     users = _table(User)
     return exists().where(users.c.user_id == given.c.user_id, users.c.erased_at.is_not(None))
 
 
-def _last(given: TableValuedAlias, *key: str) -> Subquery:
+def _last(given: FromClause, *key: str) -> Subquery:
     """Of rows with the same key the one with the highest `seq`."""
     columns = [given.c[name] for name in key]
     rows = select(*given.c).ext(distinct_on(*columns))
     return rows.order_by(*columns, given.c.seq.desc()).subquery()
 
 
-def _change_of_lots() -> Update:
-    postings = _given(Part.POSTINGS, ("user_id", "seq", "lot_seq", "remaining_after"))
+def _change_of_lots(postings: FromClause) -> Update:
     lots, last = _table(CreditLot), _last(postings, "user_id", "lot_seq")
     return (
         update(lots)
@@ -272,7 +344,7 @@ def _change_of_lots() -> Update:
     )
 
 
-def _change_of_holds(given: TableValuedAlias) -> Update:
+def _change_of_holds(given: FromClause) -> Update:
     holds = _table(CreditHold)
     return (
         update(holds)
@@ -281,8 +353,7 @@ def _change_of_holds(given: TableValuedAlias) -> Update:
     )
 
 
-def _change_of_users() -> Update:
-    entries = _given(Part.ENTRIES, ("user_id", "seq", "balance_after"))
+def _change_of_users(entries: FromClause) -> Update:
     users, last = _table(User), _last(entries, "user_id")
     return (
         update(users)
@@ -291,7 +362,7 @@ def _change_of_users() -> Update:
     )
 
 
-def _debts(given: TableValuedAlias, may_write: ColumnElement[bool]) -> CTE:
+def _debts(given: FromClause, may_write: ColumnElement[bool]) -> CTE:
     table = _table(CreditDebt)
     # A condition also parts SELECT's FROM from ON CONFLICT, as PostgreSQL's grammar wants.
     statement = upsert(table).from_select(COLUMNS[Part.DEBTS], select(*given.c).where(may_write))
