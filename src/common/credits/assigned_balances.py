@@ -69,7 +69,7 @@ class Pending:
         """
         bought = sum(each.credits_added for each in self.purchases)
         if self.purchases and bought == self.delta:
-            return [_purchase(user_id, each) for each in self.purchases]
+            return [purchase_command(user_id, each) for each in self.purchases]
         if self.delta == 0 and not (is_final and self.booked and self.purchases):
             return []  # purchases alone credit nothing; they are listed as such
         if self.purchases or self.announced:
@@ -83,7 +83,8 @@ class Pending:
         return [own_commands.assignment(user_id, self.delta, actor=ORM_ACTOR)]
 
 
-def _purchase(user_id: uuid.UUID, purchase: NewPurchase) -> Command:
+def purchase_command(user_id: uuid.UUID, purchase: NewPurchase) -> Command:
+    """The entry that explains a new purchase."""
     return own_commands.purchase(
         user_id,
         purchase.credits_added,
@@ -103,6 +104,11 @@ def note_change(
 def note_purchase(session: Session, user_id: uuid.UUID, transaction_id: uuid.UUID) -> None:
     """The session inserted a purchase: it was meant, should it be gone when its sum is booked."""
     _add(session, _Note(user_id, lineage_of(session), transaction_id=transaction_id))
+
+
+def has_notes(session: Session) -> bool:
+    """Whether a balance was written or a purchase inserted in this database transaction."""
+    return bool(_notes(session))
 
 
 def is_changed(session: Session, user_id: uuid.UUID) -> bool:

@@ -8,7 +8,7 @@ the commit.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from sqlalchemy import Connection, Row, event, exists, inspect, select
@@ -39,12 +39,28 @@ def install() -> None:
         return
     event.listen(Session, "before_flush", _before_flush)
     event.listen(Session, "do_orm_execute", _refuse_bulk_change)
-    event.listen(User, "before_update", _before_update, propagate=True)
-    event.listen(User, "after_update", _after_update, propagate=True)
-    event.listen(User, "after_insert", _after_insert, propagate=True)
-    event.listen(Transaction, "after_insert", _after_purchase, propagate=True)
-    event.listen(Transaction, "before_update", _refuse_move, propagate=True)
-    event.listen(Transaction, "before_delete", _refuse_delete, propagate=True)
+    for model, name, listener in _OF_ROWS:
+        event.listen(model, name, listener, propagate=True)
+
+
+def is_unobserved(session: Session) -> bool:
+    """Whether the next flush has no other listeners: nobody looks before it has ended.
+
+    Where rows have versions of SQLAlchemy's own, its UPDATE counts them, and somebody looks.
+    """
+    heard = session.dispatch
+    if heard.after_flush or heard.pending_to_persistent:
+        return False
+    if len(heard.before_flush) + len(heard.after_flush_postexec) > len(_OF_FLUSHES):
+        return False
+    mappers = {inspect(each).mapper for each in (*session.new, *session.dirty)}
+    return all(map(_is_unobserved, mappers))
+
+
+def _is_unobserved(mapper: Mapper[Any]) -> bool:
+    ours = sum(issubclass(mapper.class_, each) for each, _, _ in _OF_ROWS)
+    heard: list[Sized] = [getattr(mapper.dispatch, name) for name in _ROW_EVENTS]
+    return sum(len(each) for each in heard if each) == ours and mapper.version_id_col is None
 
 
 def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
@@ -54,17 +70,17 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: object
         if isinstance(each, User):
             _check_newcomer(session, each)
     _lock_and_apply(
-        session, [each for each in session.dirty if isinstance(each, User) and _is_touched(each)]
+        session, [each for each in session.dirty if isinstance(each, User) and is_touched(each)]
     )
 
 
 def _before_update(_mapper: Mapper[Any], _connection: Connection, user: User) -> None:
     """A listener that was called after ours may have changed it still."""
     session = object_session(user)
-    if session is None or not _is_touched(user):
+    if session is None or not is_touched(user):
         return
     if user.user_id in session.info[_LOCKED]:
-        delta = _assigned_delta(user)
+        delta = assigned_delta(user)
         _check_range(user.credits_balance - delta, delta)
     else:
         _lock_and_apply(session, [user])
@@ -72,7 +88,7 @@ def _before_update(_mapper: Mapper[Any], _connection: Connection, user: User) ->
 
 def _after_update(_mapper: Mapper[Any], _connection: Connection, user: User) -> None:
     session = object_session(user)
-    delta = _assigned_delta(user)
+    delta = assigned_delta(user)
     if session is None or not delta:
         return
     if user.user_id not in session.info[_LOCKED]:
@@ -114,7 +130,7 @@ def _refuse_delete(_mapper: Mapper[Any], connection: Connection, purchase: Trans
 
 
 def _lock_and_apply(session: Session, users: Iterable[User]) -> None:
-    changed = {user.user_id: (user, _assigned_delta(user)) for user in users}
+    changed = {user.user_id: (user, assigned_delta(user)) for user in users}
     if not changed:
         return
     booked = _lock(session, changed)
@@ -164,12 +180,13 @@ def _check_range(balance: int, delta: int) -> None:
         raise errors.balance_limit_exceeded(AMOUNT_MAX)
 
 
-def _is_touched(user: User) -> bool:
+def is_touched(user: User) -> bool:
+    """Whether anything was assigned that the ledger books."""
     return any(history_of(user, name).has_changes() for name in _BOOKED_COLUMNS)
 
 
-def _assigned_delta(user: User) -> int:
-    """New minus loaded.
+def assigned_delta(user: User) -> int:
+    """What was assigned to the balance minus what was loaded.
 
     Raises:
         Invalid: BALANCE_CHANGE_NOT_A_NUMBER, something else than an integer was assigned.
@@ -246,3 +263,18 @@ def _names_set(state: ORMExecuteState) -> Iterable[str]:
 
 def _name_of(key: Any) -> str:
     return key if isinstance(key, str) else key.key
+
+
+_OF_ROWS = (
+    (User, "before_update", _before_update),
+    (User, "after_update", _after_update),
+    (User, "after_insert", _after_insert),
+    (Transaction, "after_insert", _after_purchase),
+    (Transaction, "before_update", _refuse_move),
+    (Transaction, "before_delete", _refuse_delete),
+)
+_ROW_EVENTS = tuple(
+    f"{when}_{what}" for when in ("before", "after") for what in ("insert", "update", "delete")
+)
+_OF_FLUSHES = ("before_flush", "after_flush_postexec")
+"""Session events of which the ledger has one listener each (`operations.py`)."""

@@ -21,6 +21,7 @@ from src.common.credits.assigned_balances import (
     read_cancelled,
     read_pending,
 )
+from src.common.credits.commits import book_with_commit
 from src.common.credits.domain.book import Book
 from src.common.credits.domain.commands import Command, Grant, Result
 from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
@@ -189,8 +190,9 @@ def _book_at_commit(session: Session) -> None:
 def _before_commit(session: Session) -> None:
     if session.get_nested_transaction() is None:
         session.info.pop(_COMMITTING, None)  # an earlier attempt was refused
-        session.flush()
-        _book_at_commit(session)
+        if not book_with_commit(session):
+            session.flush()
+            _book_at_commit(session)
         session.info[_COMMITTING] = True
 
 

@@ -11,23 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Update, Uuid, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Update, Uuid, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from src.common.credits.domain import errors
 from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
 from src.common.credits.domain.commands import Result
+from src.common.credits.persistence.few_rows import shape_and_values, write_statement_of_one
 from src.common.credits.persistence.loaded_users import show
-from src.common.credits.persistence.running import run
 from src.common.credits.persistence.reading import Locking, OneUser, books_statement
-from src.common.credits.persistence.writing import (
-    Part,
-    shape_and_arrays,
-    shape_and_values,
-    write_statement,
-    write_statement_of_one,
-)
+from src.common.credits.persistence.running import run
+from src.common.credits.persistence.writing import Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User
 
@@ -145,6 +140,29 @@ def write_books(session: Session, books: Iterable[Book]) -> None:
     run(connection_of(session), *_worded(changed))
     for book in changed:
         show(session, book.user_id, balance=book.balance, version=book.version)
+
+
+def write_book_if(
+    session: Session,
+    book: Book,
+    may_write: ColumnElement[bool],
+    parameters: Mapping[str, Any],
+) -> dt.datetime | None:
+    """Write one user's rows, if they are few and `may_write`: the user's new `updated_at`.
+
+    None where they are not: nothing was written.
+    """
+    few = shape_and_values(rows_of([book]))
+    if few is None:
+        return None
+    shape, counts, values = few
+    statement = write_statement_of_one(shape, counts, may_write)
+    rows = run(connection_of(session), statement, {**values, **parameters}).all()
+    if not rows:
+        return None
+    show(session, book.user_id, balance=book.balance, version=book.version)
+    updated_at: dt.datetime = rows[0][0]
+    return updated_at
 
 
 def connection_of(session: Session) -> Connection:

@@ -29,7 +29,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy import values as sql_values
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.selectable import CTE, FromClause, Subquery
@@ -80,20 +79,12 @@ SAME_AS = {"result_balance": "balance_after", "effective_at": "created_at"}
 SENT_ONCE = frozenset({"kind", "actor", "created_at"})
 """Columns of entries that are often the same for all, and then sent as one value."""
 
-_USER = "user_id"
-"""One for all rows of all parts, where each value is sent by itself."""
-
 Shape = frozenset[tuple[Part, tuple[str, ...], tuple[str, ...]]]
 """The parts of a write, which of their columns are sent as arrays, and which as one value.
 
 The others are NULL, or `SAME_AS`.
 """
 
-Counts = tuple[tuple[Part, int], ...]
-"""How many rows each part has, where all are of one user and each value is sent by itself."""
-
-FEW_ROWS = 3
-"""As many rows may a part have for that: each number of rows is a statement of its own."""
 
 SHAPES_MAX = 100
 """How many shapes' statements are kept; a connection keeps no more prepared either."""
@@ -109,42 +100,30 @@ _MODELS: dict[Part, type[Base]] = {
 }
 
 
-def _table(model: type[Base]) -> Table:
+def table_of(model: type[Base]) -> Table:
+    """A model's table, as the type that it is."""
     return cast("Table", model.__table__)
 
 
-_TABLES = {part: _table(model) for part, model in _MODELS.items()}
+_TABLES = {part: table_of(model) for part, model in _MODELS.items()}
+LAST_OF_LOTS = ("user_id", "seq", "lot_seq", "remaining_after")
+LAST_OF_USERS = ("user_id", "seq", "balance_after")
 _NUMBERS = {
     part: {name for name in names if isinstance(_TABLES[part].c[name].type, Integer)}
     for part, names in COLUMNS.items()
 }
+ALWAYS = true()
 _JSON = msgspec.json.Encoder()
-_Rows = Sequence[tuple[Any, ...]]
+Rows = Sequence[tuple[Any, ...]]
 
 
-def shape_and_arrays(parts: Mapping[Part, _Rows]) -> tuple[Shape, dict[str, Any]]:
+def shape_and_arrays(parts: Mapping[Part, Rows]) -> tuple[Shape, dict[str, Any]]:
     """How to write these rows, and the parameters of `write_statement`: an array a column."""
-    return _shaped(parts, _array_of)
+    return shaped(parts, _array_of)
 
 
-def shape_and_values(
-    parts: Mapping[Part, _Rows],
-) -> tuple[Shape, Counts, dict[str, Any]] | None:
-    """The same of one user's rows: a parameter a value. None where they are not few.
-
-    How long an array is the planner sees from its values only. So a plan for any values looks
-    dearer to it than one for these, and it plans at every execution, which takes longer than
-    executing.
-    """
-    counts = tuple((part, len(rows)) for part, rows in parts.items() if rows)
-    if max(count for _, count in counts) > FEW_ROWS:
-        return None
-    shape, parameters = _shaped(parts, _values_of)
-    return shape, counts, parameters
-
-
-def _shaped(
-    parts: Mapping[Part, _Rows], word: Callable[[Part, str, list[Any]], Mapping[str, Any]]
+def shaped(
+    parts: Mapping[Part, Rows], word: Callable[[Part, str, list[Any]], Mapping[str, Any]]
 ) -> tuple[Shape, dict[str, Any]]:
     """What says nothing is left out: every element costs the driver time."""
     shape: list[tuple[Part, tuple[str, ...], tuple[str, ...]]] = []
@@ -159,7 +138,7 @@ def _shaped(
             first = values[0]
             if name in SENT_ONCE and values.count(first) == len(values):
                 sent_once.append(name)
-                parameters[_parameter(part, name)] = first
+                parameters[parameter(part, name)] = first
             elif values != arrays.get(SAME_AS.get(name, "")) and (
                 first is not None or values.count(None) < len(values)
             ):
@@ -171,13 +150,7 @@ def _shaped(
 
 def _array_of(part: Part, name: str, values: list[Any]) -> Mapping[str, Any]:
     is_number = name in _NUMBERS[part]
-    return {_parameter(part, name): _literal(values) if is_number else values}
-
-
-def _values_of(part: Part, name: str, values: list[Any]) -> Mapping[str, Any]:
-    if name == _USER:
-        return {_USER: values[0]}
-    return {_parameter(part, name, number): value for number, value in enumerate(values)}
+    return {parameter(part, name): _literal(values) if is_number else values}
 
 
 @lru_cache(SHAPES_MAX)
@@ -189,22 +162,21 @@ def write_statement(shape: Shape, *, is_guarded: bool = False) -> Update:
     and active, except those in `inactive_ids`. Activity is checked because deactivating a user does
     not change the version.
     """
-    return _write(shape, _given, _nobody_came_between() if is_guarded else true())
+    may_write = _nobody_came_between() if is_guarded else ALWAYS
+    steps = insertions(shape, _given, may_write)
+    if any(part is Part.POSTINGS for part, _, _ in shape):
+        lots = last_of(_given(Part.POSTINGS, LAST_OF_LOTS), "user_id", "lot_seq")
+        steps.append(change_of_lots(lots, may_write))
+    newest = last_of(_given(Part.ENTRIES, LAST_OF_USERS), "user_id")
+    return change_of_users(newest, may_write).add_cte(*steps)
 
 
-@lru_cache(SHAPES_MAX)
-def write_statement_of_one(shape: Shape, counts: Counts) -> Update:
-    """Write one user's few rows in this shape, given as values, a parameter each."""
-    count_of = dict(counts)
-    return _write(shape, lambda part, names: _listed(part, names, count_of[part]), true())
-
-
-def _write(
+def insertions(
     shape: Shape,
     given: Callable[[Part, Sequence[str]], FromClause],
     may_write: ColumnElement[bool],
-) -> Update:
-    """The statement; `given` are the rows of a part, of them these columns."""
+) -> list[CTE]:
+    """What is written besides lots and users; `given` are the rows of a part, these columns."""
     steps: list[CTE] = []
     for part, sent, once in sorted(shape):
         rows = given(part, sent)
@@ -214,16 +186,12 @@ def _write(
             steps.append(_debts(rows, may_write))
         else:
             steps.append(_insertion(part, rows, once, may_write).cte(part))
-        if part is Part.POSTINGS:
-            postings = given(part, ("user_id", "seq", "lot_seq", "remaining_after"))
-            steps.append(_change_of_lots(postings).where(may_write).cte("lots"))
-    users = _change_of_users(given(Part.ENTRIES, ("user_id", "seq", "balance_after")))
-    return users.where(may_write).add_cte(*steps)
+    return steps
 
 
 def _nobody_came_between() -> ColumnElement[bool]:
     """Whether the users could all be locked as their books were read."""
-    users, entries = _table(User), _given(Part.ENTRIES, ("user_id", "seq"))
+    users, entries = table_of(User), _given(Part.ENTRIES, ("user_id", "seq"))
     inactive = bindparam("inactive_ids", type_=ARRAY(users.c.user_id.type))
     read_at = (
         select(entries.c.user_id, (func.min(entries.c.seq) - literal_column("1")).label("version"))
@@ -248,33 +216,21 @@ def _nobody_came_between() -> ColumnElement[bool]:
     return count == bindparam("users_count", type_=Integer)
 
 
-def _parameter(part: Part, name: str, number: int | None = None) -> str:
+def parameter(part: Part, name: str, number: int | None = None) -> str:
+    """The name of what a part's column is given by, or of its value in one row."""
     return f"{part}_{name}" if number is None else f"{part}_{name}_{number}"
 
 
 def _given(part: Part, names: Sequence[str]) -> FromClause:
     """The rows of a part, from the arrays of these columns."""
-    types = _types(part, names)
+    types = types_of(part, names)
     columns = [column(name, type_) for name, type_ in types.items()]
-    arrays = [_array(_parameter(part, name), type_) for name, type_ in types.items()]
+    arrays = [_array(parameter(part, name), type_) for name, type_ in types.items()]
     return func.unnest(*arrays).table_valued(*columns, name=f"given_{part}").render_derived()
 
 
-def _listed(part: Part, names: Sequence[str], count: int) -> FromClause:
-    """The rows of a part, all of one user, value by value."""
-    types = _types(part, names)
-    rows = [
-        tuple(
-            bindparam(_USER if name == _USER else _parameter(part, name, number), type_=type_)
-            for name, type_ in types.items()
-        )
-        for number in range(count)
-    ]
-    columns = [column(name, type_) for name, type_ in types.items()]
-    return sql_values(*columns, name=f"given_{part}").data(rows)
-
-
-def _types(part: Part, names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
+def types_of(part: Part, names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
+    """The types in which a part's columns are sent."""
     return {name: transported(_TABLES[part].c[name].type) for name in names}
 
 
@@ -309,7 +265,7 @@ def _insertion(
         for name, value in given.c.items()
     }
     for name in once:
-        values[name] = bindparam(_parameter(part, name), type_=table.c[name].type)
+        values[name] = bindparam(parameter(part, name), type_=table.c[name].type)
     if part is Part.ENTRIES:
         for name, other in SAME_AS.items():
             values.setdefault(name, values[other])
@@ -320,32 +276,34 @@ def _insertion(
 
 def _is_erased(given: FromClause) -> ColumnElement[bool]:
     """Whether the user was erased: what callers note about credits after that is dropped."""
-    users = _table(User)
+    users = table_of(User)
     return exists().where(users.c.user_id == given.c.user_id, users.c.erased_at.is_not(None))
 
 
-def _last(given: FromClause, *key: str) -> Subquery:
+def last_of(given: FromClause, *key: str) -> Subquery:
     """Of rows with the same key the one with the highest `seq`."""
     columns = [given.c[name] for name in key]
     rows = select(*given.c).ext(distinct_on(*columns))
     return rows.order_by(*columns, given.c.seq.desc()).subquery()
 
 
-def _change_of_lots(postings: FromClause) -> Update:
-    lots, last = _table(CreditLot), _last(postings, "user_id", "lot_seq")
+def change_of_lots(last: FromClause, may_write: ColumnElement[bool]) -> CTE:
+    """Each lot is what its last posting says."""
+    lots = table_of(CreditLot)
     return (
         update(lots)
-        .where(lots.c.user_id == last.c.user_id, lots.c.seq == last.c.lot_seq)
+        .where(lots.c.user_id == last.c.user_id, lots.c.seq == last.c.lot_seq, may_write)
         .values(
             remaining=last.c.remaining_after,
             last_seq=last.c.seq,
             is_open=last.c.remaining_after > literal_column("0"),
         )
+        .cte("lots")
     )
 
 
 def _change_of_holds(given: FromClause) -> Update:
-    holds = _table(CreditHold)
+    holds = table_of(CreditHold)
     return (
         update(holds)
         .where(holds.c.user_id == given.c.user_id, holds.c.seq == given.c.seq)
@@ -353,17 +311,18 @@ def _change_of_holds(given: FromClause) -> Update:
     )
 
 
-def _change_of_users(entries: FromClause) -> Update:
-    users, last = _table(User), _last(entries, "user_id")
+def change_of_users(last: FromClause, may_write: ColumnElement[bool]) -> Update:
+    """Each user is what the last entry says."""
+    users = table_of(User)
     return (
         update(users)
-        .where(users.c.user_id == last.c.user_id)
+        .where(users.c.user_id == last.c.user_id, may_write)
         .values(credits_balance=last.c.balance_after, credits_version=last.c.seq)
     )
 
 
 def _debts(given: FromClause, may_write: ColumnElement[bool]) -> CTE:
-    table = _table(CreditDebt)
+    table = table_of(CreditDebt)
     # A condition also parts SELECT's FROM from ON CONFLICT, as PostgreSQL's grammar wants.
     statement = upsert(table).from_select(COLUMNS[Part.DEBTS], select(*given.c).where(may_write))
     return statement.on_conflict_do_update(
