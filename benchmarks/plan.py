@@ -45,9 +45,14 @@ PEERS = (
 
 _IN_PYTHON = {
     "document-orm": "benchmarks.calls.document_orm:DocumentOrm",
+    "orm-purchase": "benchmarks.calls.orm_purchase:OrmPurchase",
     "ledger-sync": "benchmarks.calls.ledger:LedgerSync",
     "ledger-async": "benchmarks.calls.ledger:LedgerAsync",
     "engine": "benchmarks.calls.engine:EngineCalls",
+}
+_WITHOUT_LEDGER = {
+    "plain-purchase": "benchmarks.calls.purchases:PlainPurchase",
+    "raw-purchase": "benchmarks.calls.purchases:RawPurchase",
 }
 _OVER_HTTP = {
     "http-echo": "benchmarks.calls.http:HttpEcho",
@@ -68,6 +73,9 @@ DESCRIPTIONS = {
     "document-sql": "pgbench: the document's five statements, on its schema before the ledger",
     "same-rows": "pgbench: one database transaction that writes the rows our spend writes",
     "document-orm": "the document's async ORM update, on our schema and engine settings",
+    "orm-purchase": "the document's purchase, credits beside a transaction, on our models",
+    "plain-purchase": "the same code on the document's models and schema, without a ledger",
+    "raw-purchase": "its statements on asyncpg, on the same schema",
     "ledger-sync": "src.common.credits.ledger, a database transaction each, threads",
     "ledger-async": "the same, tasks of one event loop",
     "engine": "src.common.credits.engine.engine, batches",
@@ -106,6 +114,10 @@ def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]
         pgbench("document-sql", Database.DOCUMENT, DOCUMENT_SQL),
         pgbench("same-rows", Database.LEDGER, SAME_ROWS),
         *(PythonContestant(name, calls) for name, calls in _IN_PYTHON.items()),
+        *(
+            PythonContestant(name, calls, Database.DOCUMENT)
+            for name, calls in _WITHOUT_LEDGER.items()
+        ),
         *(PythonContestant(peer.name, peer.calls, peer.database) for peer in installed_peers()),
         *(
             HttpContestant(name, calls, api_key, writes=name not in ("http-echo", *_READS))
@@ -157,15 +169,18 @@ _ONE_OF_OURS = (
     "ledger-async",
     "engine",
 )
+_PURCHASES = ("raw-purchase", "plain-purchase", "orm-purchase")
 _QUICK_GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _HOT, 32, 1, 0),),
     ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
     ((("http-echo", "http-spend", "http-document", *_READS), _UNIFORM, 32, 1, 0),),
     ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
+    ((_PURCHASES, _UNIFORM, 1, 1, 0),),
 )
 _GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((_ONE_OF_OURS, _UNIFORM, 1, 1, 0),),
+    ((_PURCHASES, _UNIFORM, 1, 1, 0), (_PURCHASES, _UNIFORM, 32, 1, 0)),
     (((*_ONE_OF_OURS, *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
     (
         (("document-sql",), _UNIFORM, 8, 1, 0),

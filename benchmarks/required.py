@@ -146,6 +146,16 @@ REQUIRED: Sequence[Requirement] = (
     Requirement(
         "engine on one hot user: four processes ÷ one, nothing refused", 0.6, False, _four_processes
     ),
+    Requirement(
+        "the document's purchase on our models ÷ on its own without a ledger, 1 caller, all CPU",
+        1.6,
+        True,
+        lambda run, _: run.ratio(
+            Case("orm-purchase", _UNIFORM, 1),
+            Case("plain-purchase", _UNIFORM, 1),
+            lambda each: each.client_cpu_us + each.server_cpu_us,
+        ),
+    ),
     Requirement("Python's CPU for an operation, 256 callers, µs", 25, True, _python_cpu),
     _ratio(
         "1 ms added to each flush: engine ÷ document-sql, hot user, 32 callers",
