@@ -1,15 +1,29 @@
 """Reads entries of a user's journal, with postings, metadata and the purchase."""
 
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ARRAY, Integer, cast, func, select
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Integer,
+    String,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from src.common.credits.domain.book import Posting
 from src.common.credits.domain.own_commands import session_of
 from src.common.credits.domain.views import GrantedPurchase, HistoryEntry
+from src.common.credits.persistence.running import run
+from src.common.credits.persistence.storage import reading_connection_of
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import (
     CreditEntry,
@@ -36,42 +50,64 @@ _HISTORY_COLUMNS = (
 )
 
 
+_USER_ID = bindparam("user_id", type_=Uuid(as_uuid=True))
+_WANTED = func.any(bindparam("seqs", type_=ARRAY(Integer)))
+_POSTINGS = (
+    select(
+        CreditPosting.seq,
+        CreditPosting.lot_seq,
+        CreditPosting.amount,
+        CreditPosting.remaining_after,
+    )
+    .where(CreditPosting.user_id == _USER_ID, CreditPosting.seq == _WANTED)
+    .order_by(CreditPosting.seq, CreditPosting.lot_seq)
+)
+_ENTRIES = (
+    select(*_HISTORY_COLUMNS, cast(CreditEntryMetadata.document, Text).label("metadata"))
+    .outerjoin(
+        CreditEntryMetadata,
+        (CreditEntryMetadata.user_id == CreditEntry.user_id)
+        & (CreditEntryMetadata.seq == CreditEntry.seq),
+    )
+    .where(CreditEntry.user_id == _USER_ID, CreditEntry.seq == _WANTED)
+)
+_PURCHASES = (
+    select(
+        Transaction.transaction_id,
+        Transaction.stripe_session_id,
+        CheckoutOrder.package_id,
+        Transaction.amount_paid_cents,
+        Transaction.currency,
+    )
+    .outerjoin(
+        CheckoutOrder,
+        (CheckoutOrder.stripe_session_id == Transaction.stripe_session_id)
+        & (CheckoutOrder.user_id == Transaction.user_id),
+    )
+    .where(
+        Transaction.user_id == _USER_ID,
+        Transaction.stripe_session_id == func.any(bindparam("names", type_=ARRAY(String))),
+    )
+)
+
+
 def read_entries(
     session: Session, user_id: uuid.UUID, seqs: Sequence[int]
 ) -> dict[int, HistoryEntry]:
     """The booked ones of these entries, by `seq`."""
-    wanted = func.any(cast(list(seqs), ARRAY(Integer)))
+    connection = reading_connection_of(session)
+    parameters = {"user_id": user_id, "seqs": list(seqs)}
     postings: dict[int, list[Posting]] = defaultdict(list)
-    for line in session.execute(
-        select(
-            CreditPosting.seq,
-            CreditPosting.lot_seq,
-            CreditPosting.amount,
-            CreditPosting.remaining_after,
-        )
-        .where(CreditPosting.user_id == user_id, CreditPosting.seq == wanted)
-        .order_by(CreditPosting.seq, CreditPosting.lot_seq)
-    ):
-        postings[line.seq].append(Posting(line.lot_seq, line.amount, line.remaining_after))
-    rows = session.execute(
-        select(*_HISTORY_COLUMNS, CreditEntryMetadata.document.label("metadata"))
-        .outerjoin(
-            CreditEntryMetadata,
-            (CreditEntryMetadata.user_id == CreditEntry.user_id)
-            & (CreditEntryMetadata.seq == CreditEntry.seq),
-        )
-        .where(CreditEntry.user_id == user_id, CreditEntry.seq == wanted)
-    ).mappings()
-    found = rows.all()
-    bought = _purchases(session, user_id, [str(row["idempotency_key"]) for row in found])
-    return {
-        row["seq"]: HistoryEntry(
-            **row,
-            postings=postings.get(row["seq"], []),
-            purchase=bought.get(row["idempotency_key"]),
-        )
-        for row in found
-    }
+    for seq, *line in run(connection, _POSTINGS, parameters):
+        postings[seq].append(Posting(*line))
+    found = [dict(row) for row in run(connection, _ENTRIES, parameters).mappings()]
+    bought = _purchases(connection, user_id, [row["idempotency_key"] for row in found])
+    for row in found:
+        metadata: str | None = row["metadata"]
+        row["metadata"] = None if metadata is None else json.loads(metadata)
+        row["postings"] = postings.get(row["seq"], [])
+        row["purchase"] = bought.get(row["idempotency_key"])
+    return {row["seq"]: HistoryEntry(**row) for row in found}
 
 
 def entries_of_lot(
@@ -94,25 +130,12 @@ def entries_of_lot(
 
 
 def _purchases(
-    session: Session, user_id: uuid.UUID, keys: Iterable[str]
+    connection: Connection, user_id: uuid.UUID, keys: Iterable[str]
 ) -> dict[str, GrantedPurchase]:
     """The purchases that the entries of these keys credited, by key; most entries are of none."""
     key_of = {name: key for key in keys if (name := session_of(key)) is not None}
     if not key_of:
         return {}
-    rows = session.execute(
-        select(
-            Transaction.transaction_id,
-            Transaction.stripe_session_id,
-            CheckoutOrder.package_id,
-            Transaction.amount_paid_cents,
-            Transaction.currency,
-        )
-        .outerjoin(
-            CheckoutOrder,
-            (CheckoutOrder.stripe_session_id == Transaction.stripe_session_id)
-            & (CheckoutOrder.user_id == Transaction.user_id),
-        )
-        .where(Transaction.user_id == user_id, Transaction.stripe_session_id.in_(key_of))
-    ).mappings()
+    parameters = {"user_id": user_id, "names": list(key_of)}
+    rows = run(connection, _PURCHASES, parameters).mappings()
     return {key_of[row["stripe_session_id"]]: GrantedPurchase(**row) for row in rows}

@@ -13,7 +13,17 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Uuid,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from src.common.credits import requests
@@ -48,7 +58,8 @@ from src.common.credits.domain.views import (
 )
 from src.common.credits.entries import read_entries
 from src.common.credits.past import balance_as_of
-from src.common.credits.persistence.storage import load_books
+from src.common.credits.persistence.running import run
+from src.common.credits.persistence.storage import load_books, reading_connection_of
 from src.common.models.credit_entry import (
     CreditEntry,
     EntryKind,
@@ -58,6 +69,17 @@ from src.common.models.user import User
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
 
 T = TypeVar("T")
+
+_PAGE = (
+    select(CreditEntry.seq)
+    .where(
+        CreditEntry.user_id == bindparam("user_id", type_=Uuid(as_uuid=True)),
+        CreditEntry.seq < bindparam("before", type_=Integer),
+    )
+    .order_by(CreditEntry.seq.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+"""The numbers of a page's entries."""
 
 
 def balance(
@@ -108,13 +130,9 @@ def history(
         Invalid: VALIDATION_ERROR, the cursor is not one of ours.
     """
     check_user_id(user_id)
-    statement = (
-        select(CreditEntry.seq)
-        .where(CreditEntry.user_id == user_id, CreditEntry.seq < _before(cursor))
-        .order_by(CreditEntry.seq.desc())
-        .limit(_one_more(limit))
-    )
-    seqs = session.scalars(statement).all()
+    parameters = {"user_id": user_id, "before": _before(cursor), "limit": _one_more(limit)}
+    session.flush()
+    seqs = run(reading_connection_of(session), _PAGE, parameters).scalars().all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
         raise errors.user_not_found()
     entries = read_entries(session, user_id, seqs[:limit])

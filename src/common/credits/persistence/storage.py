@@ -112,7 +112,7 @@ def load_books(
     status. `now` replaces the database's clock, in tests and for readings of the past.
     """
     parameters = read_parameters(user_ids, hold_seqs=hold_seqs, now=now)
-    return _read(_any_connection_of(session), Locking.NONE, parameters)[0]
+    return _read(reading_connection_of(session), Locking.NONE, parameters)[0]
 
 
 def read_parameters(
@@ -171,14 +171,15 @@ def connection_of(session: Session) -> Connection:
     Raises:
         Invalid: DATABASE_TRANSACTION_REQUIRED, each statement would be committed by itself.
     """
-    connection = _any_connection_of(session)
+    connection = reading_connection_of(session)
     driver_connection: Any = connection.connection.dbapi_connection
     if connection.dialect.detect_autocommit_setting(driver_connection):
         raise errors.database_transaction_required()
     return connection
 
 
-def _any_connection_of(session: Session) -> Connection:
+def reading_connection_of(session: Session) -> Connection:
+    """The same for what only reads, which may be outside a database transaction."""
     return session.connection(bind_arguments={"mapper": User})
 
 
