@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.calls.webhooks import event_of
+from benchmarks.checkouts import ROOT
 from benchmarks.contestants.base import Clocks, ContestantFailed, Database, Load, Outcome
 from benchmarks.contestants.http import deployment
-from benchmarks.contestants.processes import ROOT
 from benchmarks.seed import user_ids
 from src.common.postgres.engines import database_url
 from src.common.settings import get_settings

@@ -159,7 +159,7 @@ def test_a_batch_is_one_database_transaction(payments: list[dict[str, Any]]) -> 
     with SessionLocal.begin() as session:
         paid = payments[0]["data"]["object"]
         user_id = uuid.UUID(paid["metadata"]["user_id"])
-        strangers = [
+        strangers: list[dict[str, Any]] = [
             make_session(user_id, metadata={"env": "elsewhere"}),
             make_session(user_id, currency="eur"),
             make_session(user_id) | {"metadata": {}},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from src.common.credits.engine.connection import EngineConnection
-from src.common.exceptions import RetryableDatabaseError
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.kept_errors import keep
 from src.common.purchases.rules import Terms
 from src.common.stripe.batches.decisions import decide
