@@ -20,6 +20,7 @@ from tests.api.stripe_side import (
     sessions,
 )
 from tests.fixtures.api import (
+    PATIENCE_SECONDS,
     Api,
     StartApi,
     balance_of,
@@ -131,7 +132,7 @@ async def test_a_stripe_that_never_answers_is_left_in_time(api: Api) -> None:
     offline, user = offline_stripe(api), await make_user()
     for _ in range(2):  # the customer, then the page
         open_stripe(api, Silent(offline), timeout_seconds=0.05)
-        answer = await asyncio.wait_for(click(api, user.user_id), 30)
+        answer = await asyncio.wait_for(click(api, user.user_id), PATIENCE_SECONDS)
         assert (answer.status_code, error_type_of(answer)) == (502, "STRIPE_GATEWAY_ERROR")
         open_stripe(api, InProcessClient(offline))
         offline.troubles.add(Trouble(TroubleKind.ERROR, times=50, path="/v1/checkout"))

@@ -15,6 +15,7 @@ from src.offline_stripe import InProcessClient, OfflineStripe, Trouble, TroubleK
 from tests.api.stripe_side import Silent, buy, deliver_all, offline_stripe, open_stripe
 from tests.api.tokens import make_token
 from tests.fixtures.api import (
+    PATIENCE_SECONDS,
     Api,
     StartApi,
     balance_of,
@@ -165,7 +166,8 @@ async def test_a_stripe_that_never_answers_refunds_once(api: Api) -> None:
     offline = offline_stripe(api)
     bought, key = await purchase_of(api, offline), await make_api_key("payments:refund")
     open_stripe(api, Silent(offline), timeout_seconds=0.05)
-    answer = await asyncio.wait_for(refund(api, key, bought.transaction_id, amount_cents=200), 30)
+    asking = refund(api, key, bought.transaction_id, amount_cents=200)
+    answer = await asyncio.wait_for(asking, PATIENCE_SECONDS)
     assert (answer.status_code, error_type_of(answer)) == (502, "STRIPE_GATEWAY_ERROR")
     [made] = list(offline.account.all("refund"))
     open_stripe(api, InProcessClient(offline))

@@ -25,7 +25,7 @@ from src.common.settings import load_settings
 from src.common.stripe.inbox import get_event, store_event
 from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters, free_port, status
-from tests.cli.processes import Program, stop, wait_until_gone
+from tests.cli.processes import PATIENCE_SECONDS, Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
 from tests.stripe.payments import make_event, make_session
 
@@ -73,7 +73,7 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
         Retrying(
             retry=retry_if_result(lambda balance: balance != 1_000),
             wait=wait_fixed(0.05),
-            stop=stop_after_delay(60),
+            stop=stop_after_delay(PATIENCE_SECONDS),
         )(lambda: ask(user["user_id"]).json()["credits_balance"])
         (item,) = ask(f"{user['user_id']}/transactions").json()["items"]
         assert page.endswith(item["stripe_session_id"])
@@ -202,7 +202,7 @@ def test_one_local_process_does_the_workers_work(
         Retrying(
             retry=retry_if_result(lambda status: status == "received"),
             wait=wait_fixed(0.05),
-            stop=stop_after_delay(60),
+            stop=stop_after_delay(PATIENCE_SECONDS),
         )(lambda: status_of(event_id))
         assert stop(process, signal.SIGTERM) == 0
     assert status_of(event_id) == "unmatched"
@@ -225,7 +225,7 @@ def test_a_worker_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in work.WORK:
         monkeypatch.setitem(work.WORK, name, fail)
     with worker.working():
-        assert all(steps.acquire(timeout=600) for _ in range(3 * len(work.WORK)))
+        assert all(steps.acquire(timeout=PATIENCE_SECONDS) for _ in range(3 * len(work.WORK)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker")]
 
 

@@ -17,6 +17,7 @@ from src.common.models.user import User
 from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
 from src.local_postgres import ConnectionParameters
 from tests.document.document import run
+from tests.fixtures.api import PATIENCE_SECONDS
 from tests.models.examples import a_user
 
 CONCURRENT = 25
@@ -56,7 +57,7 @@ def balance_of(user_id: uuid.UUID) -> int:
 
 async def until_blocked() -> None:
     """Return as soon as some connection to this database waits for a lock."""
-    async with asyncio.timeout(30), AsyncSessionLocal() as db:
+    async with asyncio.timeout(PATIENCE_SECONDS), AsyncSessionLocal() as db:
         while not await db.scalar(BLOCKED):
             await db.rollback()
 
