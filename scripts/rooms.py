@@ -19,6 +19,9 @@ A package with a picture has floors, and callers are above. A module may use tho
 its own, and none above. `uv run just contracts` checks that, and fails for a module that has no
 floor yet ([decision 0035](../decisions/0035-rooms.md)).
 
+"Rule 5" is one of [the ledger's rules](../explanation/rules.md), and "decision 0021" one of
+[the decisions](../decisions/index.md).
+
 ## Where is …?
 
 """

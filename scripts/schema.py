@@ -19,6 +19,7 @@ with the migrations, so this is what PostgreSQL has.
 - Amounts of credits are whole credits. Amounts of money are in the currency's smallest unit, such
   as cents.
 - What the triggers refuse is on [a page of its own](what-the-database-refuses.md).
+- "Rule 11" is one of [the ledger's rules](../explanation/rules.md).
 - A solid line in the pictures is a foreign key. A dotted line is a reference that triggers check
   instead ([why](../decisions/0019-references-are-checked-set-by-set.md)).
 

@@ -229,7 +229,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, environment, `.env`, SSM: DESIGN §2."""
+        """Arguments, environment, `.env`, SSM: the first that has a value wins."""
         return init_settings, env_settings, dotenv_settings, SsmSource(settings_cls)
 
     @field_validator("env", "log_level", mode="before")

@@ -1,8 +1,8 @@
 """Secrets from AWS SSM Parameter Store, where `ENV` is not `local`.
 
 One parameter a secret, under `/flashslides/{ENV}/api/` and `/flashslides/{ENV}/app/` (document,
-"SSM Parameter"; DESIGN §2). boto3 comes with the extra `aws` and is imported only here, only when
-a secret is still missing after the environment and `.env`.
+"SSM Parameter"). boto3 comes with the extra `aws`. It is imported only here, and only when a secret
+is still missing after the environment and `.env`.
 """
 
 import importlib.util

@@ -203,7 +203,7 @@ async def test_too_few_credits_are_402_with_both_figures(api: Api) -> None:
 
 
 async def test_the_ledgers_refusals_have_their_status(api: Api) -> None:
-    """404, 409 and 422 as DESIGN §6 lists them."""
+    """404, 409 and 422 where the HTTP page lists them."""
     user, token = await make_user(), await make_api_key(*WRITER)
     idle = await make_user(is_active=False)
     full = await make_user(credits_balance=2**31 - 1)

@@ -146,7 +146,7 @@ def documented(api: Api) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 async def test_the_document_lists_the_endpoints(api: Api) -> None:
-    """What DESIGN names is there; the webhook's second path is its alias and not listed."""
+    """What the front end calls is there; the webhook's second path is its alias and not listed."""
     assert set(documented(api)) >= {
         ("GET", "/livez"),
         ("GET", "/readyz"),

@@ -1,4 +1,4 @@
-"""A model of the ledger, written from DESIGN §4 alone: naive on purpose, one credit at a time.
+"""A model of the ledger, written from the rules alone: naive on purpose, one credit at a time.
 
 It shares with the code only the commands, which are what is asked, and knows no database, no
 amounts taken at once and no order but "the first of what is left". Money back (rule 5) is in

@@ -1,4 +1,4 @@
-"""The pure rules decide what a model written from DESIGN §4 alone decides, one credit at a time.
+"""The pure rules decide what a model decides that knows the written rules and not the code.
 
 Each run is the same, from the same seed. `just marathon` is the thorough run: a million operations
 in rounds, each under a seed of its own.

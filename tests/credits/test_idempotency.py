@@ -1,4 +1,4 @@
-"""One key, one effect, one answer for ever; and what may be asked at all (DESIGN §4 rule 2)."""
+"""One key, one effect, one answer for ever; and what may be asked at all (rule 2)."""
 
 import datetime as dt
 import uuid

@@ -1,4 +1,4 @@
-"""The document's own `user.credits_balance += n` keeps the books (DESIGN §4 rule 10)."""
+"""The document's own `user.credits_balance += n` keeps the books (rule 10)."""
 
 import datetime as dt
 import uuid

@@ -1,4 +1,4 @@
-"""Bulk statements cannot change balances: nobody would know by how much (DESIGN §4 rule 10)."""
+"""Bulk statements cannot change balances: nobody would know by how much (rule 10)."""
 
 import uuid
 from collections.abc import Callable

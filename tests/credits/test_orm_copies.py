@@ -1,4 +1,4 @@
-"""Copies of a `User` that come back: only what their holder changed counts (DESIGN §4 rule 10)."""
+"""Copies of a `User` that come back: only what their holder changed counts (rule 10)."""
 
 import pickle
 import uuid

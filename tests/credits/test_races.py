@@ -1,4 +1,4 @@
-"""Many clients in several processes at once: exact counts, no lost operation (DESIGN §4 rule 3)."""
+"""Many clients in several processes at once: exact counts, no lost operation (rule 3)."""
 
 from collections import Counter
 from collections.abc import Generator, Sequence

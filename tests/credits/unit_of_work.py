@@ -1,4 +1,4 @@
-"""The model of what a session does with one loaded user before it commits (DESIGN §4 rule 10).
+"""The model of what a session does with one loaded user before it commits (rule 10).
 
 Assigned balances count by their difference: with the flush it is in the row, booked it is with the
 next operation or the commit.

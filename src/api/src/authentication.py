@@ -1,7 +1,7 @@
 """Users' tokens: which JWT is accepted, and whom it names. Supabase, ES256 only.
 
 The token never chooses the algorithm. Claims: `sub` (our user id), `exp`, `iss`, `aud`, `email`,
-`user_metadata.full_name`, `user_metadata.marketing_consent` (DESIGN §2).
+`user_metadata.full_name`, `user_metadata.marketing_consent`.
 """
 
 import hashlib

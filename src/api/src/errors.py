@@ -1,6 +1,6 @@
 """Every error of the API: its status, what it means, and the one body all errors have.
 
-DESIGN §6 has the list; a test compares it with what the endpoints answer and document.
+docs/reference/errors.md is made from it. A test compares it with what the endpoints answer.
 """
 
 from typing import Any

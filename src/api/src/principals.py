@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do: a user by token, a service by key (DESIGN §6)."""
+"""Who is asking, and what they may do: a user by token, a service by key."""
 
 import uuid
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ PREFIX = "fsk_"
 
 
 class Scope(StrEnum):
-    """What a key may do (DESIGN §6); a user of type `admin` has every scope."""
+    """What a key may do; a user of type `admin` has every scope."""
 
     USERS_READ = "users:read"
     CREDITS_READ = "credits:read"

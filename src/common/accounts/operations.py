@@ -220,7 +220,7 @@ def keep_stripe_customer(
 
 
 def erase_user(session: Session, user_id: uuid.UUID) -> User:
-    """Erase the person's data and keep the account (DESIGN §4 rule 11).
+    """Erase the person's data and keep the account (rule 11).
 
     `models/personal_data.py` says what is erased. Credits stay. Doing it again changes nothing.
 

@@ -26,7 +26,7 @@ def merged_preferences(
 
 
 def erased_email(user: User) -> str:
-    """The address that stands in for an erased user's (DESIGN §4 rule 11)."""
+    """The address that stands in for an erased user's (rule 11)."""
     return f"erased+{user.user_id}@invalid"
 
 

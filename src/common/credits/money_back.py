@@ -1,7 +1,7 @@
 """Takes back the credits of refunds and disputes, and gives them back where those end.
 
 On the caller's open session: it locks the user, reads, has `reversals.py` decide, and writes. It
-never commits (DESIGN §4 rules 1 and 5).
+never commits (rules 1 and 5).
 """
 
 import datetime as dt

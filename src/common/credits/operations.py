@@ -158,7 +158,7 @@ def book_pending(session: Session) -> None:
 
 
 def install(adopt_reversals: AdoptReversals) -> None:
-    """Have every session of this process keep the books (DESIGN §4 rule 10)."""
+    """Have every session of this process keep the books (rule 10)."""
     _Roads.adopt_reversals = adopt_reversals
     install_listeners()
     if not event.contains(Session, "before_commit", _before_commit):

@@ -2,7 +2,7 @@
 
 Every answer is of one snapshot of the user's book. The rules that writes use bring it to the
 present in memory. So what has expired does not count, whether or not a worker has booked that
-(DESIGN §4 rule 8).
+(rule 8).
 
 What the session has changed and not booked yet is flushed, and counts as its commit would book it.
 What further statements read are rows up to that snapshot's newest entry, which never change.

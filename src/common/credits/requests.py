@@ -20,7 +20,7 @@ Every operation has these parameters:
   deletes it.
 
 Nothing is converted: a wrong type or value is a VALIDATION_ERROR that names the argument. The rules
-are DESIGN §4, rules 2 to 8.
+are rules 2 to 8 of docs/explanation/rules.md.
 """
 
 import datetime as dt

@@ -23,7 +23,7 @@ UQ_CREDIT_ENTRIES_KEY = "uq_credit_entries_user_id_idempotency_key"
 
 
 class EntryKind(StrEnum):
-    """What moved credits; the sign of the amount goes with it (DESIGN §3)."""
+    """What moved credits; the sign of the amount goes with it."""
 
     OPENING = "opening"
     GRANT = "grant"

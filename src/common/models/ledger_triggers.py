@@ -1,6 +1,6 @@
 """The triggers that keep the ledger append-only and refuse books that do not balance.
 
-The second guard (DESIGN §4 rule 9, decision 0020). The books are written in one statement
+The second guard (rule 9, decision 0020). The books are written in one statement
 (`writing.py`), and at its end triggers that see all its rows check them against what the tables now
 hold: set by set, so that a row of a batch costs little (decision 0012). With the same looks they
 check that an entry has its user, a posting its entry and its lot, in place of foreign keys

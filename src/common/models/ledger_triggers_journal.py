@@ -72,7 +72,7 @@ _ENTRIES = f"""{_ENTRIES_FOLLOW}
 
 JOURNAL_FUNCTIONS = {
     # What had expired by the newest entry is booked: otherwise no later entry could follow. Nobody
-    # has both credits and debts (DESIGN §4 rules 5 and 8).
+    # has both credits and debts (rules 5 and 8).
     "credit_users_balanced": """
 DECLARE
   wrong record;

@@ -24,7 +24,7 @@ class StripeEvent(Base):
     object_id: Mapped[str | None] = mapped_column(String, index=True)
     """The Stripe object the event is about, to find an object's events."""
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """The raw body as signed; NULL once dropped, some days after processing (DESIGN rule 11)."""
+    """The raw body as signed; NULL once dropped, some days after processing (rule 11)."""
     status: Mapped[str] = mapped_column(
         String, default="received", server_default=text("'received'")
     )

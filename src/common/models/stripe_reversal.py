@@ -29,7 +29,7 @@ _STATUS_OF_KIND = " ".join(
 
 
 class StripeReversal(Base):
-    """One refund, dispute or credit note, as the latest snapshot of it says (DESIGN §3)."""
+    """One refund, dispute or credit note, as the latest snapshot of it says."""
 
     __tablename__ = "stripe_reversals"
 

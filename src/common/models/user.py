@@ -52,7 +52,7 @@ def is_plausible_email(email: str) -> bool:
 
 
 class User(Base):
-    """One account. Users are erased, never deleted (DESIGN §4 rule 11)."""
+    """One account. Users are erased, never deleted (rule 11)."""
 
     __tablename__ = "users"
 

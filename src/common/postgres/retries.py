@@ -1,7 +1,7 @@
 """Which database errors are worth another try, how often, and after how long.
 
-Only the edge that owns the database transaction retries (DESIGN §2, "Troubleshooting"): it alone
-knows that nothing of the failed attempt is left, and can run the whole of it again.
+Only the edge that owns the database transaction retries (decision 0003). It alone knows that
+nothing of the failed attempt is left, and can run the whole of it again.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """Records refunds and disputes, and has the ledger take or return the credits.
 
 On the caller's open session, never committing. The credits themselves are the ledger's to move:
-`src.common.credits.money_back` (DESIGN §4 rule 5).
+`src.common.credits.money_back` (rule 5).
 """
 
 import datetime as dt

@@ -2,7 +2,7 @@
 
 Stripe tells in any order and repeats itself. The newest state of a reversal is the greatest
 snapshot of it (what was moved, `rank`, amount, status), and the greatest of several is the same in
-whatever order they come (DESIGN §3).
+whatever order they come (docs/reference/states.md).
 """
 
 from collections.abc import Sequence

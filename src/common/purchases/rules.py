@@ -1,6 +1,6 @@
 """May a payment be credited, and is it one we already have? Pure.
 
-DESIGN §4 rule 4: unpaid, mismatched, wrong mode or unknown never credits and is never silent.
+Rule 4: what is unpaid, mismatched, wrong mode or unknown never credits and is never silent.
 """
 
 import uuid

@@ -32,7 +32,7 @@ OPEN_BODY_DAYS = 90
 
 
 class EventAnswer(StrEnum):
-    """What Stripe is told about an event (DESIGN §6)."""
+    """What Stripe is told about an event."""
 
     PROCESSED = "processed"
     ALREADY_PROCESSED = "already_processed"
@@ -212,7 +212,7 @@ def count_dead_events(session: Session) -> int:
 
 
 def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
-    """Forget the bodies of events settled long ago (DESIGN §4 rule 11); how many those were.
+    """Forget the bodies of events settled long ago (rule 11); how many those were.
 
     Those that nobody settled have longer; after that only Stripe knows what they said.
     """

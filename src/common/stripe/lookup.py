@@ -2,7 +2,7 @@
 
 It asks before any database transaction begins, so that no lock waits for Stripe. An event is a
 hint: a PaymentIntent is resolved to its Checkout Session, an invoice to its PaymentIntents, a
-refunded charge to its refunds (DESIGN §4 rule 4). What Stripe does not know for our key, because it
+refunded charge to its refunds (rule 4). What Stripe does not know for our key, because it
 is deleted or of another account, is taken as the event tells it.
 """
 

@@ -1,4 +1,4 @@
-"""The pure rules alone, every branch of them: lists in, decisions out (DESIGN §4 rules 5 to 8)."""
+"""The pure rules alone, every branch of them: lists in, decisions out (rules 5 to 8)."""
 
 import datetime as dt
 import uuid

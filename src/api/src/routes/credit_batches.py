@@ -1,4 +1,4 @@
-"""Many credit operations in one request, for back-office and metering jobs (DESIGN §6)."""
+"""Many credit operations in one request, for back-office and metering jobs."""
 
 import asyncio
 from typing import Annotated, Any

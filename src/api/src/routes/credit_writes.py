@@ -1,4 +1,4 @@
-"""Every way to move credits over HTTP (DESIGN §6), by routes with a fast path (decision 0018)."""
+"""Every way to move credits over HTTP, by routes with a fast path (decision 0018)."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a user has and why: balance, journal, holds (DESIGN §6)."""
+"""What a user has and why: balance, journal, holds."""
 
 import datetime as dt
 import hashlib

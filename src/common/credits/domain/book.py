@@ -50,7 +50,7 @@ class Lot(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def burn_order(self) -> tuple[int, dt.datetime, int]:
-        """The smallest is spent first: by priority, expiry, age (DESIGN §4 rule 6)."""
+        """The smallest is spent first: by priority, expiry, age (rule 6)."""
         return (self.priority, self.expires_at or _NEVER, self.seq)
 
     def is_dead(self, instant: dt.datetime) -> bool:

@@ -1,6 +1,6 @@
 """The ledger's commands and their result: plain values, checked when they are made.
 
-Every command names its user, who asks, and an idempotency key (DESIGN §4 rule 2). The functions of
+Every command names its user, who asks, and an idempotency key (rule 2). The functions of
 `requests.py` make them; there each field is described.
 """
 

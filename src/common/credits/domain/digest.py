@@ -1,4 +1,4 @@
-"""The digest of a request: the same key with another digest is refused (DESIGN §4 rule 2)."""
+"""The digest of a request: the same key with another digest is refused (rule 2)."""
 
 import datetime as dt
 import hashlib

@@ -1,7 +1,7 @@
 """Which credits refunds and disputes take from which lots: pure.
 
 The result does not depend on the order in which refunds and disputes became known: every time the
-whole allocation is computed anew, from what every lot could give at most (DESIGN §4 rule 5). All
+whole allocation is computed anew, from what every lot could give at most (rule 5). All
 numbers are whole credits, never negative, unless said otherwise.
 """
 

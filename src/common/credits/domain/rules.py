@@ -1,4 +1,4 @@
-"""The rules of every operation: pure functions over a `Book` (DESIGN §4 rules 2 to 8).
+"""The rules of every operation: pure functions over a `Book` (rules 2 to 8).
 
 Each operation checks everything before it changes anything, so that a refusal leaves the book as
 it was. `settle` comes first, on every road: it brings the book to the present, and only what it

@@ -1,4 +1,4 @@
-"""Verifies one user or everybody, and names what differs (DESIGN §4 rule 9).
+"""Verifies one user or everybody, and names what differs (rule 9).
 
 The triggers refuse such a difference at commit; this finds what got past them: a superuser who
 switched them off, a restore gone wrong, a defect of ours. Each journal is put through the rules
