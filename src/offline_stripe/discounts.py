@@ -43,14 +43,18 @@ def asked_for(account: Account, parameters: Object, items: list[Object]) -> list
 def entered(account: Account, session: Object, text: str, items: list[Object]) -> list[Object]:
     """The discounts of a session on whose page a customer enters a promotion code.
 
+    The code that it has already may be entered again, as with another card after a decline.
+
     Raises:
-        StripeError: the session takes none or has one, or the code is not for it.
+        StripeError: the session takes none or has another, or the code is not for it.
     """
-    if not session["allow_promotion_codes"] or session["discounts"]:
+    if not session["allow_promotion_codes"]:
         raise refused("This session takes no promotion code.", param=PARAM)
     code = coupons.find_code(account, text)
     if code is None:
         raise refused("This code is invalid.", param=PARAM)
+    if any(each["promotion_code"] != code["id"] for each in session["discounts"]):
+        raise refused("This session has a promotion code already.", param=PARAM)
     return [_of_code(account, code, session["customer"], items)]
 
 

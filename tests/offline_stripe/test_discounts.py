@@ -28,10 +28,22 @@ def test_a_code_is_entered_in_any_letters_and_shown_before_it_is_paid(shop: Shop
     assert (entered["amount_subtotal"], entered["amount_total"]) == (500, 250)
     assert entered["total_details"]["amount_discount"] == 250
     assert entered["discounts"] == [{"coupon": code.promotion.coupon, "promotion_code": code.id}]
-    with pytest.raises(StripeError, match="takes no promotion code"):
-        shop.offline.enter_code(session.id, "Summer26")
+    other = promotion(shop, code="Winter26").code
+    with pytest.raises(StripeError, match="has a promotion code already"):
+        shop.offline.enter_code(session.id, other)
     assert shop.charge_of(shop.offline.pay(session.id))["amount"] == 250
     assert shop.client.v1.promotion_codes.retrieve(code.id).times_redeemed == 1
+
+
+def test_a_code_entered_again_after_a_decline_takes_off_no_more(shop: Shop) -> None:
+    """Whoever sends the same form again with another card pays the same rest."""
+    code = promotion(shop).code
+    session = shop.offer(allow_promotion_codes=True)
+    declined = shop.offline.pay(session.id, "chargeDeclined", promotion_code=code)
+    assert (declined["status"], declined["amount_total"]) == ("open", 250)
+    paid = shop.offline.pay(session.id, promotion_code=code)
+    assert (paid["status"], paid["amount_total"]) == ("complete", 250)
+    assert paid["total_details"]["amount_discount"] == 250
 
 
 def test_a_code_for_everything_leaves_nothing_to_pay(shop: Shop) -> None:
