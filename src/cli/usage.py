@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from typer import TyperException
+from typer import BadParameter, TyperException
 from typer.core import TyperGroup
 
 from src.cli.reach import get_settings
+from src.cli.wrong_values import sentence_of
 from src.common.printable import printable
 
 
@@ -62,7 +63,8 @@ def _translated() -> Generator[None]:
     try:
         yield
     except TyperException as error:
-        error.message = printable(error.message)
+        sentence = sentence_of(error) if isinstance(error, BadParameter) else error.message
+        error.message = printable(sentence)
         raise
     except KeyboardInterrupt:
         raise Interrupted from None

@@ -149,6 +149,32 @@ def test_h_is_help(run_command: RunCommand, name: str) -> None:
     assert f"flashslides {name}" in short.out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("credits", "grant", "a@b", "ten"), "'amount': 'ten' is no whole number."),
+        (("credits", "grant", "a@b", "9" * 5000), "has too many digits."),
+        (("credits", "refund", "one", "--reason", "x"), "'one' is no UUID."),
+        (("purchases", "list", "--limit", "0"), "'--limit': must be 1 or more."),
+        (("purchases", "list", "--limit", "201"), "'--limit': must be 200 or less."),
+        (("purchases", "list", "--state", "lost"), "'--state': 'lost' is not one of"),
+    ],
+)
+def test_a_wrong_value_is_called_what_it_is(
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    """Exit code 2; no word of how values are parsed."""
+    monkeypatch.setenv("COLUMNS", "10000")
+    result = run_command(*arguments)
+    assert (result.exit_code, result.out) == (2, "")
+    assert said in result.err
+    for word in ("Input", "parse", "Value error"):
+        assert word not in result.err
+
+
 def test_a_busy_port_is_named(
     run_command: RunCommand, worker_database: ConnectionParameters
 ) -> None:
