@@ -49,15 +49,24 @@ def serve(
         if works:
             stack.enter_context(working())
         tell_of_missing_permissions(settings)
+        if app != APPLICATION:
+            _look_for(app, reload=reload)
         _greet(settings, app, host, port, works=works)
-        if app != APPLICATION:  # a command, unlike `python -m`, does not look into its folder
-            sys.path.append(str(Path.cwd()))
         _run(settings, app, host, port, workers, reload=reload)
 
 
 def does_the_workers_work(settings: Settings, workers: int) -> bool:
     """Whether nobody need run `flashslides worker`: on a developer's machine, by one process."""
     return settings.is_local and workers == 1
+
+
+def _look_for(app: str, *, reload: bool) -> None:
+    """Import an application of the reader's own, so that nobody is greeted where there is none."""
+    from src.cli import server_processes
+
+    sys.path.append(str(Path.cwd()))  # a command, unlike `python -m`, does not look there itself
+    if not reload:  # which waits for whoever mends the file
+        server_processes.import_application(app)
 
 
 def _run(settings: Settings, app: str, host: str, port: int, workers: int, *, reload: bool) -> None:

@@ -195,14 +195,18 @@ def run_server(application: str, *, hang_timeout_seconds: float, **options: Any)
         ChangeReload(config, uvicorn.Server(config).run, [config.bind_socket()]).run()
         cannot_start = False  # whoever mends the file is served
     else:
-        _import(application)
+        import_application(application)
         cannot_start = not _serve(config)
     if cannot_start:
         raise SettingsError("The service cannot start: the lines above say why")
 
 
-def _import(application: str) -> None:
-    """Import the application before the server starts, so that a lack of it is one line."""
+def import_application(application: str) -> None:
+    """Import the application before the server starts, so that a lack of it is one line.
+
+    Raises:
+        SettingsError: there is no such application.
+    """
     try:
         import_from_string(application)
     except ImportFromStringError as error:

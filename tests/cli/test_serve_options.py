@@ -121,6 +121,17 @@ def test_an_application_of_the_readers_own_is_looked_for_in_their_folder(
     assert (serve.asked["application"], serve.asked["reload"]) == (APPLICATION, False)
 
 
+@pytest.mark.usefixtures("fresh_database")
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_application_that_is_not_there_is_not_greeted(serve: Serve, processes: str) -> None:
+    """Nobody is told that it is served; nothing is."""
+    refused = serve("--app", "no_such_module:app", "--workers", processes)
+    assert refused.exit_code == 78
+    assert "no_such_module:app cannot be served" in refused.err
+    assert "Ctrl-C stops it." not in refused.err
+    assert serve.asked == {}
+
+
 def test_several_processes_are_not_started_anew_after_a_change(serve: Serve) -> None:
     """One sentence that names the option, before anything is started."""
     refused = serve("--reload", "--workers", "2")
