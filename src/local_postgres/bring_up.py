@@ -215,16 +215,32 @@ def _start(
             return
 
 
-def _port_asked_for(wishes: Wishes) -> int | None:
+def configured_port() -> int | None:
+    """The port that the environment asks for, if it does.
+
+    Raises:
+        LocalPostgresError: it is no port number.
+    """
     configured = os.environ.get(PORT_VARIABLE)
-    if wishes.port is None and not configured:
+    if not configured:
         return None
     try:
-        port = wishes.port if wishes.port is not None else int(configured or "")
+        return _possible(int(configured), PORT_VARIABLE)
     except ValueError:
-        port = 0
+        raise _impossible(PORT_VARIABLE) from None
+
+
+def _port_asked_for(wishes: Wishes) -> int | None:
+    if wishes.port is None:
+        return configured_port()
+    return _possible(wishes.port, "The port asked for")
+
+
+def _possible(port: int, what: str) -> int:
     if not 0 < port <= _PORT_MAX:
-        raise LocalPostgresError(
-            f"{PORT_VARIABLE} or the port asked for is no port number from 1 to {_PORT_MAX}."
-        )
+        raise _impossible(what)
     return port
+
+
+def _impossible(what: str) -> LocalPostgresError:
+    return LocalPostgresError(f"{what} is no port number from 1 to {_PORT_MAX}.")

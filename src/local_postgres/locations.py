@@ -89,6 +89,11 @@ def data_folder() -> Path:
     return folder
 
 
+def holds_database() -> bool:
+    """Whether this user's data folder has a database, running or not."""
+    return layout_of(None).pgdata.exists()
+
+
 def layout_of(folder: Path | None) -> Layout:
     """Return the layout of the given folder, of the user's own without one.
 

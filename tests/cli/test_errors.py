@@ -68,6 +68,39 @@ def test_the_embedded_server_is_for_local_only(
     assert not data_folder.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("user", "show", "a@b"), ("purchases", "list"), ("verify",), ("worker", "--once")],
+)
+def test_nothing_is_made_where_there_is_no_database(
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+    data_folder: Path,
+    arguments: tuple[str, ...],
+) -> None:
+    """Whoever mistypes the data folder is told so, and finds no new one."""
+    monkeypatch.setenv("ENV", "local")
+    monkeypatch.delenv("DATABASE_HOST", raising=False)
+    result = run_command(*arguments)
+    assert (result.exit_code, result.out) == (78, "")
+    assert f"There is no database in {data_folder}" in result.err
+    assert not data_folder.exists()
+
+
+@pytest.mark.parametrize("arguments", [("serve",), ("db", "start"), ("db", "upgrade")])
+def test_an_impossible_port_of_the_embedded_server_is_a_wrong_setting(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Exit code 78, as with every other setting."""
+    monkeypatch.setenv("ENV", "local")
+    monkeypatch.delenv("DATABASE_HOST", raising=False)
+    monkeypatch.setenv("FLASHSLIDES_PG_PORT", "abc")
+    options = ("--port", str(free_port())) if arguments == ("serve",) else ()
+    result = run_command(*arguments, *options)
+    assert (result.exit_code, result.out) == (78, "")
+    assert "FLASHSLIDES_PG_PORT" in result.err
+
+
 @pytest.mark.usefixtures("empty_database")
 def test_migrations_run_from_the_command(run_command: RunCommand) -> None:
     """Up, compare, down with data refused and allowed: as the plain `alembic` commands do."""

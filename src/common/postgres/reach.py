@@ -20,16 +20,23 @@ if TYPE_CHECKING:
 
 
 def refuse_embedded_server(settings: Settings) -> None:
-    """Stop what would start the embedded server anywhere but on a developer's machine.
+    """Stop what would start the embedded server where the settings do not let it.
 
     Raises:
-        SettingsError: ENV is not `local`.
+        SettingsError: ENV is not `local`, so this is no developer's machine; or the server's port
+            is none.
     """
     if not settings.is_local:
         raise SettingsError(
             f"DATABASE_HOST: required where ENV is {settings.env}; "
             "the embedded server is for ENV=local"
         )
+    from src.local_postgres import LocalPostgresError, configured_port
+
+    try:
+        configured_port()
+    except LocalPostgresError as error:
+        raise SettingsError(str(error)) from None
 
 
 @contextmanager
@@ -41,7 +48,8 @@ def database_in_reach(
     Yields the embedded server, or None where another database is configured.
 
     Raises:
-        SettingsError: ENV is not `local` and no database is configured.
+        SettingsError: ENV is not `local` and no database is configured; or the embedded server's
+            port is none.
         LocalPostgresError: the embedded server cannot run.
     """
     if settings.database_host is not None:
