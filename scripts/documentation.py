@@ -37,6 +37,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(html: str, **_given: object) -> str:
+    """Give pictures a frame in which they scroll where they are wider than the screen."""
+    return re.sub(
+        r'<pre class="mermaid">.*?</pre>',
+        r'<div class="picture">\g<0></div>',
+        html,
+        flags=re.DOTALL,
+    )
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """Put Mermaid beside the pages, so that no page asks another host for it."""
     assets = Path(config.site_dir) / "assets"

@@ -73,3 +73,15 @@ def test_pages_are_drawn_without_another_host(
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator("div.mermaid")).to_have_count(pictures, timeout=PATIENCE_MS)
     expect(page.locator("pre.mermaid")).to_have_count(0)
+
+
+@pytest.mark.xdist_group("documentation site")
+def test_a_narrow_screen_shows_pictures_that_can_be_read(address: str, page: Page) -> None:
+    """They scroll sideways in their frame, as wide code does; the page itself does not."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/reference/schema/")
+    expect(page.locator("div.mermaid")).to_have_count(2, timeout=PATIENCE_MS)
+    frames = page.locator("div.picture")
+    drawn = frames.evaluate_all("all => all.map(each => each.scrollWidth > each.clientWidth)")
+    assert drawn == [True, True]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
