@@ -96,8 +96,10 @@ class Readings:
         try:
             connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
             books = await read_users(connection, user_ids)
-        finally:
-            pooled.close()
+        except BaseException:
+            pooled.invalidate()  # it may be silent: whoever got it next would wait as long
+            raise
+        pooled.close()
         return {
             user_id: Reading(balance_of(rules.settle(book)), book.is_active)
             for user_id, book in books.items()
