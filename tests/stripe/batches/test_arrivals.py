@@ -15,6 +15,7 @@ from src.common.credits.operations import execute
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.stripe.batches.settling import Together
+from src.common.stripe.lookup import Lookup
 from tests.credits.books import check_books, grant
 from tests.credits.verification.test_verify import corrupt
 from tests.fixtures.api import Api, StartApi, balance_of, fetch, make_user, until
@@ -139,6 +140,24 @@ async def test_a_bug_of_a_batch_is_told_and_the_events_go_by_themselves(
     told = [each for each in logs if each["event"] == "Events go by themselves"]
     assert told
     assert {each["error_type"] for each in told} == {"KeyError"}
+
+
+async def test_an_event_that_cannot_be_read_is_stored_all_the_same(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in reading one event keeps it from nothing: its row says why, a worker tries again."""
+    api = await start_api()
+    user = await make_user()
+
+    async def fail(*_arguments: object) -> None:
+        raise KeyError("a bug")
+
+    body = to_body(make_event(make_session(user)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lookup, "facts_of", fail)
+        assert await deliver_all(api, [body]) == {"accepted": 1}
+        assert "KeyError" in str((await fetch(select(StripeEvent))).error)
+    assert await deliver_all(api, [body]) == {"processed": 1}
 
 
 async def test_who_waits_for_a_lock_holds_up_nobody(start_api: StartApi) -> None:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import structlog
 from pydantic import ValidationError
 
 from src.common.purchases.rules import Payment
@@ -15,6 +16,8 @@ from src.common.settings import Settings
 from src.common.stripe.lookup import Facts, Lookup
 from src.common.stripe.unasked import StripeNeeded, UnaskedGateway
 from src.common.stripe.wire import AnyEvent
+
+logger = structlog.get_logger(__name__)
 
 _ADD_NOTHING_TO_A_KNOWN_PAYMENT = frozenset({"payment_intent.succeeded", "charge.succeeded"})
 _NOBODY = UnaskedGateway()
@@ -70,6 +73,9 @@ async def read(event: AnyEvent, body: bytes, settings: Settings) -> Reading | No
             return None
         return Reading(event, body, known_payment_intent_id=asked.payment_intent_id)
     except (StripeNeeded, ValidationError):
+        return None
+    except Exception as error:  # noqa: BLE001  an edge: by itself it is stored, and its row says why
+        logger.warning("Event cannot be read", event_id=event.id, error=type(error).__name__)
         return None
     return Reading(event, body) if facts is None else _of_one_payment(event, body, facts)
 
