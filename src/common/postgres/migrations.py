@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # Alembic is loaded where something is migrated, and not to l
 logger = structlog.get_logger(__name__)
 
 ALEMBIC_INI = Path(__file__).resolve().parents[3] / "alembic.ini"
-_REVISION = re.compile(r'^(revision|down_revision)\b[^=\n]*= *"(\w+)"', re.MULTILINE)
+_SAID = re.compile(r"^(revision|down_revision)\b[^=\n]*=(.*)$", re.MULTILINE)
+_NAME = re.compile(r"""["'](\w+)["']""")
 
 # One number for every process that migrates this project's databases.
 ADVISORY_LOCK = 7_205_759_403_792_801
@@ -129,17 +130,20 @@ def _known_revisions() -> frozenset[str]:
 
 
 def _revisions_below_head() -> frozenset[str]:
-    return frozenset(below for _, below in _lineage() if below is not None)
+    return frozenset(each for _, below in _lineage() for each in below)
 
 
 @cache  # asked by every /readyz, and the files of a running release do not change
-def _lineage() -> tuple[tuple[str, str | None], ...]:
-    """Each revision and the one below it, as the migrations' files say it, none of them run."""
+def _lineage() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each revision and those below it, as the migrations' files say it, none of them run."""
     files = sorted((ALEMBIC_INI.parent / "alembic" / "versions").glob("*.py"))
     if not files:
         raise RuntimeError(f"No migrations found beside {ALEMBIC_INI}")
-    said = [dict(_REVISION.findall(file.read_text(encoding="utf-8"))) for file in files]
-    return tuple((names["revision"], names.get("down_revision")) for names in said)
+    said = [dict(_SAID.findall(file.read_text(encoding="utf-8"))) for file in files]
+    return tuple(
+        (_NAME.findall(each["revision"])[0], tuple(_NAME.findall(each["down_revision"])))
+        for each in said
+    )
 
 
 def hold_migration_lock(
