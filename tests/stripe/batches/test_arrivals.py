@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from src.common.async_database import get_async_db, run_in_async_database_transaction
@@ -140,6 +141,23 @@ async def test_a_bug_of_a_batch_is_told_and_the_events_go_by_themselves(
     told = [each for each in logs if each["event"] == "Events go by themselves"]
     assert told
     assert {each["error_type"] for each in told} == {"KeyError"}
+
+
+async def test_what_a_batch_logs_is_of_no_single_request(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is begun by one request and settles others': none of them is named by its lines."""
+    api = await start_api()
+    user = await make_user()
+    named: list[dict[str, object]] = []
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        named.append(get_contextvars())
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("src.common.stripe.batches.settling.decide", fail)
+    assert await deliver_all(api, [to_body(make_event(make_session(user)))]) == {"processed": 1}
+    assert named == [{}]
 
 
 async def test_an_event_that_cannot_be_read_is_stored_all_the_same(

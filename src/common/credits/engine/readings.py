@@ -7,6 +7,7 @@ asked for, so it has whatever was committed before.
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextvars import Context
 from typing import NamedTuple
 
 import asyncpg
@@ -59,7 +60,8 @@ class Readings:
         return await asyncio.shield(answer)  # others may wait for the same one
 
     def _start(self) -> None:
-        self._working = asyncio.create_task(self._work())
+        # Not in the context of who came first: its request is not the others'.
+        self._working = asyncio.create_task(self._work(), context=Context())
         self._working.add_done_callback(self._note_end)
 
     def _note_end(self, task: asyncio.Task[None]) -> None:

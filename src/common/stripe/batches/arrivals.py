@@ -6,6 +6,7 @@ cannot travel is stored and settled by itself, as ever (`processing.py`).
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -56,7 +57,8 @@ class Arrivals:
         answer: asyncio.Future[EventAnswer | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(reading, answer))
         if self._working is None:
-            self._working = asyncio.create_task(self._work())
+            # Not in the context of who came first: its request is not the others'.
+            self._working = asyncio.create_task(self._work(), context=Context())
         return await answer
 
     async def _work(self) -> None:
