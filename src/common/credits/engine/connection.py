@@ -185,6 +185,9 @@ class EngineConnection:
         for _ in range(CONNECTIONS_MAX):
             try:
                 return await self._begin_on(await self._pooled_connection())
+            except TimeoutError:  # it fell silent while idle, as all that were idle may have
+                self.drop()
+                await self._connections.dispose()
             except _UNUSABLE:
                 self.drop()
         return await self._begin_on(await self._pooled_connection())
