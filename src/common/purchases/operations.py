@@ -214,11 +214,7 @@ def _complete(
     if order is not None and payment.payment_status != "unpaid":
         note_status(session, order, OrderStatus.PAID, payment.stripe_session_id)
     unmatched.close(session, payment, "it had been credited before")
-    learnt = {
-        name: value
-        for name in ("payment_intent_id", "invoice_id", "livemode")
-        if getattr(existing, name) is None and (value := getattr(payment, name)) is not None
-    }
+    learnt = rules.learnt_from(existing, payment)
     if existing.stripe_account != payment.stripe_account:  # nothing told it before; NULL is our own
         learnt["stripe_account"] = payment.stripe_account
     if learnt:

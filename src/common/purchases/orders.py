@@ -144,7 +144,7 @@ def note_status(
     Returns:
         Whether it moved.
     """
-    earlier = [str(each) for each in _PROGRESS[: _PROGRESS.index(status)]]
+    earlier = _statuses_before(status)
     moved = session.execute(
         update(CheckoutOrder)
         .where(CheckoutOrder.order_id == order.order_id, CheckoutOrder.status.in_(earlier))
@@ -155,3 +155,12 @@ def note_status(
         .returning(CheckoutOrder.order_id)
     )
     return moved.one_or_none() is not None
+
+
+def is_as_far(order: CheckoutOrder, status: OrderStatus) -> bool:
+    """Whether an order has come as far as this: then `note_status` moves it no more."""
+    return order.status not in _statuses_before(status)
+
+
+def _statuses_before(status: OrderStatus) -> list[str]:
+    return [str(each) for each in _PROGRESS[: _PROGRESS.index(status)]]

@@ -126,6 +126,15 @@ def is_same_purchase(existing: Transaction, payment: Payment, order: CheckoutOrd
     return all(ours == theirs or None in (ours, theirs) for ours, theirs in said)
 
 
+def learnt_from(existing: Transaction, payment: Payment) -> dict[str, object]:
+    """What the payment says that its purchase, as application code wrote it, does not."""
+    return {
+        name: value
+        for name in ("payment_intent_id", "invoice_id", "livemode")
+        if getattr(existing, name) is None and (value := getattr(payment, name)) is not None
+    }
+
+
 def _ordered(
     payment: Payment, order: CheckoutOrder | None, terms: Terms
 ) -> Offer | Mismatch | None:

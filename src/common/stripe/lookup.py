@@ -14,6 +14,7 @@ from src.common.models.checkout_order import OrderStatus
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment
 from src.common.stripe.gateway import Gateway, configured
+from src.common.stripe.unasked import UnaskedGateway
 from src.common.stripe.wire import (
     AnyEvent,
     Charge,
@@ -85,6 +86,14 @@ class Lookup:
         """What reads the objects of a connected account, and asks Stripe in its name."""
         gateway = None if self.gateway is None else self.gateway.for_account(account)
         return replace(self, gateway=gateway, account=account)
+
+    def unasked(self, is_known: IsKnown) -> "Lookup":
+        """What reads as much as it can of the same account's objects without asking anybody.
+
+        Where Stripe would have to be asked, it raises `StripeNeeded`.
+        """
+        gateway = UnaskedGateway().for_account(self.account)
+        return replace(self, gateway=gateway, is_known=is_known)
 
     async def object_of(self, event: ThinEvent) -> dict[str, Any] | None:
         """The object that a thin event names, as it is now; None where Stripe has it not for us."""

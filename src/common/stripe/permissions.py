@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings, get_settings
-from src.common.stripe.gateway import Gateway, Window
+from src.common.stripe.gateway import Gateway
 from src.common.stripe.gateway_errors import PermissionMissing, StripeGatewayError
+from src.common.stripe.listed import Window
 
 _THEN = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _NEVER = Window(_THEN, _THEN)

@@ -2,7 +2,8 @@
 
 Webhooks may be lost; Stripe's objects are not. Every object of a window says, in the same terms as
 an event, what should be settled. What settling it would change is what we lack (`differences.py`),
-mended by settling it.
+mended by settling it. A page is looked at as a whole first (`agreement.py`); what does not plainly
+agree is compared by itself.
 """
 
 import datetime as dt
@@ -23,16 +24,17 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.kept_errors import keep
 from src.common.purchases import reconciliations as runs
 from src.common.purchases.uncredited import uncredited_among
-from src.common.stripe import inbox
+from src.common.stripe import agreement, inbox
 from src.common.stripe.differences import difference
 from src.common.stripe.findings import Page, concerns_others, extra, failure_of, uncredited
-from src.common.stripe.gateway import PAGE_SIZE, Gateway, Listed, Window, configured
-from src.common.stripe.gateway_errors import PermissionMissing
+from src.common.stripe.gateway import PAGE_SIZE, Gateway, configured
+from src.common.stripe.gateway_errors import PermissionMissing, UnreadableObject
 from src.common.stripe.inbox import EventAnswer
+from src.common.stripe.listed import Listed, Window
+from src.common.stripe.listings import LISTED, ReadFacts, list_page, reader_of
 from src.common.stripe.lookup import HANDLED_TYPES, Facts, Lookup
 from src.common.stripe.processing import Processor, terms_of
-from src.common.stripe.wire import Event, PaymentIntent, parse_event
-from src.common.stripe.wire_money_back import Refund
+from src.common.stripe.wire import Event, parse_event
 
 logger = structlog.get_logger(__name__)
 
@@ -42,11 +44,7 @@ OURS = {
     "our_reversals": runs.reversals_between,
 }
 """What we have in the database: the stage, and how a page of it is found."""
-STAGES = (
-    *("sessions", "payments", "refunds", "disputes", "credit_notes"),
-    *OURS,
-    "events",
-)
+STAGES = (*LISTED, *OURS, "events")
 UNSETTLED_EVENTS = ("missing", "received", "failed", "dead")
 
 
@@ -54,8 +52,6 @@ Progress = Callable[[str, Page], None]
 """Called after each page: the stage, and what it came to."""
 CompareOne = Callable[[Page, str], Awaitable[None]]
 """Compares the object of this id, and notes on the page what differs."""
-ReadFacts = Callable[[Any], Awaitable[Facts]]
-"""What one of Stripe's objects says."""
 
 
 @dataclass
@@ -126,12 +122,48 @@ class Reconciler:
             return await self._compare_events(page, cursor)
         if stage in OURS:
             return await self._compare_ours(page, stage, cursor)
-        listed, read = await self._list(stage, cursor)
+        listed = await list_page(self.gateway, stage, self.window, cursor)
         names = [each.object_id for each in listed]
+        await self._renew_lease()
+        agreed = await self._agreed(stage, listed)
+        read = reader_of(stage, self._lookup, livemode=self.livemode)
         for each in listed:
-            await self._guard(page, each.object_id, partial(self._compare_listed, each, read))
+            if each.object_id not in agreed:
+                await self._guard(page, each.object_id, partial(self._compare_listed, each, read))
         self.seen.update(names)
         return names
+
+    async def _agreed(self, stage: str, listed: Sequence[Listed[Any]]) -> set[str]:
+        """Those of a page that plainly agree with what is recorded; nothing else is said of any.
+
+        Stripe is asked nothing, and nothing is locked. Whatever goes wrong here is told by whoever
+        is compared by itself.
+        """
+        objects: dict[str, Any] = {}
+        for each in listed:
+            with suppress(UnreadableObject):
+                objects[each.object_id] = each.read()
+        try:
+            recorded = await self.processor.in_database(
+                lambda session: agreement.read_of(session, list(objects.values()))
+            )
+        except Exception as error:  # an edge: each is compared by itself
+            if concerns_others(error):
+                raise
+            return set()
+
+        async def is_known(payment_intent_id: str, account: str | None) -> bool:
+            return recorded.is_credited(payment_intent_id, account)
+
+        read = reader_of(stage, self._lookup.unasked(is_known), livemode=self.livemode)
+        terms = terms_of(self.processor.settings)
+        agreed: set[str] = set()
+        for name, found in objects.items():
+            with suppress(Exception):  # an edge, as above
+                facts = (await read(found)).of_account(self.account)
+                if agreement.agree(facts, recorded, terms):
+                    agreed.add(name)
+        return agreed
 
     async def _guard(self, page: Page, name: str, compare: CompareOne) -> None:
         """Compare one object; what is wrong with it alone is a finding, and the run goes on."""
@@ -161,23 +193,6 @@ class Reconciler:
             await self.processor.in_database(lambda session: runs.renew(session, self.run_id))
             self.renewed_at = time.monotonic()
 
-    async def _list(
-        self, stage: str, cursor: str | None
-    ) -> tuple[Sequence[Listed[Any]], ReadFacts]:
-        """A page of Stripe's objects, and how to read what one of them says."""
-        gateway, lookup, window = self.gateway, self._lookup, self.window
-        match stage:
-            case "sessions":
-                return await gateway.sessions(window, cursor), lookup.session_facts
-            case "payments":
-                return await gateway.payments(window, cursor), self._payment
-            case "refunds":
-                return await gateway.refunds(window, cursor), self._refund
-            case "disputes":
-                return await gateway.disputes(window, cursor), lookup.dispute_facts
-            case _:
-                return await gateway.credit_notes(window, cursor), lookup.credit_note_facts
-
     async def _compare_listed(
         self, listed: Listed[Any], read: ReadFacts, page: Page, name: str
     ) -> None:
@@ -186,8 +201,8 @@ class Reconciler:
     async def _compare(self, page: Page, object_id: str, facts: Facts) -> None:
         """Note what settling these facts would change; change it where we repair."""
         facts = facts.of_account(self.account)
-        if any(each.env not in (None, self.processor.settings.env) for each in facts.payments):
-            return  # another deployment's, on the same account
+        if agreement.are_anothers(facts, self.processor.settings.env):
+            return
         difference = await self._difference(facts)
         if difference is None:
             return
@@ -207,14 +222,6 @@ class Reconciler:
     async def _difference(self, facts: Facts) -> str | None:
         terms = terms_of(self.processor.settings)
         return await self.processor.in_database(lambda session: difference(session, facts, terms))
-
-    async def _payment(self, payment: PaymentIntent) -> Facts:
-        if not payment.has_succeeded:
-            return Facts()
-        return await self._lookup.payment_facts(payment)
-
-    async def _refund(self, refund: Refund) -> Facts:
-        return await self._lookup.refund_facts(refund, livemode=self.livemode)
 
     async def _compare_ours(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
         """A page of what we have, asking Stripe after what it has not listed itself."""
@@ -267,7 +274,7 @@ class Reconciler:
             note = await gateway.retrieve_credit_note(name)
             return await lookup.credit_note_facts(note) if note else None
         refund = await gateway.retrieve_refund(name)
-        return await self._refund(refund) if refund else None
+        return await lookup.refund_facts(refund, livemode=self.livemode) if refund else None
 
     async def _is_paid(self, name: str) -> bool:
         if name.startswith("pi_"):
@@ -292,7 +299,7 @@ class Reconciler:
         )
         for each in found:
             status = stored.get(each.object_id, "missing")
-            if each.found["type"] in HANDLED_TYPES and status != "processed":
+            if each.event_type in HANDLED_TYPES and status != "processed":
                 compare = partial(self._compare_event, each, status)
                 await self._guard(page, each.object_id, compare)
         return names
@@ -302,13 +309,14 @@ class Reconciler:
     ) -> None:
         mended = self.repairs and await self._is_taken_in(listed)
         if status in UNSETTLED_EVENTS or (self.repairs and not mended):
-            what = f"{status}: {listed.found['type']}"
+            what = f"{status}: {listed.event_type}"
             page.findings.append({"object": name, "what": what, "mended": mended})
 
     async def _is_taken_in(self, listed: Listed[Event]) -> bool:
         """Receive an event as if it had been delivered; whether it could be settled."""
-        found = {**listed.found, **({"account": self.account} if self.account else {})}
-        body = json.dumps(found, default=str).encode()  # the library reads decimals
+        body = listed.body
+        if self.account is not None:
+            body = json.dumps(json.loads(body) | {"account": self.account}).encode()
         event = parse_event(body)
         return await self.processor.receive(event, body) is not EventAnswer.ACCEPTED
 

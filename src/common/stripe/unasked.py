@@ -22,10 +22,10 @@ class UnaskedGateway(Gateway):
     def __init__(self) -> None:
         super().__init__(stripe.StripeClient("sk_unasked"), timeout_seconds=0)
 
-    async def _call(
+    async def _ask(
         self,
         method: Callable[..., Awaitable[Any]],  # noqa: ARG002  the gateway's signature
         *arguments: Any,  # noqa: ARG002
         **options: str,  # noqa: ARG002
-    ) -> dict[str, Any]:
+    ) -> Any:
         raise StripeNeeded
