@@ -167,7 +167,7 @@ class Book(StoredBook):
     @property
     def held(self) -> int:
         """Credits out of the balance that may come back from open holds."""
-        return sum(hold.uncaptured for hold in self.open_holds)
+        return sum(hold.uncaptured for hold in self.open_holds) if self.holds else 0
 
     @property
     def debt(self) -> int:

@@ -22,7 +22,7 @@ from src.common.credits.persistence.few_rows import shape_and_values, write_stat
 from src.common.credits.persistence.loaded_users import show
 from src.common.credits.persistence.reading import Locking, OneUser, books_statement
 from src.common.credits.persistence.running import run
-from src.common.credits.persistence.writing import Part, shape_and_arrays, write_statement
+from src.common.credits.persistence.writing import COLUMNS, Part, shape_and_arrays, write_statement
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User
 
@@ -271,7 +271,7 @@ def add_lot(book: StoredBook, lot: Lot) -> int:
 
 def rows_of(books: Iterable[Book]) -> dict[Part, list[tuple[Any, ...]]]:
     """What the rules decided, as rows of each part of a write (`writing.COLUMNS`)."""
-    rows: dict[Part, list[tuple[Any, ...]]] = {part: [] for part in Part}
+    rows: dict[Part, list[tuple[Any, ...]]] = {part: [] for part in COLUMNS}
     for book in books:
         _add_entries(book, rows)
         if book.new_lots:

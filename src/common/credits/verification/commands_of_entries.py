@@ -24,6 +24,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
 C = TypeVar("C", bound=Command)
+_SOURCES = {str(source): source for source in LotSource}
 
 
 class Inexplicable(Exception):
@@ -130,7 +131,7 @@ def _purchase(
 
 
 def _grant(entry: EntryRow, user_id: uuid.UUID, lot: LotRow) -> Command:
-    source = LotSource(lot.source)
+    source = _SOURCES.get(lot.source) or LotSource(lot.source)
     is_default = lot.priority == DEFAULT_PRIORITY[source]
     grant = Grant(
         user_id=user_id,

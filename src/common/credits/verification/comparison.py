@@ -1,6 +1,7 @@
 """Compares a user's rows with what the rules would have written, column by column: pure."""
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from src.common.credits.domain.commands import OWN_KEY_PREFIX
@@ -29,6 +30,7 @@ _TABLES = {
 }
 _JOURNALS = frozenset({Part.ENTRIES, Part.POSTINGS})
 _Row = tuple[Any, ...]
+_WITHOUT_USER = itemgetter(slice(1, None))
 
 
 def is_unopened(rows: StoredRows | UnreadableRows) -> bool:
@@ -61,11 +63,11 @@ def differences(replayed: Replay) -> list[Difference]:
     Where the journal cannot be followed to its end, only what was written up to there is compared.
     """
     expected = rows_of([replayed.book])
-    stored = _stored(replayed)
     found: list[Difference] = []
-    for part in _TABLES:
-        theirs, ours = stored[part], [row[1:] for row in expected[part]]
-        if theirs != ours and (replayed.stopped is None or part in _JOURNALS):
+    for part, theirs in zip(_TABLES, _stored(replayed), strict=True):
+        ours = list(map(_WITHOUT_USER, expected[part]))
+        is_same = theirs == ours or not (theirs or ours)  # `()` is no `[]`
+        if not is_same and (replayed.stopped is None or part in _JOURNALS):
             found += _differing_rows(replayed, part, ours, theirs)
     if replayed.stopped is not None:
         seq = replayed.book.version + 1
@@ -73,20 +75,15 @@ def differences(replayed: Replay) -> list[Difference]:
     return [*found, *_others(replayed, is_same=not found)]
 
 
-def _stored(replayed: Replay) -> dict[Part, Sequence[_Row]]:
+def _stored(replayed: Replay) -> Sequence[Sequence[_Row]]:
+    """In the order of `_TABLES`."""
     rows = replayed.rows
     entries, postings = rows.entries, rows.postings
     if replayed.stopped is not None:
         last = replayed.book.version
         entries = [row for row in entries if row.seq <= last]
         postings = [row for row in postings if row.seq <= last]
-    return {
-        Part.ENTRIES: entries,
-        Part.POSTINGS: postings,
-        Part.NEW_LOTS: rows.lots,
-        Part.NEW_HOLDS: rows.holds,
-        Part.DEBTS: rows.debts,
-    }
+    return entries, postings, rows.lots, rows.holds, rows.debts
 
 
 def _differing_rows(

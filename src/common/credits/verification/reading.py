@@ -1,11 +1,11 @@
 """Reads users' books: every table of the ledger, in binary, all of one snapshot."""
 
 import uuid
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -133,8 +133,8 @@ def fetch_rows(session: Session, users: Users) -> list[StoredRows | UnreadableRo
     """
     found = _fetch(session, _USERS, users)
     try:
-        tables = [_Table(_fetch(session, statement, users), made) for statement, made in _TABLES]
-        reversals = _Table(_fetch(session, _REVERSALS, users), tuple)
+        tables = [_by_user(_fetch(session, statement, users), made) for statement, made in _TABLES]
+        reversals = _by_user(_fetch(session, _REVERSALS, users), tuple)
     except psycopg.DataError as error:
         # What a driver cannot read: it is asked for user by user whose it is.
         if len(found) == 1:
@@ -142,33 +142,23 @@ def fetch_rows(session: Session, users: Users) -> list[StoredRows | UnreadableRo
         return [rows for row in found for rows in fetch_rows(session, Span(row[1], row[1]))]
     everybody: list[StoredRows | UnreadableRows] = []
     for whose, user_id, balance, version in found:
-        *books, purchases = [table.rows_of(whose) for table in tables]
+        *books, purchases = [table.get(whose, ()) for table in tables]
         if purchases:
-            purchases = _with_reversals(purchases, reversals.rows_of(whose))
+            purchases = _with_reversals(purchases, reversals.get(whose, ()))
         everybody.append(StoredRows._make((user_id, balance, version, *books, purchases)))
     return everybody
 
 
-class _Table:
-    """A table's rows, user after user: each user's are asked for once, in the same order."""
-
-    def __init__(
-        self, rows: Sequence[tuple[Any, ...]], made: Callable[[tuple[Any, ...]], Any]
-    ) -> None:
-        self._rows = rows
-        self._made = made
-        self._place = 0
-
-    def rows_of(self, whose: bytes) -> Sequence[Any]:
-        rows, start = self._rows, self._place
-        if start == len(rows):
-            return ()
-        if rows[start][0] != whose:
-            start = bisect_left(rows, (whose,), start)  # past rows of nobody
-        self._place = end = bisect_left(rows, (whose + b"\0",), start)
-        return list(map(self._made, map(_WITHOUT_WHOSE, rows[start:end])))
+def _by_user(
+    rows: Iterable[tuple[Any, ...]], made: Callable[[tuple[Any, ...]], Any]
+) -> dict[bytes, Sequence[Any]]:
+    """A table's rows, which come user after user, by whose they are."""
+    return {
+        whose: list(map(made, map(_WITHOUT_WHOSE, group))) for whose, group in groupby(rows, _WHOSE)
+    }
 
 
+_WHOSE = itemgetter(0)
 _WITHOUT_WHOSE = itemgetter(slice(1, None))
 
 

@@ -5,7 +5,8 @@ has never been written: `storage.rows_of` tells what it would write, row by row 
 """
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 
 from src.common.credits.domain import own_commands, rules
 from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot
@@ -22,6 +23,7 @@ _ANY_NUMBER = 2**31
 """How many holds were allowed then is not known."""
 _KEPT_MIN = 64
 """Lots and holds that the rules look through at each step before closed ones are put aside."""
+_KIND = attrgetter("kind")
 
 
 @dataclass(slots=True)
@@ -33,8 +35,8 @@ class Replay:
     money_back: ReplayedMoneyBack | None
     lots: dict[int, LotRow]
     purchases: dict[uuid.UUID, PurchaseRow]
-    closed_lots: dict[int, Lot] = field(default_factory=dict[int, Lot])
-    closed_holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
+    closed_lots: dict[int, Lot]
+    closed_holds: dict[int, Hold]
     kept_max: int = _KEPT_MIN
     """How many lots and holds there are before closed ones are put aside once more."""
     stopped: str | None = None
@@ -71,7 +73,7 @@ def _beginning(rows: StoredRows) -> Replay:
         balance = entries[0].amount or -opening_debt
     book = Book(rows.user_id, balance, 0, True, BEFORE_ALL)
     purchases = {purchase.transaction_id: purchase for purchase in rows.purchases}
-    reverses = not REVERSING_KINDS.isdisjoint([entry.kind for entry in entries]) or any(
+    reverses = not REVERSING_KINDS.isdisjoint(map(_KIND, entries)) or any(
         purchase.reversals for purchase in rows.purchases
     )
     return Replay(
@@ -80,6 +82,8 @@ def _beginning(rows: StoredRows) -> Replay:
         ReplayedMoneyBack(rows, purchases) if reverses else None,
         {lot.seq: lot for lot in rows.lots},
         purchases,
+        {},
+        {},
     )
 
 
