@@ -132,14 +132,7 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
         except _EXPECTED as error:
             _say(f"No figures: {error}")
             raise typer.Exit(1) from None
-        report.print_result(result)
-        report.write_json(result, path)
-        _say(f"Saved as {path}")
-        if svg is not None:
-            from benchmarks.curves import draw
-
-            for drawn in draw(result.measured, result.growth, svg):
-                _say(f"Drawn: {drawn}")
+        _tell(result, path, svg)
         if check and any(line.reached is False for line in result.checked):
             raise typer.Exit(1)
 
@@ -148,6 +141,18 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
     )
     app.command()(command)
     app()
+
+
+def _tell(result: report.Result, path: Path, svg: Path | None) -> None:
+    """Print a result, save it, and draw it where a folder is given."""
+    report.print_result(result)
+    report.write_json(result, path)
+    _say(f"Saved as {path}")
+    if svg is not None:
+        from benchmarks.curves import draw
+
+        for drawn in draw(result.measured, result.growth, svg):
+            _say(f"Drawn: {drawn}")
 
 
 def measure(
