@@ -140,7 +140,28 @@ async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) 
     return principal
 
 
-async def _claims(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
+async def claims_at_hand(request: Request) -> dict[str, Any] | None:
+    """The claims of the genuine user's token that was sent; None where it is no user's at all.
+
+    Raises:
+        Unauthenticated: AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID.
+        SigningKeysUnavailable: AUTH_KEYS_UNAVAILABLE.
+    """
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    if scheme.lower() != "bearer" or not token or token.startswith(PREFIX):
+        return None
+    verifier: TokenVerifier = request.app.state.verifier
+    return await verifier.verify(token)
+
+
+async def claims_of(token: BearerToken, verifier: Verifier) -> dict[str, Any]:
+    """The claims of a genuine user's token.
+
+    Raises:
+        Forbidden: FORBIDDEN, the token is a service's key.
+        Unauthenticated: AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID.
+        SigningKeysUnavailable: AUTH_KEYS_UNAVAILABLE.
+    """
     if token.startswith(PREFIX):
         raise Forbidden("This needs a user's own token", "FORBIDDEN")
     return await verifier.verify(token)
@@ -153,5 +174,3 @@ CallerOrOneself = Annotated[Principal | Oneself, Depends(_caller_or_oneself)]
 CallingUser = Annotated[Principal, Depends(_user_principal)]
 """The user who asks; services are refused."""
 LedgerOf = Annotated[Ledger, Depends(_ledger)]
-Claims = Annotated[dict[str, Any], Depends(_claims)]
-"""A genuine user token's claims, whether or not the user has a row yet."""

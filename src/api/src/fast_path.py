@@ -24,10 +24,10 @@ _JSON = {"application/json", "application/json; charset=utf-8"}
 
 @runtime_checkable
 class AtHand(Protocol):
-    """A dependency that often needs no waiting and no look-up to give its value."""
+    """A dependency that often needs no look-up to give its value."""
 
-    def at_hand(self, request: Request) -> object | None:
-        """What the dependency would give; None wherever it would refuse, or has to look it up.
+    async def at_hand(self, request: Request) -> object | None:
+        """What the dependency would give; None where it would have to look it up, or may refuse.
 
         Raises:
             ValueError: as good as None.
@@ -61,14 +61,16 @@ class FastPathRoute(APIRoute):
 
     async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         messages = [message async for message in _until_the_body_ends(receive)]
-        arguments = self._arguments(Request(scope), messages)
+        arguments = await self._arguments(Request(scope), messages)
         if arguments is None:
             await self._ordinary(scope, _replaying(messages, receive), send)
             return
         response = await self.endpoint(**arguments)
         await response(scope, receive, send)
 
-    def _arguments(self, request: Request, messages: "list[Message]") -> dict[str, Any] | None:
+    async def _arguments(
+        self, request: Request, messages: "list[Message]"
+    ) -> dict[str, Any] | None:
         """The endpoint's arguments, or None where FastAPI has to look at the request."""
         if messages[-1]["type"] != "http.request":  # the client has left
             return None
@@ -77,7 +79,7 @@ class FastPathRoute(APIRoute):
         arguments: dict[str, Any] = {}
         try:
             for name, dependency in self._dependencies.items():
-                arguments[name] = dependency.at_hand(request)
+                arguments[name] = await dependency.at_hand(request)
                 if arguments[name] is None:
                     return None
             for name, parameter in self._path_parameters.items():
@@ -88,6 +90,34 @@ class FastPathRoute(APIRoute):
         except (ValueError, RecursionError):  # no JSON, or not what we ask for
             return None
         return arguments
+
+
+class FastReadRoute(APIRoute):
+    """An endpoint of one dependency `AtHand` and nothing else; of the request's body it reads none.
+
+    To be routed by the application itself as well.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._ordinary: ASGIApp = self.app
+        ((self._name, parameter),) = inspect.signature(endpoint, eval_str=True).parameters.items()
+        dependency = _dependency_of(parameter.annotation)
+        if dependency is None:
+            raise TypeError(f"{self._name} is no dependency")
+        self._dependency = dependency
+        self.app = self._serve
+
+    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        try:
+            given = await self._dependency.at_hand(Request(scope))
+        except ValueError:
+            given = None
+        if given is None:
+            await self._ordinary(scope, receive, send)
+            return
+        response = await self.endpoint(**{self._name: given})
+        await response(scope, receive, send)
 
 
 def _dependency_of(annotation: object) -> AtHand | None:

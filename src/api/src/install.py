@@ -18,9 +18,10 @@ from src.api.src.head_requests import HeadMiddleware
 from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
+from src.common.accounts.known_sign_ins import KnownSignIns
 from src.common.async_database import dispose_async_db, get_async_engine, init_async_db
 from src.common.credits.engine.engine import Engine
-from src.common.credits.engine.readings import Readings
+from src.common.credits.engine.readings import PageReadings, Readings
 from src.common.database import dispose_db, init_db
 from src.common.observability import configure_logging
 from src.common.postgres.migrations import head_revision
@@ -93,6 +94,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             app.state.arrivals = Arrivals(get_async_engine, settings)
             if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
                 app.state.readings = Readings(get_async_engine)
+                app.state.page_readings = PageReadings(get_async_engine)
+                app.state.known_sign_ins = KnownSignIns(get_async_engine)
             # What start-up made stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()

@@ -8,9 +8,11 @@ from src.api.src.routes import (
     API_PREFIX,
     checkout_pages,
     credit_batches,
+    credit_entries,
     front_page,
     health,
     payments,
+    sign_in,
     users,
     webhooks,
 )
@@ -27,7 +29,11 @@ def create_app() -> FastAPI:
         version="0.1.0",
         redirect_slashes=False,  # to what the Host header says; another path is another resource
         telemetry={"logs": False},  # they would hold errors' messages, and so personal data
-        routes=credit_writes_router.routes,  # the application's own, and the first to be matched
+        routes=[  # the application's own, and the first to be matched
+            *credit_writes_router.routes,
+            *credit_entries.router.routes,
+            *sign_in.router.routes,
+        ],
     )
     install(app)
     app.include_router(front_page.router)

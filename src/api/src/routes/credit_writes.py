@@ -134,7 +134,7 @@ class _WriteWith:
             raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
         return Write(user_id, caller, key, dry_run, ledger, settings.credits_manual_limit)
 
-    def at_hand(self, request: Request) -> Write | None:
+    async def at_hand(self, request: Request) -> Write | None:
         """The same for a service that asked a moment ago, may write and sends a key."""
         caller = known_service(request)
         key = request.headers.get(_KEY_HEADER)

@@ -14,7 +14,7 @@ from src.api.src.dependencies import Caller, CallerOrOneself, Oneself
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.principals import Principal, find_user, refuse_inactive
 from src.api.src.routes import Cursor, Limit, UserId
-from src.api.src.schemas.credits import BalanceOut, EntryPage, ExplanationOut, HoldOut, HoldPage
+from src.api.src.schemas.credits import BalanceOut, ExplanationOut, HoldOut, HoldPage
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
@@ -32,13 +32,17 @@ READS = (*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND")
 HoldSeq = Annotated[int, Path(ge=1, le=AMOUNT_MAX, description="The hold's number.")]
 
 
-async def _reader(user_id: UserId, caller: Caller) -> uuid.UUID:
-    """The user whose credits the caller may read."""
+async def readable_user(user_id: UserId, caller: Caller) -> uuid.UUID:
+    """The user whose credits the caller may read.
+
+    Raises:
+        Forbidden: FORBIDDEN.
+    """
     caller.require_own_or(Scope.CREDITS_READ, user_id)
     return user_id
 
 
-ReadableUser = Annotated[uuid.UUID, Depends(_reader)]
+ReadableUser = Annotated[uuid.UUID, Depends(readable_user)]
 
 
 @router.get(
@@ -72,17 +76,6 @@ async def get_balance(
     if _names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
-
-
-@router.get("/entries", summary="A user's journal", responses=error_responses(*READS))
-async def list_entries(
-    user_id: ReadableUser, cursor: Cursor = None, limit: Limit = PAGE_SIZE_DEFAULT
-) -> EntryPage:
-    """Every movement of credits, newest first, a page at a time."""
-    page = await run_in_async_database_transaction(
-        lambda session: queries.history(session, user_id, cursor=cursor, limit=limit)
-    )
-    return EntryPage.model_validate(page)
 
 
 @router.get("/holds", summary="A user's holds", responses=error_responses(*READS))

@@ -3,11 +3,10 @@
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from src.api.src.authentication import identity_of
-from src.api.src.dependencies import Caller, CallingUser, Claims
+from src.api.src.dependencies import Caller, CallingUser
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.routes import Cursor, Limit, UserId
-from src.api.src.schemas.users import ProfileIn, SignInOut, TransactionPage, UserOut
+from src.api.src.schemas.users import ProfileIn, TransactionPage, UserOut
 from src.common.accounts import operations as accounts
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
@@ -52,24 +51,6 @@ async def list_transactions(
         return TransactionPage.model_validate(page)
 
     return await run_in_async_database_transaction(work)
-
-
-@router.post(
-    "/authenticate-jwt",
-    summary="Sign in with a Supabase token",
-    responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "EMAIL_TAKEN"),
-)
-async def authenticate_jwt(claims: Claims) -> SignInOut:
-    """Create the user at the first sign-in, record the sign-in, take over a changed e-mail."""
-    identity = identity_of(claims)
-    sign_in = await run_in_async_database_transaction(
-        lambda session: accounts.sign_in(session, identity)
-    )
-    return SignInOut(
-        internal_id=sign_in.user.user_id,
-        status="created" if sign_in.is_new else "authenticated",
-        is_new_user=sign_in.is_new,
-    )
 
 
 @router.patch(

@@ -1,29 +1,26 @@
-"""What many users have, asked for at once: one statement for all who wait, no timer.
+"""What many users have, and pages of their journals, asked for at once by one statement."""
 
-Whoever asks while a statement is on its way travels in the next one. A reading begins after it was
-asked for, so it has whatever was committed before.
-"""
-
-import asyncio
+import json
 import uuid
-from collections.abc import Callable
-from contextvars import Context
-from typing import NamedTuple
-
-import asyncpg
-import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from src.common.credits.domain import rules
 from src.common.credits.domain.views import Balance
 from src.common.credits.engine.batches import read_users
+from src.common.credits.engine.page_statement import (
+    ENTRY_COLUMNS,
+    PAGES,
+    POSTING_COLUMNS,
+    PURCHASE_COLUMNS,
+)
 from src.common.credits.queries import balance_of
+from src.common.postgres.shared_statements import ReadingFailed, SharedStatement
 
-logger = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    import asyncpg
 
-BATCH_USERS_MAX = 256
-_FAILED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+__all__ = ["EntriesAsked", "EntriesRead", "PageReadings", "Reading", "ReadingFailed", "Readings"]
 
 
 class Reading(NamedTuple):
@@ -33,76 +30,87 @@ class Reading(NamedTuple):
     is_active: bool
 
 
-class ReadingFailed(Exception):
-    """Nothing could be read this way; a session asks again, and tells what is wrong."""
+class Readings(SharedStatement[uuid.UUID, Reading]):
+    """Balances by user; None where there is no such user."""
 
-
-class Readings:
-    """Reads for the tasks of one event loop, over the process's own pool."""
-
-    def __init__(self, connections: Callable[[], AsyncEngine]) -> None:
-        self._connections = connections
-        self._waiting: dict[uuid.UUID, asyncio.Future[Reading | None]] = {}
-        self._working: asyncio.Task[None] | None = None
-
-    async def read(self, user_id: uuid.UUID) -> Reading | None:
-        """What the user has; None where there is no such user.
-
-        Raises:
-            ReadingFailed: the database does not answer, or answers with an error.
-        """
-        answer = self._waiting.get(user_id)
-        if answer is None:
-            answer = asyncio.get_running_loop().create_future()
-            self._waiting[user_id] = answer
-        if self._working is None:
-            self._start()
-        return await asyncio.shield(answer)  # others may wait for the same one
-
-    def _start(self) -> None:
-        # Not in the context of who came first: its request is not the others'.
-        self._working = asyncio.create_task(self._work(), context=Context())
-        self._working.add_done_callback(self._note_end)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        self._working = None
-        if task.cancelled():
-            return
-        if (bug := task.exception()) is not None:
-            logger.error("Reading balances ended by a bug", exc_info=bug)
-        if self._waiting:
-            self._start()
-
-    async def _work(self) -> None:
-        while self._waiting:
-            taken = dict(list(self._waiting.items())[:BATCH_USERS_MAX])
-            for user_id in taken:
-                del self._waiting[user_id]
-            await self._answer(taken)
-
-    async def _answer(self, waiting: dict[uuid.UUID, "asyncio.Future[Reading | None]"]) -> None:
-        try:
-            found = await self._found(list(waiting))
-            for user_id, answer in waiting.items():
-                answer.set_result(found.get(user_id))
-        except (*_FAILED, OSError, SQLAlchemyError) as error:
-            logger.info("Balances are asked for one by one", reason=type(error).__name__)
-        finally:
-            for answer in waiting.values():
-                if not answer.done():
-                    answer.set_exception(ReadingFailed())
-                    answer.exception()  # nobody may be left to hear it
-
-    async def _found(self, user_ids: list[uuid.UUID]) -> dict[uuid.UUID, Reading]:
-        pooled = await self._connections().raw_connection()
-        try:
-            connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
-            books = await read_users(connection, user_ids)
-        except BaseException:
-            pooled.invalidate()  # it may be silent: whoever got it next would wait as long
-            raise
-        pooled.close()
+    async def found(
+        self, connection: "asyncpg.Connection", asked: Sequence[uuid.UUID]
+    ) -> dict[uuid.UUID, Reading]:
+        """What these users have."""
+        books = await read_users(connection, asked)
         return {
             user_id: Reading(balance_of(rules.settle(book)), book.is_active)
             for user_id, book in books.items()
         }
+
+
+class EntriesAsked(NamedTuple):
+    """A page of a user's journal: its entries are numbered below `before`, the newest first."""
+
+    user_id: uuid.UUID
+    before: int
+    limit: int
+
+
+class EntriesRead(NamedTuple):
+    """The page, and whether the user may act."""
+
+    items: list[dict[str, Any]]
+    """Plain values by the names and in the order of `HistoryEntry`."""
+    next_cursor: str | None
+    is_active: bool
+
+
+class PageReadings(SharedStatement[EntriesAsked, EntriesRead]):
+    """Pages of entries, as `queries.history` has them; None where there is no such user."""
+
+    async def found(
+        self, connection: "asyncpg.Connection", asked: Sequence[EntriesAsked]
+    ) -> dict[EntriesAsked, EntriesRead]:
+        """The pages, all as of one snapshot."""
+        user_ids, befores, limits = zip(*asked, strict=True)
+        counts = [limit + 1 for limit in limits]  # the last only tells that there is a next page
+        rows = await connection.fetch(PAGES, user_ids, befores, counts)
+        pages: dict[EntriesAsked, EntriesRead] = {}
+        for place, entries in _by_place(rows).items():
+            page = asked[place - 1]
+            items = entries.items[: page.limit]
+            is_more = len(entries.items) > page.limit
+            cursor = str(items[-1]["seq"]) if is_more else None
+            pages[page] = EntriesRead(items, cursor, entries.is_active)
+        return pages
+
+
+def _by_place(rows: Sequence[Any]) -> dict[int, EntriesRead]:
+    """The entries of each question, by its place; a row is one posting, or an entry without."""
+    found: dict[int, EntriesRead] = {}
+    for row in rows:
+        place, is_active = row[0], row[1]
+        if place not in found:
+            found[place] = EntriesRead([], None, is_active)
+        items = found[place].items
+        if row[_SEQ] is None:  # no entry at all
+            continue
+        if not items or items[-1]["seq"] != row[_SEQ]:
+            items.append(_entry(row))
+        if row[_POSTING] is not None:
+            line = dict(zip(POSTING_COLUMNS, row[_POSTING:_METADATA], strict=True))
+            items[-1]["postings"].append(line)
+    return found
+
+
+_SEQ = 2
+_POSTING = _SEQ + len(ENTRY_COLUMNS)
+_METADATA = _POSTING + len(POSTING_COLUMNS)
+_PURCHASE = _METADATA + 1
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = dict(zip(ENTRY_COLUMNS, row[_SEQ:_POSTING], strict=True))
+    metadata: str | None = row[_METADATA]
+    entry["postings"] = []
+    entry["metadata"] = None if metadata is None else json.loads(metadata)
+    entry["purchase"] = None
+    if row[_PURCHASE] is not None:
+        entry["purchase"] = dict(zip(PURCHASE_COLUMNS, row[_PURCHASE:], strict=True))
+    return entry

@@ -1,0 +1,108 @@
+"""Questions of one kind, asked at once by many: one statement for all who wait, no timer.
+
+Whoever asks while a statement is on its way travels in the next one. A statement begins after it
+was asked for, so it finds whatever was committed before.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+logger = structlog.get_logger(__name__)
+
+QUESTIONS_MAX = 256
+_FAILED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+Question = TypeVar("Question", bound=Hashable)
+Answer = TypeVar("Answer")
+
+
+class ReadingFailed(Exception):
+    """Nothing could be answered this way; a session asks again, and tells what is wrong."""
+
+
+class SharedStatement(ABC, Generic[Question, Answer]):
+    """Asks for the tasks of one event loop, over the process's own pool."""
+
+    def __init__(self, connections: "Callable[[], AsyncEngine]") -> None:
+        self._connections = connections
+        self._waiting: dict[Question, asyncio.Future[Answer | None]] = {}
+        self._working: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def found(
+        self, connection: asyncpg.Connection, asked: Sequence[Question]
+    ) -> dict[Question, Answer]:
+        """The answers, by one statement; what has none is missing."""
+
+    async def read(self, asked: Question) -> Answer | None:
+        """The answer; None where there is none.
+
+        Raises:
+            ReadingFailed: the database does not answer, or answers with an error.
+        """
+        answer = self._waiting.get(asked)
+        if answer is None:
+            answer = asyncio.get_running_loop().create_future()
+            self._waiting[asked] = answer
+        if self._working is None:
+            self._start()
+        return await asyncio.shield(answer)  # others may wait for the same one
+
+    def _start(self) -> None:
+        # Not in the context of who came first: its request is not the others'.
+        self._working = asyncio.create_task(self._work(), context=Context())
+        self._working.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._working = None
+        if task.cancelled():
+            return
+        if (bug := task.exception()) is not None:
+            logger.error("Asking together ended by a bug", what=self._what, exc_info=bug)
+        if self._waiting:
+            self._start()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            taken = dict(list(self._waiting.items())[:QUESTIONS_MAX])
+            for asked in taken:
+                del self._waiting[asked]
+            await self._answer(taken)
+
+    async def _answer(self, waiting: dict[Question, "asyncio.Future[Answer | None]"]) -> None:
+        try:
+            found = await self._ask(list(waiting))
+            for asked, answer in waiting.items():
+                answer.set_result(found.get(asked))
+        except (*_FAILED, OSError, SQLAlchemyError) as error:
+            logger.info("Asked one by one instead", what=self._what, reason=type(error).__name__)
+        finally:
+            for answer in waiting.values():
+                if not answer.done():
+                    answer.set_exception(ReadingFailed())
+                    answer.exception()  # nobody may be left to hear it
+
+    async def _ask(self, asked: Sequence[Question]) -> dict[Question, Answer]:
+        pooled = await self._connections().raw_connection()
+        try:
+            connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+            found = await self.found(connection, asked)
+        except BaseException:
+            pooled.invalidate()  # it may be silent: whoever got it next would wait as long
+            raise
+        pooled.close()
+        return found
+
+    @property
+    def _what(self) -> str:
+        return type(self).__name__
