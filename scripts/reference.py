@@ -3,6 +3,7 @@
 A test compares them with what this makes, so they cannot drift.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def errors_page() -> str:
 
 
 def command_line_page() -> str:
-    """Every command and option, as typer describes them."""
+    """Every command and option, as typer describes them, and each command's first line in full."""
     made = subprocess.run(
         [
             *(sys.executable, "-m", "typer", "src.cli.commands", "utils", "docs"),
@@ -79,7 +80,27 @@ def command_line_page() -> str:
         text=True,
         cwd=REFERENCE.parent.parent,
     ).stdout
-    return f"{MADE_BY}{made.strip()}\n{CONVENTIONS}{_exit_codes()}"
+    page = _with_whole_summaries(made.strip().replace("&#x27;", "'"))
+    return f"{MADE_BY}{_with_bounds_in_words(page)}\n{CONVENTIONS}{_exit_codes()}"
+
+
+def _with_whole_summaries(page: str) -> str:
+    """The lists of commands with each command's first line; typer cuts it after 45 characters."""
+    first_lines = dict(re.findall(r"^#+ `flashslides (.+?)`\n\n(.+)$", page, re.MULTILINE))
+    lines: list[str] = []
+    group = ""
+    for line in page.splitlines():
+        if heading := re.match(r"#+ `flashslides (.+?)`$", line):
+            group = f"{heading[1]} "
+        listed = re.match(r"\* `([a-z][a-z-]*)`: ", line)
+        lines.append(f"{listed[0]}{first_lines[group + listed[1]]}" if listed else line)
+    return "\n".join(lines)
+
+
+def _with_bounds_in_words(page: str) -> str:
+    page = page.replace("<int range>", "<int>").replace("<float range>", "<float>")
+    page = re.sub(r"([\d.]+)&lt;=x&lt;=([\d.]+)\]", r"\1 to \2]", page)
+    return re.sub(r"x&gt;=([\d.]+)\]", r"at least \1]", page)
 
 
 def _exit_codes() -> str:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def adopt() -> None:
-    """Take over a database made by the document's own models; then run `db upgrade`.
+    """Take over a database that the architecture document's own models made.
 
-    Changes no balance and loses no row; safe to kill and run again. `credits
-    import-opening-balances` comes after the upgrade.
+    No balance changes and no row is lost. You may kill this command and run it again.
+
+    Afterwards run `db upgrade`, and then `credits import-opening-balances`.
     """
     from src.common.postgres import adoption
     from src.common.postgres.migrations import hold_migration_lock, release_migration_lock
@@ -35,18 +36,23 @@ def adopt() -> None:
 def import_opening_balances(
     *,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Users a database transaction.")
+        int,
+        typer.Option(
+            min=1, max=10_000, help="How many users are written in one database transaction."
+        ),
     ] = OPENINGS_BATCH_SIZE,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Open the ledger for everybody from before it, then compare.
+    """Write the opening entries of users from before the ledger, then compare their balances.
 
-    Runs while the service does. Safe to kill, to run again, and to run several times at once. Exit
-    code 1 where anything differs, or where somebody could not be opened: they are named, and the
-    next run tries them again.
+    The service may run meanwhile. You may kill this command, run it again, and run it several times
+    at once.
+
+    Exit code 1 means that a balance differs, or that a user's entry could not be written. Such
+    users are named. The next run tries them again.
     """
     with migrated_database(get_settings()):
         report = _import(batch_size, dry_run=dry_run)

@@ -19,16 +19,25 @@ app = typer.Typer(help="API keys of services: create, revoke, list.", no_args_is
 @app.command("create")
 def create(
     *,
-    scopes: Annotated[str, typer.Option(help=f"Separated by commas, of: {', '.join(SCOPES)}.")],
+    scopes: Annotated[
+        str, typer.Option(help=f"What it may do, separated by commas: {', '.join(SCOPES)}.")
+    ],
     service: Annotated[
-        str, typer.Option(help="Who calls with it; stays the same when the key is rotated.")
+        str,
+        typer.Option(
+            help="The name of the service that calls. It stays the same when the key is rotated."
+        ),
     ] = "default",
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="When it ends; never, if left out.")
+        int | None,
+        typer.Option(min=1, max=36_500, help="After how many days it expires. Default: never."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a key and print it, once: only its hash is kept."""
+    """Create a key and print it.
+
+    It cannot be printed again, because only its hash is kept.
+    """
     from src.common.accounts import api_keys
 
     expires_at = (
@@ -58,7 +67,7 @@ def revoke(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """End a key now."""
+    """Revoke a key. Processes refuse it within API_KEY_CACHE_SECONDS."""
     from src.common.accounts import api_keys
 
     record = run_operation(get_settings(), lambda session: api_keys.revoke_api_key(session, key_id))
@@ -67,7 +76,7 @@ def revoke(
 
 @app.command("list")
 def list_keys(*, as_json: AsJson = False) -> None:
-    """List all keys, newest first; never the keys themselves."""
+    """List the names, scopes and dates of all keys, newest first."""
     from src.common.accounts import api_keys
 
     records = run_operation(get_settings(), api_keys.list_api_keys)

@@ -12,10 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bench(context: typer.Context) -> None:
-    """Measure spending credits, side by side, on a durable server of its own; `--help` for more.
+    """Compare ways to spend credits: how many a second, and how long each takes.
 
-    The same as `python -m benchmarks` in the checkout: the wheel does not hold the benchmarks.
-    Stripe's events have one of their own there: `python -m benchmarks.webhooks`.
+    It starts a durable PostgreSQL server of its own, and stops it at the end. `--help` lists the
+    options.
+
+    The benchmarks are not part of the wheel. So this runs `python -m benchmarks` in a checkout.
+    `python -m benchmarks.webhooks` measures Stripe's events.
     """
     if not (ROOT / "benchmarks" / "__main__.py").is_file():
         raise SettingsError(

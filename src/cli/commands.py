@@ -30,6 +30,7 @@ app = typer.Typer(
     name="flashslides",
     help="Users, Stripe purchases and prepaid credits on PostgreSQL.",
     cls=Commands,
+    rich_markup_mode="markdown",  # which joins the lines of a docstring's paragraph
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},  # of all commands
     pretty_exceptions_enable=False,  # main() prints them, without what others wrote acting on it

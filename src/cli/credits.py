@@ -38,15 +38,13 @@ app.command("refund")(refund)
 GrantSource = Literal["promo", "subscription", "adjustment"]
 """What somebody may give: `Grant.sources`, as a choice that the command line can offer."""
 Amount = Annotated[int, typer.Argument(help="Whole credits, 1 or more.")]
-Reference = Annotated[str | None, typer.Option(help="What it is for; kept in the journal.")]
+Reference = Annotated[str | None, typer.Option(help="What it is for. Kept in the journal.")]
 Key = Annotated[
     str | None,
-    typer.Option(help="Idempotency key: the same again with it is done once. Default: a new one."),
+    typer.Option(help="Idempotency key: a request is done once for each key. Default: a new key."),
 ]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Give even more than CREDITS_MANUAL_LIMIT at once.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Allow more than CREDITS_MANUAL_LIMIT.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @app.command("show")
@@ -57,7 +55,7 @@ def show(
     time_zone: TimeZone = UTC,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a user has: balance, holds, debt, and the lots it lies in."""
+    """Show a user's balance, held credits, debt and lots."""
     from msgspec import structs
 
     from src.common.credits import queries
@@ -92,7 +90,7 @@ def history(
 
 @app.command("explain")
 def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
-    """Say why a balance is what it is: the entry behind each lot, hold and debt; all sums."""
+    """Show why a balance is what it is: sums by kind, and the lots, holds and debts behind it."""
     from src.common.credits import queries
 
     found = read(user, queries.explain)
@@ -108,13 +106,14 @@ def grant(  # noqa: PLR0913  a command has the options it has
     amount: Amount,
     *,
     source: Annotated[
-        GrantSource, typer.Option(help="Why they are given; it decides when they are spent.")
+        GrantSource, typer.Option(help="Why they are given. The source decides the priority.")
     ] = "promo",
     priority: Annotated[
-        int | None, typer.Option(help="The lower is spent first. Default: the source's.")
+        int | None,
+        typer.Option(help="Lower numbers are spent first. Default: the source's priority."),
     ] = None,
     expires_at: Annotated[
-        str | None, typer.Option(help=f"When they end, as {EXAMPLES}; never, if left out.")
+        str | None, typer.Option(help=f"When they expire, as {EXAMPLES}. Default: never.")
     ] = None,
     time_zone: TimeZone = UTC,
     reference: Reference = None,
@@ -123,7 +122,10 @@ def grant(  # noqa: PLR0913  a command has the options it has
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give credits. What was paid for is credited by its payment: see `stripe unmatched`."""
+    """Give credits that nobody paid for.
+
+    Credits that were paid for come from their payment. See `stripe unmatched resolve --credit`.
+    """
     from src.common.credits.domain.commands import Grant
     from src.common.models.credit_lot import LotSource
 
@@ -148,7 +150,7 @@ def spend(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Use credits on a user's behalf."""
+    """Spend a user's credits."""
     from src.common.credits.domain.commands import Spend
 
     facts = {"amount": amount, "reference": reference}
@@ -159,15 +161,15 @@ def spend(
 @app.command("adjust", context_settings={"ignore_unknown_options": True})
 def adjust(
     user: EmailOrId,
-    amount: Annotated[int, typer.Argument(help="Credits to add, or with a minus to take.")],
+    amount: Annotated[int, typer.Argument(help="Credits to add. With a minus: credits to take.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why; kept in the journal for ever.")],
+    reason: Annotated[str, typer.Option(help="Why. Kept in the journal for ever.")],
     key: Key = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Correct a balance, up or down, never below 0."""
+    """Correct a balance, up or down. It cannot go below 0."""
     from src.common.credits.domain.commands import Adjust
 
     _check_limit(amount, is_sure=yes or dry_run)

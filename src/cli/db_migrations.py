@@ -40,12 +40,13 @@ def downgrade(
     *,
     allow_data_loss: Annotated[
         bool,
-        typer.Option("--allow-data-loss", help="Go down even where that loses data."),
+        typer.Option("--allow-data-loss", help="Downgrade even if that loses data."),
     ] = False,
 ) -> None:
-    """Take the database back to a revision, all of the way or not at all.
+    """Take the database back to an older revision.
 
-    Refuses to lose what people, payments or the ledger put there.
+    If a step fails, nothing is changed. If a step would lose data of people, payments or the
+    ledger, the command refuses.
     """
     from alembic import command
 
@@ -68,7 +69,7 @@ def history() -> None:
 
 
 def check() -> None:
-    """Compare the models with the database; fail where a migration is missing."""
+    """Compare the models with the database. Fail if a migration is missing."""
     from alembic import command
 
     with migrated_database(get_settings()):

@@ -16,9 +16,10 @@ def register(app: typer.Typer) -> None:
 def grant(
     role: Annotated[str, typer.Argument(help="The role the service will connect as.")],
 ) -> None:
-    """Give a role the least a running service needs; makes the role where it is missing.
+    """Give a role the privileges that a running service needs, and no more.
 
-    It can do every operation and rewrite no history. Run it again after a migration.
+    The role is made if it does not exist. It can do every operation of the ledger, and cannot
+    change what was written. Run this again after each migration.
     """
     from src.common.database import get_engine
     from src.common.postgres.runtime_role import grant_runtime

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def start_server() -> None:
-    """Start the embedded server, and let it run until `db stop`."""
+    """Start the embedded server. It runs until `db stop`."""
     _refuse_where_not_local()
     server = start(on_progress=_report)
     did = "Started" if server.started_here else "It runs already, and keeps running:"
@@ -74,12 +74,12 @@ def show_url(
         bool, typer.Option("--show-password", help="Print the password instead of stars.")
     ] = False,
 ) -> None:
-    """Print the URL of the database: the one DATABASE_HOST names, else the embedded server's."""
+    """Print the database's URL: of DATABASE_HOST if it is set, otherwise of the embedded server."""
     say(_url(_configured() or _embedded(), show_password=show_password))
 
 
 def show_environment() -> None:
-    """Print the embedded server as DATABASE_* lines for a .env file, INCLUDING THE PASSWORD."""
+    """Print the embedded server's DATABASE_* lines for a .env file, INCLUDING THE PASSWORD."""
     connection = _embedded()
     say(f"DATABASE_HOST={connection.host}")
     say(f"DATABASE_PORT={connection.port}")
@@ -89,10 +89,13 @@ def show_environment() -> None:
 
 
 def run_psql(context: typer.Context) -> None:
-    """Open psql on the database DATABASE_HOST names, else on the embedded one.
+    """Open psql on the database.
 
-    The embedded server is started for it if need be. Arguments go to psql; an option that is also
-    ours (-h, --help) goes after `--`.
+    That is the database of DATABASE_HOST if it is set, and otherwise the embedded one. The embedded
+    server is started if it does not run.
+
+    Arguments go to psql. Write `--` before the options -h and --help of psql, because this command
+    has these too.
     """
     configured = _configured()
     if configured is not None:

@@ -25,15 +25,16 @@ def list_holds(
     *,
     everybody: Annotated[bool, typer.Option("--all", help="Everybody's open holds.")] = False,
     status: Annotated[
-        HoldStatusName | None, typer.Option(help="Only these; with --all: open.")
+        HoldStatusName | None, typer.Option(help="Only holds of this status. With --all: open.")
     ] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
-    """List a user's holds, newest first; or everybody's open ones, the longest open first.
+    """List the holds of a user, newest first. With --all, list the open holds of everybody.
 
-    A hold whose time has come has expired, whether or not that is booked yet.
+    With --all, the hold that was opened first comes first. A hold counts as expired from its
+    instant on, whether or not that is booked yet.
     """
     if everybody and user is not None:
         raise Invalid("Name a user or --all, not both", "VALIDATION_ERROR")
@@ -68,13 +69,13 @@ def release(
     seq: Annotated[int, typer.Argument(help="The hold's number, as `list` shows it.")],
     *,
     reason: Annotated[
-        str | None, typer.Option(help="Why; kept in the journal as its reference.")
+        str | None, typer.Option(help="Why. Kept in the journal as the reference.")
     ] = None,
     key: Key = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give up an open hold: what was not captured goes back to the balance."""
+    """Release an open hold. Credits that were not captured go back to the balance."""
     from src.common.credits.domain.commands import Release
 
     facts = {"hold_seq": seq, "reference": reason}

@@ -15,7 +15,7 @@ TimeZone = Annotated[
     typer.Option(
         "--time-zone",
         metavar="ZONE",
-        help="Where dates and times are meant that name no zone of their own, as Europe/Berlin.",
+        help="The time zone of instants that do not name theirs, such as Europe/Berlin.",
     ),
 ]
 UTC = "UTC"

@@ -9,7 +9,9 @@ from src.cli.output import print_json, print_rows, say
 from src.common.postgres.pagination import PAGE_SIZE_MAX
 
 Limit = Annotated[int, typer.Option(min=1, max=PAGE_SIZE_MAX, help="How many at most.")]
-Cursor = Annotated[str | None, typer.Option(help="Where to go on, as the last page said.")]
+Cursor = Annotated[
+    str | None, typer.Option(help="Which page: the `next_cursor` of the page before.")
+]
 
 
 def print_page(

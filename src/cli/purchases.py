@@ -27,16 +27,23 @@ app = typer.Typer(help="Purchases: list, show.", no_args_is_help=True)
 @app.command("list")
 def list_purchases(
     *,
-    user: Annotated[str | None, typer.Option(help="Whose: e-mail or id.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Only purchases of this user: e-mail or id.")
+    ] = None,
     month: Annotated[
         dt.datetime | None,
-        typer.Option(formats=["%Y-%m"], metavar="YYYY-MM", help="Of this month, in UTC."),
+        typer.Option(
+            formats=["%Y-%m"], metavar="YYYY-MM", help="Only purchases of this month, in UTC."
+        ),
     ] = None,
-    state: Annotated[PurchaseStateName | None, typer.Option(help="How they stand.")] = None,
+    state: Annotated[
+        PurchaseStateName | None, typer.Option(help="Only purchases in this state.")
+    ] = None,
     stripe_id: Annotated[
         str | None,
         typer.Option(
-            help="Of this session, PaymentIntent, invoice, customer, refund, dispute, credit note."
+            help="Only purchases with this id of Stripe's: a session, PaymentIntent, invoice, "
+            "customer, refund, dispute or credit note."
         ),
     ] = None,
     limit: Limit = 20,
@@ -45,7 +52,8 @@ def list_purchases(
 ) -> None:
     """List purchases, newest first, with the credits left of each.
 
-    `paid` or `uncredited` alone look through all purchases; a user, a month or an id does not.
+    With `--state paid` or `--state uncredited` and nothing else, all purchases are read. With a
+    user, a month or an id they are not.
     """
     from src.common.purchases import queries
     from src.common.purchases.queries import PurchaseFilter, PurchaseState
@@ -70,12 +78,12 @@ def list_purchases(
 @app.command("show")
 def show(
     purchase: Annotated[
-        str, typer.Argument(help="Its id, or one of Stripe's: session, PaymentIntent, refund …")
+        str, typer.Argument(help="Its id, or an id of Stripe's: session, PaymentIntent, refund …")
     ],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show all about one purchase: paid, credited, left, paid back, and the entries it made."""
+    """Show one purchase: what was paid, credited, spent and paid back, and its entries."""
     from src.common.purchases import queries
 
     found = run_operation(get_settings(), lambda session: queries.find_purchase(session, purchase))

@@ -25,23 +25,27 @@ def reconcile(
     *,
     since: Annotated[
         str | None,
-        typer.Option(help=f"Compare what Stripe made from here on, as {EXAMPLES}."),
+        typer.Option(help=f"Compare what was made at Stripe from this instant on, as {EXAMPLES}."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="… before here; now by default.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Compare what was made before this instant. Default: now.")
+    ] = None,
     time_zone: TimeZone = UTC,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what differs.")] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the newest run that was cut off, as it was."),
+        typer.Option("--resume", help="Go on with the newest run that was cut off."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare Stripe's objects and events with ours: exit code 1 where a difference is left.
+    """Compare Stripe's objects and events with the database.
 
-    Our own account first, then each connected one that STRIPE_CONNECTED_ACCOUNTS names. One that
-    cannot be compared is named, and the others are; --resume then goes on with what is left.
+    Every difference is printed, repaired or not. Exit code 1 means that one is left. Stripe lists
+    events for 30 days.
 
-    Every difference is printed, mended or not. Stripe lists events for 30 days.
+    The service's own account is compared first, then each account that STRIPE_CONNECTED_ACCOUNTS
+    names. If an account cannot be compared, it is named, and the others are compared. --resume then
+    goes on with it.
     """
     if resume == (since is not None) or (resume and (repair or until is not None)):
         raise Invalid(

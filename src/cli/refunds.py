@@ -20,30 +20,32 @@ LISTED_MAX = 1_000
 def refund(
     transaction_id: Annotated[
         uuid.UUID | None,
-        typer.Argument(help="The purchase, as the API's transactions show it."),
+        typer.Argument(help="The purchase's id, as `purchases list` shows it."),
     ] = None,
     *,
     amount_cents: Annotated[
-        int | None, typer.Option(min=1, help="How much; left out, all that is left.")
+        int | None, typer.Option(min=1, help="How much, in cents. Default: all that is left.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Kept with the request.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why. Kept with the request.")] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Idempotency key: the same again with it is done once."),
+        typer.Option(help="Idempotency key: a request is done once for each key."),
     ] = None,
     list_open: Annotated[
         bool,
-        typer.Option("--list", help="Only list requests that were cut off: their amount is kept."),
+        typer.Option(
+            "--list", help="List the requests that were cut off. Their amounts stay reserved."
+        ),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with requests that were cut off.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pay a purchase back through Stripe; the credits it bought go back with it.
+    """Pay a purchase back through Stripe, and take back the credits it bought.
 
-    A request that was cut off may or may not have reached Stripe: `--resume` asks, and pays back
-    where it did not. After a day the worker closes those that Stripe never heard of.
+    A request that was cut off may have reached Stripe or not. `--resume` asks Stripe, and pays back
+    if it did not. After a day the worker closes the requests that Stripe never heard of.
     """
     if list_open or resume:
         if list_open == resume or (amount_cents, reason, key) != (None, None, None):

@@ -18,31 +18,30 @@ def serve(
         bool | None,
         typer.Option(
             "--migrate/--no-migrate",
-            help="Bring the database to the newest revision first. "
-            "By default only the embedded one is.",
+            help="Whether to run the migrations first. By default only for the embedded server.",
         ),
     ] = None,
     app: Annotated[
         str,
         typer.Option(
             metavar="MODULE:APP",
-            help="An application of your own, made ready by `install(app)`, in place of the API; "
-            "looked for in this folder too.",
+            help="Serve your own application in place of the API. It has called `install(app)`. "
+            "The module may be in the current folder.",
         ),
     ] = APPLICATION,
     reload: Annotated[
         bool,
         typer.Option(
             "--reload",
-            help="Start the application anew whenever a Python file below this folder changes; "
-            "with one process only.",
+            help="Restart the application whenever a Python file below the current folder changes. "
+            "With one process only.",
         ),
     ] = False,
 ) -> None:
-    """Run the service, on an embedded PostgreSQL where DATABASE_HOST is not set.
+    """Run the API. If DATABASE_HOST is not set, run a PostgreSQL server with it.
 
-    Ctrl-C stops it, and the embedded server with it unless somebody else uses that. With
-    ENV=local and one process it does the work of `flashslides worker` too.
+    Ctrl-C stops the API. It also stops that PostgreSQL server, unless another process uses it.
+    With ENV=local and one process, this command does the work of `flashslides worker` too.
     """
     from src.cli import serve as service
 
@@ -57,17 +56,22 @@ def worker(
     once: Annotated[
         bool,
         typer.Option(
-            "--once", help="Do what is due now, then end: exit code 1 where anything failed."
+            "--once", help="Do what is due now, then end. Exit code 1 means that something failed."
         ),
     ] = False,
 ) -> None:
-    """Book what has expired, verify books, settle Stripe's failed events, compare with Stripe.
+    """Do what is due in the background.
 
-    The kinds of work do not wait for each other, except with --once. Any number of workers may run,
-    and be killed, at any time; SIGTERM ends one within five seconds. No balance depends on the
-    expiries: every operation and every answer counts what is due by itself. What it finds in the
-    books is the metric `flashslides_credits_drift_users`; users whom it cannot book are the metric
-    `flashslides_credits_unbookable_users`, and named by `flashslides verify`.
+    It books lots and holds that have expired. No balance waits for that. It verifies users' books,
+    tries Stripe's failed events again, and compares the last days with Stripe. These do not wait
+    for each other, except with --once.
+
+    Several workers may run at a time, and each may be killed at any time. SIGTERM ends a worker
+    within five seconds.
+
+    The metric `flashslides_credits_drift_users` counts users whose books differ. The metric
+    `flashslides_credits_unbookable_users` counts users whom the worker cannot book. `flashslides
+    verify` names both.
     """
     from src.cli import worker as service
 

@@ -1,4 +1,4 @@
-"""`flashslides stripe …`: the inbox, payments nobody was credited for, the offline Stripe."""
+"""`flashslides stripe …`: the inbox, unmatched payments, the offline Stripe."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +12,7 @@ from src.cli.output import say
 from src.cli.reach import get_settings
 
 app = typer.Typer(
-    help="Stripe: its events, payments nobody was credited for, an offline Stripe.",
+    help="Stripe: events, unmatched payments, reconciliation, an offline Stripe.",
     no_args_is_help=True,
 )
 app.add_typer(stripe_inbox.events, name="events")
@@ -24,25 +24,27 @@ app.command("reconcile")(reconcile.reconcile)
 def serve_offline(
     *,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="The port to listen on, on this machine only.")
+        int, typer.Option(min=1, max=65535, help="The port. Only this machine can reach it.")
     ] = OFFLINE_STRIPE_PORT,
     webhook_url: Annotated[
-        str | None, typer.Option(help="Where its webhooks go; nowhere if it is not given.")
+        str | None, typer.Option(help="Where it sends webhooks. Default: nowhere.")
     ] = None,
     webhook_secret: Annotated[
         str | None,
         typer.Option(
             envvar="STRIPE_WEBHOOK_SECRET",
-            help="What signs them; by default what `flashslides serve` accepts on this machine.",
+            help="The secret that signs webhooks. "
+            "Default: the one that `flashslides serve` accepts on this machine.",
         ),
     ] = None,
     state_file: Annotated[
-        Path | None, typer.Option(help="Keep everything in this file, and take it up again.")
+        Path | None, typer.Option(help="Keep its state in this file, and begin with what is in it.")
     ] = None,
 ) -> None:
-    """Run an offline Stripe: API, pay page and signed webhooks, without an account (ENV=local).
+    """Run an offline Stripe, with API, pay page and signed webhooks. With ENV=local only.
 
-    Any key that begins with sk_test_ will do. Ctrl-C stops it.
+    It needs no account at Stripe. It accepts any API key that begins with sk_test_. Ctrl-C stops
+    it.
     """
     from src.cli import offline_stripe
     from src.cli.development import development_keys

@@ -22,9 +22,13 @@ events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help
 
 Limit = Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")]
 EventId = Annotated[str, typer.Argument(help="`evt_…`")]
-Type = Annotated[str | None, typer.Option("--type", help="Only this type, as `charge.refunded`.")]
-Since = Annotated[str | None, typer.Option(help=f"Received from here on, as {EXAMPLES}.")]
-Until = Annotated[str | None, typer.Option(help="Received before.")]
+Type = Annotated[
+    str | None, typer.Option("--type", help="Only events of this type, such as `charge.refunded`.")
+]
+Since = Annotated[
+    str | None, typer.Option(help=f"Only events received from this instant on, as {EXAMPLES}.")
+]
+Until = Annotated[str | None, typer.Option(help="Only events received before this instant.")]
 
 
 @events.command("list")
@@ -32,7 +36,8 @@ def list_events(
     *,
     event_type: Type = None,
     status: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(STRIPE_EVENT_STATUSES)}.")
+        str | None,
+        typer.Option(help=f"Only events of this status: {', '.join(STRIPE_EVENT_STATUSES)}."),
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -40,7 +45,7 @@ def list_events(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List events, the newest first, and what became of them."""
+    """List events and what became of them, newest first."""
     from src.common.stripe import inbox
 
     _check_status(status)
@@ -62,7 +67,7 @@ def list_events(
 
 @events.command("show")
 def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
-    """Show one event, its body too."""
+    """Show one event with its body."""
     from src.common.stripe import inbox
 
     event = run_operation(get_settings(), lambda session: inbox.get_event(session, event_id))
@@ -83,11 +88,16 @@ def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
 
 @events.command("replay")
 def replay_events(
-    event_id: Annotated[str | None, typer.Argument(help="`evt_…`; or select by options.")] = None,
+    event_id: Annotated[
+        str | None, typer.Argument(help="`evt_…`. Left out: the events that the options select.")
+    ] = None,
     *,
     event_type: Type = None,
     status: Annotated[
-        str | None, typer.Option(help="Only these; a processed one is never processed again.")
+        str | None,
+        typer.Option(
+            help="Only events of this status. Processed events are never processed again."
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -95,10 +105,10 @@ def replay_events(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Settle stored events again, dead and ignored ones too; the oldest first.
+    """Settle stored events again, oldest first. Dead and ignored events too.
 
-    One that fails once more says so, with its new error, and the others are settled all the same;
-    then the exit code is 1.
+    If an event fails again, its new error is printed, the others are settled all the same, and the
+    exit code is 1.
     """
     if event_id is None and event_type is None and status is None and since is None:
         raise Invalid("Name an event, or select by --type, --status or --since", "VALIDATION_ERROR")
@@ -155,7 +165,7 @@ def replay_events(
 
 @events.command("ignore")
 def ignore_event(event_id: EventId, *, as_json: AsJson = False) -> None:
-    """Have nobody try an event again; `replay` still can."""
+    """Give an event up: it is not tried again. `replay` can still settle it."""
     from src.common.stripe import inbox
 
     event = run_operation(get_settings(), lambda session: inbox.ignore_event(session, event_id))

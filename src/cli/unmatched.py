@@ -1,4 +1,4 @@
-"""`flashslides stripe unmatched`: payments nobody was credited for, and what is done about them."""
+"""`flashslides stripe unmatched`: payments that credited nobody, and what is done about them."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from src.common.models.transaction import Transaction
     from src.common.models.unmatched_payment import UnmatchedPayment
 
-app = typer.Typer(help="Payments nobody was credited for.", no_args_is_help=True)
+app = typer.Typer(help="Unmatched payments: those that credited nobody.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -25,7 +25,7 @@ def list_unmatched(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the open ones, oldest first, with what is wrong."""
+    """List the unmatched payments that are open, oldest first, each with its reason."""
     from src.common.purchases import unmatched
 
     found = run_operation(
@@ -46,40 +46,46 @@ def list_unmatched(
 
 @app.command("resolve")
 def resolve_unmatched(
-    stripe_object_id: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    stripe_object_id: Annotated[str, typer.Argument(help="The payment's id, as `list` shows it.")],
     *,
     note: Annotated[str, typer.Option(help="What was done about it.")],
     credit: Annotated[
         bool,
         typer.Option(
-            "--credit", help="Write the purchase and give its credits, whatever was wrong with it."
+            "--credit", help="Write the purchase and give its credits, whatever the reason was."
         ),
     ] = False,
     user: Annotated[
         str | None,
-        typer.Option(help="Who gets them: e-mail or id. Default: whom the payment names."),
+        typer.Option(
+            help="Who gets the credits: e-mail or id. Default: the user whom the payment names."
+        ),
     ] = None,
     credits_bought: Annotated[
         int | None,
         typer.Option(
-            "--credits", min=1, max=AMOUNT_MAX, help="How many. Default: what the payment promises."
+            "--credits",
+            min=1,
+            max=AMOUNT_MAX,
+            help="How many credits. Default: what the payment promises.",
         ),
     ] = None,
     amount_cents: Annotated[
         int | None,
-        typer.Option(min=0, max=AMOUNT_MAX, help="What was paid, where Stripe did not say it."),
+        typer.Option(min=0, max=AMOUNT_MAX, help="What was paid, if Stripe did not say it."),
     ] = None,
     currency: Annotated[
-        str | None, typer.Option(help="In which currency, as `usd`, where Stripe did not say it.")
+        str | None, typer.Option(help="In which currency, such as `usd`, if Stripe did not say it.")
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Give even more than CREDITS_MANUAL_LIMIT at once.")
+        bool, typer.Option("--yes", help="Allow more than CREDITS_MANUAL_LIMIT.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Close an unmatched payment, and say what was done about it; nothing credits it afterwards.
+    """Close an unmatched payment. Nothing automatic credits it afterwards.
 
-    With `--credit` it becomes a purchase like any other, which refunds and disputes take back.
+    With `--credit` it becomes a purchase like any other. Refunds and disputes then take its credits
+    back.
     """
     from src.common.purchases.resolutions import Ruling, resolve
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from src.common.postgres.pagination import Page
 
 app = typer.Typer(
-    help="Users: create, show, list, find, token, type, activation, erasure.", no_args_is_help=True
+    help="Users: create, show, list, find, token, set-type, activate, deactivate, erase.",
+    no_args_is_help=True,
 )
 
 
@@ -82,8 +83,12 @@ def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
 @app.command("list")
 def list_users(
     *,
-    with_debt: Annotated[bool, typer.Option("--with-debt", help="Who owe credits.")] = False,
-    inactive: Annotated[bool, typer.Option("--inactive", help="The deactivated.")] = False,
+    with_debt: Annotated[
+        bool, typer.Option("--with-debt", help="Only users who owe credits.")
+    ] = False,
+    inactive: Annotated[
+        bool, typer.Option("--inactive", help="Only users who are deactivated.")
+    ] = False,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,
@@ -104,8 +109,8 @@ def find(
     text: Annotated[
         str,
         typer.Argument(
-            help="A part of an e-mail, a name or a company; or an id at Stripe: customer, session, "
-            "PaymentIntent, invoice."
+            help="A part of an e-mail, a name or a company. Or an id of Stripe's: of a customer, "
+            "session, PaymentIntent or invoice."
         ),
     ],
     *,
@@ -113,10 +118,12 @@ def find(
     cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the users whom this is a part of, newest first, in any case of its letters.
+    """Find users by a part of their e-mail, name or company, newest first.
 
-    All users are looked through until the page is full, for as long as a statement may take
-    (DATABASE_STATEMENT_TIMEOUT_MS); an id is found at once.
+    Capital and small letters count as the same. An id of Stripe's finds its user at once.
+
+    A part of a text may take long: users are read until the page is full, and for as long as
+    DATABASE_STATEMENT_TIMEOUT_MS allows.
     """
     from src.common.accounts import queries as directory
 
@@ -134,9 +141,9 @@ def token(
         int, typer.Option(min=1, max=60 * 24 * 365, help="How long it is valid.")
     ] = 60,
 ) -> None:
-    """Print a token that signs this e-mail in (ENV=local only).
+    """Print a token with which this user signs in. With ENV=local only.
 
-    For an e-mail nobody has yet, POST /api/v1/authenticate-jwt with it creates the user.
+    If no user has this e-mail, `POST /api/v1/authenticate-jwt` with the token creates one.
     """
     from src.cli.development import issue_token
     from src.common.accounts import operations as accounts
@@ -155,7 +162,10 @@ def token(
 
 @app.command("set-type")
 def set_type(user: EmailOrId, user_type: UserTypeName, *, as_json: AsJson = False) -> None:
-    """Change what a user may do; `admin` reaches every user and has every scope."""
+    """Change what a user may do.
+
+    An `admin` may read every user, and has every scope of API keys.
+    """
     from src.common.accounts import operations as accounts
 
     _change(
@@ -179,7 +189,10 @@ def activate(user: EmailOrId, *, as_json: AsJson = False) -> None:
 
 @app.command("deactivate")
 def deactivate(user: EmailOrId, *, as_json: AsJson = False) -> None:
-    """Refuse a user's sign-in and spends; paid purchases are still credited."""
+    """Keep a user from signing in, spending and opening holds.
+
+    What they pay for is still credited.
+    """
     from src.common.accounts import operations as accounts
 
     _change(
@@ -196,9 +209,9 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a person: profile, e-mail, preferences, metadata, Stripe customer. Purchases stay.
+    """Erase a person's data: profile, e-mail, preferences, metadata, Stripe customer.
 
-    The answer says what credits were left.
+    Journal and purchases stay, without the person. The answer says what credits were left.
     """
     if not yes:
         confirm(f"Erase {user}? This cannot be undone")

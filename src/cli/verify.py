@@ -27,19 +27,24 @@ _JOBS_MAX = 4
 def verify(
     *,
     user: Annotated[str | None, typer.Option(help="Only this user: e-mail or id.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Only so many, at random.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only this many users, chosen at random.")
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes that share the work; default: one a processor, at most 4."
+            min=1,
+            help="How many processes share the work. "
+            "Default: one for each processor, at most 4, and fewer for few users.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put every journal through the rules again; exit 1 if a row differs from what they write.
+    """Check every user's books. Exit code 1 means that something is wrong.
 
-    Every column of every table of the ledger is compared. Users whom the worker could not book are
-    named too, with the reason.
+    Each journal is replayed through the ledger's rules. What the rules write is compared with the
+    tables, every column of every row. Users whom the worker could not book are named too, with the
+    reason.
     """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")

@@ -208,6 +208,19 @@ def test_a_wrong_value_is_called_what_it_is(
         assert word not in result.err
 
 
+@pytest.mark.parametrize("name", ["worker", "db psql", "stripe reconcile"])
+def test_help_fills_its_lines(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A paragraph's lines are joined, and folded at the terminal's width."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)
+    text = run_command(*name.split(), "--help").out.partition("\n╭")[0]
+    paragraphs = [line for line in text.splitlines()[2:] if line.strip()]
+    assert len(paragraphs) > 1
+    assert [each for each in paragraphs if not each.strip().endswith(".")] == []
+
+
 def test_a_busy_port_is_named(
     run_command: RunCommand, worker_database: ConnectionParameters
 ) -> None:

@@ -1,5 +1,6 @@
 """The generated pages of the reference are what the code says now."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ def test_the_errors_page_lists_every_error() -> None:
 def test_the_command_line_page_lists_every_command() -> None:
     """`just reference` was run after the last change of a command."""
     assert (REFERENCE / "cli.md").read_text() == reference.command_line_page()
+
+
+def test_the_command_line_page_is_read_as_it_is_written() -> None:
+    """Summaries are whole, and no character stands there as its HTML name."""
+    page = reference.command_line_page()
+    listed = re.findall(r"^\* `([a-z][a-z-]*)`: (.+)$", page, re.MULTILINE)
+    assert len(listed) > 50
+    assert [name for name, summary in listed if not summary.endswith(".")] == []
+    assert re.findall(r"&[#\w]+;", page) == []
 
 
 def test_the_schema_page_has_every_table() -> None:

@@ -1,4 +1,4 @@
-"""Payments nobody was credited for, each with its reason, until somebody resolves it."""
+"""Payments that credited nobody, each with its reason, until somebody resolves it."""
 
 from typing import Any
 
