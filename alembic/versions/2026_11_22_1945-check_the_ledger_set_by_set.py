@@ -1,4 +1,4 @@
-"""Check the ledger set by set: the walls look at a statement's rows together, at its end.
+"""Check the ledger set by set: the triggers look at a statement's rows together, at its end.
 
 Revision ID: 7e1d4c2b9a58
 Revises: 61d0c3b5a7e8
@@ -18,7 +18,7 @@ depends_on = None
 
 LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
-# The walls as they were when this was the newest migration about them.
+# The triggers as they were when this was the newest migration about them.
 _FUNCTIONS = (
     """
 CREATE FUNCTION credit_ledger_unbalanced(problem text) RETURNS void LANGUAGE plpgsql AS $$
@@ -279,12 +279,12 @@ DROP_TRIGGERS = (
 
 def upgrade() -> None:
     """Check the ledger set by set."""
-    _replace(_walls_before().DROP_TRIGGERS, CREATE_TRIGGERS)
+    _replace(_triggers_before().DROP_TRIGGERS, CREATE_TRIGGERS)
 
 
 def downgrade() -> None:
     """Undo: check the ledger set by set."""
-    _replace(DROP_TRIGGERS, _walls_before().CREATE_TRIGGERS)
+    _replace(DROP_TRIGGERS, _triggers_before().CREATE_TRIGGERS)
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
@@ -294,6 +294,6 @@ def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
         op.execute(statement)
 
 
-def _walls_before() -> ModuleType:
-    """The walls as the migration that first raised them has them."""
+def _triggers_before() -> ModuleType:
+    """The triggers as the migration that first made them has them."""
     return context.script.get_revision("9d8c7b6a5f40").module

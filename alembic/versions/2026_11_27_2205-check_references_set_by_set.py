@@ -1,4 +1,4 @@
-"""Check the journal's references set by set too: the walls, in place of three foreign keys.
+"""Check the journal's references set by set too: by triggers, in place of three foreign keys.
 
 Revision ID: 1f7c9e2b4d83
 Revises: 8c4f6a2d1e93
@@ -354,10 +354,10 @@ _FOREIGN_KEYS = {
 
 
 def upgrade() -> None:
-    """Have the walls refuse what the foreign keys refused (decision 0019)."""
+    """Have the triggers refuse what the foreign keys refused (decision 0019)."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().DROP_TRIGGERS, CREATE_TRIGGERS)
+    _replace(_triggers_before().DROP_TRIGGERS, CREATE_TRIGGERS)
     for name, (table, *_) in _FOREIGN_KEYS.items():
         op.drop_constraint(name, table, type_="foreignkey")
 
@@ -366,7 +366,7 @@ def downgrade() -> None:
     """Undo: check the journal's references set by set. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
-    _replace(DROP_TRIGGERS, _walls_before().CREATE_TRIGGERS)
+    _replace(DROP_TRIGGERS, _triggers_before().CREATE_TRIGGERS)
     for name, foreign_key in _FOREIGN_KEYS.items():
         op.create_foreign_key(name, *foreign_key)
 
@@ -376,6 +376,6 @@ def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
         op.execute(statement)
 
 
-def _walls_before() -> ModuleType:
-    """The walls as the migration that last raised them has them."""
+def _triggers_before() -> ModuleType:
+    """The triggers as the migration that last made them has them."""
     return context.script.get_revision("7e1d4c2b9a58").module

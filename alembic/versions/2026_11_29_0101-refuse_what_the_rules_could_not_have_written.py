@@ -24,14 +24,14 @@ def upgrade() -> None:
     """Refuse what the rules could not have written."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().lower_walls(), CREATE_TRIGGERS)
+    _replace(_triggers_before().drop_triggers(), CREATE_TRIGGERS)
 
 
 def downgrade() -> None:
     """Undo: refuse what the rules could not have written. What is refused already stays refused."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(DROP_TRIGGERS, _walls_before().raise_walls())
+    _replace(DROP_TRIGGERS, _triggers_before().create_triggers())
 
 
 def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
@@ -39,6 +39,6 @@ def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
         op.execute(statement)
 
 
-def _walls_before() -> ModuleType:
-    """The walls as the migration that last raised them has them."""
+def _triggers_before() -> ModuleType:
+    """The triggers as the migration that last made them has them."""
     return context.script.get_revision("6b0e3d9f5a17").module

@@ -31,6 +31,16 @@ def test_every_rule_that_is_named_is_on_the_page() -> None:
     assert named - set(NUMBERS) == set()
 
 
+def test_triggers_are_called_triggers() -> None:
+    """Not "walls", which nobody but their authors would look for."""
+    folders = ("src", "alembic", "benchmarks", "scripts", "docs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    named = [path for path in files if path.suffix in {".py", ".md"}]
+    assert [path for path in named if re.search(r"walls?\b", path.name)] == []
+    texts = {path: path.read_text(encoding="utf-8") for path in named}
+    assert [path for path, each in texts.items() if re.search(r"(\b|_)walls?(\b|_)", each)] == []
+
+
 def test_no_text_leads_to_a_document_that_is_not_here() -> None:
     """Sections (`§`) are named of standards alone, which anybody can look up."""
     lines = [

@@ -1,4 +1,4 @@
-"""Make walls and checks cheaper: fewer look-ups, shorter constraints. What they refuse is the same.
+"""Make triggers and checks cheaper: fewer look-ups, shorter constraints, the same refusals.
 
 Revision ID: 6b0e3d9f5a17
 Revises: 1f7c9e2b4d83
@@ -78,7 +78,7 @@ BEGIN
 END $$
 """,
 }
-"""What is not as the migration that last raised the walls has it."""
+"""What is not as the migration that last made the triggers has it."""
 
 _CHECKS = {
     "ck_credit_entries_sign_goes_with_kind": (
@@ -119,39 +119,39 @@ _CHECKS = {
 
 
 def upgrade() -> None:
-    """Make walls and checks cheaper; the next migration validates the checks."""
+    """Make triggers and checks cheaper; the next migration validates the checks."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _replace(_walls_before().DROP_TRIGGERS, raise_walls())
+    _replace(_triggers_before().DROP_TRIGGERS, create_triggers())
     for name, (table, _, shorter) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, shorter, postgresql_not_valid=True)
 
 
 def downgrade() -> None:
-    """Undo: make walls and checks cheaper. Nobody writes meanwhile."""
+    """Undo: make triggers and checks cheaper. Nobody writes meanwhile."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = 0")  # as long as the tables are large
-    _replace(lower_walls(), _walls_before().CREATE_TRIGGERS)
+    _replace(drop_triggers(), _triggers_before().CREATE_TRIGGERS)
     for name, (table, longer, _) in _CHECKS.items():
         op.drop_constraint(op.f(name), table, type_="check")
         op.create_check_constraint(op.f(name), table, longer)
 
 
-def raise_walls() -> tuple[str, ...]:
+def create_triggers() -> tuple[str, ...]:
     """Every function and trigger as this migration makes them."""
     beginnings = {
         f"CREATE OR REPLACE FUNCTION {name}()": body.strip() for name, body in _FUNCTIONS.items()
     }
-    before: tuple[str, ...] = _walls_before().CREATE_TRIGGERS
+    before: tuple[str, ...] = _triggers_before().CREATE_TRIGGERS
     return tuple(
         beginnings.get(statement.partition(" RETURNS")[0], statement) for statement in before
     )
 
 
-def lower_walls() -> tuple[str, ...]:
+def drop_triggers() -> tuple[str, ...]:
     """The way back from them."""
-    lower: tuple[str, ...] = _walls_before().DROP_TRIGGERS
+    lower: tuple[str, ...] = _triggers_before().DROP_TRIGGERS
     return lower
 
 
@@ -160,6 +160,6 @@ def _replace(lower: tuple[str, ...], raise_: tuple[str, ...]) -> None:
         op.execute(statement)
 
 
-def _walls_before() -> ModuleType:
-    """The walls as the migration that last raised them has them."""
+def _triggers_before() -> ModuleType:
+    """The triggers as the migration that last made them has them."""
     return context.script.get_revision("1f7c9e2b4d83").module

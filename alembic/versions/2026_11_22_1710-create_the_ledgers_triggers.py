@@ -1,4 +1,4 @@
-"""Raise the ledger's walls: triggers that refuse books that do not balance.
+"""Create the ledger's triggers: they refuse books that do not balance.
 
 Revision ID: 9d8c7b6a5f40
 Revises: 3f4e5d6c7b8a
@@ -224,7 +224,7 @@ DROP_TRIGGERS = (
 
 
 def upgrade() -> None:
-    """Raise the ledger's walls."""
+    """Create the ledger's triggers."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     for statement in CREATE_TRIGGERS:
@@ -232,7 +232,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo: raise the ledger's walls."""
+    """Undo: create the ledger's triggers."""
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
     for statement in DROP_TRIGGERS:
