@@ -43,7 +43,7 @@ class AdoptReversals(Protocol):
         ...
 
 
-class _Roads:
+class _Installed:
     """What the layers above have given us to call."""
 
     adopt_reversals: AdoptReversals
@@ -122,7 +122,7 @@ def _read_pending(
 ) -> Mapping[uuid.UUID, Pending]:
     """What is to be booked together with these commands.
 
-    A purchase of a user with money back is booked before them, as any other road has it: they find
+    A purchase of a user with money back is booked before them, as in every other case. So they find
     the lots as the recomputed allocation leaves them.
     """
     pending = read_pending(session, granted=_purchases_granted(commands))
@@ -159,7 +159,7 @@ def book_pending(session: Session) -> None:
 
 def install(adopt_reversals: AdoptReversals) -> None:
     """Have every session of this process keep the books (rule 10)."""
-    _Roads.adopt_reversals = adopt_reversals
+    _Installed.adopt_reversals = adopt_reversals
     install_listeners()
     if not event.contains(Session, "before_commit", _before_commit):
         event.listen(Session, "before_commit", _before_commit)
@@ -178,7 +178,7 @@ def _book(
     _write(session, books, pending)
     bought = [each for one in pending.values() for each in one.reversed_purchases]
     if bought:
-        _Roads.adopt_reversals(session, bought, now=now)
+        _Installed.adopt_reversals(session, bought, now=now)
 
 
 def _book_at_commit(session: Session) -> None:

@@ -1,7 +1,7 @@
 """Refund requests: written down before Stripe is asked, so that none is lost or done twice.
 
 On the caller's open session, never committing. Stripe is asked in between, by
-`src.common.stripe.refunds`; what it says takes the same road as any refund of Stripe's.
+`src.common.stripe.refunds`; its answer is settled like any refund of Stripe's.
 """
 
 import datetime as dt

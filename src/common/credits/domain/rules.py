@@ -1,7 +1,7 @@
 """The rules of every operation: pure functions over a `Book` (rules 2 to 8).
 
 Each operation checks everything before it changes anything, so that a refusal leaves the book as
-it was. `settle` comes first, on every road: it brings the book to the present, and only what it
+it was. `settle` comes first, everywhere: it brings the book to the present, and only what it
 returns can be changed. What it decides is written only with an operation that succeeds.
 """
 
