@@ -39,12 +39,14 @@ class Chapter:
 
 
 def _own_or(scope: Scope) -> Access:
-    text = f"a user about themselves; about anybody, who has the scope `{scope}`."
+    text = f"users, about themselves. Callers with the scope `{scope}`, about anybody."
     return Access(text, users="own", scopes=(scope,))
 
 
 def _with(*scopes: Scope) -> Access:
-    return Access(f"who has the scope {' or '.join(f'`{it}`' for it in scopes)}.", scopes=scopes)
+    return Access(
+        f"callers with the scope {' or '.join(f'`{it}`' for it in scopes)}.", scopes=scopes
+    )
 
 
 EVERYBODY = Access("everybody, without a token.", is_open=True)
@@ -178,7 +180,7 @@ at `/openapi.json`. The same service has the operations to try out at `/docs`.
 - a user's token, as your identity provider signs it (a JWT, ES256);
 - an API key of a service, `fsk_…`. `flashslides api-key create` makes one with scopes.
 
-"Who has the scope" below means an API key with that scope, or a user of type `admin`. Admins have
+"Callers with the scope" below are API keys with that scope, and users of type `admin`. Admins have
 every scope.
 
 **Bodies.** Bodies are JSON objects. An unknown field is an error (422), and so is a text where a
