@@ -53,7 +53,7 @@ EVERYBODY = Access("everybody, without a token.", is_open=True)
 A_USER = Access("a user, with their own token. API keys are refused.", users="any")
 STRIPE = Access("Stripe: the signature takes the place of a token.", is_open=True)
 A_SCRAPER = Access(
-    "everybody; where `METRICS_TOKEN` is set, who sends that as the bearer token.", is_open=True
+    "everybody. If `METRICS_TOKEN` is set, only who sends it as the bearer token.", is_open=True
 )
 
 _USER = "/api/v1/user/{user_id}"

@@ -21,7 +21,7 @@ class UnmatchedPayment(Base):
     event_id: Mapped[str] = mapped_column(String)
     """The newest event that said so."""
     reason: Mapped[str] = mapped_column(String)
-    """SCREAMING_SNAKE, see `src/common/purchases/rules.py`."""
+    """Why nobody was credited: a value of `Reason`, such as `AMOUNT_MISMATCH`."""
     explanation: Mapped[str] = mapped_column(String)
     """One sentence for whoever resolves it."""
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
