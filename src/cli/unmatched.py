@@ -50,24 +50,16 @@ def resolve_unmatched(
     *,
     note: Annotated[str, typer.Option(help="What was done about it.")],
     credit: Annotated[
-        bool,
-        typer.Option(
-            "--credit", help="Write the purchase and give its credits, whatever the reason was."
-        ),
+        bool, typer.Option("--credit", help="Write the purchase and give its credits.")
     ] = False,
     user: Annotated[
         str | None,
-        typer.Option(
-            help="Who gets the credits: e-mail or id. Default: the user whom the payment names."
-        ),
+        typer.Option(help="Who gets the credits: e-mail or id. Default: whom the payment names."),
     ] = None,
     credits_bought: Annotated[
         int | None,
         typer.Option(
-            "--credits",
-            min=1,
-            max=AMOUNT_MAX,
-            help="How many credits. Default: what the payment promises.",
+            "--credits", min=1, max=AMOUNT_MAX, help="How many. Default: what the payment promises."
         ),
     ] = None,
     amount_cents: Annotated[
@@ -84,8 +76,8 @@ def resolve_unmatched(
 ) -> None:
     """Close an unmatched payment. Nothing automatic credits it afterwards.
 
-    With `--credit` it becomes a purchase like any other. Refunds and disputes then take its credits
-    back.
+    With `--credit` it becomes a purchase, whatever the reason was. Refunds and disputes then take
+    its credits back.
     """
     from src.common.purchases.resolutions import Ruling, resolve
 
