@@ -1,4 +1,4 @@
-"""A user's journal (DESIGN §6), by a route with a fast path for who asks for their own."""
+"""A user's journal, by a route with a fast path for who asks for their own."""
 
 import re
 import uuid
