@@ -20,7 +20,8 @@ def main() -> None:
     configure_logging(get_settings())
     gc.freeze()
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():  # the runner has ended
+        return
     before, started = _cpu_seconds(), time.perf_counter()
     asyncio.run(settle_events())
     told = {

@@ -72,7 +72,10 @@ class WrongReplay(Exception):
 def main() -> None:
     """Do the job on stdin."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the runner ends us
-    job = Job(**json.loads(sys.stdin.readline()))
+    told = sys.stdin.readline()
+    if not told:  # the runner has ended before it said what to do
+        return
+    job = Job(**json.loads(told))
     module, name = job.calls.split(":")
     calls: AsyncCalls | ThreadCalls = getattr(import_module(module), name)()
     workload = _workload(job, calls)
@@ -107,7 +110,8 @@ def _balances(ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
 def _wait_for_go() -> None:
     """Say that everything is warm, and wait until the other workers are."""
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        sys.exit()  # the runner has ended
 
 
 def _cpu_seconds() -> float:

@@ -150,9 +150,9 @@ def _add_sums(
 def _differences(
     session: Session, statement: TextualSelect, parameters: dict[str, Any]
 ) -> Iterator[Difference]:
-    rows = session.execute(statement, parameters, execution_options={"yield_per": _ROWS})
-    for row in rows.mappings():
-        yield Difference(**row)
+    with session.execute(statement, parameters, execution_options={"yield_per": _ROWS}) as rows:
+        for row in rows.mappings():
+            yield Difference(**row)
 
 
 def _recomputed(session: Session, user_id: uuid.UUID) -> Report:
