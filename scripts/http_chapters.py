@@ -111,6 +111,10 @@ CHAPTERS = (
             Operation(f"POST {_CREDITS}/grant", _with(Scope.CREDITS_GRANT)),
             Operation(f"POST {_CREDITS}/adjust", _with(Scope.CREDITS_GRANT)),
             Operation(
+                f"POST {_CREDITS}/entries/{{seq}}/reverse",
+                _with(Scope.CREDITS_SPEND, Scope.CREDITS_GRANT),
+            ),
+            Operation(
                 "POST /api/v1/credits/batch", _with(Scope.CREDITS_SPEND, Scope.CREDITS_GRANT)
             ),
         ),

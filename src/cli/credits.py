@@ -13,7 +13,7 @@ from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
-from src.common.exceptions import Invalid
+from src.common.exceptions import Conflict, Invalid
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Credits: show, history, explain, grant, spend, adjust, holds, refund.",
+    help="Credits: show, history, explain, grant, spend, adjust, reverse, holds, refund.",
     no_args_is_help=True,
 )
 app.command("refund")(refund)
@@ -175,6 +175,56 @@ def adjust(
     _check_limit(amount, is_sure=yes or dry_run)
     facts = {"amount": amount, "reason": reason}
     move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+@app.command("reverse")
+def reverse(
+    user: EmailOrId,
+    seq: Annotated[int, typer.Argument(help="The entry's number. Of captures: the hold's.")],
+    *,
+    amount: Annotated[
+        int | None, typer.Option(help="Whole credits. Default: all that is left of the entry.")
+    ] = None,
+    as_far_as_possible: Annotated[
+        bool,
+        typer.Option(
+            "--as-far-as-possible", help="Of a grant: take what is left, even if it is less."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why. Kept in the journal for ever.")],
+    key: Key = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Undo a spend, a hold's captures, a grant or an adjustment, in the lots that it moved."""
+    from src.common.credits.domain.commands import Reverse
+
+    facts = {
+        "seq": seq,
+        "amount": amount,
+        "as_far_as_possible": as_far_as_possible,
+        "reason": reason,
+    }
+    if not (yes or dry_run):
+        _check_limit(_given_by(user, facts), is_sure=False)
+    move(Reverse, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+def _given_by(user: str, facts: "Mapping[str, Any]") -> int:
+    """How much a reversal would give; 0 where it is refused, or was done before with its key."""
+    from src.common.credits import queries
+    from src.common.credits.domain.commands import Reverse
+    from src.common.credits.domain.errors import InsufficientCredits
+
+    def foresee(session: "Session", user_id: uuid.UUID) -> int:
+        asked = Reverse(user_id=user_id, key="foreseen", actor=operator(), **facts)
+        return queries.preview(session, asked).result.amount
+
+    try:
+        return read(user, foresee)
+    except (Conflict, Invalid, InsufficientCredits):
+        return 0
 
 
 def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:

@@ -20,6 +20,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "holds/1/capture": {"amount": 1},
     "holds/1/release": {},
     "holds/1/renew": {"expires_in_seconds": 60},
+    "entries/1/reverse": {"reason": "x"},
 }
 """Each way to move credits, below `/credits/`, with a body it accepts."""
 _numbers = count(1)

@@ -73,7 +73,8 @@ async def test_a_plain_request_skips_the_frameworks_machinery(
     await twins.make_known(is_known=True)
     monkeypatch.setattr("fastapi.routing.solve_dependencies", None)
     for path, body in WRITES.items():
-        path_of_hold = path.replace("/1/", "/7/" if "capture" in path else "/3/")
+        is_of_7 = "capture" in path or "reverse" in path
+        path_of_hold = path.replace("/1/", "/7/" if is_of_7 else "/3/")
         answer = await post(twins.api, twins.token, twins.user_ids[0], path_of_hold, body)
         assert answer.status_code == (409 if "renew" in path else 200), (path, answer.text)
 

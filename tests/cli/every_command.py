@@ -24,6 +24,7 @@ COMMAND_LINES = {
     "credits holds release": "ada@example.com 1 --reason test",
     "credits import-opening-balances": "",
     "credits refund": _ID,
+    "credits reverse": "ada@example.com 1 --reason test",
     "credits show": "ada@example.com",
     "credits spend": "ada@example.com 5",
     "db adopt": "",

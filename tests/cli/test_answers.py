@@ -63,6 +63,7 @@ RECORDS = {
     "credits holds release": "{user} {hold} --reason test",
     "credits import-opening-balances": "",
     "credits refund": "{purchase} --amount-cents 100",
+    "credits reverse": "{user} 3 --reason test --dry-run",
     "credits show": "{user}",
     "credits spend": "{user} 5 --dry-run",
     "db status": "",

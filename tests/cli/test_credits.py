@@ -127,6 +127,29 @@ def test_much_at_once_wants_yes(flashslides: RunCommand, db: Session, ada: uuid.
         assert booked(db, ada) > before
     taken = flashslides("credits", "adjust", ADA, "-2000000", "--reason", "a mistake")
     assert taken.exit_code == 0
+    undoing = ("credits", "reverse", ADA, "3", "--reason", "no mistake", "--key", "once")
+    refused = flashslides(*undoing)
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    assert flashslides(*undoing, "--yes").exit_code == 0
+    assert flashslides(*undoing, "--json").json["replayed"]  # and so nothing is given
+
+
+def test_a_mistaken_grant_is_undone_as_far_as_it_is_there(
+    flashslides: RunCommand, db: Session, ada: uuid.UUID
+) -> None:
+    """All of it or nothing, unless `--as-far-as-possible`; the answer says what was spent."""
+    flashslides("credits", "grant", ADA, "10")
+    flashslides("credits", "spend", ADA, "3")
+    undoing = ["credits", "reverse", ADA, "1", "--reason", "a mistake"]
+    refused = flashslides(*undoing)
+    assert (refused.exit_code, refused.out) != (0, "")
+    assert "INSUFFICIENT_CREDITS" in refused.err
+    assert booked(db, ada) == 7
+    done = flashslides(*undoing, "--as-far-as-possible", "--json").json
+    assert (done["kind"], done["amount"], done["spent"]) == ("reversal", -7, 3)
+    part = flashslides("credits", "reverse", ADA, "2", "--amount", "2", "--reason", "x", "--json")
+    assert (part.json["amount"], part.json["balance"]) == (2, 2)
 
 
 def test_the_help_offers_the_sources_that_are_granted_from() -> None:

@@ -17,6 +17,7 @@ from src.common.credits.domain.commands import (
     OpenHold,
     Release,
     Renew,
+    Reverse,
     Spend,
 )
 from src.common.credits.domain.own_commands import Purchase
@@ -171,6 +172,12 @@ def release(user_id: uuid.UUID, hold_seq: int, **others: Any) -> Release:
 def renew(user_id: uuid.UUID, hold_seq: int, seconds: int, **others: Any) -> Renew:
     """A renewal with a key of its own."""
     return Renew(hold_seq=hold_seq, expires_in_seconds=seconds, **_filled(user_id, others))
+
+
+def reverse(user_id: uuid.UUID, seq: int, amount: int | None = None, **others: Any) -> Reverse:
+    """A reversal with a key of its own."""
+    facts = _filled(user_id, {"reason": "a test", **others})
+    return Reverse(seq=seq, amount=amount, **facts)
 
 
 def make_user(session: Session, balance: int = 0, now: dt.datetime | None = None) -> User:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from src.common.credits.domain import reversals, rules
-from src.common.credits.domain.book import Book, Entry
+from src.common.credits.domain.book import Book, Entry, Original
 from src.common.credits.domain.commands import STRIPE_ACTOR, Command, Result
 from src.common.credits.domain.decisions import decide_each
 from src.common.credits.domain.own_commands import Purchase
@@ -22,8 +22,9 @@ from src.common.credits.domain.reversed_money import money_back
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.purchases.reversals import Reversal, supersedes
-from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
+from tests.credits.model import Person
 from tests.credits.model_money_back import STAGES, hear, reallocate
+from tests.credits.model_values import Answer, Line, MoneyBack, Payment, Refused
 from tests.credits.wishes import COMMANDS, Asker, Wish
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -54,6 +55,7 @@ def answer_of(outcome: Result | ExceptionWithErrorType) -> Answer | str:
         outcome.created_at,
         outcome.expires_at,
         outcome.replayed,
+        outcome.spent,
     )
 
 
@@ -76,6 +78,17 @@ class Ours:
             holds={seq: structs.replace(hold) for seq, hold in self.book.holds.items()},
             debts=dict(self.book.debts),
             answers=dict(self.book.answers),
+            originals={
+                entry.seq: Original(
+                    entry.seq,
+                    entry.kind,
+                    entry.amount,
+                    entry.actor,
+                    {line.lot_seq: line.amount for line in entry.postings},
+                )
+                for entry in self.entries
+            },
+            undone={seq: dict(moved) for seq, moved in self.book.undone.items()},
             entries=[],
             new_lots=set(),
             new_holds=set(),

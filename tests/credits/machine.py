@@ -27,8 +27,9 @@ from src.common.models.user import User
 from tests.credits import books, stripe_side
 from tests.credits.clock import set_clock
 from tests.credits.differential import answer_of
-from tests.credits.model import Answer, Line, MoneyBack, Payment, Person, Refused
+from tests.credits.model import Person
 from tests.credits.model_money_back import STAGES, cause, has_gone_back, hear, reallocate
+from tests.credits.model_values import Answer, Line, MoneyBack, Payment, Refused
 from tests.credits.stripe_side import PACKAGES
 from tests.credits.verification.corrupting import corrupt_somewhere
 from tests.credits.wishes import Asker, Wish, draw

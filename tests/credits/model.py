@@ -6,7 +6,6 @@ amounts taken at once and no order but "the first of what is left". Money back (
 """
 
 import datetime as dt
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -20,96 +19,21 @@ from src.common.credits.domain.commands import (
     OpenHold,
     Release,
     Renew,
+    Reverse,
     Spend,
+)
+from tests.credits.model_values import (
+    Answer,
+    Line,
+    ModelHold,
+    ModelLot,
+    MoneyBack,
+    Payment,
+    Refused,
 )
 
 PRIORITIES = {"promo": 10, "subscription": 50, "purchase": 100, "adjustment": 100, "opening": 100}
 FOREVER = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
-
-
-class Refused(Exception):
-    """The command was not done; `args[0]` is the error type."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a caller is told."""
-
-    seq: int
-    kind: str
-    amount: int
-    captured: int | None
-    balance: int
-    created_at: dt.datetime
-    expires_at: dt.datetime | None
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of the journal."""
-
-    kind: str
-    amount: int
-    captured: int | None
-    related_seq: int | None
-    effective_at: dt.datetime
-    lots: dict[int, int]
-    """What each lot got or gave."""
-
-
-@dataclass
-class ModelLot:
-    """Credits that came in together."""
-
-    seq: int
-    priority: int
-    dies_at: dt.datetime
-    left: int
-    written: int = 0
-    """What the journal says is left; the next line is about the difference."""
-    taken: int = 0
-    """How many of its credits money back has, by clawbacks and repayments."""
-    expired: int = 0
-
-    @property
-    def rank(self) -> tuple[int, dt.datetime, int]:
-        """Rule 6."""
-        return self.priority, self.dies_at, self.seq
-
-
-@dataclass
-class ModelHold:
-    """Credits set aside; `credit_lots` names each one's lot, in the order they were taken."""
-
-    seq: int
-    credit_lots: Sequence[int]
-    expires_at: dt.datetime
-    captured: int = 0
-    status: str = "open"
-
-
-@dataclass(frozen=True)
-class Payment:
-    """Money that bought credits; some of it may have gone back."""
-
-    name: str
-    credits: int
-    paid_cents: int
-    lot: int | None
-    """None where it was before the ledger: then the opening stands in."""
-
-
-@dataclass(frozen=True)
-class MoneyBack:
-    """A refund, a dispute or a credit note, as far as Stripe has told."""
-
-    name: str
-    kind: str
-    payment: str
-    """The name of the person's payment, which may still be to come."""
-    status: str
-    cents: int
 
 
 @dataclass
@@ -126,6 +50,11 @@ class Person:
     answers: dict[str, tuple[Command, Answer]] = field(
         default_factory=dict[str, tuple[Command, Answer]]
     )
+    taken: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    """By a spend or an adjustment down: the lot of each credit that nobody gave back, in the order
+    they were taken."""
+    given: dict[int, int] = field(default_factory=dict[int, int])
+    """By lot: how many of the credits that were given, not bought, nobody took back."""
     is_active: bool = True
     before: int = 0
     """The balance from before the ledger; the first thing that is written opens with it."""
@@ -142,7 +71,9 @@ class Person:
         return replace(
             self,
             lots=list(map(copy, self.lots)),
-            holds=list(map(copy, self.holds)),
+            holds=[replace(hold, kept=list(hold.kept)) for hold in self.holds],
+            taken={seq: list(lots) for seq, lots in self.taken.items()},
+            given=dict(self.given),
             debts=dict(self.debts),
             payments=list(self.payments),
             money_back=list(self.money_back),
@@ -196,6 +127,9 @@ class Person:
                 raise Refused("IDEMPOTENCY_KEY_REUSED")
             return replace(answer, replayed=True)
         position = len(self.journal)
+        spent = None
+        if isinstance(command, Reverse) and command.seq in self.given:
+            spent = self.given[command.seq] - self._lot(command.seq).left
         expires_at = self._decide(command)
         line = self.journal[position]
         answer = Answer(
@@ -207,6 +141,7 @@ class Person:
             self.last_instant,
             expires_at,
             replayed=False,
+            spent=spent,
         )
         self.answers[command.key] = command, answer
         return answer
@@ -219,14 +154,15 @@ class Person:
             case Spend():
                 self._need_active()
                 self._need(command.amount)
-                self._take(command.amount)
+                self.taken[len(self.journal) + 1] = self._take(command.amount)
                 self.note("spend")
             case Adjust() if command.amount > 0:
                 self.need_room(command.amount)
+                self.given[len(self.journal) + 1] = command.amount
                 self._come_in("adjustment", command.amount, 100, FOREVER)
             case Adjust():
                 self._need(-command.amount)
-                self._take(-command.amount)
+                self.taken[len(self.journal) + 1] = self._take(-command.amount)
                 self.note("adjustment")
             case OpenHold():
                 return self._open(command)
@@ -245,6 +181,8 @@ class Person:
                 )
                 self.note("renewal", 0, hold.seq)
                 return hold.expires_at
+            case Reverse():
+                self._reverse(command)
             case _:
                 raise AssertionError(command)
         return None
@@ -257,6 +195,8 @@ class Person:
         priority = command.priority
         if priority is None:
             priority = PRIORITIES[command.source]
+        if command.source not in {"purchase", "opening"}:
+            self.given[len(self.journal) + 1] = command.amount
         self._come_in("grant", command.amount, priority, dies_at)
 
     def _open(self, command: OpenHold) -> dt.datetime:
@@ -280,15 +220,52 @@ class Person:
         if is_late:
             self._need(command.amount)
             hold.captured += command.amount
-            self._take(command.amount)
+            self.taken[len(self.journal) + 1] = self._take(command.amount)
             self.note("spend", command.amount, hold.seq)
             return
+        hold.kept += hold.credit_lots[hold.captured : hold.captured + command.amount]
         hold.captured += command.amount
         if command.final or hold.captured == len(hold.credit_lots):
             hold.status = "captured"
             self._give_back(hold)
         self.note("capture", command.amount, hold.seq)
         self._after_return(self.last_instant)
+
+    def _reverse(self, command: Reverse) -> None:
+        """Undo an entry: rule 12."""
+        seq = command.seq
+        if seq > len(self.journal):
+            raise Refused("ENTRY_NOT_FOUND")
+        kind = self.journal[seq - 1].kind
+        if seq in self.given:
+            self._take_back(self._lot(seq), command)
+        elif seq in self.taken or kind == "hold":
+            taken = self._find_hold(seq).kept if kind == "hold" else self.taken[seq]
+            amount = self._undone(command, len(taken))
+            self.need_room(amount)
+            for _ in range(amount):  # what was taken last goes home first
+                self._lot(taken.pop()).left += 1
+            self.note("reversal", None, seq)
+            self._after_return(self.last_instant)
+        else:
+            raise Refused("ENTRY_NOT_REVERSIBLE")
+
+    def _take_back(self, lot: ModelLot, command: Reverse) -> None:
+        amount = self._undone(command, self.given[lot.seq])
+        if command.as_far_as_possible and lot.left:
+            amount = min(amount, lot.left)
+        if amount > lot.left:
+            raise Refused("INSUFFICIENT_CREDITS")
+        self.given[lot.seq] -= amount
+        lot.left -= amount
+        self.note("reversal", None, lot.seq)
+
+    @staticmethod
+    def _undone(command: Reverse, reversible: int) -> int:
+        amount = reversible if command.amount is None else command.amount
+        if amount == 0 or amount > reversible:
+            raise Refused("REVERSAL_EXCEEDS_ENTRY")
+        return amount
 
     def _come_in(self, kind: str, amount: int, priority: int, dies_at: dt.datetime) -> None:
         self.lots.append(ModelLot(len(self.journal) + 1, priority, dies_at, amount))

@@ -4,7 +4,8 @@ from collections import Counter
 from fractions import Fraction
 from math import floor
 
-from tests.credits.model import Answer, MoneyBack, Payment, Person
+from tests.credits.model import Person
+from tests.credits.model_values import Answer, MoneyBack, Payment
 
 STAGES = {
     "refund": {"pending": 1, "succeeded": 2, "failed": 3, "canceled": 3},

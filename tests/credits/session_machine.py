@@ -27,8 +27,9 @@ from src.common.models.user import User
 from tests.credits import stripe_side
 from tests.credits.differential import answer_of
 from tests.credits.machine import PAYMENTS_MAX, LedgerMachine, pauses, picks, seeds, users
-from tests.credits.model import Payment, Person, Refused
+from tests.credits.model import Person
 from tests.credits.model_money_back import cause, has_gone_back, reallocate
+from tests.credits.model_values import Payment, Refused
 from tests.credits.stripe_side import PACKAGES
 from tests.credits.unit_of_work import UnitOfWork
 from tests.credits.wishes import draw

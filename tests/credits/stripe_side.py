@@ -12,7 +12,7 @@ from src.common.purchases.operations import settle_payment
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment, Terms
 from src.common.settings import Package
-from tests.credits.model import MoneyBack
+from tests.credits.model_values import MoneyBack
 
 PACKAGES = (
     Package(package_id="few", name="Few", credits=3, price_cents=100),

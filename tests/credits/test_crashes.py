@@ -30,6 +30,7 @@ from tests.credits.books import (
     open_hold,
     release,
     renew,
+    reverse,
     spend,
 )
 from tests.credits.crashes import counting, deaf_proxy, interrupted, stop_immediately, work_until
@@ -49,6 +50,12 @@ def _about_a_hold(make: Callable[..., Command], *arguments: int) -> Prepare:
     return prepare
 
 
+def _about_a_spend(session: Session) -> Command:
+    who = make_user(session, 50).user_id
+    execute(session, [spend(who, 20)])
+    return reverse(who, 2, 15)
+
+
 OPERATIONS: dict[str, tuple[Prepare, int]] = {
     # what is prepared, and the balance once it is done
     "grant": (lambda session: grant(make_user(session).user_id, 10), 10),
@@ -58,6 +65,7 @@ OPERATIONS: dict[str, tuple[Prepare, int]] = {
     "capture": (_about_a_hold(capture, 15), 35),
     "release": (_about_a_hold(release), 50),
     "renew": (_about_a_hold(renew, 900), 30),
+    "reverse": (_about_a_spend, 45),
 }
 
 

@@ -10,9 +10,9 @@ from random import Random
 
 import pytest
 
-from src.common.credits.domain import decisions, reversals, rules
+from src.common.credits.domain import decisions, reversals, steps
 from tests.credits.differential import BALANCE_MAX, KINDS, OPEN_HOLDS_MAX, Life
-from tests.credits.model import Payment
+from tests.credits.model_values import Payment
 from tests.credits.wishes import Wish, draw
 
 FIRST = os.environ.get("LEDGER_MODEL_SEED")
@@ -24,6 +24,7 @@ EVERYTHING = {
     *("renewal", "lot_expiry", "clawback", "debt_repayment", "reinstatement", "replay"),
     *("INSUFFICIENT_CREDITS", "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED", "USER_INACTIVE"),
     *("CAPTURE_EXCEEDS_HOLD", "IDEMPOTENCY_KEY_REUSED", "VALIDATION_ERROR", "TOO_MANY_HOLDS"),
+    *("reversal", "ENTRY_NOT_FOUND", "ENTRY_NOT_REVERSIBLE", "REVERSAL_EXCEEDS_ENTRY"),
     *("BALANCE_LIMIT_EXCEEDED", "money back that does not fit", "forgiven"),
 }
 HISTORIC = (
@@ -37,7 +38,7 @@ HISTORIC = (
 
 @pytest.fixture
 def _limits_within_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (rules, reversals):
+    for module in (steps, reversals):
         monkeypatch.setattr(module, "AMOUNT_MAX", BALANCE_MAX)
     monkeypatch.setattr(decisions, "OPEN_HOLDS_MAX", OPEN_HOLDS_MAX)
 

@@ -41,6 +41,7 @@ from tests.credits.books import (
     open_hold,
     release,
     renew,
+    reverse,
     spend,
 )
 
@@ -82,6 +83,7 @@ def test_a_replay_is_the_first_answer_for_ever(db: Session) -> None:
         capture(who, opened.seq, 4, final=False),
         capture(who, opened.seq, 2),
         release(who, other.seq),
+        reverse(who, 4, 2),
     ]
     answers = [opened, other, *(do(db, command, n) for n, command in enumerate(commands))]
     user.is_active = False
@@ -137,6 +139,11 @@ OTHER_REQUESTS: list[tuple[str, Callable[[], Command], dict[str, Any]]] = [
     ("hold seconds", lambda: open_hold(WHO, 1, 60), {"expires_in_seconds": 61}),
     ("renewed seconds", lambda: renew(WHO, 1, 60), {"expires_in_seconds": 61}),
     ("released hold", lambda: release(WHO, 1), {"hold_seq": 2}),
+    ("entry to undo", lambda: reverse(WHO, 1, 5), {"seq": 2}),
+    ("part to undo", lambda: reverse(WHO, 1, 5), {"amount": 4}),
+    ("all to undo", lambda: reverse(WHO, 1, 5), {"amount": None}),
+    ("as far as possible", lambda: reverse(WHO, 1), {"as_far_as_possible": True}),
+    ("reason to undo", lambda: reverse(WHO, 1), {"reason": "another"}),
 ]
 
 

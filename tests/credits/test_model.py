@@ -34,6 +34,7 @@ EVERYTHING = OWN_KINDS | {
     *("grant", "spend", "adjustment", "hold", "capture", "release", "renewal", "replay"),
     *("INSUFFICIENT_CREDITS", "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED", "USER_INACTIVE"),
     *("CAPTURE_EXCEEDS_HOLD", "IDEMPOTENCY_KEY_REUSED", "VALIDATION_ERROR"),
+    *("reversal", "ENTRY_NOT_FOUND", "ENTRY_NOT_REVERSIBLE", "REVERSAL_EXCEEDS_ENTRY"),
     *("unit of work", "purchase of application code", "BALANCE_CHANGE_AMBIGUOUS", "forgery"),
 }
 

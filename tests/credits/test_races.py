@@ -13,7 +13,7 @@ from src.common.credits.verification.verify import verify
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.local_postgres import ConnectionParameters
-from tests.credits.books import capture, grant, journal, open_hold, release, spend
+from tests.credits.books import capture, grant, journal, open_hold, release, reverse, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.workers import Assign, At, Crowd, Job, Outcome, Steps, crowd
 from tests.postgres.drivers import open_connection
@@ -54,6 +54,17 @@ def test_a_hundred_spends_of_one_on_fifty(clients: Crowd, database: ConnectionPa
     outcomes = clients.do(database, one_each([spend(who, 1) for _ in range(100)]))
     assert counted(outcomes) == {"done": 50, "INSUFFICIENT_CREDITS": 50}
     assert balances([who]) == [0]
+
+
+def test_a_hundred_reversals_of_one_of_a_spend_of_fifty(
+    clients: Crowd, database: ConnectionParameters
+) -> None:
+    """Fifty succeed, fifty are refused, and all that was spent is back."""
+    [who] = make_users(50)
+    clients.do(database, one_each([spend(who, 50)]))
+    outcomes = clients.do(database, one_each([reverse(who, 2, 1) for _ in range(100)]))
+    assert counted(outcomes) == {"done": 50, "REVERSAL_EXCEEDS_ENTRY": 50}
+    assert balances([who]) == [50]
 
 
 def test_spends_that_do_not_divide_the_balance(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from src.common.credits.domain.commands import Command
 from tests.credits.books import adjust
-from tests.credits.model import Answer, Person, Refused
+from tests.credits.model import Person
+from tests.credits.model_values import Answer, Refused
 
 
 @dataclass

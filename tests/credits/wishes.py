@@ -14,7 +14,7 @@ from tests.credits.model import Person
 
 COMMANDS = (
     *("grant", "grant", "spend", "spend", "adjust", "hold", "hold"),
-    *("capture", "capture", "release", "renew", "replay", "reuse"),
+    *("capture", "capture", "release", "renew", "reverse", "reverse", "replay", "reuse"),
 )
 AMOUNT_MAX = 40
 
@@ -82,7 +82,21 @@ class Asker:
             return books.open_hold(user_id, wish.amount, 4 * abs(wish.seconds) + 1, **others)
         if wish.kind in {"capture", "release", "renew"}:
             return _about_a_hold(user_id, wish, person, others)
+        if wish.kind == "reverse":
+            return _undoing(user_id, wish, person, others)
         return books.spend(user_id, wish.amount, **others)
+
+
+def _undoing(user_id: uuid.UUID, wish: Wish, person: Person, others: dict[str, Any]) -> Command:
+    """Undo something: mostly what can be undone, and then mostly a part of it."""
+    seqs = sorted({*person.taken, *person.given, *(hold.seq for hold in person.holds)})[-8:]
+    if seqs and wish.pick < 7:
+        seq = seqs[-1 - wish.pick % len(seqs)]
+    else:
+        seq = 1 + (wish.amount + wish.pick) % (len(person.journal) + 2)
+    if wish.yes:
+        return books.reverse(user_id, seq, 1 + wish.amount % 16, **others)
+    return books.reverse(user_id, seq, as_far_as_possible=wish.no, **others)
 
 
 def _about_a_hold(

@@ -23,7 +23,7 @@ from src.common.purchases.operations import credit_transaction
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, from_before, grant, spend
-from tests.credits.model import MoneyBack
+from tests.credits.model_values import MoneyBack
 from tests.credits.stripe_side import PACKAGES, pay, tell
 from tests.fixtures.databases import Server
 from tests.migrations.commands import PROGRAMS, REPOSITORY

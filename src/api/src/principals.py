@@ -20,14 +20,14 @@ class Principal:
     """The user, where a user asks."""
     scopes: frozenset[Scope]
 
-    def require(self, scope: Scope) -> None:
-        """Raise unless this principal has `scope`.
+    def require(self, *scopes: Scope) -> None:
+        """Raise unless this principal has one of `scopes`.
 
         Raises:
             Forbidden: FORBIDDEN.
         """
-        if scope not in self.scopes:
-            raise Forbidden(f"This needs the scope {scope}", "FORBIDDEN")
+        if self.scopes.isdisjoint(scopes):
+            raise Forbidden(f"This needs the scope {' or '.join(scopes)}", "FORBIDDEN")
 
     def require_own_or(self, scope: Scope, user_id: uuid.UUID) -> None:
         """Raise unless `user_id` is this principal's own or `scope` opens others'.

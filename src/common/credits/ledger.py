@@ -3,10 +3,10 @@
     with SessionLocal.begin() as db:
         ledger.spend(db, user_id, 30, key=f"slides:{job_id}", actor="system:renderer")
 
-`grant`, `spend`, `adjust`, `open_hold`, `capture`, `release` and `renew` take a `Session` and then
-the parameters of their namesakes in `requests.py`, which also says what they raise. Each locks the
-user's row, decides and writes. It never commits: if the caller rolls back, nothing happened. A
-repeated key gives the first result again, marked `replayed`.
+`grant`, `spend`, `adjust`, `open_hold`, `capture`, `release`, `renew` and `reverse` take a
+`Session` and then the parameters of their namesakes in `requests.py`, which also says what they
+raise. Each locks the user's row, decides and writes. It never commits: if the caller rolls back,
+nothing happened. A repeated key gives the first result again, marked `replayed`.
 
 `balance`, `history`, `preview` and `explain` read. They neither lock nor write.
 
@@ -47,6 +47,7 @@ __all__ = [
     "preview",
     "release",
     "renew",
+    "reverse",
     "spend",
 ]
 
@@ -139,3 +140,4 @@ open_hold = _operation(requests.open_hold)
 capture = _operation(requests.capture)
 release = _operation(requests.release)
 renew = _operation(requests.renew)
+reverse = _operation(requests.reverse)

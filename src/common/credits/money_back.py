@@ -20,7 +20,7 @@ from src.common.credits.domain.own_commands import OPENING_KEY
 from src.common.credits.domain.reversals import TAKING_KINDS, LotHistory
 from src.common.credits.opening.opening import write_openings
 from src.common.credits.operations import execute
-from src.common.credits.persistence.reading import lot_json
+from src.common.credits.persistence.lot_rows import lot_json
 from src.common.credits.persistence.storage import (
     add_lot,
     load_books,

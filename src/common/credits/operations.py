@@ -24,7 +24,7 @@ from src.common.credits.assigned_balances import (
 from src.common.credits.commits import book_with_commit
 from src.common.credits.domain.book import Book
 from src.common.credits.domain.commands import Command, Grant, Result
-from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
+from src.common.credits.domain.decisions import Outcome, decide_each, entries_named, holds_named
 from src.common.credits.listeners import install as install_listeners
 from src.common.credits.opening.opening import write_missing_openings
 from src.common.credits.persistence.storage import lock_books, write_books
@@ -106,7 +106,14 @@ def decide(
         return [], []
     user_ids = sorted({command.user_id for command in commands})
     keys = [(command.user_id, command.key) for command in commands]
-    books = lock_books(session, user_ids, keys=keys, hold_seqs=holds_named(commands), now=now)
+    books = lock_books(
+        session,
+        user_ids,
+        keys=keys,
+        hold_seqs=holds_named(commands),
+        originals=entries_named(commands),
+        now=now,
+    )
     for book in books.values():
         # The row is ahead of its entries by what is pending: the book begins before that.
         book.balance -= pending.get(book.user_id, Pending()).delta

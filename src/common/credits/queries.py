@@ -40,12 +40,9 @@ from src.common.credits.domain.book import Book, Entry, StoredBook
 from src.common.credits.domain.commands import (
     AMOUNT_MAX,
     KEY_LENGTH_MAX,
-    Capture,
     Command,
-    Release,
-    Renew,
 )
-from src.common.credits.domain.decisions import OPEN_HOLDS_MAX
+from src.common.credits.domain.decisions import OPEN_HOLDS_MAX, entries_named, holds_named
 from src.common.credits.domain.views import (
     Balance,
     DebtState,
@@ -59,7 +56,7 @@ from src.common.credits.domain.views import (
 from src.common.credits.entries import read_entries
 from src.common.credits.past import balance_as_of
 from src.common.credits.persistence.running import run
-from src.common.credits.persistence.storage import load_books, reading_connection_of
+from src.common.credits.persistence.storage import EntryId, load_books, reading_connection_of
 from src.common.models.credit_entry import (
     CreditEntry,
     EntryKind,
@@ -209,8 +206,10 @@ def preview(session: Session, command: Command, *, now: dt.datetime | None = Non
         ExceptionWithErrorType: What the command would be refused with.
     """
     requests.of_caller(command)
-    named = [command.hold_seq] if isinstance(command, Capture | Release | Renew) else []
-    book = _settled(session, command.user_id, hold_seqs=named, now=now)
+    named = holds_named([command])
+    book = _settled(
+        session, command.user_id, hold_seqs=named, originals=entries_named([command]), now=now
+    )
     result = rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
     return Preview(result=result, entries=list(map(_not_booked, book.entries)))
 
@@ -253,13 +252,16 @@ def _stored(
     user_id: uuid.UUID,
     *,
     hold_seqs: Iterable[int] = (),
+    originals: Sequence[EntryId] = (),
     now: dt.datetime | None,
 ) -> tuple[StoredBook, Pending]:
     """The user's book as booked, and what the session has changed and not booked yet."""
     _check(user_id, now)
     session.flush()
     pending = read_pending(session).get(user_id, Pending())
-    stored = load_books(session, [user_id], hold_seqs=hold_seqs, now=now).get(user_id)
+    stored = load_books(session, [user_id], hold_seqs=hold_seqs, originals=originals, now=now).get(
+        user_id
+    )
     if stored is None:
         raise errors.user_not_found()
     stored.balance -= pending.delta
@@ -271,10 +273,11 @@ def _settled(
     user_id: uuid.UUID,
     *,
     hold_seqs: Iterable[int] = (),
+    originals: Sequence[EntryId] = (),
     now: dt.datetime | None,
 ) -> Book:
     """The user's book as the next operation would find it."""
-    stored, pending = _stored(session, user_id, hold_seqs=hold_seqs, now=now)
+    stored, pending = _stored(session, user_id, hold_seqs=hold_seqs, originals=originals, now=now)
     book = rules.settle(stored)
     _apply_pending(book, pending)
     return book

@@ -37,6 +37,7 @@ from src.common.credits.domain.commands import (
     OpenHold,
     Release,
     Renew,
+    Reverse,
     Spend,
 )
 from src.common.exceptions import Invalid
@@ -44,7 +45,7 @@ from src.common.models.credit_lot import LotSource
 
 APPLICATION = "system:application"
 """Who acts where the caller does not say."""
-_COMMANDS = frozenset({Grant, Spend, Adjust, OpenHold, Capture, Release, Renew})
+_COMMANDS = frozenset({Grant, Spend, Adjust, OpenHold, Capture, Release, Renew, Reverse})
 
 
 def of_caller(command: object, name: str = "command") -> Command:
@@ -334,4 +335,59 @@ def renew(
         actor=actor,
         hold_seq=hold_seq,
         expires_in_seconds=expires_in_seconds,
+    )
+
+
+def reverse(
+    user_id: uuid.UUID,
+    seq: int,
+    amount: int | None = None,
+    *,
+    as_far_as_possible: bool = False,
+    own_only: bool = False,
+    key: str,
+    reason: str,
+    actor: str = APPLICATION,
+) -> Reverse:
+    """Undo an entry, whole or in part, in the very lots it moved. A deactivated user's too.
+
+    A spend, what was captured of a hold and an adjustment down are given back, in several parts if
+    need be. The credits return to the lots they came from, from the end of the burn order, and
+    repay debts first. What returns to a lot that has expired meanwhile expires at once, unless it
+    repays a debt. The entry's `amount` is positive.
+
+    A grant that is no purchase, and an adjustment up, are taken back from their own lot, as far as
+    credits remain there. The entry's `amount` is negative. The result's `spent` says how much had
+    left the lot otherwise before.
+
+    Args:
+        user_id: Whose entry.
+        seq: The entry's number. For what was captured of a hold it is the hold's.
+        amount: Whole credits, 1 or more, at most what is left of the entry to undo. None is all of
+            that.
+        as_far_as_possible: Whether to take back what remains of a grant where that is less than all
+            of it. Then `amount` is left out.
+        own_only: Whether to refuse all but spends and holds of the same `actor`.
+        key: The idempotency key.
+        reason: Why, 1 to 255 characters; the entry keeps it as its reference.
+        actor: Who asks.
+
+    Raises:
+        NotFound: USER_NOT_FOUND, ENTRY_NOT_FOUND.
+        Conflict: ENTRY_NOT_REVERSIBLE, with its `kind` in `details`. IDEMPOTENCY_KEY_REUSED.
+        Invalid: REVERSAL_EXCEEDS_ENTRY, with what is left as `reversible` in `details`.
+            BALANCE_LIMIT_EXCEEDED, as for `grant`. VALIDATION_ERROR.
+        InsufficientCredits: INSUFFICIENT_CREDITS, less remains of a grant than is to be taken back,
+            or nothing; `available` in `details` is what remains.
+        Forbidden: FORBIDDEN, the entry is not the actor's own, where it has to be.
+    """
+    return Reverse(
+        user_id=user_id,
+        key=key,
+        actor=actor,
+        seq=seq,
+        amount=amount,
+        as_far_as_possible=as_far_as_possible,
+        own_only=own_only,
+        reason=reason,
     )

@@ -38,6 +38,7 @@ class EntryKind(StrEnum):
     CLAWBACK = "clawback"
     DEBT_REPAYMENT = "debt_repayment"
     REINSTATEMENT = "reinstatement"
+    REVERSAL = "reversal"
 
 
 SIGN_BY_KIND = {
@@ -54,6 +55,7 @@ SIGN_BY_KIND = {
     EntryKind.CLAWBACK: "<= 0",
     EntryKind.DEBT_REPAYMENT: "< 0",
     EntryKind.REINSTATEMENT: ">= 0",
+    EntryKind.REVERSAL: "<> 0",
 }
 
 
@@ -62,7 +64,7 @@ def _kinds(*signs: str) -> str:
 
 
 # By the amount's sign, not by the kind: PostgreSQL reads a constraint anew for each statement, and
-# thirteen cases are five times as long.
+# fourteen cases are five times as long.
 _SIGN_GOES_WITH_KIND = (
     f"kind = ANY (CASE WHEN amount > 0 THEN {_kinds('> 0', '>= 0', '<> 0')}"
     f" WHEN amount < 0 THEN {_kinds('< 0', '<= 0', '<> 0')}"
@@ -97,7 +99,8 @@ class CreditEntry(Base):
     captured: Mapped[int | None] = mapped_column(Integer)
     """Credits of a hold that this entry kept; NULL where no hold is concerned."""
     related_seq: Mapped[int | None] = mapped_column(Integer)
-    """The hold it acts on; for clawbacks, reinstatements and debts the payment's lot."""
+    """The hold it acts on; for clawbacks, reinstatements and debts the payment's lot; for reversals
+    the entry they undo."""
     hold_expires_at: Mapped[Instant | None]
     """When the hold that this entry opened or renewed was to expire, as answered then."""
     idempotency_key: Mapped[str] = mapped_column(String)
@@ -105,7 +108,7 @@ class CreditEntry(Base):
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked: the same key with another request is refused."""
     reference: Mapped[str | None] = mapped_column(String)
-    """What the caller says it was for; of an adjustment its reason."""
+    """What the caller says it was for; of an adjustment or a reversal its reason."""
     actor: Mapped[str] = mapped_column(String)
     """`user:`, `key:` or `system:` and an id, never a name."""
     effective_at: Mapped[Instant]
@@ -128,6 +131,14 @@ class CreditEntry(Base):
             "related_seq",
             "seq",
             postgresql_where=text(f"related_seq IS NOT NULL AND kind = ANY ({_ACTING_ON_HOLDS})"),
+        ),
+        # What is left of an entry to undo is what these left of it.
+        Index(
+            "ix_credit_entries_reversals",
+            "user_id",
+            "related_seq",
+            "seq",
+            postgresql_where=text(f"kind = '{EntryKind.REVERSAL}'"),
         ),
     )
 

@@ -10,8 +10,8 @@ Entries and postings refuse UPDATE, DELETE and TRUNCATE, owners included; so doe
 entries refuse to go. All raise P0001 `LEDGER_UNBALANCED: …`, never an
 integrity error, which the document's own handler would take for a duplicate.
 
-`create_all` runs these statements, and so does the newest migration about triggers. To change them,
-move this text into that migration, and write a new one.
+`create_all` runs these statements, and so do the newest migrations about triggers. To change a
+function, move its text of now into the migration that made it, and write one that replaces it.
 """
 
 from sqlalchemy import Connection, MetaData, event, text

@@ -47,8 +47,9 @@ _ENTRIES = f"""{_ENTRIES_FOLLOW}
     OR NOT CASE
       WHEN a.related_seq IS NULL AND a.kind <> 'hold' THEN a.captured IS NULL
         AND a.hold_expires_at IS NULL
-        AND a.kind <> ALL ('{{capture,release,hold_expiry,renewal,debt_repayment}}'::text[])
-      WHEN a.kind = ANY ('{{clawback,reinstatement}}'::text[]) THEN a.captured IS NULL
+        AND a.kind <> ALL (
+          '{{capture,release,hold_expiry,renewal,debt_repayment,reversal}}'::text[])
+      WHEN a.kind = ANY ('{{clawback,reinstatement,reversal}}'::text[]) THEN a.captured IS NULL
         AND a.hold_expires_at IS NULL AND a.related_seq < a.seq
       WHEN a.kind = 'debt_repayment' THEN a.captured IS NULL AND a.hold_expires_at IS NULL
         AND coalesce((SELECT d.xmin = e.xmin AND d.cmin = e.cmin
@@ -69,6 +70,30 @@ _ENTRIES = f"""{_ENTRIES_FOLLOW}
       ELSE false
     END
   LIMIT 1;"""  # noqa: S608  our own names
+
+_UNDOING = """SELECT a.user_id, a.seq INTO wrong FROM added a
+    WHERE a.kind = 'reversal' AND NOT coalesce((SELECT CASE
+        WHEN a.amount > 0 THEN o.amount < 0
+          AND o.kind = ANY ('{spend,hold,adjustment}'::text[])
+          AND (o.kind <> 'hold' OR (SELECT sum(r.amount) FROM @here.credit_entries r
+              WHERE r.user_id = o.user_id AND r.related_seq = o.seq AND r.kind = 'reversal')
+            <= (SELECT coalesce(sum(c.captured), 0) FROM @here.credit_entries c
+              WHERE c.user_id = o.user_id AND c.related_seq = o.seq AND c.kind = 'capture'))
+          AND NOT EXISTS (SELECT FROM @here.credit_postings p
+            WHERE p.user_id = a.user_id AND p.seq = a.seq AND coalesce((
+              SELECT -t.amount FROM @here.credit_postings t
+              WHERE t.user_id = o.user_id AND t.seq = o.seq AND t.lot_seq = p.lot_seq), 0)
+              < (SELECT sum(q.amount) FROM @here.credit_entries r
+                JOIN @here.credit_postings q ON q.user_id = r.user_id AND q.seq = r.seq
+                WHERE r.user_id = o.user_id AND r.related_seq = o.seq AND r.kind = 'reversal'
+                  AND q.lot_seq = p.lot_seq) OFFSET 0)
+        ELSE o.amount > 0 AND o.kind = ANY ('{grant,adjustment}'::text[])
+          AND EXISTS (SELECT FROM @here.credit_lots l WHERE l.user_id = o.user_id
+            AND l.seq = o.seq AND l.source <> 'purchase' OFFSET 0)
+          AND NOT EXISTS (SELECT FROM @here.credit_postings p
+            WHERE p.user_id = a.user_id AND p.seq = a.seq AND p.lot_seq <> o.seq OFFSET 0)
+      END FROM @here.credit_entries o WHERE o.user_id = a.user_id AND o.seq = a.related_seq), false)
+    LIMIT 1;"""
 
 JOURNAL_FUNCTIONS = {
     # What had expired by the newest entry is booked: otherwise no later entry could follow. Nobody
@@ -123,7 +148,8 @@ BEGIN
 END""",
     # The entry before is mostly in the same statement, and is looked up where it is not. No entry
     # is booked in the future, except at the instant of the last one, which a clock that was ahead
-    # then may have given. A hold lasts for 30 days at most (`commands.HOLD_SECONDS_MAX`).
+    # then may have given. A hold lasts for 30 days at most (`commands.HOLD_SECONDS_MAX`). Entries
+    # that undo others move the same lots the other way, and in all no more than those did.
     "credit_entries_balanced": f"""
 DECLARE
   wrong record;
@@ -131,15 +157,19 @@ BEGIN
   {_ENTRIES_PLAINLY}
   IF found THEN
     {_ENTRIES}
+    IF NOT found AND EXISTS (SELECT FROM added a WHERE a.kind = 'reversal') THEN
+      {_UNDOING}
+    END IF;
   END IF;
   IF found THEN
     PERFORM @here.credit_ledger_unbalanced(format(
       'entry %s of user %s does not follow from the one before it, or is of another time, or has '
-      'no postings, or comes without its hold or debt, or the user is missing or stays behind it',
+      'no postings, or comes without its hold or debt, or undoes what is not there to be undone, '
+      'or the user is missing or stays behind it',
       wrong.seq, wrong.user_id));
   END IF;
   RETURN NULL;
-END""",
+END""",  # noqa: S608  our own names
     # A lot holds what its newest line says. An entry's lines come with the entry and have its
     # amount's sign. They are added up once an entry, not once a line: there may be as many as the
     # user has lots. Credits that come in make a new lot and go into no other.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.common.credits.domain import rules
+from src.common.credits.domain import rules, steps
 from src.common.credits.domain.book import Book, Hold, Lot
 from src.common.credits.domain.commands import AMOUNT_MAX, Command, Result
 from src.common.exceptions import ExceptionWithErrorType
@@ -102,7 +102,7 @@ def test_a_spend_takes_the_last_lot_in_part() -> None:
 @given(st.lists(st.integers(1, 50), max_size=8), st.integers(0, 400))
 def test_burning_takes_just_the_amount_or_all_there_is(remaining: list[int], amount: int) -> None:
     """Never more than a lot holds, never a line of nothing."""
-    taken = rules.burn([lot(1 + n, left) for n, left in enumerate(remaining)], amount)
+    taken = steps.burn([lot(1 + n, left) for n, left in enumerate(remaining)], amount)
     assert -sum(line for _, line in taken) == min(amount, sum(remaining))
     assert all(0 < -line <= each.remaining for each, line in taken)
 

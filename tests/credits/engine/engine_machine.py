@@ -21,7 +21,7 @@ from tests.credits import books
 from tests.credits.differential import answer_of
 from tests.credits.engine.batching import all_at_once
 from tests.credits.machine import LedgerMachine, pauses, seeds
-from tests.credits.model import Answer
+from tests.credits.model_values import Answer
 
 AHEAD = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 """The engine asks the database's own clock: behind the last entry, so that this is what counts."""

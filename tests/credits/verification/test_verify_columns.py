@@ -27,7 +27,7 @@ from src.common.settings import Package
 from tests.credits import stripe_side
 from tests.credits.books import adjust, from_before, triggers_off
 from tests.credits.ledger import at, do, someone
-from tests.credits.model import MoneyBack
+from tests.credits.model_values import MoneyBack
 from tests.credits.verification.corrupting import (
     PROTECTED_BY_A_CHAIN,
     change,

@@ -13,7 +13,7 @@ from src.api.src.schemas.credits import ResultOut
 from src.common.accounts.api_keys import Scope
 from src.common.credits.domain.commands import Command, Grant, Spend
 from src.common.credits.requests import check_manual_limit
-from src.common.exceptions import ExceptionWithErrorType, Forbidden
+from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
 
 router = APIRouter(prefix="/credits", tags=["credits"])
@@ -24,8 +24,7 @@ _SCOPES = (Scope.CREDITS_SPEND, Scope.CREDITS_GRANT)
 
 async def _batch_caller(caller: Caller) -> Principal:
     """Whoever may do some of what a batch can hold; decided before its items are looked at."""
-    if caller.scopes.isdisjoint(_SCOPES):
-        raise Forbidden(f"This needs the scope {' or '.join(_SCOPES)}", "FORBIDDEN")
+    caller.require(*_SCOPES)
     return caller
 
 

@@ -13,7 +13,7 @@ from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
 from src.api.src.principals import Principal
 from src.api.src.routes import API_PREFIX, UserId
-from src.api.src.routes.credits import READS, HoldSeq
+from src.api.src.routes.credits import READS, EntrySeq, HoldSeq
 from src.api.src.schemas.credits import (
     AdjustIn,
     CaptureIn,
@@ -23,6 +23,9 @@ from src.api.src.schemas.credits import (
     ReleaseIn,
     RenewIn,
     ResultOut,
+    ReversalOut,
+    ReversalPreviewOut,
+    ReverseIn,
     SpendIn,
 )
 from src.common.accounts.api_keys import Scope
@@ -36,6 +39,7 @@ from src.common.credits.domain.commands import (
     OpenHold,
     Release,
     Renew,
+    Reverse,
     Spend,
 )
 from src.common.credits.requests import check_manual_limit
@@ -49,6 +53,8 @@ router = APIRouter(
 
 WRITES = (*READS, "IDEMPOTENCY_KEY_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "ENGINE_BUSY")
 HOLD_WRITES = (*WRITES, "HOLD_NOT_FOUND", "HOLD_CLOSED", "HOLD_EXPIRED")
+REVERSING = (Scope.CREDITS_SPEND, Scope.CREDITS_GRANT)
+"""Either may undo entries: the first alone only spends and holds of its own."""
 _KEY_HEADER = "Idempotency-Key"
 _DRY_RUN_KEY = "dry-run"
 """Commands have a key; a preview does not look at it."""
@@ -77,10 +83,12 @@ class Write:
             preview = await run_in_async_database_transaction(
                 lambda session: queries.preview(session, command)
             )
-            return _json(PreviewOut.model_validate(preview))
+            foreseen = ReversalPreviewOut if kind is Reverse else PreviewOut
+            return _json(foreseen.model_validate(preview))
         result = await self.ledger.execute(command)
         headers = {"Idempotent-Replayed": "true"} if result.replayed else None
-        return _json(ResultOut.model_validate(result), headers)
+        answer = ReversalOut if kind is Reverse else ResultOut
+        return _json(answer.model_validate(result), headers)
 
     async def give(self, kind: Callable[..., Command], amount: int, **arguments: Any) -> Response:
         """The same for what may give credits, and then no more than the operator allows."""
@@ -107,10 +115,10 @@ def _in_words_of_http(error: Invalid) -> Invalid:
 
 
 class _WriteWith:
-    """A dependency: the caller has `scope` and sends a key, or asks for a dry run."""
+    """A dependency: the caller has one of `scopes` and sends a key, or asks for a dry run."""
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def __init__(self, *scopes: Scope) -> None:
+        self._scopes = scopes
 
     async def __call__(
         self,
@@ -128,7 +136,7 @@ class _WriteWith:
         *,
         dry_run: Annotated[bool, Query(description="Only answer what would be done.")] = False,
     ) -> Write:
-        caller.require(self._scope)
+        caller.require(*self._scopes)
         key = _DRY_RUN_KEY if dry_run else idempotency_key
         if not key:
             raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
@@ -138,7 +146,7 @@ class _WriteWith:
         """The same for a service that asked a moment ago, may write and sends a key."""
         caller = known_service(request)
         key = request.headers.get(_KEY_HEADER)
-        if caller is None or self._scope not in caller.scopes or not key:
+        if caller is None or caller.scopes.isdisjoint(self._scopes) or not key:
             return None
         if request.scope["query_string"]:  # perhaps a dry run
             return None
@@ -152,6 +160,7 @@ class _WriteWith:
 
 SpendWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_SPEND))]
 GrantWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_GRANT))]
+ReverseWrite = Annotated[Write, Depends(_WriteWith(*REVERSING))]
 
 
 @router.post(
@@ -230,3 +239,21 @@ async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = Non
 async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
     """Let an open hold expire so many seconds from now."""
     return await write.do(Renew, hold_seq=seq, **body.model_dump())
+
+
+@router.post(
+    "/entries/{seq}/reverse",
+    summary="Undo an entry",
+    responses=error_responses(
+        *(*WRITES, "ENTRY_NOT_FOUND", "ENTRY_NOT_REVERSIBLE", "REVERSAL_EXCEEDS_ENTRY"),
+        *("INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
+    ),
+    response_model=ReversalPreviewOut | ReversalOut,
+)
+async def reverse(write: ReverseWrite, seq: EntrySeq, body: ReverseIn) -> Response:
+    """In the lots that it moved, whole or in part.
+
+    The scope `credits:spend` undoes spends and holds of the same service, `credits:grant` any.
+    """
+    own_only = Scope.CREDITS_GRANT not in write.caller.scopes
+    return await write.do(Reverse, seq=seq, own_only=own_only, **body.model_dump())

@@ -30,6 +30,7 @@ router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
 READS = (*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND")
 
 HoldSeq = Annotated[int, Path(ge=1, le=AMOUNT_MAX, description="The hold's number.")]
+EntrySeq = Annotated[int, Path(ge=1, le=AMOUNT_MAX, description="The entry's number.")]
 
 
 async def readable_user(user_id: UserId, caller: Caller) -> uuid.UUID:

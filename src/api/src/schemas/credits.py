@@ -143,6 +143,20 @@ class ReleaseIn(Body):
     """An empty object."""
 
 
+class ReverseIn(Body):
+    """Undo an entry, and say why."""
+
+    amount: Annotated[
+        Amount | None, Field(description="Credits to undo. Null: all that is left of the entry.")
+    ] = None
+    as_far_as_possible: Annotated[
+        StrictBool,
+        Field(description="Of a grant: take what is left in its lot, even if that is less."),
+    ] = False
+    reason: Text
+    """Kept as the entry's `reference`."""
+
+
 class _Out(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
@@ -153,7 +167,8 @@ class ResultOut(_Out):
     seq: int
     """The number of the entry; of a hold it is the hold's number too."""
     kind: str
-    """`spend`, `grant`, `adjustment`, `hold`, `capture`, `release` or `renewal`."""
+    """`spend`, `grant`, `adjustment`, `hold`, `capture`, `release`, `renewal` or
+    `reversal`."""
     amount: Annotated[int, Field(description="Credits into (+) or out of (-) the balance.")]
     captured: int | None
     """Credits that were kept of a hold; null where no hold is concerned."""
@@ -166,6 +181,15 @@ class ResultOut(_Out):
             description="When the opened or renewed hold expires, or the credits that were given; "
             "else null."
         ),
+    ]
+
+
+class ReversalOut(ResultOut):
+    """What undoing an entry did."""
+
+    spent: Annotated[
+        int | None,
+        Field(description="Of a grant that was taken back: credits that had left its lot before."),
     ]
 
 
@@ -209,7 +233,8 @@ class EntryOut(_Out):
     captured: int | None
     """Credits that this entry kept of a hold; null where no hold is concerned."""
     related_seq: int | None
-    """The hold that the entry is about; of clawbacks, reinstatements and debts, the grant."""
+    """The hold that the entry is about; of clawbacks, reinstatements and debts, the grant; of a
+    reversal, the entry that it undoes."""
     idempotency_key: str
     """The key it was asked for with; keys of the ledger's own entries begin with `~`."""
     reference: str | None
@@ -239,6 +264,10 @@ class PreviewOut(ResultOut):
         if not isinstance(preview, Preview):
             return preview
         return {**asdict(preview.result), "entries": preview.entries}
+
+
+class ReversalPreviewOut(PreviewOut, ReversalOut):
+    """The same for a request to undo an entry."""
 
 
 class LotOut(_Out):

@@ -71,11 +71,19 @@ class Hold(msgspec.Struct):
     expires_at: dt.datetime
     allocations: Mapping[int, int]
     """Credits taken, by lot; loaded where the hold is due or asked for."""
+    retaken: int = 0
+    """What of `captured` came from other lots, after the hold had expired; loaded where what was
+    captured is asked to be reversed."""
 
     @property
     def uncaptured(self) -> int:
         """What would go back."""
         return self.amount - self.captured
+
+    @property
+    def captured_in_time(self) -> int:
+        """What was kept of the credits that the hold set aside."""
+        return self.captured - self.retaken
 
 
 class Posting(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +95,17 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     """Whole credits into (+) or out of (-) the lot; never 0."""
     remaining_after: int
     """Whole credits the lot had left right after."""
+
+
+class Original(msgspec.Struct, frozen=True, gc=False):
+    """An entry that somebody asks to undo."""
+
+    seq: int
+    kind: EntryKind
+    amount: int
+    actor: str
+    moved: Mapping[int, int]
+    """Whole credits into (+) or out of (-) each lot."""
 
 
 class Entry(msgspec.Struct):
@@ -108,6 +127,8 @@ class Entry(msgspec.Struct):
     created_at: dt.datetime
     postings: list[Posting]
     metadata: Mapping[str, Any] | None = None
+    spent: int | None = None
+    """As `Result.spent`."""
 
 
 class StoredBook(msgspec.Struct):
@@ -130,6 +151,11 @@ class StoredBook(msgspec.Struct):
     """What could not be taken back, by the payment's lot, or by the opening entry."""
     answers: dict[str, Answer] = {}
     """By key: what the operations answered that are asked for again, and those just done."""
+    originals: dict[int, Original | None] = {}
+    """The booked entries that are asked to be undone; None where there is none of that number."""
+    undone: dict[int, dict[int, int]] = {}
+    """By entry, and by lot: what reversals have moved so far, of those that are asked for and those
+    just done."""
 
 
 class Book(StoredBook):
@@ -158,6 +184,20 @@ class Book(StoredBook):
     def version_before(self) -> int:
         """The version the entries to be written follow."""
         return self.version - len(self.entries)
+
+    def entry(self, seq: int) -> Original | None:
+        """The entry of this number, booked or to be written; None where there is none.
+
+        A booked one is there where it was asked for.
+        """
+        place = seq - self.version_before - 1
+        if place < 0:
+            return self.originals.get(seq)
+        if place >= len(self.entries):
+            return None
+        entry = self.entries[place]
+        moved = {line.lot_seq: line.amount for line in entry.postings}
+        return Original(seq, entry.kind, entry.amount, entry.actor, moved)
 
     @property
     def open_holds(self) -> list[Hold]:

@@ -241,6 +241,36 @@ class Renew(Command, frozen=True, kw_only=True):
         check_number("expires_in_seconds", self.expires_in_seconds, HOLD_SECONDS_MAX)
 
 
+class Reverse(Command, frozen=True, kw_only=True):
+    """Undo an entry, whole or in part, in the very lots it moved (rule 12)."""
+
+    kind = EntryKind.REVERSAL
+    digested = attrgetter("reference", "seq", "amount", "as_far_as_possible", "reason")
+    digested_as = "Reverse"
+
+    seq: int
+    """The entry to undo; for what was captured of a hold, the hold."""
+    amount: int | None = None
+    """None is all that is left of it to undo."""
+    as_far_as_possible: bool = False
+    """Take back what remains of a grant, should that be less than all; without an `amount`."""
+    own_only: bool = False
+    """Whether it must be a spend or a hold of the same actor."""
+    reason: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("seq", self.seq)
+        if self.amount is not None:
+            check_number("amount", self.amount)
+        for name in ("as_far_as_possible", "own_only"):
+            if type(getattr(self, name)) is not bool:
+                raise invalid(name, "must be true or false")
+        if self.as_far_as_possible and self.amount is not None:
+            raise invalid("amount", "must be left out with as_far_as_possible, which takes all")
+        check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
+
+
 HoldCommand = Capture | Release | Renew
 """Those that act on a hold there is."""
 
@@ -268,6 +298,9 @@ class Result:
     """When the entry was booked, in UTC."""
     expires_at: dt.datetime | None
     """When the hold that this opened or renewed expires, or the credits it gave; in UTC."""
+    spent: int | None = None
+    """Of the grant that this takes back: whole credits that had left its lot otherwise, before.
+    None where it takes back no grant."""
     replayed: bool = field(default=False, compare=False)
     """Whether the key was used before: nothing was done now."""
 

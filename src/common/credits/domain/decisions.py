@@ -11,7 +11,7 @@ from typing import cast
 
 from src.common.credits.domain import errors, rules
 from src.common.credits.domain.book import Book, StoredBook
-from src.common.credits.domain.commands import Command, HoldCommand, Result
+from src.common.credits.domain.commands import Command, HoldCommand, Result, Reverse
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -36,6 +36,11 @@ def decide_each(
 def holds_named(commands: Iterable[Command]) -> set[int]:
     """The holds the commands act on, which must be read whatever their status."""
     return {each.hold_seq for each in commands if isinstance(each, HoldCommand)}
+
+
+def entries_named(commands: Iterable[Command]) -> list[tuple[uuid.UUID, int]]:
+    """The entries the commands undo: each user's, each once."""
+    return list({(each.user_id, each.seq): None for each in commands if type(each) is Reverse})
 
 
 def _outcome(book: Book | None, command: Command) -> Outcome:

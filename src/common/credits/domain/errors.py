@@ -60,6 +60,30 @@ def capture_exceeds_hold(uncaptured: int) -> Invalid:
     )
 
 
+def entry_not_found() -> NotFound:
+    """ENTRY_NOT_FOUND: the user has no entry of this number."""
+    return NotFound("Entry not found", "ENTRY_NOT_FOUND")
+
+
+def entry_not_reversible(sentence: str, kind: str) -> Conflict:
+    """ENTRY_NOT_REVERSIBLE: entries of its kind are not undone; the message says what is."""
+    return Conflict(sentence, "ENTRY_NOT_REVERSIBLE", kind=kind)
+
+
+def reversal_exceeds_entry(reversible: int) -> Invalid:
+    """REVERSAL_EXCEEDS_ENTRY: less is left of the entry to undo: `reversible`, in `details`."""
+    return Invalid(
+        f"The entry has {reversible} credits left to reverse",
+        "REVERSAL_EXCEEDS_ENTRY",
+        reversible=reversible,
+    )
+
+
+def not_own_entry() -> Forbidden:
+    """FORBIDDEN: the entry is no spend or hold of the one who asks to undo it."""
+    return Forbidden("Only spends and holds of your own may be reversed", "FORBIDDEN")
+
+
 def too_many_holds(limit: int) -> Conflict:
     """TOO_MANY_HOLDS: the user has as many open holds as anybody may; `details` has `limit`."""
     return Conflict(f"There are {limit} open holds already", "TOO_MANY_HOLDS", limit=limit)

@@ -6,12 +6,10 @@ returns can be changed. What it decides is written only with an operation that s
 """
 
 import datetime as dt
-from collections.abc import Iterable
 
-from src.common.credits.domain import errors
+from src.common.credits.domain import entry_reversals, errors, steps
 from src.common.credits.domain.book import Book, Entry, Hold, Lot, StoredBook
 from src.common.credits.domain.commands import (
-    AMOUNT_MAX,
     DEFAULT_PRIORITY,
     Adjust,
     Capture,
@@ -21,6 +19,7 @@ from src.common.credits.domain.commands import (
     Release,
     Renew,
     Result,
+    Reverse,
     Spend,
 )
 from src.common.credits.domain.own_commands import OPENING_KEY, opening
@@ -53,7 +52,7 @@ def settle(stored: StoredBook) -> Book:
             due.append((max(lot.expires_at, last), 1, lot.seq))  # noqa: PERF401
     for instant, is_lot, seq in sorted(due):
         if is_lot:
-            _expire_lot(book, book.lots[seq], instant)
+            steps.expire_lot(book, book.lots[seq], instant)
         else:
             _expire_hold(book, book.holds[seq], instant)
     return book
@@ -118,6 +117,8 @@ def write(book: Book, command: Command, *, open_holds_max: int) -> Entry:
             entry = _release(book, command)
         case Renew():
             entry = _renew(book, command)
+        case Reverse():
+            entry = entry_reversals.reverse(book, command)
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
     entry.result_balance = book.balance
@@ -139,23 +140,12 @@ def result_of(book: Book, entry: Entry) -> Result:
         entry.result_balance,
         entry.created_at,
         expires_at,
+        entry.spent,
     )
 
 
-def burn(lots: Iterable[Lot], amount: int) -> list[tuple[Lot, int]]:
-    """Take `amount` from lots already in `Lot.burn_order`: (lot, minus what it gives)."""
-    lines: list[tuple[Lot, int]] = []
-    for lot in lots:
-        if amount == 0:
-            break
-        taken = min(amount, lot.remaining)
-        lines.append((lot, -taken))
-        amount -= taken
-    return lines
-
-
 def _grant(book: Book, command: Grant) -> Entry:
-    _check_room(book, command.amount)
+    steps.check_room(book, command.amount)
     if command.expires_at is not None and command.expires_at <= book.now:
         raise errors.must_expire_later()
     priority = command.priority
@@ -171,13 +161,13 @@ def _grant(book: Book, command: Grant) -> Entry:
 
 def _spend(book: Book, command: Spend) -> Entry:
     _check_active(book)
-    _check_funds(book, command.amount)
-    return _write(book, command, burn(book.live_lots(), command.amount))
+    steps.check_funds(book, command.amount)
+    return steps.write_entry(book, command, steps.burn(book.live_lots(), command.amount))
 
 
 def _adjust(book: Book, command: Adjust) -> Entry:
     if command.amount > 0:
-        _check_room(book, command.amount)
+        steps.check_room(book, command.amount)
         return _come_in(
             book,
             command,
@@ -186,18 +176,18 @@ def _adjust(book: Book, command: Adjust) -> Entry:
             priority=DEFAULT_PRIORITY[LotSource.ADJUSTMENT],
             expires_at=None,
         )
-    _check_funds(book, -command.amount)
-    return _write(book, command, burn(book.live_lots(), -command.amount))
+    steps.check_funds(book, -command.amount)
+    return steps.write_entry(book, command, steps.burn(book.live_lots(), -command.amount))
 
 
 def _open_hold(book: Book, command: OpenHold, open_holds_max: int) -> Entry:
     _check_active(book)
-    _check_funds(book, command.amount)
+    steps.check_funds(book, command.amount)
     if len(book.open_holds) >= open_holds_max:
         raise errors.too_many_holds(open_holds_max)
     expires_at = book.now + dt.timedelta(seconds=command.expires_in_seconds)
-    lines = burn(book.live_lots(), command.amount)
-    entry = _write(book, command, lines, hold_expires_at=expires_at)
+    lines = steps.burn(book.live_lots(), command.amount)
+    entry = steps.write_entry(book, command, lines, hold_expires_at=expires_at)
     book.holds[entry.seq] = Hold(
         seq=entry.seq,
         amount=command.amount,
@@ -223,8 +213,8 @@ def _capture(book: Book, command: Capture) -> Entry:
     lines = _returned(book, hold) if closes else []
     if closes:
         hold.status = HoldStatus.CAPTURED
-    entry = _write(book, command, lines, related_seq=hold.seq, captured=command.amount)
-    _after_return(book, book.now)
+    entry = steps.write_entry(book, command, lines, related_seq=hold.seq, captured=command.amount)
+    steps.after_return(book, book.now)
     return entry
 
 
@@ -232,11 +222,12 @@ def _retake(book: Book, hold: Hold, command: Capture) -> Entry:
     """A late capture: a spend from today's lots, of at most what was not captured (rule 7)."""
     if command.amount > hold.uncaptured:
         raise errors.capture_exceeds_hold(hold.uncaptured)
-    _check_funds(book, command.amount)
+    steps.check_funds(book, command.amount)
     _change(book, hold)
     hold.captured += command.amount
-    lines = burn(book.live_lots(), command.amount)
-    return _write(
+    hold.retaken += command.amount
+    lines = steps.burn(book.live_lots(), command.amount)
+    return steps.write_entry(
         book,
         command,
         lines,
@@ -252,8 +243,8 @@ def _release(book: Book, command: Release) -> Entry:
     lines = _returned(book, hold)
     _change(book, hold)
     hold.status = HoldStatus.RELEASED
-    entry = _write(book, command, lines, related_seq=hold.seq, captured=0)
-    _after_return(book, book.now)
+    entry = steps.write_entry(book, command, lines, related_seq=hold.seq, captured=0)
+    steps.after_return(book, book.now)
     return entry
 
 
@@ -262,7 +253,7 @@ def _renew(book: Book, command: Renew) -> Entry:
     _check_open(hold)
     _change(book, hold)
     hold.expires_at = book.now + dt.timedelta(seconds=command.expires_in_seconds)
-    return _write(
+    return steps.write_entry(
         book, command, [], related_seq=hold.seq, captured=0, hold_expires_at=hold.expires_at
     )
 
@@ -272,37 +263,7 @@ def _expire_hold(book: Book, hold: Hold, instant: dt.datetime) -> None:
     _change(book, hold)
     hold.status = HoldStatus.EXPIRED
     book.write(EntryKind.HOLD_EXPIRY, lines, effective_at=instant, related_seq=hold.seq, captured=0)
-    _after_return(book, instant)
-
-
-def _expire_lot(book: Book, lot: Lot, instant: dt.datetime) -> None:
-    if lot.remaining:
-        book.write(EntryKind.LOT_EXPIRY, [(lot, -lot.remaining)], effective_at=instant)
-
-
-def _after_return(book: Book, instant: dt.datetime) -> None:
-    """What came back repays debts first; what came back to a dead lot then expires (rule 8)."""
-    _repay_debts(book, instant)
-    for lot in book.live_lots():
-        if lot.is_dead(instant):
-            _expire_lot(book, lot, instant)
-
-
-def _repay_debts(book: Book, instant: dt.datetime) -> None:
-    """Credits that came in repay the oldest payment's debt first (rule 5).
-
-    From dead lots before live ones: what would expire this instant pays first.
-    """
-    for lot_seq in sorted(book.debts):
-        amount = min(book.debts[lot_seq], book.balance)
-        if amount == 0:
-            continue
-        lots = sorted(book.live_lots(), key=lambda lot: not lot.is_dead(instant))
-        book.write(
-            EntryKind.DEBT_REPAYMENT, burn(lots, amount), effective_at=instant, related_seq=lot_seq
-        )
-        book.debts[lot_seq] -= amount
-        book.changed_debts.add(lot_seq)
+    steps.after_return(book, instant)
 
 
 def _come_in(
@@ -320,41 +281,15 @@ def _come_in(
     lot = Lot(seq, source, priority, amount, expires_at, 0, seq, transaction_id)
     book.lots[seq] = lot
     book.new_lots.add(seq)
-    entry = _write(book, command, [(lot, amount)])
-    _repay_debts(book, book.now)
+    entry = steps.write_entry(book, command, [(lot, amount)])
+    steps.repay_debts(book, book.now)
     return entry
 
 
-def _write(
-    book: Book,
-    command: Command,
-    lines: Iterable[tuple[Lot, int]],
-    *,
-    kind: EntryKind | None = None,
-    related_seq: int | None = None,
-    captured: int | None = None,
-    hold_expires_at: dt.datetime | None = None,
-) -> Entry:
-    """The command's own entry."""
-    reference = command.reason if isinstance(command, Adjust) else command.reference
-    return book.write(
-        kind or command.kind,
-        lines,
-        key=command.key,
-        digest=command.digest,
-        actor=command.actor,
-        reference=reference,
-        metadata=command.metadata,
-        related_seq=related_seq,
-        captured=captured,
-        hold_expires_at=hold_expires_at,
-    )
-
-
-def _returned(book: Book, hold: Hold) -> list[tuple[Lot, int]]:
+def _returned(book: Book, hold: Hold) -> steps.Lines:
     """What goes back to which lot: captured credits count off the hold's lots in burn order."""
     kept = hold.captured
-    lines: list[tuple[Lot, int]] = []
+    lines: steps.Lines = []
     lots = sorted((book.lots[seq] for seq in hold.allocations), key=lambda lot: lot.burn_order)
     for lot in lots:
         taken = hold.allocations[lot.seq]
@@ -387,14 +322,3 @@ def _check_open(hold: Hold) -> None:
 def _check_active(book: Book) -> None:
     if not book.is_active:
         raise errors.user_inactive()
-
-
-def _check_funds(book: Book, amount: int) -> None:
-    if amount > book.balance:
-        raise errors.InsufficientCredits(required=amount, available=book.balance)
-
-
-def _check_room(book: Book, amount: int) -> None:
-    """Held credits come back: balance and holds together must fit."""
-    if book.balance + book.held + amount > AMOUNT_MAX:
-        raise errors.balance_limit_exceeded(AMOUNT_MAX)

@@ -61,10 +61,11 @@ class HistoryEntry:
     captured: int | None
     """Credits it kept of a hold; None where it acts on none."""
     related_seq: int | None
-    """The hold it acts on; of a clawback, reinstatement or debt's repayment, the payment's lot."""
+    """The hold it acts on; of a clawback, reinstatement or debt's repayment the payment's lot; of a
+    reversal the entry it undoes."""
     idempotency_key: str
     reference: str | None
-    """What the caller says it was for; of an adjustment its reason."""
+    """What the caller says it was for; of an adjustment or a reversal its reason."""
     actor: str
     effective_at: dt.datetime
     """When it counts."""

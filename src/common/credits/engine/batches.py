@@ -18,9 +18,14 @@ from sqlalchemy.sql import ClauseElement
 
 from src.common.credits.domain.book import Book, StoredBook
 from src.common.credits.domain.commands import Command
-from src.common.credits.domain.decisions import Outcome, decide_each, holds_named
+from src.common.credits.domain.decisions import Outcome, decide_each, entries_named, holds_named
 from src.common.credits.persistence.reading import Locking, books_statement, lock_statement
-from src.common.credits.persistence.storage import read_parameters, read_rows, rows_of
+from src.common.credits.persistence.storage import (
+    has_originals,
+    read_parameters,
+    read_rows,
+    rows_of,
+)
 from src.common.credits.persistence.writing import (
     SHAPES_MAX,
     Shape,
@@ -84,6 +89,8 @@ def follow(
         if read.version == after.version_before:
             if any(hold.expires_at <= read.now for hold in after.open_holds):
                 return None  # the lots it came from were read as they were before
+            if read.originals:
+                return None  # what was undone of them may be more by now
             followed[user_id] = after.succeeded_by(read)
         elif read.version < after.version_before:
             return None
@@ -160,6 +167,7 @@ def _parameters(commands: Sequence[Command], user_ids: Sequence[uuid.UUID]) -> d
         user_ids,
         keys=[(command.user_id, command.key) for command in commands],
         hold_seqs=holds_named(commands),
+        originals=entries_named(commands),
     )
 
 
@@ -189,13 +197,13 @@ async def _existing(connection: "asyncpg.Connection", user_ids: set[uuid.UUID]) 
 async def _fetch(
     connection: "asyncpg.Connection", locking: Locking, parameters: dict[str, Any]
 ) -> Sequence[Any]:
-    sql, names = _read_sql(locking)
+    sql, names = _read_sql(locking, with_originals=has_originals(parameters))
     return await connection.fetch(sql, *(parameters[name] for name in names))
 
 
 @cache
-def _read_sql(locking: Locking) -> tuple[str, tuple[str, ...]]:
-    return compile_for_driver(books_statement(locking))
+def _read_sql(locking: Locking, *, with_originals: bool) -> tuple[str, tuple[str, ...]]:
+    return compile_for_driver(books_statement(locking, with_originals=with_originals))
 
 
 @cache

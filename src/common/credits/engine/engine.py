@@ -72,9 +72,9 @@ class Engine:
     Start it in an event loop with `async with`, and use it from any number of that loop's tasks.
     It belongs to that loop and that process: a forked child cannot use it.
 
-    `grant`, `spend`, `adjust`, `open_hold`, `capture`, `release` and `renew` are coroutines. They
-    take the parameters of their namesakes in `requests.py`, without a session. They return the
-    `Result` once it is committed, and raise what `execute` raises.
+    `grant`, `spend`, `adjust`, `open_hold`, `capture`, `release`, `renew` and `reverse` are
+    coroutines. They take the parameters of their namesakes in `requests.py`, without a session.
+    They return the `Result` once it is committed, and raise what `execute` raises.
     """
 
     grant = _operation(requests.grant)
@@ -84,6 +84,7 @@ class Engine:
     capture = _operation(requests.capture)
     release = _operation(requests.release)
     renew = _operation(requests.renew)
+    reverse = _operation(requests.reverse)
 
     def __init__(self, connections: AsyncEngine, settings: Settings) -> None:
         self._connections = connections

@@ -32,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import InstrumentedAttribute
 
+from src.common.credits.persistence.lot_rows import lot_json
+from src.common.credits.persistence.reading_originals import originals_by_user, spent_before
 from src.common.models.credit_entry import CreditEntry, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
 from src.common.models.credit_lot import CreditLot
@@ -58,7 +60,9 @@ class OneUser(NamedTuple):
 
 
 @cache
-def books_statement(locking: Locking, one_user: OneUser | None = None) -> Select[*tuple[Any, ...]]:
+def books_statement(
+    locking: Locking, one_user: OneUser | None = None, *, with_originals: bool = False
+) -> Select[*tuple[Any, ...]]:
     """Everything of `user_ids` that the rules need, a row a user, as of one snapshot.
 
     The clock is read after the row is locked, and the snapshot is older than that. Where
@@ -67,7 +71,9 @@ def books_statement(locking: Locking, one_user: OneUser | None = None) -> Select
     expired what somebody renewed meanwhile.
 
     Parameters: `hold_seqs` are holds wanted whatever their status. `keys`, of `key_user_ids` pair
-    by pair, are those whose entries are read too. `now`, unless NULL, is the clock.
+    by pair, are those whose entries are read too. `now`, unless NULL, is the clock. With
+    originals, which `one_user` does not have, also `reversed_seqs`, of `reversed_user_ids` pair by
+    pair: entries to be undone.
 
     For `one_user` there are no arrays. The planner learns an array's length only from its value. So
     a plan for any value looks dearer to it than one for this value, and it plans at every
@@ -107,9 +113,15 @@ def books_statement(locking: Locking, one_user: OneUser | None = None) -> Select
     if one_user is not None:
         replay = _replay().cast(Text) if one_user.has_key else null()
         return found.add_columns(replay.label("replays")).select_from(books)
-    replays = _replays()
-    return found.add_columns(replays.c.entries.cast(Text).label("replays")).select_from(
+    replays = _replays(with_spent=with_originals)
+    found = found.add_columns(replays.c.entries.cast(Text).label("replays")).select_from(
         books.outerjoin(replays, replays.c.user_id == user.c.user_id)
+    )
+    if not with_originals:  # as mostly, and then it should cost nothing
+        return found
+    originals = originals_by_user()
+    return found.add_columns(originals.c.entries.cast(Text).label("originals")).outerjoin(
+        originals, originals.c.user_id == user.c.user_id
     )
 
 
@@ -160,7 +172,7 @@ def _replay() -> ColumnElement[Any]:
     )
 
 
-def _replays() -> FromClause:
+def _replays(*, with_spent: bool) -> FromClause:
     """The entries that have one of the keys already, gathered by user."""
     wanted = (
         func.unnest(
@@ -171,7 +183,10 @@ def _replays() -> FromClause:
         .render_derived()
     )
     return (
-        select(CreditEntry.user_id, func.json_agg(_entry_json(), type_=JSON).label("entries"))
+        select(
+            CreditEntry.user_id,
+            func.json_agg(_entry_json(with_spent=with_spent), type_=JSON).label("entries"),
+        )
         .join_from(
             wanted,
             CreditEntry,
@@ -185,7 +200,7 @@ def _replays() -> FromClause:
     )
 
 
-def _entry_json() -> ColumnElement[Any]:
+def _entry_json(*, with_spent: bool = False) -> ColumnElement[Any]:
     """What an operation answered, from its entry."""
     lot_expires_at = (
         select(CreditLot.expires_at)
@@ -193,7 +208,7 @@ def _entry_json() -> ColumnElement[Any]:
         .correlate(CreditEntry)
         .scalar_subquery()
     )
-    return func.json_build_array(
+    columns: list[ColumnElement[Any] | InstrumentedAttribute[Any]] = [
         CreditEntry.idempotency_key,
         func.encode(CreditEntry.request_digest, literal_column("'hex'")),
         CreditEntry.seq,
@@ -203,7 +218,10 @@ def _entry_json() -> ColumnElement[Any]:
         CreditEntry.result_balance,
         CreditEntry.created_at,
         func.coalesce(CreditEntry.hold_expires_at, lot_expires_at),
-    )
+    ]
+    if with_spent:
+        columns.append(spent_before())
+    return func.json_build_array(*columns)
 
 
 def _lots_json(user: FromClause) -> ColumnElement[Any]:
@@ -291,19 +309,4 @@ def _debts_json(user: FromClause) -> ColumnElement[Any]:
         .where(CreditDebt.user_id == user.c.user_id, CreditDebt.outstanding > literal_column("0"))
         .correlate(user)
         .scalar_subquery()
-    )
-
-
-def lot_json(lot: type[CreditLot]) -> ColumnElement[Any]:
-    """A lot's row as one value, the fields of a `book.Lot`."""
-    return func.json_build_array(
-        lot.seq,
-        lot.source,
-        lot.priority,
-        lot.granted,
-        lot.expires_at,
-        lot.remaining,
-        lot.last_seq,
-        lot.transaction_id,
-        type_=JSON,
     )

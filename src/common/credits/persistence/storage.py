@@ -16,17 +16,19 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from src.common.credits.domain import errors
-from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, StoredBook
+from src.common.credits.domain.book import BEFORE_ALL, Book, Hold, Lot, Original, StoredBook
 from src.common.credits.domain.commands import Result
 from src.common.credits.persistence.few_rows import shape_and_values, write_statement_of_one
 from src.common.credits.persistence.loaded_users import show
 from src.common.credits.persistence.reading import Locking, OneUser, books_statement
 from src.common.credits.persistence.running import run
 from src.common.credits.persistence.writing import COLUMNS, Part, shape_and_arrays, write_statement
+from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User
 
 Key = tuple[uuid.UUID, str]
+EntryId = tuple[uuid.UUID, int]
 
 
 class _HoldRow(NamedTuple):
@@ -52,6 +54,29 @@ class _AnswerRow(NamedTuple):
     balance: int
     created_at: dt.datetime
     expires_at: dt.datetime | None
+    spent: int | None = None
+
+
+class _OriginalHold(NamedTuple):
+    """A hold whose captured part is to be undone, as `books_statement` has it."""
+
+    amount: int
+    captured: int
+    status: HoldStatus
+    expires_at: dt.datetime
+    retaken: int
+
+
+class _OriginalRow(NamedTuple):
+    """An entry to be undone, as `books_statement` has it; no kind where there is none."""
+
+    seq: int
+    kind: EntryKind | None
+    amount: int | None
+    actor: str | None
+    lines: list[tuple[int, Lot]] | None
+    undone: list[tuple[int, int]] | None
+    hold: _OriginalHold | None
 
 
 read_lot = msgspec.json.Decoder(Lot).decode
@@ -60,6 +85,7 @@ _read_lots = msgspec.json.Decoder(list[Lot]).decode
 _read_holds = msgspec.json.Decoder(list[_HoldRow]).decode
 _read_debts = msgspec.json.Decoder(list[tuple[int, int]]).decode
 _read_answers = msgspec.json.Decoder(list[_AnswerRow]).decode
+_read_originals = msgspec.json.Decoder(list[_OriginalRow]).decode
 
 
 def lock_users(session: Session, user_ids: Iterable[uuid.UUID]) -> None:
@@ -84,6 +110,7 @@ def lock_books(
     *,
     keys: Sequence[Key] = (),
     hold_seqs: Iterable[int] = (),
+    originals: Sequence[EntryId] = (),
     now: dt.datetime | None = None,
 ) -> dict[uuid.UUID, StoredBook]:
     """Lock users' rows in `user_id` order and read their books, and what has `keys` already.
@@ -91,7 +118,9 @@ def lock_books(
     Otherwise as `load_books`.
     """
     connection = connection_of(session)
-    parameters = read_parameters(user_ids, keys=keys, hold_seqs=hold_seqs, now=now)
+    parameters = read_parameters(
+        user_ids, keys=keys, hold_seqs=hold_seqs, originals=originals, now=now
+    )
     books, stale = _read(connection, Locking.WAIT, parameters)
     if stale:
         parameters["user_ids"] = stale
@@ -104,14 +133,16 @@ def load_books(
     user_ids: Iterable[uuid.UUID],
     *,
     hold_seqs: Iterable[int] = (),
+    originals: Sequence[EntryId] = (),
     now: dt.datetime | None = None,
 ) -> dict[uuid.UUID, StoredBook]:
     """The books of these users, all as of one snapshot; unknown users are missing.
 
     Open lots, open holds and debts are always there; `hold_seqs` names holds wanted whatever their
-    status. `now` replaces the database's clock, in tests and for readings of the past.
+    status, `originals` entries to be undone. `now` replaces the database's clock, in tests and for
+    readings of the past.
     """
-    parameters = read_parameters(user_ids, hold_seqs=hold_seqs, now=now)
+    parameters = read_parameters(user_ids, hold_seqs=hold_seqs, originals=originals, now=now)
     return _read(reading_connection_of(session), Locking.NONE, parameters)[0]
 
 
@@ -120,16 +151,27 @@ def read_parameters(
     *,
     keys: Sequence[Key] = (),
     hold_seqs: Iterable[int] = (),
+    originals: Sequence[EntryId] = (),
     now: dt.datetime | None = None,
 ) -> dict[str, Any]:
-    """The parameters of `books_statement`."""
+    """The parameters of `books_statement`; where there are originals, of the one with them."""
+    reversed_ = {
+        "reversed_user_ids": [user_id for user_id, _ in originals],
+        "reversed_seqs": [seq for _, seq in originals],
+    }
     return {
         "user_ids": list(user_ids),
         "key_user_ids": [user_id for user_id, _ in keys],
         "keys": [key for _, key in keys],
         "hold_seqs": list(hold_seqs),
         "now": now,
+        **(reversed_ if originals else {}),
     }
+
+
+def has_originals(parameters: Mapping[str, Any]) -> bool:
+    """Whether these parameters are for the statement with originals."""
+    return "reversed_seqs" in parameters
 
 
 def write_books(session: Session, books: Iterable[Book]) -> None:
@@ -196,6 +238,10 @@ def _worded(changed: Sequence[Book]) -> tuple[Update, dict[str, Any]]:
 def _read(
     connection: Connection, locking: Locking, parameters: Mapping[str, Any]
 ) -> tuple[dict[uuid.UUID, StoredBook], list[uuid.UUID]]:
+    if has_originals(parameters):
+        # Undoing is rare: the form without arrays is not worth a second wording of originals.
+        statement = books_statement(locking, with_originals=True)
+        return read_rows(run(connection, statement, parameters))
     users, keys, holds = (parameters[name] for name in ("user_ids", "keys", "hold_seqs"))
     if len(users) != 1 or len(keys) > 1 or len(holds) > 1:
         return read_rows(run(connection, books_statement(locking), parameters))
@@ -222,18 +268,32 @@ def read_rows(
         book = books[user_id] = Book(user_id, balance, version, is_active, now, last or BEFORE_ALL)
         if now.tzinfo is not dt.UTC:
             _turn_to_utc(book)
-        lots, holds, debts, answers = texts
-        if lots:
-            book.lots = {lot.seq: lot for lot in _read_lots(lots)}
-        if holds:
-            for hold in _read_holds(holds):
-                _add_hold(book, hold)
-        if debts:
-            book.debts = dict(_read_debts(debts))
-        if answers:
-            for answer in _read_answers(answers):
-                _add_answer(book, answer)
+        _fill(book, *texts)
     return books, stale
+
+
+def _fill(
+    book: StoredBook,
+    lots: str | None,
+    holds: str | None,
+    debts: str | None,
+    answers: str | None,
+    originals: str | None = None,
+) -> None:
+    """What the statement gives as JSON, None where there is nothing."""
+    if lots:
+        book.lots = {lot.seq: lot for lot in _read_lots(lots)}
+    if holds:
+        for hold in _read_holds(holds):
+            _add_hold(book, hold)
+    if debts:
+        book.debts = dict(_read_debts(debts))
+    if answers:
+        for answer in _read_answers(answers):
+            _add_answer(book, answer)
+    if originals:
+        for original in _read_originals(originals):
+            _add_original(book, original)
 
 
 def _turn_to_utc(book: StoredBook) -> None:
@@ -258,9 +318,25 @@ def _add_answer(book: StoredBook, row: _AnswerRow) -> None:
         balance=row.balance,
         created_at=row.created_at.astimezone(dt.UTC),
         expires_at=row.expires_at.astimezone(dt.UTC) if row.expires_at else None,
+        spent=row.spent,
         replayed=True,
     )
     book.answers[row.key] = (bytes.fromhex(row.digest), result)
+
+
+def _add_original(book: StoredBook, row: _OriginalRow) -> None:
+    seq = row.seq
+    if row.kind is None or row.amount is None or row.actor is None:
+        book.originals[seq] = None
+        return
+    moved = {add_lot(book, lot): amount for amount, lot in row.lines or ()}
+    book.originals[seq] = Original(seq, row.kind, row.amount, row.actor, moved)
+    book.undone[seq] = dict(row.undone or ())
+    if row.hold is not None:
+        amount, captured, status, expires_at, retaken = row.hold
+        taken = {lot_seq: -share for lot_seq, share in moved.items()}
+        hold = Hold(seq, amount, captured, status, expires_at, taken)
+        book.holds.setdefault(seq, hold).retaken = retaken
 
 
 def add_lot(book: StoredBook, lot: Lot) -> int:

@@ -16,6 +16,7 @@ from src.common.credits.domain.commands import (
     OpenHold,
     Release,
     Renew,
+    Reverse,
     Spend,
 )
 from src.common.credits.domain.own_commands import ASSIGNMENT_KEY_PREFIX, Assignment
@@ -108,6 +109,8 @@ def _rare_command(entry: EntryRow, user_id: uuid.UUID) -> Command:
                 hold_seq=_hold_of(entry),
                 expires_in_seconds=_seconds_until_expiry(entry),
             )
+        case EntryKind.REVERSAL:
+            return _reversal(entry, user_id)
         case _:
             raise Inexplicable("nothing was due, and nobody asks for it")
 
@@ -168,6 +171,32 @@ def _capture(
             )
             for allowance in allowances
             for final in (True, False)
+        ),
+    )
+
+
+def _reversal(entry: EntryRow, user_id: uuid.UUID) -> Command:
+    """It may have asked for a number, or for all there was."""
+    if entry.related_seq is None:
+        raise Inexplicable("it names no entry")
+    given: tuple[tuple[int | None, bool], ...] = (
+        (abs(entry.amount), False),
+        (None, False),
+        (None, True),
+    )
+    return _asked_for(
+        entry,
+        (
+            Reverse(
+                user_id=user_id,
+                key=entry.idempotency_key,
+                actor=entry.actor,
+                seq=entry.related_seq,
+                amount=amount,
+                as_far_as_possible=as_far_as_possible,
+                reason=entry.reference or "",
+            )
+            for amount, as_far_as_possible in given
         ),
     )
 

@@ -113,6 +113,8 @@ def _step(replayed: Replay, entry: EntryRow) -> None:
         hold = replayed.closed_holds.pop(entry.related_seq or 0, None)
         if hold is not None:
             book.holds[hold.seq] = hold
+        if entry.kind == EntryKind.REVERSAL:
+            _take_lots_back(replayed, entry.related_seq or 0)
         command = command_of(entry, book.user_id, replayed.lots, replayed.purchases)
         rules.write(book, command, open_holds_max=_ANY_NUMBER)
 
@@ -137,6 +139,15 @@ def _put_aside(replayed: Replay) -> None:
             replayed.closed_lots[lot.seq] = book.lots.pop(lot.seq)
     # Twice what stays: so each is looked at for this a few times, however many are open.
     replayed.kept_max = max(_KEPT_MIN, 2 * (len(book.lots) + len(book.holds)))
+
+
+def _take_lots_back(replayed: Replay, seq: int) -> None:
+    """The lots that an entry moved are looked at again, now that it is undone."""
+    if 0 < seq <= len(replayed.book.entries):
+        for line in replayed.book.entries[seq - 1].postings:
+            lot = replayed.closed_lots.pop(line.lot_seq, None)
+            if lot is not None:
+                replayed.book.lots[lot.seq] = lot
 
 
 def _take_back(replayed: Replay) -> None:

@@ -29,7 +29,7 @@ Targets = dict[int, int]
 _CALLERS_KINDS = frozenset(
     {
         *(EntryKind.GRANT, EntryKind.SPEND, EntryKind.ADJUSTMENT, EntryKind.HOLD),
-        *(EntryKind.CAPTURE, EntryKind.RELEASE, EntryKind.RENEWAL),
+        *(EntryKind.CAPTURE, EntryKind.RELEASE, EntryKind.RENEWAL, EntryKind.REVERSAL),
     }
 )
 
