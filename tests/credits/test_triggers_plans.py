@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
-from tests.credits.books import capture, grant, make_user, open_hold, spend
+from tests.credits.books import capture, grant, make_user, open_hold, reverse, spend
 
 PEOPLE = 40
 CHANGED = "Named Tuplestore Scan"
@@ -81,6 +81,7 @@ def _everything(session: Session, people: list[uuid.UUID]) -> None:
     execute(session, [spend(who, 1, metadata={"n": 1}) for who in people])
     holds = execute(session, [open_hold(who, 2) for who in people])
     execute(session, [capture(hold.user_id, hold.seq, 1) for hold in holds])
+    execute(session, [reverse(who, seq, 1) for who in people for seq in (1, 2, 3)])
     session.execute(
         text("UPDATE users SET first_name = 'x' WHERE user_id = ANY (:ids)"), {"ids": people}
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from src.common.credits.engine import lane as engine_lane
 from src.common.credits.persistence.reading import Locking
 from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters
-from tests.credits.books import capture, grant, open_hold, release, spend
+from tests.credits.books import capture, grant, open_hold, release, reverse, spend
 from tests.credits.committed import balances, make_users
 from tests.credits.engine.batching import (
     all_at_once,
@@ -270,3 +271,33 @@ async def test_keys_holds_and_lots_of_the_batch_ahead_are_known(
             *["done"] * (half - 2),
         ]
     assert balances([who]) == [left + 6 - half - (half - 2)]
+
+
+async def test_parts_of_an_entry_are_undone_while_others_are_being_written(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """However many ask at once, what is undone adds up to what the entry took."""
+    assert fresh_database
+    [who] = make_users(MANY)
+    async with running(credits_engine_lanes=1) as engine:
+        await warm_up(engine, spend(who, MANY))
+        found = await all_at_once(engine, [reverse(who, 2, 1) for _ in range(2 * MANY)])
+    assert Counter(map(told, found)) == {"done": MANY, "REVERSAL_EXCEEDS_ENTRY": MANY}
+    assert balances([who]) == [MANY]
+
+
+async def test_an_entry_is_undone_that_is_being_written(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for the number it will have is answered as if all came one by one."""
+    assert fresh_database
+    [who] = make_users(MANY)
+    async with running(credits_engine_lanes=1) as engine:
+        await warm_up(engine, spend(who, 1))
+        with locked_batches(monkeypatch):
+            spends = asyncio.gather(*[engine.execute(spend(who, 1)) for _ in range(MANY - 1)])
+            await asyncio.sleep(0)
+            undone = await all_at_once(engine, [reverse(who, 3 + n) for n in range(MANY - 1)])
+            await spends
+    assert Counter(map(told, undone)) == {"done": MANY - 1}
+    assert balances([who]) == [MANY - 1]

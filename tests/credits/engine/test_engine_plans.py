@@ -82,7 +82,12 @@ def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None
     """Books are read and written through indexes: however rows are locked, generic plans too."""
     whole_write = write_statement(frozenset((part, COLUMNS[part], ()) for part in Part))
     for mode in ("custom", "generic"):
-        for statement in (*map(books_statement, Locking), whole_write):
+        reading = [
+            books_statement(locking, with_originals=with_originals)
+            for locking in Locking
+            for with_originals in (False, True)
+        ]
+        for statement in (*reading, whole_write):
             found = scans(filled, statement, mode)
             assert [name for name in found if name.endswith("Seq Scan")] == []
             assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}

@@ -108,7 +108,7 @@ def _hold_json(original: FromClause) -> ColumnElement[Any]:
     """The hold that an entry opened, and what was captured of it too late."""
     late = CreditEntry.__table__.alias("late")
     retaken = (
-        select(func.coalesce(func.sum(late.c.captured), 0))
+        select(func.coalesce(func.sum(late.c.captured), literal_column("0")))
         .where(
             late.c.user_id == CreditHold.user_id,
             late.c.related_seq == CreditHold.seq,
