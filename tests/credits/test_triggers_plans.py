@@ -81,7 +81,8 @@ def _everything(session: Session, people: list[uuid.UUID]) -> None:
     execute(session, [spend(who, 1, metadata={"n": 1}) for who in people])
     holds = execute(session, [open_hold(who, 2) for who in people])
     execute(session, [capture(hold.user_id, hold.seq, 1) for hold in holds])
-    execute(session, [reverse(who, seq, 1) for who in people for seq in (1, 2, 3)])
+    for seq in (1, 2, 3):
+        execute(session, [reverse(who, seq, 1) for who in people])
     session.execute(
         text("UPDATE users SET first_name = 'x' WHERE user_id = ANY (:ids)"), {"ids": people}
     )

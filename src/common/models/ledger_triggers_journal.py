@@ -83,10 +83,11 @@ _UNDOING = """SELECT a.user_id, a.seq INTO wrong FROM added a
             WHERE p.user_id = a.user_id AND p.seq = a.seq AND coalesce((
               SELECT -t.amount FROM @here.credit_postings t
               WHERE t.user_id = o.user_id AND t.seq = o.seq AND t.lot_seq = p.lot_seq), 0)
-              < (SELECT sum(q.amount) FROM @here.credit_entries r
-                JOIN @here.credit_postings q ON q.user_id = r.user_id AND q.seq = r.seq
-                WHERE r.user_id = o.user_id AND r.related_seq = o.seq AND r.kind = 'reversal'
-                  AND q.lot_seq = p.lot_seq) OFFSET 0)
+              < (SELECT sum((SELECT q.amount FROM @here.credit_postings q
+                  WHERE q.user_id = r.user_id AND q.seq = r.seq AND q.lot_seq = p.lot_seq))
+                FROM @here.credit_entries r
+                WHERE r.user_id = o.user_id AND r.related_seq = o.seq AND r.kind = 'reversal')
+            OFFSET 0)
         ELSE o.amount > 0 AND o.kind = ANY ('{grant,adjustment}'::text[])
           AND EXISTS (SELECT FROM @here.credit_lots l WHERE l.user_id = o.user_id
             AND l.seq = o.seq AND l.source <> 'purchase' OFFSET 0)

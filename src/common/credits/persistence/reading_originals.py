@@ -81,27 +81,27 @@ def _lines_json(original: FromClause) -> ColumnElement[Any]:
 
 
 def _undone_json(original: FromClause) -> ColumnElement[Any]:
-    """What reversals have moved of an entry, by lot."""
-    by_lot = (
-        select(CreditPosting.lot_seq, func.sum(CreditPosting.amount).label("amount"))
-        .join_from(
-            CreditEntry,
-            CreditPosting,
-            and_(
-                CreditPosting.user_id == CreditEntry.user_id, CreditPosting.seq == CreditEntry.seq
-            ),
-        )
+    """What each reversal of an entry moved, by lot.
+
+    The lines of each are a subquery of their own: no plan reads all the user has.
+    """
+    line = func.json_build_array(CreditPosting.lot_seq, CreditPosting.amount)
+    lines = (
+        select(func.json_agg(line))
+        .where(CreditPosting.user_id == CreditEntry.user_id, CreditPosting.seq == CreditEntry.seq)
+        .correlate(CreditEntry)
+        .scalar_subquery()
+    )
+    return (
+        select(func.json_agg(lines))
         .where(
             CreditEntry.user_id == original.c.user_id,
             CreditEntry.related_seq == original.c.seq,
             CreditEntry.kind == _REVERSAL,
         )
-        .group_by(CreditPosting.lot_seq)
         .correlate(original)
-        .subquery("undone")
+        .scalar_subquery()
     )
-    row = func.json_build_array(by_lot.c.lot_seq, by_lot.c.amount)
-    return select(func.json_agg(row)).correlate(original).scalar_subquery()
 
 
 def _hold_json(original: FromClause) -> ColumnElement[Any]:

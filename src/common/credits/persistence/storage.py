@@ -7,6 +7,7 @@ of its own with `read_rows` and `rows_of`.
 import datetime as dt
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ class _OriginalRow(NamedTuple):
     amount: int | None
     actor: str | None
     lines: list[tuple[int, Lot]] | None
-    undone: list[tuple[int, int]] | None
+    undone: list[list[tuple[int, int]]] | None
     hold: _OriginalHold | None
 
 
@@ -331,7 +332,9 @@ def _add_original(book: StoredBook, row: _OriginalRow) -> None:
         return
     moved = {add_lot(book, lot): amount for amount, lot in row.lines or ()}
     book.originals[seq] = Original(seq, row.kind, row.amount, row.actor, moved)
-    book.undone[seq] = dict(row.undone or ())
+    undone = book.undone[seq] = Counter[int]()
+    for lines in row.undone or ():
+        undone.update(dict(lines))
     if row.hold is not None:
         amount, captured, status, expires_at, retaken = row.hold
         taken = {lot_seq: -share for lot_seq, share in moved.items()}
