@@ -59,6 +59,34 @@ async def test_each_item_has_its_own_outcome(start_api: StartApi) -> None:
     assert (await balance_of(ada.user_id), await balance_of(bob.user_id)) == (2, 7)
 
 
+async def test_entries_are_undone_side_by_side(start_api: StartApi) -> None:
+    """In the order asked, also what the same request spends; others' with `credits:grant` alone."""
+    api = await start_api()
+    token, user = await make_api_key(*WRITER), await make_user()
+    spender = await make_api_key(Scope.CREDITS_SPEND, service_name="spender")
+
+    def undoing(seq: int, key: str, **others: object) -> dict[str, Any]:
+        asked = {"operation": "reverse", "user_id": str(user.user_id), "idempotency_key": key}
+        return asked | {"seq": seq, "reason": "x"} | others
+
+    results = await outcomes(
+        api,
+        token,
+        an_item("grant", user.user_id, "g", 50),
+        an_item("spend", user.user_id, "s", 30),
+        undoing(2, "a", amount=10),
+        undoing(2, "b", amount=21),
+        undoing(1, "c", as_far_as_possible=True),
+    )
+    assert [each["status"] for each in results] == [200, 200, 200, 422, 200]
+    assert results[2]["result"] == IsPartialDict(amount=10, spent=None)
+    assert results[3]["error"] == IsPartialDict(error_type="REVERSAL_EXCEEDS_ENTRY", reversible=20)
+    assert results[4]["result"] == IsPartialDict(amount=-30, spent=20)
+    assert "spent" not in results[1]["result"]
+    [refused] = await outcomes(api, spender, undoing(2, "d"))
+    assert (refused["status"], refused["error"]["error_type"]) == (403, "FORBIDDEN")
+
+
 async def test_an_item_gives_no_more_than_the_operator_allows(start_api: StartApi) -> None:
     """422 above CREDITS_MANUAL_LIMIT, for that item alone."""
     api = await start_api(CREDITS_MANUAL_LIMIT="10")

@@ -8,10 +8,17 @@ from fastapi import APIRouter, Depends
 from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, STATUS_BY_KIND, error_responses
 from src.api.src.principals import Principal
-from src.api.src.schemas.credit_batches import BatchIn, BatchOut, GrantItem, ItemOut, SpendItem
-from src.api.src.schemas.credits import ResultOut
+from src.api.src.schemas.credit_batches import (
+    BatchIn,
+    BatchOut,
+    GrantItem,
+    Item,
+    ItemOut,
+    SpendItem,
+)
+from src.api.src.schemas.credits import ResultOut, ReversalOut
 from src.common.accounts.api_keys import Scope
-from src.common.credits.domain.commands import Command, Grant, Spend
+from src.common.credits.domain.commands import Command, Grant, Reverse, Spend
 from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
@@ -39,7 +46,7 @@ BatchCaller = Annotated[Principal, Depends(_batch_caller)]
 async def batch(
     body: BatchIn, caller: BatchCaller, ledger: LedgerOf, settings: SettingsOf
 ) -> BatchOut:
-    """Do up to 1,000 spends and grants, each with its own key and its own outcome.
+    """Do up to 1,000 spends, grants and reversals, each with its own key and its own outcome.
 
     The answer is 200 whatever becomes of the items. Each item has the status that the endpoint for
     it alone would answer. A refused item changes nothing for the others. The items of one user are
@@ -50,32 +57,32 @@ async def batch(
     return BatchOut(results=list(await asyncio.gather(*done)))
 
 
-async def _do(
-    item: SpendItem | GrantItem, caller: Principal, ledger: Ledger, manual_limit: int
-) -> ItemOut:
+async def _do(item: Item, caller: Principal, ledger: Ledger, manual_limit: int) -> ItemOut:
     try:
-        result = await ledger.execute(_command(item, caller, manual_limit))
+        command = _command(item, caller, manual_limit)
+        result = await ledger.execute(command)
     except ExceptionWithErrorType as error:
         status = STATUS_BY_KIND[error.kind]
         return ItemOut.refused(status, error.error_type, error.message, **error.details)
-    return ItemOut(status=200, replayed=result.replayed, result=ResultOut.model_validate(result))
+    answer = ReversalOut if type(command) is Reverse else ResultOut
+    return ItemOut(status=200, replayed=result.replayed, result=answer.model_validate(result))
 
 
-def _command(item: SpendItem | GrantItem, caller: Principal, manual_limit: int) -> Command:
+def _command(item: Item, caller: Principal, manual_limit: int) -> Command:
     """The command an item asks for.
 
     Raises:
         Forbidden: FORBIDDEN, the caller lacks its scope.
         Invalid: VALIDATION_ERROR.
     """
-    kind, scope = (
-        (Spend, Scope.CREDITS_SPEND)
-        if isinstance(item, SpendItem)
-        else (Grant, Scope.CREDITS_GRANT)
-    )
-    caller.require(scope)
     asked: dict[str, Any] = item.model_dump(exclude=_OUR_NAMES)
+    asked |= {"key": item.idempotency_key, "actor": caller.actor}
+    if isinstance(item, SpendItem):
+        caller.require(Scope.CREDITS_SPEND)
+        return Spend(**asked)
     if isinstance(item, GrantItem):
+        caller.require(Scope.CREDITS_GRANT)
         check_manual_limit(item.amount, manual_limit)
         asked["source"] = LotSource(item.source)
-    return kind(key=item.idempotency_key, actor=caller.actor, **asked)
+        return Grant(**asked)
+    return Reverse(**asked, own_only=Scope.CREDITS_GRANT not in caller.scopes)

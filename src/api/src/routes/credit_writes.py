@@ -248,12 +248,13 @@ async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
         *(*WRITES, "ENTRY_NOT_FOUND", "ENTRY_NOT_REVERSIBLE", "REVERSAL_EXCEEDS_ENTRY"),
         *("INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
     ),
-    response_model=ReversalPreviewOut | ReversalOut,
+    response_model=ReversalOut | ReversalPreviewOut,
 )
 async def reverse(write: ReverseWrite, seq: EntrySeq, body: ReverseIn) -> Response:
-    """In the lots that it moved, whole or in part.
+    """Undo all or some of an entry, in the lots that it moved.
 
-    The scope `credits:spend` undoes spends and holds of the same service, `credits:grant` any.
+    The scope `credits:spend` undoes spends and holds of the same service. The scope
+    `credits:grant` undoes anybody's.
     """
     own_only = Scope.CREDITS_GRANT not in write.caller.scopes
     return await write.do(Reverse, seq=seq, own_only=own_only, **body.model_dump())

@@ -1,4 +1,4 @@
-"""Bodies of the batch endpoint: many spends and grants, independent of each other."""
+"""Bodies of the batch endpoint: many operations, independent of each other."""
 
 import uuid
 from typing import Annotated, Any, Literal
@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StrictStr
 
 from src.api.src.schemas.bodies import Body
-from src.api.src.schemas.credits import GrantIn, ResultOut, SpendIn
+from src.api.src.schemas.credits import (
+    EntryNumber,
+    GrantIn,
+    ResultOut,
+    ReversalOut,
+    ReverseIn,
+    SpendIn,
+)
 from src.api.src.schemas.users import without_nul
 from src.common.credits.domain.commands import KEY_LENGTH_MAX
 
@@ -39,7 +46,16 @@ class GrantItem(GrantIn):
     idempotency_key: Key
 
 
-Item = Annotated[SpendItem | GrantItem, Field(discriminator="operation")]
+class ReverseItem(ReverseIn):
+    """Undo a user's entry."""
+
+    operation: Literal["reverse"]
+    user_id: uuid.UUID
+    seq: EntryNumber
+    idempotency_key: Key
+
+
+Item = Annotated[SpendItem | GrantItem | ReverseItem, Field(discriminator="operation")]
 
 
 class BatchIn(Body):
@@ -68,7 +84,7 @@ class ItemOut(BaseModel):
     status: Annotated[int, Field(description="What the endpoint for this item alone would answer.")]
     replayed: bool = False
     """Whether the key was used before, so that nothing was done now."""
-    result: ResultOut | None = None
+    result: ReversalOut | ResultOut | None = None
     """What was done; null where the item was refused."""
     error: ItemError | None = None
     """Why it was refused; null where it was done."""

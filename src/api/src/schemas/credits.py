@@ -143,12 +143,14 @@ class ReleaseIn(Body):
     """An empty object."""
 
 
+EntryNumber = Annotated[StrictInt, Field(ge=1, le=AMOUNT_MAX, description="The entry's number.")]
+
+
 class ReverseIn(Body):
     """Undo an entry, and say why."""
 
-    amount: Annotated[
-        Amount | None, Field(description="Credits to undo. Null: all that is left of the entry.")
-    ] = None
+    amount: Amount | None = None
+    """Credits to undo. Null: all that is left of the entry."""
     as_far_as_possible: Annotated[
         StrictBool,
         Field(description="Of a grant: take what is left in its lot, even if that is less."),

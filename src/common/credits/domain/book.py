@@ -30,7 +30,7 @@ Answer = tuple[bytes, Result]
 
 
 class Lot(msgspec.Struct, array_like=True, gc=False):
-    """Credits that came in together; its fields in the order of `reading.lot_json`."""
+    """Credits that came in together; its fields in the order of `lot_rows.lot_json`."""
 
     seq: int
     """The `seq` of the entry that made it."""
