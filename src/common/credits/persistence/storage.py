@@ -7,7 +7,6 @@ of its own with `read_rows` and `rows_of`.
 import datetime as dt
 import json
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -332,9 +331,11 @@ def _add_original(book: StoredBook, row: _OriginalRow) -> None:
         return
     moved = {add_lot(book, lot): amount for amount, lot in row.lines or ()}
     book.originals[seq] = Original(seq, row.kind, row.amount, row.actor, moved)
-    undone = book.undone[seq] = Counter[int]()
+    undone: dict[int, int] = {}
     for lines in row.undone or ():
-        undone.update(dict(lines))
+        for lot_seq, amount in lines:
+            undone[lot_seq] = undone.get(lot_seq, 0) + amount
+    book.undone[seq] = undone
     if row.hold is not None:
         amount, captured, status, expires_at, retaken = row.hold
         taken = {lot_seq: -share for lot_seq, share in moved.items()}
