@@ -9,7 +9,7 @@ import pytest
 from src.common.credits.domain import rules
 from src.common.credits.domain.book import BEFORE_ALL, Book
 from src.common.credits.domain.commands import Capture, Command, Grant, OpenHold
-from src.common.credits.persistence.storage import rows_of
+from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.writing import Part
 from src.common.credits.verification.comparison import compare_user
 from src.common.credits.verification.stored import (

@@ -50,7 +50,9 @@ class ReverseItem(ReverseIn):
     """Undo a user's entry."""
 
     operation: Literal["reverse"]
+    """What this item is."""
     user_id: uuid.UUID
+    """Whose entry."""
     seq: EntryNumber
     idempotency_key: Key
 
@@ -62,7 +64,7 @@ class BatchIn(Body):
     """The operations. If items are invalid, the error names the first of them."""
 
     items: Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX), FailFast()]
-    """Spends and grants, of any users."""
+    """Spends, grants and reversals, of any users."""
 
 
 class ItemError(BaseModel):

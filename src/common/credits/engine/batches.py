@@ -19,12 +19,12 @@ from sqlalchemy.sql import ClauseElement
 from src.common.credits.domain.book import Book, StoredBook
 from src.common.credits.domain.commands import Command
 from src.common.credits.domain.decisions import Outcome, decide_each, entries_named, holds_named
+from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.reading import Locking, books_statement, lock_statement
 from src.common.credits.persistence.storage import (
     has_originals,
     read_parameters,
     read_rows,
-    rows_of,
 )
 from src.common.credits.persistence.writing import (
     SHAPES_MAX,

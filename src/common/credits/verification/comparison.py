@@ -6,7 +6,7 @@ from typing import Any
 
 from src.common.credits.domain.commands import OWN_KEY_PREFIX
 from src.common.credits.domain.reversed_money import money_back
-from src.common.credits.persistence.storage import rows_of
+from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.writing import COLUMNS, Part
 from src.common.credits.verification.replay import Replay, replay
 from src.common.credits.verification.report import Difference

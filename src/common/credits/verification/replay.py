@@ -1,7 +1,8 @@
 """Replays a user's whole journal through the rules: what every table should hold. Pure.
 
 The journal says what was asked and when; the rules say what that led to. The book that comes out
-has never been written: `storage.rows_of` tells what it would write, row by row (decision 0021).
+has never been written: `changed_rows.rows_of` tells what it would write, row by row (decision
+0021).
 """
 
 import uuid

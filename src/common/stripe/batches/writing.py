@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.selectable import CTE, TableValuedAlias
 
 from src.common.credits.engine.batches import compile_for_driver
-from src.common.credits.persistence.storage import rows_of
+from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.writing import (
     SHAPES_MAX,
     Shape,
