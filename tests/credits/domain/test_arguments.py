@@ -47,6 +47,8 @@ WRONG: dict[str, list[Any]] = {
     "metadata": ["{}", [("a", 1)], 7, {"a": b"b"}],
     "status": ["garbage", 7, ["open"]],
     "final": [1, "true", None],
+    "as_far_as_possible": [1, "true", None],
+    "own_only": [1, "true", None],
     "if_expired": ["maybe", 7, None, ["retake"]],
     "command": ["spend", None, {"amount": 1}, opening(WHO, 1), assignment(WHO, 1, actor="a")],
     "commands": ["spend", None, 7, [None], [opening(WHO, 1)], [Spend]],
@@ -67,7 +69,7 @@ RIGHT: dict[str, Any] = {
     "commands": [],
 }
 """What must be given."""
-WRITES = ("grant", "spend", "adjust", "open_hold", "capture", "release", "renew")
+WRITES = ("grant", "spend", "adjust", "open_hold", "capture", "release", "renew", "reverse")
 OTHERS: dict[str, Callable[..., Any]] = {
     name: getattr(ledger, name) for name in ledger.__all__ if name not in WRITES
 } | {"holds": queries.holds, "get_hold": queries.get_hold}
@@ -90,13 +92,15 @@ def named(operations: Mapping[str, Callable[..., Any]]) -> list[Any]:
 
 
 def wrong_calls(operation: Callable[..., Any], argument: str) -> list[dict[str, Any]]:
-    """The argument wrong in each way, the others right."""
+    """The argument wrong in each way, the others right; None is right where it is the default."""
     right = {
         each.name: RIGHT[each.name]
         for each in parameters(operation).values()
         if each.default is inspect.Parameter.empty
     }
-    return [right | {argument: value} for value in WRONG[argument]]
+    default = parameters(operation)[argument].default
+    wrong = [value for value in WRONG[argument] if value is not None or default is not None]
+    return [right | {argument: value} for value in wrong]
 
 
 def check(refused: pytest.ExceptionInfo[Invalid], argument: str) -> None:
