@@ -16,7 +16,8 @@ from src.api.src.schemas.credit_batches import (
     ItemOut,
     SpendItem,
 )
-from src.api.src.schemas.credits import ResultOut, ReversalOut
+from src.api.src.schemas.credit_reversals import ReversalOut
+from src.api.src.schemas.credits import ResultOut
 from src.common.accounts.api_keys import Scope
 from src.common.credits.domain.commands import Command, Grant, Reverse, Spend
 from src.common.credits.requests import check_manual_limit

@@ -14,6 +14,7 @@ from src.api.src.fast_path import FastPathRoute
 from src.api.src.principals import Principal
 from src.api.src.routes import API_PREFIX, UserId
 from src.api.src.routes.credits import READS, EntrySeq, HoldSeq
+from src.api.src.schemas.credit_reversals import ReversalOut, ReversalPreviewOut, ReverseIn
 from src.api.src.schemas.credits import (
     AdjustIn,
     CaptureIn,
@@ -23,9 +24,6 @@ from src.api.src.schemas.credits import (
     ReleaseIn,
     RenewIn,
     ResultOut,
-    ReversalOut,
-    ReversalPreviewOut,
-    ReverseIn,
     SpendIn,
 )
 from src.common.accounts.api_keys import Scope

@@ -6,14 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StrictStr
 
 from src.api.src.schemas.bodies import Body
-from src.api.src.schemas.credits import (
-    EntryNumber,
-    GrantIn,
-    ResultOut,
-    ReversalOut,
-    ReverseIn,
-    SpendIn,
-)
+from src.api.src.schemas.credit_reversals import EntryNumber, ReversalOut, ReverseIn
+from src.api.src.schemas.credits import GrantIn, ResultOut, SpendIn
 from src.api.src.schemas.users import without_nul
 from src.common.credits.domain.commands import KEY_LENGTH_MAX
 

@@ -143,22 +143,6 @@ class ReleaseIn(Body):
     """An empty object."""
 
 
-EntryNumber = Annotated[StrictInt, Field(ge=1, le=AMOUNT_MAX, description="The entry's number.")]
-
-
-class ReverseIn(Body):
-    """Undo an entry, and say why."""
-
-    amount: Amount | None = None
-    """Credits to undo. Null: all that is left of the entry."""
-    as_far_as_possible: Annotated[
-        StrictBool,
-        Field(description="Of a grant: take what is left in its lot, even if that is less."),
-    ] = False
-    reason: Text
-    """Kept as the entry's `reference`."""
-
-
 class _Out(BaseModel):
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
@@ -183,15 +167,6 @@ class ResultOut(_Out):
             description="When the opened or renewed hold expires, or the credits that were given; "
             "else null."
         ),
-    ]
-
-
-class ReversalOut(ResultOut):
-    """What undoing an entry did."""
-
-    spent: Annotated[
-        int | None,
-        Field(description="Of a grant that was taken back: credits that had left its lot before."),
     ]
 
 
@@ -266,10 +241,6 @@ class PreviewOut(ResultOut):
         if not isinstance(preview, Preview):
             return preview
         return {**asdict(preview.result), "entries": preview.entries}
-
-
-class ReversalPreviewOut(PreviewOut, ReversalOut):
-    """The same for a request to undo an entry."""
 
 
 class LotOut(_Out):
