@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from src.common.models.stripe_event import StripeEvent
     from src.common.stripe.gateway import Gateway
-    from src.common.stripe.processing import InDatabase
+    from src.common.stripe.processing import InDatabase, Processor
 
 events = typer.Typer(help="The inbox: every event Stripe sent.", no_args_is_help=True)
 
@@ -142,25 +142,31 @@ def replay_events(
             ]
 
         processor = Processor(in_database, gateway, settings)
-        rows: list[dict[str, Any]] = []
-        for livemode, name, body in await in_database(chosen):
-            answer = await processor.settle_stored(body, livemode=livemode, event_id=name)
-            stored = await _stored(in_database, name)
-            rows.append(
-                {
-                    "event_id": name,
-                    "type": stored.type,
-                    "answer": str(answer),
-                    "status": stored.status,
-                    "error": stored.error,
-                }
-            )
-        return rows
+        return [
+            await _settled_again(processor, in_database, event)
+            for event in await in_database(chosen)
+        ]
 
     rows = run_with_stripe(settings, work)
     print_rows(rows, as_json=as_json, empty="The inbox has no such event with a body.")
     if any(row["answer"] == inbox.EventAnswer.ACCEPTED for row in rows):
         raise typer.Exit(1)
+
+
+async def _settled_again(
+    processor: "Processor", in_database: "InDatabase", event: tuple[bool, str, bytes]
+) -> dict[str, Any]:
+    """Settle a stored event, given as mode, id and body; what came of it."""
+    livemode, event_id, body = event
+    answer = await processor.settle_stored(body, livemode=livemode, event_id=event_id)
+    stored = await _stored(in_database, event_id)
+    return {
+        "event_id": event_id,
+        "type": stored.type,
+        "answer": str(answer),
+        "status": stored.status,
+        "error": stored.error,
+    }
 
 
 @events.command("ignore")
