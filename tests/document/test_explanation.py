@@ -67,7 +67,7 @@ async def balance(user_id: "uuid.UUID") -> int:
 
 async def test_spending_and_holding_go_as_written(user_id: "uuid.UUID") -> None:
     """Each block takes what it says, and one key takes it once, whichever block names it."""
-    spend, spend_async, hold, hold_again, time_out, engine = blocks(LEDGER)
+    spend, spend_async, hold, hold_again, time_out, undo, engine = blocks(LEDGER)
 
     async def render() -> int:
         await asyncio.sleep(0)
@@ -90,13 +90,16 @@ async def test_spending_and_holding_go_as_written(user_id: "uuid.UUID") -> None:
     assert (names["held"].replayed, names["held"].used) == (True, 60)
     names = await run(time_out, **given)
     left.append(await balance(user_id))
-    assert left == [970, 970, 940, 880, 880, 820]
+    with SessionLocal.begin() as db:  # what the first block spent, after the first grant
+        await run(undo, **given, ledger=ledger, db=db, seq=2)
+    left.append(await balance(user_id))
+    assert left == [970, 970, 940, 880, 880, 820, 850]
     assert names["held"].state is ReservationState.CAPTURED
 
 
 async def test_a_time_out_finds_nothing_charged(user_id: "uuid.UUID") -> None:
     """Work that takes too long is not charged, and the page's last line says so."""
-    *_, time_out, _engine = blocks(LEDGER)
+    *_, time_out, _undo, _engine = blocks(LEDGER)
 
     async def render() -> int:
         raise TimeoutError
