@@ -7,10 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
+from src.common.models.credit_entry import CreditEntry
 from tests.credits.books import capture, grant, make_user, open_hold, reverse, spend
 
 PEOPLE = 40
@@ -98,6 +99,9 @@ def test_a_large_statement_after_a_small_one_costs_as_many_looks_as_rows(
     _everything(db, others)
     queries = list(plans.of_triggers())
     assert len(queries) >= 15
-    assert max(looked_at(node) for nodes in queries for node in nodes) <= 4 * PEOPLE
+    # Where statistics know of no rows, any index that begins with the user is as good as another.
+    entries = db.scalar(select(func.count()).where(CreditEntry.user_id.in_(others)))
+    assert entries
+    assert max(looked_at(node) for nodes in queries for node in nodes) <= entries
     scanned = {node["Node Type"] for nodes in queries for node in nodes} & {"Seq Scan"}
     assert not scanned
