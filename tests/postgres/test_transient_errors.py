@@ -1,6 +1,7 @@
 """Every passing condition, met for real on both drivers, arrives as the one retryable error."""
 
 import errno
+import gc
 import pickle
 import socket
 import threading
@@ -13,6 +14,7 @@ from psycopg import sql
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import OperationalError
 
+from src.common.database import SessionLocal
 from src.common.exceptions import DatabaseBusy, ErrorKind
 from src.common.postgres.errors import RetryableDatabaseError
 from src.local_postgres import ConnectionParameters
@@ -290,3 +292,16 @@ async def _failure(
         assert SECRET not in shown
         assert database.password not in shown
     return error
+
+
+def test_a_cursor_of_a_lost_connection_is_closed(fresh_database: ConnectionParameters) -> None:
+    """On the server's side too: whatever is left open is warned of when it is freed."""
+    with SessionLocal() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        with open_connection(fresh_database) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
+        with pytest.raises(RetryableDatabaseError):
+            session.execute(
+                text("SELECT * FROM pg_class"), execution_options={"stream_results": True}
+            )
+    gc.collect()

@@ -6,6 +6,7 @@ over while connecting, and PgBouncer has one code for everything.
 """
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -155,6 +156,15 @@ def translate_transient_error(context: "ExceptionContext") -> RetryableDatabaseE
 
     Any other error stays what it is, without the values that its text quotes.
     """
+    translated = _translated(context)
+    if context.is_disconnect and context.execution_context is not None:
+        # SQLAlchemy closes no cursor of a connection that is lost, and psycopg warns of each.
+        with suppress(context.dialect.loaded_dbapi.Error):
+            context.execution_context.cursor.close()
+    return translated
+
+
+def _translated(context: "ExceptionContext") -> RetryableDatabaseError | None:
     error = context.sqlalchemy_exception
     if not isinstance(error, DBAPIError):
         if not isinstance(context.original_exception, OSError):
