@@ -12,10 +12,10 @@ from tests.fixtures.api import Api, logging_restored
 @pytest.mark.parametrize(
     ("path", "logged"),
     [
-        ("/api/v1/user/ada@example.com", "/api/v1/user/{user_id}"),
+        ("/api/v1/user/zoe@example.com", "/api/v1/user/{user_id}"),
         ("/api/v1/user/00000000-0000-0000-0000-000000000001", "/api/v1/user/{user_id}"),
-        ("/api/v1/nowhere/ada@example.com", "/api/v1/nowhere/*"),
-        ("/api/v1/nowhere/ada%40example.com?email=ada@example.com", "/api/v1/nowhere/*"),
+        ("/api/v1/nowhere/zoe@example.com", "/api/v1/nowhere/*"),
+        ("/api/v1/nowhere/zoe%40example.com?email=zoe@example.com", "/api/v1/nowhere/*"),
         ("/livez", "/livez"),
     ],
 )
@@ -31,7 +31,7 @@ async def test_a_path_is_logged_without_its_values(
     written = capsys.readouterr().err
     lines = [json.loads(line) for line in written.splitlines()]
     assert [line["path"] for line in lines if line["event"] == "Request"] == [logged]
-    assert "ada" not in written
+    assert "zoe" not in written  # no letters of a request id, which is hexadecimal
 
 
 SECRETS = ("database_password", "auth_jwt_secret", "stripe_secret_key", "stripe_webhook_secret")
