@@ -26,7 +26,7 @@ Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
-class ReadingFailed(Exception):
+class NotAnswered(Exception):
     """Nothing could be answered this way; a session asks again, and tells what is wrong."""
 
 
@@ -48,7 +48,7 @@ class SharedStatement(ABC, Generic[Question, Answer]):
         """The answer; None where there is none.
 
         Raises:
-            ReadingFailed: the database does not answer, or answers with an error.
+            NotAnswered: the database does not answer, or answers with an error.
         """
         answer = self._waiting.get(asked)
         if answer is None:
@@ -89,7 +89,7 @@ class SharedStatement(ABC, Generic[Question, Answer]):
         finally:
             for answer in waiting.values():
                 if not answer.done():
-                    answer.set_exception(ReadingFailed())
+                    answer.set_exception(NotAnswered())
                     answer.exception()  # nobody may be left to hear it
 
     async def _ask(self, asked: Sequence[Question]) -> dict[Question, Answer]:

@@ -24,7 +24,6 @@ from src.common.credits.engine.readings import (
     EntriesAsked,
     EntriesRead,
     PageReadings,
-    ReadingFailed,
 )
 from src.common.exceptions import Invalid
 from src.common.postgres.pagination import (
@@ -33,6 +32,7 @@ from src.common.postgres.pagination import (
     Page,
     decode_number_cursor,
 )
+from src.common.postgres.shared_statements import NotAnswered
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/user/{{user_id}}/credits", tags=["credits"], route_class=FastReadRoute
@@ -72,7 +72,7 @@ class OwnEntriesQuery:
     async def read(self) -> EntriesRead | Page[HistoryEntry]:
         """Read it with all who ask now; by a session where that fails."""
         asked = EntriesAsked(self.user_id, decode_number_cursor(self.cursor), self.limit)
-        with suppress(ReadingFailed):
+        with suppress(NotAnswered):
             found = await self.readings.read(asked)
             if found is None:
                 raise errors.user_not_found()

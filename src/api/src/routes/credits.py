@@ -21,9 +21,9 @@ from src.common.credits import queries
 from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.credits.domain.views import Balance
-from src.common.credits.engine.readings import ReadingFailed
 from src.common.models.credit_hold import HoldStatus
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
+from src.common.postgres.shared_statements import NotAnswered
 
 router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
 
@@ -119,7 +119,7 @@ async def _balance(
         return await run_in_async_database_transaction(
             lambda session: queries.balance(session, user_id, as_of=as_of)
         )
-    with suppress(ReadingFailed):
+    with suppress(NotAnswered):
         reading = await caller.readings.read(user_id)
         if reading is None:
             raise errors.user_not_found()

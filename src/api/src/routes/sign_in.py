@@ -16,7 +16,7 @@ from src.common.accounts import operations as accounts
 from src.common.accounts.known_sign_ins import KnownSignIns, SigningIn
 from src.common.accounts.rules import is_reserved_email
 from src.common.async_database import run_in_async_database_transaction
-from src.common.postgres.shared_statements import ReadingFailed
+from src.common.postgres.shared_statements import NotAnswered
 
 router = APIRouter(prefix=API_PREFIX, tags=["users"], route_class=FastReadRoute)
 """Its routes are the application's own, see `FastReadRoute`."""
@@ -33,7 +33,7 @@ class SignInRequest:
         """Sign in: with all who do now, where that changes nothing else; otherwise alone."""
         identity = identity_of(self.claims)
         if self.known is not None and not is_reserved_email(identity.email):
-            with suppress(ReadingFailed):
+            with suppress(NotAnswered):
                 if await self.known.read(SigningIn(identity.user_id, identity.email)):
                     return SignInOut(
                         internal_id=identity.user_id, status="authenticated", is_new_user=False

@@ -123,29 +123,23 @@ async def write_guarded(connection: "asyncpg.Connection", prepared: Prepared) ->
 async def run_batch(
     connection: "asyncpg.Connection", commands: Sequence[Command], locking: Locking
 ) -> tuple[list[Outcome | Skipped], bool]:
-    """Do each of `commands` on its own, and commit: a result or a refusal each, in their order.
+    """Do each of `commands` on its own: a result or a refusal each, in their order.
 
-    `connection` is in a database transaction that has just begun. Under `Locking.SKIP` commands of
-    users locked by others come back as skipped. Also: whether others wrote while it waited.
+    `connection` is in a database transaction that has just begun, and its caller commits. Under
+    `Locking.SKIP` commands of users locked by others come back as skipped. Also: whether others
+    wrote while it waited.
 
     Raises:
-        Exception: asyncpg's, or whatever else failed; the database transaction is rolled back,
-            unless the connection was lost, when nobody knows.
+        Exception: asyncpg's, or whatever else failed.
     """
-    try:
-        books, was_contended = await _read(connection, commands, locking)
-        unknown = {command.user_id for command in commands} - books.keys()
-        locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
-        taken = [command for command in commands if command.user_id not in locked]
-        outcomes, changed = decide_each(books, taken)
-        if changed:
-            sql, arguments = _worded(changed)
-            await connection.execute(sql, *arguments)
-    except BaseException:
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
-        raise
-    await connection.execute("COMMIT")
+    books, was_contended = await _read(connection, commands, locking)
+    unknown = {command.user_id for command in commands} - books.keys()
+    locked = await _existing(connection, unknown) if unknown and locking is Locking.SKIP else ()
+    taken = [command for command in commands if command.user_id not in locked]
+    outcomes, changed = decide_each(books, taken)
+    if changed:
+        sql, arguments = _worded(changed)
+        await connection.execute(sql, *arguments)
     if not locked:
         return list(outcomes), was_contended
     remaining = iter(outcomes)

@@ -125,11 +125,12 @@ class EngineConnection:
         return outcomes
 
     async def transact(self, work: Callable[[asyncpg.Connection], Coroutine[Any, Any, T]]) -> T:
-        """What `work` returns that ends the database transaction it is given, begun just now.
+        """What `work` returns, done in a database transaction of its own and committed.
 
         Raises:
             RetryableDatabaseError: a passing condition.
-            Exception: whatever else failed.
+            Exception: whatever else failed; all is rolled back, unless the connection was lost,
+                when nobody knows.
         """
         self.was_lost = False
         try:
@@ -138,7 +139,7 @@ class EngineConnection:
             self.drop()
             self.was_lost = True
             raise _translated(error, is_disconnect=True) from error
-        return await self._finished(connection, work(connection))
+        return await self._finished(connection, _ended(connection, work(connection)))
 
     def limit_waiting(self, seconds: float) -> None:
         """For how long at most the next batches wait for a row.
@@ -213,6 +214,18 @@ class EngineConnection:
         pooled, self._pooled = self._pooled, None
         if pooled is not None:
             pooled.close()
+
+
+async def _ended(connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, and the end of the database transaction it was done in."""
+    try:
+        result = await work
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return result
 
 
 def _driver_connection(pooled: "PoolProxiedConnection") -> asyncpg.Connection:

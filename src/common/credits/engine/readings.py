@@ -15,12 +15,10 @@ from src.common.credits.engine.page_statement import (
     PURCHASE_COLUMNS,
 )
 from src.common.credits.queries import balance_of
-from src.common.postgres.shared_statements import ReadingFailed, SharedStatement
+from src.common.postgres.shared_statements import SharedStatement
 
 if TYPE_CHECKING:
     import asyncpg
-
-__all__ = ["EntriesAsked", "EntriesRead", "PageReadings", "Reading", "ReadingFailed", "Readings"]
 
 
 class Reading(NamedTuple):

@@ -62,20 +62,14 @@ class Together:
         return [*await self.settle(readings[:middle]), *await self.settle(readings[middle:])]
 
     async def _run(self, connection: "asyncpg.Connection", readings: Sequence[Reading]) -> Answers:
-        """In a database transaction that has just begun; it ends here."""
+        """In a database transaction that has just begun, and that the caller commits."""
         are_stored = self._are_stored
         stored = [(each.event.livemode, each.event.id) for each in readings if are_stored]
-        try:
-            locked = await lock(connection, readings, stored)
-            known = await look_up(connection, readings)
-            decided = decide(readings, known, locked, self._terms, are_stored=are_stored)
-            written = worded(readings, decided, are_stored=are_stored)
-            if written is not None:
-                sql, arguments = written
-                await connection.execute(sql, *arguments)
-        except BaseException:
-            if not connection.is_closed():
-                await connection.execute("ROLLBACK")
-            raise
-        await connection.execute("COMMIT")
+        locked = await lock(connection, readings, stored)
+        known = await look_up(connection, readings)
+        decided = decide(readings, known, locked, self._terms, are_stored=are_stored)
+        written = worded(readings, decided, are_stored=are_stored)
+        if written is not None:
+            sql, arguments = written
+            await connection.execute(sql, *arguments)
         return [decided.answers.get(place) for place in range(len(readings))]
