@@ -1,5 +1,6 @@
 """Undoing entries over HTTP: what it answers, what it refuses, who may."""
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -100,3 +101,25 @@ async def test_a_service_that_spends_undoes_its_own_spends_only(api: Api, suffix
         assert (await done(api, token, user.user_id, path, {"amount": amount, **WHY}))[
             "amount"
         ] == amount
+
+
+async def test_a_spender_undoes_what_its_service_did_under_an_older_key(api: Api) -> None:
+    """A spend, what it captured of a hold, and what it captured too late: all are its own."""
+    user = await make_user()
+    giver = await make_api_key(*WRITER, service_name="giver")
+    old, new = [await make_api_key(Scope.CREDITS_SPEND, service_name="slides") for _ in range(2)]
+    await done(api, giver, user.user_id, "grant", GRANT)
+    await done(api, old, user.user_id, "spend", {"amount": 10})
+    await done(api, old, user.user_id, "holds", {"amount": 20, "expires_in_seconds": 600})
+    await done(api, old, user.user_id, "holds/3/capture", {"amount": 15})
+    await done(api, old, user.user_id, "holds", {"amount": 30, "expires_in_seconds": 1})
+    await asyncio.sleep(1.1)
+    late = {"amount": 25, "if_expired": "retake"}
+    retaken = await done(api, old, user.user_id, "holds/5/capture", late)
+    for seq, amount in ((2, 10), (3, 15), (retaken["seq"], 25)):
+        assert retaken["kind"] == "spend"
+        undone = await done(api, new, user.user_id, f"entries/{seq}/reverse", WHY)
+        assert undone["amount"] == amount
+    assert await balance_of(user.user_id) == 100
+    answer = await post(api, new, user.user_id, "entries/1/reverse", WHY)
+    assert error_type_of(answer) == "FORBIDDEN"

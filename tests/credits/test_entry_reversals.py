@@ -141,6 +141,36 @@ async def test_the_captured_part_of_a_hold_goes_back(in_session: InSession) -> N
     await in_session(work)
 
 
+async def test_a_replay_says_what_was_first_said_whatever_happened_since(
+    in_session: InSession,
+) -> None:
+    """Also once all is undone, the lots have expired and the account is deactivated."""
+
+    def work(session: Session) -> None:
+        who = someone(session)
+        do(session, grant(who, 60, expires_at=START + dt.timedelta(seconds=50)))
+        do(session, spend(who, 30))
+        part, rest = reverse(who, 2, 10), reverse(who, 2)
+        back = reverse(who, 1, as_far_as_possible=True)
+        first = [do(session, each, 10) for each in (part, rest, back)]
+        assert [(each.amount, each.balance, each.spent) for each in first] == [
+            (10, 40, None),
+            (20, 60, None),
+            (-60, 0, 0),
+        ]
+        do(session, grant(who, 5), 20)
+        session.execute(update(User).where(User.user_id == who).values(is_active=False))
+        again = [do(session, each, 100) for each in (part, rest, back)]
+        assert again == first
+        assert all(each.replayed for each in again)
+        assert refused(session, reverse(who, 2, 11, key=part.key)).error_type == (
+            "IDEMPOTENCY_KEY_REUSED"
+        )
+        check(session, who)
+
+    await in_session(work)
+
+
 async def test_a_grant_is_taken_back_from_its_own_lot(in_session: InSession) -> None:
     """All that was asked or nothing, unless as far as possible; the answer says what was spent."""
 

@@ -14,7 +14,7 @@ from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import capture, grant, journal, open_hold, release, reverse, spend
-from tests.credits.committed import balances, make_users
+from tests.credits.committed import balances, look, make_users
 from tests.credits.workers import Assign, At, Crowd, Job, Outcome, Steps, crowd
 from tests.postgres.drivers import open_connection
 
@@ -65,6 +65,28 @@ def test_a_hundred_reversals_of_one_of_a_spend_of_fifty(
     outcomes = clients.do(database, one_each([reverse(who, 2, 1) for _ in range(100)]))
     assert counted(outcomes) == {"done": 50, "REVERSAL_EXCEEDS_ENTRY": 50}
     assert balances([who]) == [50]
+
+
+def test_a_grant_taken_back_while_it_is_spent(
+    clients: Crowd, database: ConnectionParameters
+) -> None:
+    """Whoever comes first: what was spent and what was taken back are the grant, to the credit.
+
+    Only the first can take it back. The others find nothing to take, or nothing left in it.
+    """
+    [who] = make_users(50)
+    spends: list[Command] = [spend(who, 1) for _ in range(40)]
+    backs: list[Command] = [reverse(who, 1, as_far_as_possible=True) for _ in range(8)]
+    mixed = [*spends[:20], *backs[:4], *spends[20:], *backs[4:]]
+    outcomes = clients.do(database, one_each(mixed))
+    found = counted(outcomes)
+    assert found["done"] + found["INSUFFICIENT_CREDITS"] + found["REVERSAL_EXCEEDS_ENTRY"] == 48
+    moved = look(lambda session: journal(session, who))[1:]
+    [taken_back] = [amount for kind, amount in moved if kind == "reversal"]
+    before = [kind for kind, _ in moved].index("reversal")
+    assert taken_back == before - 50
+    assert len(moved) == found["done"] == before + 1
+    assert balances([who]) == [0]
 
 
 def test_spends_that_do_not_divide_the_balance(

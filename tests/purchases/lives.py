@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from tests.stripe.payments import make_session
 TERMS = Terms(env="local", livemode=False, packages=PACKAGES)
 State = tuple[Any, ...]
 Ends = Counter[State]
+Step = Facts | Callable[[Session], object]
+"""What an event tells, or what somebody asks of the ledger."""
 
 
 def payment_of(user_id: uuid.UUID, name: str, package: Package) -> Payment:
@@ -62,9 +64,12 @@ def life_of(payment: Payment, name: str) -> dict[str, Facts]:
     }
 
 
-def settle(session: Session, facts: Facts, cause: str = "evt") -> None:
-    """What the inbox does with an event's facts."""
-    inbox.apply(session, facts, TERMS, cause=cause)
+def settle(session: Session, step: Step, cause: str = "evt") -> None:
+    """What the inbox does with an event's facts; what is asked is done."""
+    if isinstance(step, Facts):
+        inbox.apply(session, step, TERMS, cause=cause)
+    else:
+        step(session)
 
 
 _STATE = text("""
@@ -107,17 +112,18 @@ def state_of(session: Session, user_id: uuid.UUID) -> State:
     return tuple(tuple(part) for part in parts)
 
 
-class _Undo(Exception):
-    pass
+class Undone(Exception):
+    """Raised in a savepoint of which nothing is to stay."""
 
 
 def walk(
     session: Session,
     user_id: uuid.UUID,
-    left: Mapping[str, Facts],
+    left: Mapping[str, Step],
     seen: dict[tuple[frozenset[str], State], Ends],
+    end: Callable[[Session, uuid.UUID], State] = state_of,
 ) -> Ends:
-    """Settle what is left in every order; how many orders end in which state.
+    """Settle what is left in every order; how many orders end in which state, as `end` tells it.
 
     The orders are a tree of savepoints. Where two orders of the same events have come to the very
     same state, with everything money back may still reach, they go on as one: what follows is
@@ -127,14 +133,14 @@ def walk(
     if here not in seen:
         if not left:
             check_books(session)
-        seen[here] = Ends() if left else Ends({here[1]: 1})
-        for name, facts in left.items():
+        seen[here] = Ends() if left else Ends({end(session, user_id): 1})
+        for name, step in left.items():
             rest = {other: each for other, each in left.items() if other != name}
             try:
                 with session.begin_nested():
-                    settle(session, facts, name)
-                    seen[here] += walk(session, user_id, rest, seen)
-                    raise _Undo  # noqa: TRY301  nothing stays
-            except _Undo:
+                    settle(session, step, name)
+                    seen[here] += walk(session, user_id, rest, seen, end)
+                    raise Undone  # noqa: TRY301  nothing stays
+            except Undone:
                 session.expire_all()
     return seen[here]
