@@ -11,7 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"]
+pytest_plugins = [
+    *("tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"),
+    "src.testing.plugin",
+]
 
 _OURS = (
     *("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_"),

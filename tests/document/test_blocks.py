@@ -38,6 +38,7 @@ RUN_BY = {
     "docs/how-to/bring-a-database-over.md": "tests/migrations/test_adoption.py",
     "docs/how-to/change-the-schema.md": "tests/migrations/test_how_to.py",
     "docs/how-to/charge-an-endpoint.md": "tests/cli/test_how_to_charge.py",
+    "docs/how-to/test-your-application.md": "tests/testing/test_page.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",
     "docs/reference/cli.md": "tests/document/test_reference.py",
