@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from src.common.async_database import get_async_db
-from src.common.credits import async_ledger, ledger
+from src.common.credits import async_ledger, ledger, requests
 from src.common.credits.engine.engine import Engine
 from src.common.database import SessionLocal
 from src.common.exceptions import ExceptionWithErrorType
@@ -93,7 +93,7 @@ async def test_the_clock_holds_for_everybody(
     async with get_async_db() as async_db, async_db.begin():
         spent = await async_ledger.spend(async_db, user.user_id, 1, key="s")
     async with Engine.from_settings(get_settings()) as engine:
-        given = await engine.execute(ledger.requests.grant(user.user_id, 2, key="g"))
+        given = await engine.execute(requests.grant(user.user_id, 2, key="g"))
     assert spent.created_at == given.created_at == clock.now
     with flashslides_database.connect() as stranger:
         for name in ("now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"):
