@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal, get_engine, run_in_database_transaction
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.credit_hold import CreditHold
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_event import StripeEvent
@@ -24,7 +25,7 @@ from src.common.models.transaction import Transaction
 from src.common.purchases.packages import PACKAGES
 from src.offline_stripe import Faults, Trouble, TroubleKind
 from src.offline_stripe.errors import StripeError
-from tests.credits.books import capture, grant, make_user, open_hold, release, spend
+from tests.credits.books import capture, grant, make_user, open_hold, release, reverse, spend
 from tests.credits.crashes import dying
 from tests.stripe.loop import Loop, start_loop
 
@@ -46,12 +47,16 @@ METHODS = {
     "pendingRefund": 3,
     "refundFail": 2,
 }
+UNDONE = (EntryKind.SPEND, EntryKind.HOLD, EntryKind.GRANT)
+"""What somebody may try to undo."""
 REFUSALS = {
     "CAPTURE_EXCEEDS_HOLD",
+    "ENTRY_NOT_REVERSIBLE",
     "HOLD_CLOSED",
     "INSUFFICIENT_CREDITS",
     "REFUND_EXCEEDS_PAYMENT",
     "REFUND_REFUSED",
+    "REVERSAL_EXCEEDS_ENTRY",
     "STRIPE_GATEWAY_ERROR",
 }
 """What may be answered to customers and operators meanwhile."""
@@ -66,6 +71,7 @@ class Storm:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311  no secret
+        self._second_thoughts = random.Random(~seed)  # noqa: S311  what they draw is no other's
         self.happened = Counter[str]()
         """What was done, what came of it, how often."""
         self.loop: Loop = start_loop(f"storm {seed}", clock=lambda: BEGINNING)
@@ -101,6 +107,8 @@ class Storm:
         ):
             self.happened[action.__name__] += 1
             action()
+            if self._second_thoughts.random() < 0.1:
+                self.undo()
 
     def clear_up(self) -> None:
         """No more faults; processes that died leave their work to others."""
@@ -145,6 +153,29 @@ class Storm:
         """A present, which repays debts first."""
         command = grant(self.chance.choice(self.users), self.chance.randint(1, 300))
         self._ours(lambda: run_in_database_transaction(lambda db: execute(db, [command])))
+
+    def undo(self) -> None:
+        """Undo some of what was spent, captured or given; purchases are refused."""
+        chance = self._second_thoughts
+        user_id = chance.choice(self.users)
+        with SessionLocal() as session:
+            seqs = session.scalars(
+                select(CreditEntry.seq)
+                .where(CreditEntry.user_id == user_id, CreditEntry.kind.in_(UNDONE))
+                .order_by(CreditEntry.seq)
+            ).all()
+        seq, amount = chance.choice(seqs), chance.randint(1, 200)
+        command = (
+            reverse(user_id, seq, amount)
+            if amount % 2
+            else reverse(user_id, seq, as_far_as_possible=True)
+        )
+
+        def work() -> None:
+            run_in_database_transaction(lambda db: execute(db, [command]))
+            self.happened["undone"] += 1
+
+        self._ours(work, chance)
 
     def hold(self) -> None:
         """Set credits aside."""
@@ -262,9 +293,10 @@ class Storm:
             session.execute(update(StripeEvent).values(due))
             session.execute(update(Reconciliation).values(lease_expires_at=None))
 
-    def _ours(self, work: Callable[[], Any]) -> bool:
+    def _ours(self, work: Callable[[], Any], chance: random.Random | None = None) -> bool:
         """Do something of ours, which may die at any statement; whether it lived."""
-        dies, number = self.chance.random() < 0.4, self.chance.randint(1, STATEMENTS_MAX)
+        chance = chance or self.chance
+        dies, number = chance.random() < 0.4, chance.randint(1, STATEMENTS_MAX)
         try:
             if dies:
                 with dying(get_engine(), number, Killed):

@@ -19,6 +19,7 @@ SEEDS = range(FIRST, FIRST + int(os.environ.get("STORM_ROUNDS", ROUNDS)))
 EVERYTHING = {
     *("killed", "done at Stripe", "refused by Stripe", "STRIPE_GATEWAY_ERROR"),
     *("INSUFFICIENT_CREDITS", "payments", "refunds", "disputes", "drift found"),
+    "undone",
 }
 
 
