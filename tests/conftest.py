@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -25,8 +24,10 @@ _OURS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Forget the caller's configuration: the tests' own is the only one."""
     from src.common.settings import Settings
+    from tests.fixtures.folders import parent_of_data
 
     config.option.testrunuid = config.option.testrunuid or uuid.uuid4().hex
+    config.option.data_parent = config.option.data_parent or str(parent_of_data())
     for name in list(os.environ):
         if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
@@ -65,7 +66,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove the server's folder, once, after every worker has left; no other run's."""
     if hasattr(session.config, "workerinput"):
         return
-    folder = Path(tempfile.gettempdir()) / f"flashslides-tests-{_run_of(session.config)[:12]}"
+    from tests.fixtures.databases import folder_of_run
+
+    folder = folder_of_run(session.config, _run_of(session.config))
     if folder.exists() and not _in_use(folder):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,7 +1,5 @@
 """The data folder that development keys make, which the embedded server moves into later."""
 
-import shutil
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,16 +8,15 @@ import pytest
 from src.cli.development import development_keys
 from src.common.settings import load_settings
 from src.local_postgres import running_server
+from tests.fixtures.folders import folder_for_data
 
 
 @pytest.fixture
 def reachable_folder(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """A data folder that the server's account can reach, not made yet."""
-    parent = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    parent.chmod(0o755)
-    monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(parent / "data"))
-    yield parent / "data"
-    shutil.rmtree(parent)
+    with folder_for_data() as parent:
+        monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(parent / "data"))
+        yield parent / "data"
 
 
 @pytest.mark.xdist_group("embedded servers")

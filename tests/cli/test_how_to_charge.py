@@ -1,9 +1,7 @@
 """`docs/how-to/charge-an-endpoint.md`, done as written: an application of the reader's own."""
 
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import ISSUER, jwk_set, make_token
 from tests.cli.processes import COMMAND, PATIENCE_SECONDS, Program
 from tests.fixtures.api import Api, balance_of, client_of, logging_restored, make_user
+from tests.fixtures.folders import folder_for_data
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,16 +38,14 @@ SERVE, ASK = [text for language, text in BLOCKS if language == "bash"]
 @pytest.fixture
 def shop() -> Generator[Program]:
     """The reader's folder with the file in it, and the command with a data folder and a port."""
-    folder = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    folder.chmod(0o755)
-    (folder / "shop.py").write_text(SHOP)
-    environment = {
-        "FLASHSLIDES_DATA_DIR": str(folder / "data"),
-        "FLASHSLIDES_PG_PORT": str(free_port()),
-        "PATH": f"{COMMAND.parent}:/usr/local/bin:/usr/bin:/bin",
-    }
-    yield Program(folder, environment)
-    shutil.rmtree(folder)
+    with folder_for_data() as folder:
+        (folder / "shop.py").write_text(SHOP)
+        environment = {
+            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
+            "FLASHSLIDES_PG_PORT": str(free_port()),
+            "PATH": f"{COMMAND.parent}:/usr/local/bin:/usr/bin:/bin",
+        }
+        yield Program(folder, environment)
 
 
 @pytest.mark.xdist_group("embedded servers")

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import tempfile
 import threading
 import uuid
 from collections.abc import Generator
@@ -27,6 +26,7 @@ from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters, free_port, status
 from tests.cli.processes import PATIENCE_SECONDS, Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
+from tests.fixtures.folders import folder_for_data
 from tests.stripe.payments import make_event, make_session
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +38,8 @@ one_after_the_other = pytest.mark.xdist_group("embedded servers")
 @pytest.fixture
 def program() -> Generator[Program]:
     """The command with nothing but a data folder, which the server's account can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    folder.chmod(0o755)
-    yield Program(folder, {"FLASHSLIDES_DATA_DIR": str(folder / "data")})
-    shutil.rmtree(folder)
+    with folder_for_data() as folder:
+        yield Program(folder, {"FLASHSLIDES_DATA_DIR": str(folder / "data")})
 
 
 @one_after_the_other

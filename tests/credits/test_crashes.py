@@ -1,8 +1,6 @@
 """Interrupted anywhere, then asked again with the same key: one effect, and the books balance."""
 
 import multiprocessing
-import shutil
-import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +34,7 @@ from tests.credits.books import (
 from tests.credits.crashes import counting, deaf_proxy, interrupted, stop_immediately, work_until
 from tests.credits.workers import Steps
 from tests.fixtures.databases import environment_of
+from tests.fixtures.folders import folder_for_data
 from tests.postgres.drivers import Driver, open_connection
 
 Prepare = Callable[[Session], Command]
@@ -173,15 +172,16 @@ async def test_a_commit_whose_answer_is_lost(
 @pytest.fixture
 def own_server(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """The folder of a server that only this test uses, with the tables in it."""
-    folder = Path(tempfile.mkdtemp(prefix="flashslides-crash-"))
-    with running_server(folder, port=free_port()) as server:
+    with (
+        folder_for_data() as parent,
+        running_server(folder := parent / "data", port=free_port()) as server,
+    ):
         _use(server.connection, monkeypatch)
         alembic_command.upgrade(migrations.alembic_config(), "head")
         yield folder
         dispose_db()
     monkeypatch.undo()
     get_settings.cache_clear()
-    shutil.rmtree(folder)
 
 
 def test_a_server_stopped_at_once(own_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,8 @@
 """The README is true: its commands run as written, its links lead somewhere."""
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from src.local_postgres import free_port
 from tests.cli.processes import Program
+from tests.fixtures.folders import folder_for_data
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -23,15 +22,13 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 @pytest.fixture
 def program() -> Generator[Program]:
     """The command with nothing but a data folder and a port, as a new user has it."""
-    folder = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    folder.chmod(0o755)
-    environment = {
-        "FLASHSLIDES_DATA_DIR": str(folder / "data"),
-        "FLASHSLIDES_PG_PORT": str(free_port()),
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-    }
-    yield Program(folder, environment)
-    shutil.rmtree(folder)
+    with folder_for_data() as folder:
+        environment = {
+            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
+            "FLASHSLIDES_PG_PORT": str(free_port()),
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        }
+        yield Program(folder, environment)
 
 
 @pytest.mark.xdist_group("embedded servers")

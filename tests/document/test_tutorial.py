@@ -1,10 +1,8 @@
 """`docs/tutorial.md`, done as written: each block is run, and prints what the page says."""
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from src.local_postgres import free_port
 from tests.cli.processes import Program
+from tests.fixtures.folders import folder_for_data
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -29,18 +28,16 @@ END_OF_BLOCK = "-- end of block --"
 @pytest.fixture
 def reader() -> Generator[Program]:
     """A folder with the page's files in it, and the command with a data folder and a port."""
-    folder = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    folder.chmod(0o755)
-    for language, name, content in FENCED.findall(PAGE):
-        if language == "python":
-            (folder / name).write_text(content)
-    environment = {
-        "FLASHSLIDES_DATA_DIR": str(folder / "data"),
-        "FLASHSLIDES_PG_PORT": str(free_port()),
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-    }
-    yield Program(folder, environment)
-    shutil.rmtree(folder)
+    with folder_for_data() as folder:
+        for language, name, content in FENCED.findall(PAGE):
+            if language == "python":
+                (folder / name).write_text(content)
+        environment = {
+            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
+            "FLASHSLIDES_PG_PORT": str(free_port()),
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        }
+        yield Program(folder, environment)
 
 
 def blocks_with_output() -> list[tuple[str, str]]:

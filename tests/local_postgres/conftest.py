@@ -1,14 +1,12 @@
 """Real servers in folders of their own, whoever runs the tests.
 
 Root's tests run their servers under another account, which cannot enter pytest's private
-temporary folders; so every folder here is made directly in the system's temporary folder.
+temporary folders; so every folder here is made by `folder_for_data`.
 """
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from src.local_postgres import LocalPostgresError, bring_up, free_port, running_server, stop
+from tests.fixtures.folders import folder_for_data
 from tests.local_postgres.machine import IS_ROOT, installed_bin_dirs
 
 if not IS_ROOT:
@@ -44,10 +43,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def parent() -> Generator[Path]:
     """Make a folder that every account may pass, removed afterwards."""
-    path = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with folder_for_data() as path:
+        yield path
 
 
 @pytest.fixture
@@ -62,13 +59,11 @@ def folder(parent: Path) -> Generator[Path]:
 @pytest.fixture(scope="session")
 def stopped_folder() -> Generator[Path]:
     """Make a data folder by a first start, once: most of that is waiting for the disk."""
-    parent = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    parent.chmod(0o755)
-    path = parent / "data"
-    with running_server(path, port=free_port()):
-        pass
-    yield path
-    shutil.rmtree(parent)
+    with folder_for_data() as parent:
+        path = parent / "data"
+        with running_server(path, port=free_port()):
+            pass
+        yield path
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """What `init_db` and `init_async_db` find out before the first request."""
 
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from src.common.database import SessionLocal, init_db
 from src.common.exceptions import DatabaseBusy, SettingsError
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, running_server
+from tests.fixtures.folders import folder_for_data
 from tests.postgres.drivers import Driver, open_connection
 
 POOLS = {
@@ -110,11 +109,9 @@ async def test_a_start_with_a_server_succeeds(fresh_database: ConnectionParamete
 
 @pytest.fixture
 def parent() -> Generator[Path]:
-    """A folder directly in the system's temporary one: root's servers run as another account."""
-    path = Path(tempfile.mkdtemp(prefix="fs-")).resolve()
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    """A folder that root's servers may pass, which run as another account."""
+    with folder_for_data() as folder:
+        yield folder
 
 
 @pytest_asyncio.fixture
