@@ -13,6 +13,7 @@ import pytest
 pytest_plugins = [
     *("tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"),
     "src.testing.plugin",
+    "tests.fixtures.durations",
 ]
 
 _OURS = (
