@@ -24,7 +24,7 @@ from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import ISSUER, jwk_set, make_token
 from tests.cli.processes import COMMAND, PATIENCE_SECONDS, Program
 from tests.fixtures.api import Api, balance_of, client_of, logging_restored, make_user
-from tests.fixtures.folders import folder_for_data
+from tests.fixtures.folders import copy_data, folder_for_data
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -36,10 +36,11 @@ SERVE, ASK = [text for language, text in BLOCKS if language == "bash"]
 
 
 @pytest.fixture
-def shop() -> Generator[Program]:
+def shop(migrated_data: Path) -> Generator[Program]:
     """The reader's folder with the file in it, and the command with a data folder and a port."""
     with folder_for_data() as folder:
         (folder / "shop.py").write_text(SHOP)
+        copy_data(migrated_data, folder / "data")
         environment = {
             "FLASHSLIDES_DATA_DIR": str(folder / "data"),
             "FLASHSLIDES_PG_PORT": str(free_port()),

@@ -26,7 +26,7 @@ from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters, free_port, status
 from tests.cli.processes import PATIENCE_SECONDS, Program, stop, wait_until_gone
 from tests.fixtures.databases import environment_of
-from tests.fixtures.folders import folder_for_data
+from tests.fixtures.folders import copy_data, folder_for_data
 from tests.stripe.payments import make_event, make_session
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,12 @@ def program() -> Generator[Program]:
     """The command with nothing but a data folder, which the server's account can reach."""
     with folder_for_data() as folder:
         yield Program(folder, {"FLASHSLIDES_DATA_DIR": str(folder / "data")})
+
+
+@pytest.fixture
+def tables(program: Program, migrated_data: Path) -> None:
+    """Its data folder as an earlier start left it."""
+    copy_data(migrated_data, program.folder / "data")
 
 
 @one_after_the_other
@@ -82,6 +88,7 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
 
 
 @one_after_the_other
+@pytest.mark.usefixtures("tables")
 def test_a_copy_of_the_example_serves(program: Program) -> None:
     """`cp .env.example .env`, and everything is there; `reconcile` finds the offline Stripe."""
     shutil.copy(ROOT / ".env.example", program.folder / ".env")
@@ -92,6 +99,7 @@ def test_a_copy_of_the_example_serves(program: Program) -> None:
 
 
 @one_after_the_other
+@pytest.mark.usefixtures("tables")
 def test_what_was_bought_offline_is_kept(program: Program) -> None:
     """The offline Stripe knows its customers at the next start, as the database knows their ids."""
     port = free_port()
@@ -132,6 +140,7 @@ def secrets_of(data: Path) -> set[str]:
 
 
 @one_after_the_other
+@pytest.mark.usefixtures("tables")
 def test_sigterm_ends_it_as_ctrl_c_does_and_a_second_start_finds_everything(
     program: Program,
 ) -> None:

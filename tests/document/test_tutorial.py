@@ -10,7 +10,7 @@ import pytest
 
 from src.local_postgres import free_port
 from tests.cli.processes import Program
-from tests.fixtures.folders import folder_for_data
+from tests.fixtures.folders import copy_data, folder_for_data
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -26,9 +26,10 @@ END_OF_BLOCK = "-- end of block --"
 
 
 @pytest.fixture
-def reader() -> Generator[Program]:
+def reader(migrated_data: Path) -> Generator[Program]:
     """A folder with the page's files in it, and the command with a data folder and a port."""
     with folder_for_data() as folder:
+        copy_data(migrated_data, folder / "data")
         for language, name, content in FENCED.findall(PAGE):
             if language == "python":
                 (folder / name).write_text(content)

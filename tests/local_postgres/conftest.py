@@ -4,9 +4,7 @@ Root's tests run their servers under another account, which cannot enter pytest'
 temporary folders; so every folder here is made by `folder_for_data`.
 """
 
-import json
 import os
-import subprocess
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from src.local_postgres import LocalPostgresError, bring_up, free_port, running_server, stop
-from tests.fixtures.folders import folder_for_data
+from tests.fixtures.folders import copy_data, folder_for_data
 from tests.local_postgres.machine import IS_ROOT, installed_bin_dirs
 
 if not IS_ROOT:
@@ -69,9 +67,7 @@ def stopped_folder() -> Generator[Path]:
 @pytest.fixture
 def made(folder: Path, stopped_folder: Path) -> None:
     """Make the data folder beforehand, as a first start leaves it; no port is its own yet."""
-    subprocess.run(["/bin/cp", "-a", stopped_folder, folder], check=True)  # owners and all
-    facts = json.loads((folder / "connection.json").read_text())
-    (folder / "connection.json").write_text(json.dumps(facts | {"port": None}))
+    copy_data(stopped_folder, folder)
 
 
 @pytest.fixture
