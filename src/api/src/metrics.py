@@ -1,4 +1,4 @@
-"""The API's Prometheus metrics: pools, webhooks, unmatched payments, verification, worker.
+"""The API's Prometheus metrics: requests, webhooks, money, worker, database, pools.
 
 Where `PROMETHEUS_MULTIPROC_DIR` names a folder, the server processes add their figures up there;
 the pools are those of the process that answers, and say which it is.
@@ -6,8 +6,16 @@ the pools are those of the process that answers, and say which it is.
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -16,6 +24,12 @@ from sqlalchemy import QueuePool
 from src.common.async_database import get_async_engine
 from src.common.database import get_engine
 
+REQUEST_SECONDS = Histogram(
+    "flashslides_http_request_seconds",
+    "Requests over HTTP, from their headers to the end of their answers",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 WEBHOOK_EVENTS = Counter(
     "flashslides_webhook_events", "Stripe events by what became of them", ["answer"]
 )
@@ -27,6 +41,21 @@ UNMATCHED_PAYMENTS = Gauge(
 DEAD_EVENTS = Gauge(
     "flashslides_stripe_events_dead",
     "Stripe events nobody tries any more: replay or ignore them",
+    multiprocess_mode="mostrecent",
+)
+WAITING_EVENTS = Gauge(
+    "flashslides_stripe_events_waiting",
+    "Stripe events that are stored and not settled yet",
+    multiprocess_mode="mostrecent",
+)
+EVENTS_OVERDUE = Gauge(
+    "flashslides_stripe_events_overdue_seconds",
+    "How late the worker is with the event that has waited longest; 0 where none is late",
+    multiprocess_mode="mostrecent",
+)
+RECONCILIATION_AGE = Gauge(
+    "flashslides_stripe_reconciliation_age_seconds",
+    "Time since the last comparison with Stripe ended; +Inf before the first, 0 where none is due",
     multiprocess_mode="mostrecent",
 )
 STRIPE_DRIFT = Gauge(
@@ -42,6 +71,11 @@ DRIFT_USERS = Gauge(
 DRIFT_AGE = Gauge(
     "flashslides_credits_drift_age_seconds",
     "Time since the workers last finished everybody's books; +Inf before the first time",
+    multiprocess_mode="mostrecent",
+)
+BOOKINGS_OVERDUE = Gauge(
+    "flashslides_credits_bookings_overdue_seconds",
+    "How long ago the lot or hold expired that has waited longest to be booked; 0 for none",
     multiprocess_mode="mostrecent",
 )
 UNBOOKABLE_USERS = Gauge(
@@ -60,6 +94,41 @@ DATABASE_UP = Gauge(
     "Whether the last scrape reached the database",
     multiprocess_mode="mostrecent",
 )
+
+
+DATABASE_CONNECTIONS = Gauge(
+    "flashslides_database_connections",
+    "Connections of everybody's to the whole server, by state",
+    ["state"],
+    multiprocess_mode="mostrecent",
+)
+DATABASE_CONNECTIONS_LIMIT = Gauge(
+    "flashslides_database_connections_limit",
+    "How many connections the server allows to others than its superusers",
+    multiprocess_mode="mostrecent",
+)
+OLDEST_DATABASE_TRANSACTION = Gauge(
+    "flashslides_database_oldest_transaction_seconds",
+    "Age of the oldest open database transaction that our role may look at",
+    multiprocess_mode="mostrecent",
+)
+DEADLOCKS = Gauge(
+    "flashslides_database_deadlocks",
+    "Deadlocks in the database since its statistics began",
+    multiprocess_mode="mostrecent",
+)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count a request; `route` is a template, empty where no route matched."""
+    _requests(method if method in _METHODS else "other", route, status).observe(seconds)
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> Histogram:
+    return REQUEST_SECONDS.labels(method=method, route=route, status=status)
 
 
 class PoolCollector(Collector):

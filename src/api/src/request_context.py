@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from src.api.src import metrics
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,17 +62,20 @@ class RequestContextMiddleware:
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            seconds = time.perf_counter() - started
+            method, path = scope["method"], loggable_path(scope)
+            metrics.observe_request(method, path if scope.get("route") else "", status, seconds)
             logger.info(
                 "Request",
-                method=scope["method"],
-                path=_loggable_path(scope),
+                method=method,
+                path=path,
                 status=status,
-                duration_ms=round((time.perf_counter() - started) * 1_000, 1),
+                duration_ms=round(seconds * 1_000, 1),
             )
             structlog.contextvars.reset_contextvars(**bound)
 
 
-def _loggable_path(scope: "Scope") -> str:
+def loggable_path(scope: "Scope") -> str:
     """The matched route's template, else the path with every segment masked that is no plain word.
 
     A path's values and its query may hold anything, people's e-mail addresses included.

@@ -13,12 +13,15 @@ from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.credits.verification.drift import drift
 from src.common.exceptions import Unauthenticated
-from src.common.purchases.reconciliations import newest_drift
+from src.common.postgres.server_figures import server_figures
+from src.common.purchases.reconciliations import newest_age_seconds, newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
-from src.common.settings import get_settings
+from src.common.settings import Settings, get_settings
+from src.common.stripe.attempts import backlog
 from src.common.stripe.inbox import count_dead_events
 
 logger = structlog.get_logger(__name__)
@@ -71,12 +74,34 @@ async def require_metrics_token(request: Request, settings: SettingsOf) -> None:
 
 def _measure(session: Session) -> None:
     """Set the figures that the database knows."""
-    metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
-    metrics.DEAD_EVENTS.set(count_dead_events(session))
-    metrics.STRIPE_DRIFT.set(newest_drift(session, get_settings().connected_accounts))
+    settings = get_settings()
+    _measure_stripe(session, settings)
     found = drift(session)
     metrics.DRIFT_USERS.set(found.users)
-    metrics.DRIFT_AGE.set(math.inf if found.age_seconds is None else found.age_seconds)
+    metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds))
+    metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
     for work, failures in worker_failures.count_failures(session).items():
         metrics.WORKER_FAILURES.labels(work=work).set(failures)
+    server = server_figures(session)
+    for state, number in server.connections.items():
+        metrics.DATABASE_CONNECTIONS.labels(state=state).set(number)
+    metrics.DATABASE_CONNECTIONS_LIMIT.set(server.connections_limit)
+    metrics.OLDEST_DATABASE_TRANSACTION.set(server.oldest_transaction_seconds)
+    metrics.DEADLOCKS.set(server.deadlocks)
+
+
+def _measure_stripe(session: Session, settings: Settings) -> None:
+    metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
+    metrics.DEAD_EVENTS.set(count_dead_events(session))
+    waiting = backlog(session)
+    metrics.WAITING_EVENTS.set(waiting.events)
+    metrics.EVENTS_OVERDUE.set(waiting.overdue_seconds)
+    metrics.STRIPE_DRIFT.set(newest_drift(session, settings.connected_accounts))
+    is_compared = settings.stripe_secret_key and settings.stripe_reconcile_interval_seconds
+    age = newest_age_seconds(session, settings.connected_accounts) if is_compared else 0
+    metrics.RECONCILIATION_AGE.set(_or_for_ever(age))
+
+
+def _or_for_ever(age_seconds: float | None) -> float:
+    return math.inf if age_seconds is None else age_seconds

@@ -12,9 +12,11 @@ from functools import cache
 from itertools import islice
 
 from sqlalchemy import (
+    ColumnElement,
     DateTime,
     Integer,
     Select,
+    Subquery,
     bindparam,
     func,
     literal_column,
@@ -97,6 +99,15 @@ def due_users(
         window *= _WIDENING
 
 
+def overdue_seconds(session: Session) -> float:
+    """How long ago the lot or hold expired that has waited longest to be booked; 0 for none.
+
+    Without those of users noted as unbookable.
+    """
+    found = session.execute(_first_due(), {"now": None}).one_or_none()
+    return 0.0 if found is None else float((found[1] - found[0]).total_seconds())
+
+
 def _lock_free(session: Session, user_ids: Sequence[uuid.UUID]) -> Sequence[uuid.UUID]:
     """Lock those whom nobody else has locked."""
     return session.scalars(
@@ -122,6 +133,32 @@ def _next_due(window: int) -> Select[uuid.UUID]:
     and, guessing little, read and sort all of it for every batch. So it walks the first entries of
     two partial indexes, whatever it knows. For the same reason the limits are no parameters.
     """
+    upcoming = _upcoming(window)
+    return (
+        select(upcoming.c.user_id)
+        .where(upcoming.c.expires_at <= _now())
+        .order_by(upcoming.c.expires_at)
+    )
+
+
+@cache
+def _first_due() -> Select[dt.datetime, dt.datetime]:
+    """When that expired which is overdue longest, and the instant of asking."""
+    upcoming = _upcoming(1)
+    return (
+        select(upcoming.c.expires_at, _now())
+        .where(upcoming.c.expires_at <= _now())
+        .order_by(upcoming.c.expires_at)
+        .limit(1)
+    )
+
+
+def _now() -> ColumnElement[dt.datetime]:
+    now = bindparam("now", type_=DateTime(timezone=True))
+    return func.coalesce(now, func.statement_timestamp())
+
+
+def _upcoming(window: int) -> Subquery:
     unbookable = select(CreditBookingFailure.user_id)
     lots = (
         select(CreditLot.user_id, CreditLot.expires_at)
@@ -136,12 +173,6 @@ def _next_due(window: int) -> Select[uuid.UUID]:
         .order_by(CreditHold.expires_at)
     )
     limit = literal_column(str(window), Integer)
-    upcoming = union_all(
+    return union_all(
         select(lots.limit(limit).subquery("lot")), select(holds.limit(limit).subquery("hold"))
     ).subquery("upcoming")
-    now = bindparam("now", type_=DateTime(timezone=True))
-    return (
-        select(upcoming.c.user_id)
-        .where(upcoming.c.expires_at <= func.coalesce(now, func.statement_timestamp()))
-        .order_by(upcoming.c.expires_at)
-    )

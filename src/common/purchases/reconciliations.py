@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
+    DateTime,
     Integer,
     Select,
     cast,
@@ -192,6 +193,24 @@ def newest_drift(session: Session, accounts: Collection[str] = ()) -> int:
     )
     total = func.coalesce(func.sum(newest.c.drift), 0)
     return session.scalars(select(cast(total, Integer))).one()
+
+
+def newest_age_seconds(session: Session, accounts: Collection[str] = ()) -> float | None:
+    """Time since the last finished run of our own account, or of the connected one it is longest.
+
+    None where one of them has never been compared.
+    """
+    newest = (
+        select(func.max(Reconciliation.finished_at).label("at"))
+        .where(Reconciliation.status == "finished", of_accounts(accounts))
+        .group_by(Reconciliation.stripe_account)
+        .subquery()
+    )
+    now = func.clock_timestamp(type_=DateTime(timezone=True))
+    found, oldest, instant = session.execute(
+        select(func.count(), func.min(newest.c.at), now).select_from(newest)
+    ).one()
+    return None if found <= len(accounts) else (instant - oldest).total_seconds()
 
 
 def of_accounts(accounts: Collection[str | None]) -> ColumnElement[bool]:

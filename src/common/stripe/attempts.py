@@ -5,8 +5,9 @@ caller's open session and never commit.
 """
 
 import datetime as dt
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, DateTime, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import ExceptionWithErrorType
@@ -23,6 +24,30 @@ TOGETHER_ATTEMPTS_MAX = 3
 LEASE_SECONDS = 60
 """How long whoever took an event has it to itself; longer than any attempt takes."""
 CUT_OFF = "ATTEMPT_CUT_OFF: the process ended during the last attempt"
+
+
+class Backlog(NamedTuple):
+    """The events that are not settled yet."""
+
+    events: int
+    overdue_seconds: float
+    """How long ago the next attempt at one of them should have begun; 0 where none is late."""
+
+
+def backlog(session: Session) -> Backlog:
+    """How many events wait, and how late the worker is with them."""
+    first_due = func.min(
+        func.greatest(
+            func.coalesce(StripeEvent.next_attempt_at, StripeEvent.received_at),
+            StripeEvent.lease_expires_at,
+        )
+    )
+    now = func.clock_timestamp(type_=DateTime(timezone=True))
+    events, due_at, instant = session.execute(
+        select(func.count(), first_due, now).where(StripeEvent.status.in_(UNSETTLED_STATUSES))
+    ).one()
+    late = 0.0 if due_at is None else (instant - due_at).total_seconds()
+    return Backlog(events, max(late, 0.0))
 
 
 def claim_next(session: Session, *, needs_lookup: bool) -> StripeEvent | None:

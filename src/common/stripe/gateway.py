@@ -30,6 +30,7 @@ from src.common.stripe.gateway_errors import (
     gateway_error,
 )
 from src.common.stripe.listed import Listed, M, Window, objects_of, read_object
+from src.common.stripe.metrics import measured_call
 from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
@@ -280,6 +281,13 @@ class Gateway:
         return cast("dict[str, Any]", answer.to_dict())
 
     async def _ask(
+        self, method: Callable[..., Awaitable[Any]], *arguments: Any, **options: str
+    ) -> Any:
+        """One call, measured."""
+        with measured_call():
+            return await self._ask_patiently(method, *arguments, **options)
+
+    async def _ask_patiently(
         self, method: Callable[..., Awaitable[Any]], *arguments: Any, **options: str
     ) -> Any:
         """One call within the time-out; Stripe's rate limit is waited for while that allows."""
