@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference: command line, HTTP, errors, schema, rooms.
+"""Write the generated pages of docs/reference, and the dashboard.
 
 A test compares them with what this makes, so they cannot drift.
 """
@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.dashboard import DASHBOARD, dashboard_file
 from scripts.http_page import http_page
+from scripts.metrics_page import metrics_page
 from scripts.rooms import rooms_page
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
@@ -120,6 +122,8 @@ def main() -> None:
     (REFERENCE / "http.md").write_text(MADE_BY + http_page(app.openapi()))
     (REFERENCE / "rooms.md").write_text(MADE_BY + rooms_page())
     (REFERENCE / "schema.md").write_text(MADE_BY + schema_page())
+    (REFERENCE / "metrics.md").write_text(MADE_BY + metrics_page())
+    DASHBOARD.write_text(dashboard_file())
 
 
 if __name__ == "__main__":

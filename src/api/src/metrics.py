@@ -114,7 +114,8 @@ OLDEST_DATABASE_TRANSACTION = Gauge(
 )
 DEADLOCKS = Gauge(
     "flashslides_database_deadlocks",
-    "Deadlocks in the database since its statistics began",
+    "Deadlocks in our database since its statistics began",
+    ["database"],  # without a label it would be told as 0 before it is known
     multiprocess_mode="mostrecent",
 )
 

@@ -88,7 +88,7 @@ def _measure(session: Session) -> None:
         metrics.DATABASE_CONNECTIONS.labels(state=state).set(number)
     metrics.DATABASE_CONNECTIONS_LIMIT.set(server.connections_limit)
     metrics.OLDEST_DATABASE_TRANSACTION.set(server.oldest_transaction_seconds)
-    metrics.DEADLOCKS.set(server.deadlocks)
+    metrics.DEADLOCKS.labels(database=server.database).set(server.deadlocks)
 
 
 def _measure_stripe(session: Session, settings: Settings) -> None:

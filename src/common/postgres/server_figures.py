@@ -13,7 +13,7 @@ _LIMITS = text(
     "SELECT current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true), '0')::int,"
-    " (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())"
+    " current_database(), (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())"
 )
 _CONNECTIONS = text(
     "SELECT CASE WHEN state IN ('active', 'idle') THEN state"
@@ -33,17 +33,19 @@ class ServerFigures(NamedTuple):
     """How many there may be, without those reserved."""
     oldest_transaction_seconds: float
     """Age of the oldest open database transaction of a client that this role may look at."""
+    database: str
     deadlocks: int
     """In this database since its statistics began."""
 
 
 def server_figures(session: Session) -> ServerFigures:
     """Read them; nothing is locked and no table is."""
-    limit, deadlocks = session.execute(_LIMITS).one()
+    limit, database, deadlocks = session.execute(_LIMITS).one()
     rows = session.execute(_CONNECTIONS).all()
     return ServerFigures(
         connections=dict.fromkeys(STATES, 0) | {state: number for state, number, _ in rows},
         connections_limit=limit,
         oldest_transaction_seconds=max((age for _, _, age in rows), default=0.0),
+        database=database,
         deadlocks=deadlocks,
     )

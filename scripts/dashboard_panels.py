@@ -1,0 +1,376 @@
+"""What the dashboard shows, row by row: a row for each chapter of the metrics.
+
+Each panel says what it shows, in which unit, and what is wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HERE = 'job="flashslides", instance=~"$instance"'
+RATE = "$__rate_interval"
+WEBHOOK = 'route=~"/api/v1/(stripe-)?webhook/?"'
+
+Step = tuple[float | None, str]
+BAD_ABOVE_0: tuple[Step, ...] = ((None, "green"), (1, "red"))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel; `shows` are its expressions with their names in the legend.
+
+    A row is 24 columns wide. From the second step on a value is not as it should be.
+    """
+
+    title: str
+    meaning: str
+    unit: str
+    shows: Sequence[tuple[str, str]]
+    width: int = 8
+    kind: str = "timeseries"
+    steps: tuple[Step, ...] = ((None, "green"),)
+    is_stacked: bool = False
+    most: float | None = None
+
+
+def _newest(name: str) -> str:
+    """A figure of the database, which every instance tells."""
+    return f"max({name}{{{HERE}}})"
+
+
+def _rate(name: str, by: str, more: str = "") -> str:
+    return f"sum by ({by}) (rate({name}{{{HERE}{more}}}[{RATE}]))"
+
+
+def _quantile(share: float, name: str, more: str = "", by: str = "le") -> str:
+    return f"histogram_quantile({share}, {_rate(f'{name}_bucket', by, more)})"
+
+
+def _mean(name: str) -> str:
+    return f"{_rate(f'{name}_sum', 'job')} / {_rate(f'{name}_count', 'job')}"
+
+
+def _share_of_pools_in_use() -> str:
+    in_use, limit = (
+        f'flashslides_database_pool_connections{{{HERE}, state="{state}"}}'
+        for state in ("in_use", "limit")
+    )
+    return f"{in_use} / ignoring (state) {limit}"
+
+
+def _quantiles(name: str, more: str = "") -> list[tuple[str, str]]:
+    return [(_quantile(share / 100, name, more), f"p{share}") for share in (50, 95, 99)]
+
+
+def _stat(title: str, meaning: str, unit: str, expression: str, *steps: Step) -> Panel:
+    return Panel(title, meaning, unit, [(expression, title)], 4, "stat", steps or BAD_ABOVE_0)
+
+
+ENGINE = "flashslides_credits_engine"
+REQUESTS = "flashslides_http_request_seconds"
+
+ROWS: dict[str, list[Panel]] = {
+    "At a glance": [
+        _stat(
+            "Alerts",
+            "How many of our alerts fire; each has a page in docs/how-to/alerts.",
+            "short",
+            'count(ALERTS{alertname=~"FlashSlides.+", alertstate="firing"}) or vector(0)',
+        ),
+        _stat(
+            "Instances",
+            "How many instances answer Prometheus.",
+            "short",
+            'sum(up{job="flashslides"}) or vector(0)',
+            (None, "red"),
+            (1, "green"),
+        ),
+        _stat(
+            "Requests",
+            "Requests a second, of all instances.",
+            "reqps",
+            f"sum(rate({REQUESTS}_count{{{HERE}}}[{RATE}]))",
+            (None, "blue"),
+        ),
+        _stat(
+            "Failed",
+            "The share of requests answered with 5xx.",
+            "percentunit",
+            f'sum(rate({REQUESTS}_count{{{HERE}, status=~"5.."}}[{RATE}]))'
+            f" / sum(rate({REQUESTS}_count{{{HERE}}}[{RATE}])) or vector(0)",
+            (None, "green"),
+            (0.01, "orange"),
+            (0.05, "red"),
+        ),
+        _stat(
+            "Credit operations",
+            "Operations of the batch engine a second.",
+            "ops",
+            f"sum(rate({ENGINE}_batch_operations_sum{{{HERE}}}[{RATE}]))",
+            (None, "blue"),
+        ),
+        _stat(
+            "Database",
+            "1 while every instance reached it at its last scrape.",
+            "bool_yes_no",
+            f"min(flashslides_database_up{{{HERE}}})",
+            (None, "red"),
+            (1, "green"),
+        ),
+    ],
+    "Money": [
+        _stat(
+            "Users whose books differ",
+            "Found by the workers, which replay everybody's journal. Anything but 0 is serious.",
+            "short",
+            _newest("flashslides_credits_drift_users"),
+        ),
+        _stat(
+            "Everybody verified",
+            "Time since the workers last finished verifying all users.",
+            "s",
+            f"min(flashslides_credits_drift_age_seconds{{{HERE}}})",
+            (None, "green"),
+            (86_400, "orange"),
+            (172_800, "red"),
+        ),
+        _stat(
+            "Payments without credit",
+            "Paid, and credited to nobody: somebody has to look.",
+            "short",
+            _newest("flashslides_unmatched_payments_open"),
+        ),
+        _stat(
+            "Differences from Stripe",
+            "What the last comparison left unmended.",
+            "short",
+            _newest("flashslides_stripe_drift"),
+        ),
+        _stat(
+            "Compared with Stripe",
+            "Time since the last comparison ended; 0 where none is due.",
+            "s",
+            f"min(flashslides_stripe_reconciliation_age_seconds{{{HERE}}})",
+            (None, "green"),
+            (7_200, "orange"),
+            (10_800, "red"),
+        ),
+        _stat(
+            "Users that cannot be booked",
+            "Whose expired credits the worker cannot book.",
+            "short",
+            _newest("flashslides_credits_unbookable_users"),
+        ),
+    ],
+    "Inbox": [
+        Panel(
+            "Webhooks by answer",
+            "Stripe's events by what became of them. `accepted` is stored for the worker.",
+            "cps",
+            [(_rate("flashslides_webhook_events_total", "answer"), "{{answer}}")],
+            is_stacked=True,
+        ),
+        Panel(
+            "Webhooks by status",
+            "400: a signature that is not Stripe's, or a secret that is not ours. 503: no secret.",
+            "reqps",
+            [(_rate(f"{REQUESTS}_count", "status", f", {WEBHOOK}"), "{{status}}")],
+            is_stacked=True,
+        ),
+        Panel(
+            "Events that wait",
+            "Stored and not settled; those that are dead are tried no more.",
+            "short",
+            [
+                (_newest("flashslides_stripe_events_waiting"), "waiting"),
+                (_newest("flashslides_stripe_events_dead"), "dead"),
+            ],
+        ),
+        Panel(
+            "How late the worker is",
+            "Since when the next attempt at an event should have begun. Red: an alert.",
+            "s",
+            [(_newest("flashslides_stripe_events_overdue_seconds"), "overdue")],
+            steps=((None, "green"), (600, "red")),
+        ),
+        Panel(
+            "Calls to Stripe by outcome",
+            "Refused: Stripe said no. Failed: it did not answer in time, or not as it should.",
+            "reqps",
+            [(_rate("flashslides_stripe_call_seconds_count", "outcome"), "{{outcome}}")],
+            is_stacked=True,
+        ),
+        Panel(
+            "How long calls to Stripe take",
+            "Repetitions included, whatever the outcome.",
+            "s",
+            _quantiles("flashslides_stripe_call_seconds"),
+        ),
+    ],
+    "Engine": [
+        Panel(
+            "Operations a second",
+            "Spends, holds, grants … that the engine wrote, or refused.",
+            "ops",
+            [(_rate(f"{ENGINE}_batch_operations_sum", "instance"), "{{instance}}")],
+            is_stacked=True,
+        ),
+        Panel(
+            "How long operations take",
+            "From asking to answering, of each batch's oldest operation.",
+            "s",
+            _quantiles(f"{ENGINE}_operation_seconds"),
+        ),
+        Panel(
+            "Operations in a batch",
+            "Grows with the load: that is what batches are for.",
+            "short",
+            [
+                (
+                    _mean(f"{ENGINE}_batch_operations"),
+                    "mean",
+                ),
+                (_quantile(0.99, f"{ENGINE}_batch_operations"), "p99"),
+            ],
+        ),
+        Panel(
+            "Waiting",
+            "Operations in the queue. Beyond CREDITS_ENGINE_QUEUE_MAX they are refused.",
+            "short",
+            [(f"sum by (instance) ({ENGINE}_queued{{{HERE}}})", "{{instance}}")],
+        ),
+        Panel(
+            "Users locked by others",
+            "Tried apart, while somebody else keeps their rows locked.",
+            "short",
+            [(f"sum by (instance) ({ENGINE}_parked_users{{{HERE}}})", "{{instance}}")],
+        ),
+        Panel(
+            "Batches run again",
+            "A batch that fails is run again in halves, down to the operation at fault.",
+            "cps",
+            [(_rate(f"{ENGINE}_failed_batches_total", "instance"), "{{instance}}")],
+        ),
+    ],
+    "HTTP": [
+        Panel(
+            "Requests by status",
+            "All routes.",
+            "reqps",
+            [(_rate(f"{REQUESTS}_count", "status"), "{{status}}")],
+            12,
+            is_stacked=True,
+        ),
+        Panel(
+            "How long requests take",
+            "All routes, from the headers to the end of the answer.",
+            "s",
+            _quantiles(REQUESTS),
+            12,
+        ),
+        Panel(
+            "The busiest routes",
+            "Requests a second.",
+            "reqps",
+            [
+                (
+                    f"topk(8, {_rate(f'{REQUESTS}_count', 'method, route')})",
+                    "{{method}} {{route}}",
+                )
+            ],
+        ),
+        Panel(
+            "The slowest routes",
+            "The 95th percentile.",
+            "s",
+            [
+                (
+                    f"topk(8, {_quantile(0.95, REQUESTS, by='le, method, route')})",
+                    "{{method}} {{route}}",
+                )
+            ],
+        ),
+        Panel(
+            "Errors by route",
+            "Answers 5xx; 503 passes by itself and is tried again by callers.",
+            "reqps",
+            [
+                (
+                    _rate(f"{REQUESTS}_count", "method, route, status", ', status=~"5.."'),
+                    "{{status}} {{method}} {{route}}",
+                )
+            ],
+        ),
+    ],
+    "Database": [
+        Panel(
+            "Pools",
+            "Connections in use of what a pool may open. At 100 % requests wait, then get 503.",
+            "percentunit",
+            [
+                (
+                    f"max by (instance, pool) ({_share_of_pools_in_use()})",
+                    "{{instance}} {{pool}}",
+                )
+            ],
+            steps=((None, "green"), (0.9, "red")),
+            most=1,
+        ),
+        Panel(
+            "The server's connections",
+            "Everybody's, by state, and how many there may be.",
+            "short",
+            [
+                (
+                    f"max by (state) (flashslides_database_connections{{{HERE}}})",
+                    "{{state}}",
+                ),
+                (_newest("flashslides_database_connections_limit"), "limit"),
+            ],
+        ),
+        Panel(
+            "The oldest database transaction",
+            "It keeps vacuum from clearing up, and perhaps locks from others.",
+            "s",
+            [(_newest("flashslides_database_oldest_transaction_seconds"), "age")],
+            steps=((None, "green"), (300, "red")),
+        ),
+        Panel(
+            "Deadlocks",
+            "In each ten minutes. Ours are tried again, so callers see none of them.",
+            "short",
+            [(f"max(delta(flashslides_database_deadlocks{{{HERE}}}[10m]))", "deadlocks")],
+            12,
+        ),
+        Panel(
+            "The database in reach",
+            "Whether the last scrape reached it, by instance.",
+            "bool_yes_no",
+            [(f"max by (instance) (flashslides_database_up{{{HERE}}})", "{{instance}}")],
+            12,
+            "state-timeline",
+            ((None, "red"), (1, "green")),
+        ),
+    ],
+    "Worker": [
+        Panel(
+            "How late bookings are",
+            "Since when the oldest lot or hold that has expired waits to be booked.",
+            "s",
+            [(_newest("flashslides_credits_bookings_overdue_seconds"), "overdue")],
+            steps=((None, "green"), (600, "red")),
+        ),
+        Panel(
+            "Time since all were verified",
+            "Falls to 0 whenever the workers have come round.",
+            "s",
+            [(f"min(flashslides_credits_drift_age_seconds{{{HERE}}})", "age")],
+            steps=((None, "green"), (172_800, "red")),
+        ),
+        Panel(
+            "Failures by kind of work",
+            "Those that nobody expected, in each half hour.",
+            "short",
+            [(f"max by (work) (delta(flashslides_worker_failures{{{HERE}}}[30m]))", "{{work}}")],
+        ),
+    ],
+}
