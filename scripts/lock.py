@@ -23,7 +23,7 @@ def main() -> None:
     text = PYPROJECT.read_text()
     PYPROJECT.write_text(BLOCK.sub("constraint-dependencies = [\n]\n", text))
     _uv("lock", "--upgrade", "--quiet")
-    LOCK.write_text(HEADER + _export("--no-default-groups", "--extra", "aws"))
+    LOCK.write_text(HEADER + _export("--no-default-groups", "--all-extras"))
     everything = _export("--all-groups", "--all-extras", "--no-hashes")
     lines = "".join(f'    "{pin}",\n' for pin in _pins(everything))
     PYPROJECT.write_text(BLOCK.sub(f"constraint-dependencies = [\n{lines}]\n", text))

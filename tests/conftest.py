@@ -18,6 +18,7 @@ pytest_plugins = [
 
 _OURS = (
     *("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_"),
+    "OTEL_",
     *("CREDIT_", "CREDITS_", "CHECKOUT_"),
 )
 

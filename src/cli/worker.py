@@ -21,7 +21,7 @@ from src.cli.choices import WORKER_INTERVAL_SECONDS
 from src.cli.reach import explain, migrated_database
 from src.cli.shutdown import Shutdown
 from src.cli.stripe_permissions import tell_of_missing_permissions
-from src.common import worker_failures
+from src.common import tracing, worker_failures
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
@@ -45,7 +45,7 @@ STOP_TIMEOUT_IN_SERVER_SECONDS = 10.0
 def worker(interval_seconds: float, *, once: bool) -> None:
     """Do the worker's work as `src.cli.services` was told to."""
     settings = get_settings()
-    with migrated_database(settings):
+    with tracing.traced(), migrated_database(settings):
         telling = tell_of_missing_permissions(settings)
         workers = Workers(interval_seconds, once=once)
         signal.signal(signal.SIGTERM, workers.notice)
@@ -161,8 +161,9 @@ class Workers:
     def _do(self, name: str) -> "_Outcome":
         """One step of one kind of work, whose failure is none of the others'."""
         try:
-            step = work.WORK[name]()
-            has_more = self._shutdown.run(step) if isinstance(step, Coroutine) else step
+            with tracing.span(f"work {name}"):
+                step = work.WORK[name]()
+                has_more = self._shutdown.run(step) if isinstance(step, Coroutine) else step
         except DatabaseBusy as busy:
             self._tell_of_database(explain(busy, get_settings()) or busy)
             return _Outcome.BUSY

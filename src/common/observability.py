@@ -13,6 +13,7 @@ from typing import TextIO
 
 import structlog
 
+from src.common import tracing
 from src.common.printable import printable
 from src.common.settings import Settings
 
@@ -61,6 +62,14 @@ def _make_printable(
     return fields
 
 
+def _add_trace(
+    _logger: object, _name: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Name the trace that a line belongs to."""
+    fields.update(tracing.current_ids())
+    return fields
+
+
 def _printable_traceback(lines: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
     raw = io.StringIO()
     structlog.dev.plain_traceback(raw, exc_info)
@@ -75,6 +84,8 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if tracing.is_wanted():
+        shared.insert(1, _add_trace)
     # Text that others wrote must not act on the terminal; JSON escapes it anyway.
     # No variables in tracebacks, whichever form: a failing function's may be secrets. The console's
     # default would show them.

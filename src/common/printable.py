@@ -1,5 +1,6 @@
-"""Makes text that others wrote harmless to a terminal."""
+"""Makes text that others wrote harmless to a terminal, and paths fit for a log."""
 
+import re
 import unicodedata
 
 _ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -20,3 +21,11 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z_-]{0,32}|v[0-9]")
+
+
+def masked_path(path: str) -> str:
+    """A URL's path with every segment masked that is no plain word: any may be personal data."""
+    return "/".join(part if _PLAIN_SEGMENT.fullmatch(part) else "*" for part in path.split("/"))

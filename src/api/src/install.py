@@ -1,5 +1,6 @@
 """`install(app)`: gives any FastAPI application users, credits and `charge`."""
 
+import asyncio
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from src.api.src.head_requests import HeadMiddleware
 from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
+from src.common import tracing
 from src.common.accounts.known_sign_ins import KnownSignIns
 from src.common.async_database import dispose_async_db, get_async_engine, init_async_db
 from src.common.credits.engine.engine import Engine
@@ -75,6 +77,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     The document does this in `@app.on_event("startup")`, which FastAPI has deprecated.
     """
     settings = get_settings()
+    tracing.start()
     configure_logging(settings)
     end_with_parent()
     check_pages(settings)
@@ -105,3 +108,4 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         gc.unfreeze()
         dispose_db()
         await dispose_async_db()
+        await asyncio.to_thread(tracing.stop)

@@ -28,7 +28,10 @@ def create_app() -> FastAPI:
         summary="Users, Stripe purchases and prepaid credits",
         version="0.1.0",
         redirect_slashes=False,  # to what the Host header says; another path is another resource
-        telemetry={"logs": False},  # they would hold errors' messages, and so personal data
+        telemetry={
+            "logs": False,  # they would hold errors' messages, and so personal data
+            "operation_spans": False,  # the fast path has none, and the request's own says as much
+        },
         routes=[  # the application's own, and the first to be matched
             *credit_writes_router.routes,
             *credit_entries.router.routes,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from src.api.src import metrics
+from src.common.printable import masked_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
 CACHE_CONTROL = b"cache-control"
-_PLAIN_SEGMENT = re.compile(r"[A-Za-z_-]{0,32}|v[0-9]")
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 logger = structlog.get_logger("flashslides.access")
@@ -80,9 +80,9 @@ def loggable_path(scope: "Scope") -> str:
 
     A path's values and its query may hold anything, people's e-mail addresses included.
     """
-    segments: list[str] = scope["path"].split("/")
     template = getattr(scope.get("route"), "path", None)
     if template:
+        segments: list[str] = scope["path"].split("/")
         _, *named = str(template).split("/")  # as its router has it, without a prefix
         return "/".join([*segments[: -len(named)], *named])
-    return "/".join(part if _PLAIN_SEGMENT.fullmatch(part) else "*" for part in segments)
+    return masked_path(scope["path"])

@@ -23,6 +23,7 @@ from src.common.postgres.errors import (
 from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.common.postgres.standbys import refuse_standbys
 from src.common.settings import DatabasePooler, Settings
+from src.common.tracing import trace_engine
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
@@ -245,6 +246,7 @@ def _timeouts_statement(settings: Settings) -> str:
 def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
     _engines.add(engine)
+    trace_engine(engine)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     refuse_standbys(engine)
     if settings.database_pooler is not DatabasePooler.NONE:

@@ -13,7 +13,7 @@ _LIMITS = text(
     "SELECT current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true), '0')::int,"
-    " current_database(), (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())"
+    " datname, deadlocks FROM pg_stat_database WHERE datname = current_database()"
 )
 _CONNECTIONS = text(
     "SELECT CASE WHEN state IN ('active', 'idle') THEN state"

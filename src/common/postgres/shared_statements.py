@@ -14,7 +14,10 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from src.common import tracing
+
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 logger = structlog.get_logger(__name__)
@@ -37,6 +40,8 @@ class SharedStatement(ABC, Generic[Question, Answer]):
         self._connections = connections
         self._waiting: dict[Question, asyncio.Future[Answer | None]] = {}
         self._working: asyncio.Task[None] | None = None
+        self._callers: list[Span] = []
+        """The spans of those who wait, where tracing is on."""
 
     @abstractmethod
     async def found(
@@ -50,6 +55,8 @@ class SharedStatement(ABC, Generic[Question, Answer]):
         Raises:
             NotAnswered: the database does not answer, or answers with an error.
         """
+        if tracing.is_on() and (caller := tracing.current_span()) is not None:
+            self._callers.append(caller)
         answer = self._waiting.get(asked)
         if answer is None:
             answer = asyncio.get_running_loop().create_future()
@@ -81,7 +88,11 @@ class SharedStatement(ABC, Generic[Question, Answer]):
 
     async def _answer(self, waiting: dict[Question, "asyncio.Future[Answer | None]"]) -> None:
         try:
-            found = await self._ask(list(waiting))
+            callers, self._callers = self._callers, []
+            with tracing.span(
+                f"read together: {self._what}", links=callers, questions=len(waiting)
+            ):
+                found = await self._ask(list(waiting))
             for asked, answer in waiting.items():
                 answer.set_result(found.get(asked))
         except (*_FAILED, OSError, SQLAlchemyError) as error:

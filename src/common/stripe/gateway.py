@@ -251,6 +251,7 @@ class Gateway:
         async def ask(options: Mapping[str, str]) -> Any:
             return await self._client.raw_request_async("get", path, **parameters, **options)
 
+        ask.__qualname__ = f"list {path}"
         # Only its text is kept: the library has made a tree of it too, three times as large.
         page: str = (await self._ask(ask)).body
         return objects_of(page, model)
@@ -283,8 +284,8 @@ class Gateway:
     async def _ask(
         self, method: Callable[..., Awaitable[Any]], *arguments: Any, **options: str
     ) -> Any:
-        """One call, measured."""
-        with measured_call():
+        """One call, measured and traced."""
+        with measured_call(getattr(method, "__qualname__", "call")):
             return await self._ask_patiently(method, *arguments, **options)
 
     async def _ask_patiently(

@@ -20,12 +20,14 @@ from typing import Any, Concatenate, ParamSpec, Self
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.common import tracing
 from src.common.credits import requests
 from src.common.credits.domain.commands import Command, Result
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.lane import Lane
 from src.common.credits.engine.parked import Parked
 from src.common.credits.engine.queue import Line, Queue
+from src.common.credits.engine.traced import note_caller
 from src.common.postgres.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
 
@@ -147,6 +149,8 @@ class Engine:
         asked = requests.of_caller(command)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.add(asked, answer)
+        if tracing.is_on():
+            note_caller(answer)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -167,6 +171,8 @@ class Engine:
         answer = _Answer(loop=asyncio.get_running_loop())
         answer.queue = self._queue
         self._queue.add(asked, answer)
+        if tracing.is_on():
+            note_caller(answer)
         return answer
 
     def is_worth_a_lane(self, lane: Lane) -> bool:

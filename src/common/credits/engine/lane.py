@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Container, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -20,7 +20,11 @@ from src.common.credits.engine import attempts, metrics
 from src.common.credits.engine.batches import Prepared
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.queue import Line, Queue, Waiting
+from src.common.credits.engine.traced import begin_batch, end_batch
 from src.common.credits.persistence.reading import Locking
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 logger = structlog.get_logger(__name__)
 
@@ -61,6 +65,8 @@ class _Batch:
     error: Exception | None = None
     """What went wrong with preparing or writing it."""
     is_answered: bool = False
+    span: "Span | None" = None
+    """Of the whole of it, where tracing is on."""
 
     def left(self) -> dict[uuid.UUID, Book]:
         """The books it will leave."""
@@ -141,6 +147,7 @@ class Lane:
 
     def _hold(self, batch: _Batch) -> _Batch:
         self._held.append(batch)
+        batch.span = begin_batch(batch.operations)
         return batch
 
     async def _work_off_whatever_happens(self, first: _Batch) -> None:
@@ -268,6 +275,8 @@ class Lane:
     def _finish(self, batch: _Batch, parked: Container[int] = ()) -> None:
         """Let its lines go; those of users somebody else has locked are tried apart."""
         self._held.remove(batch)
+        if batch.span is not None:
+            end_batch(batch.span, batch.error, was_guarded=batch.is_answered)
         for line in batch.lines:
             if line.user in parked:
                 self._dispatcher.park(line)

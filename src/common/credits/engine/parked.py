@@ -19,6 +19,7 @@ import structlog
 from src.common.credits.engine import attempts, metrics
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.queue import Line, Queue, Waiting
+from src.common.credits.engine.traced import traced_batch
 from src.common.credits.persistence.reading import Locking
 from src.common.postgres.errors import LOCK_NOT_AVAILABLE, LOCK_NOT_GRANTED, RetryableDatabaseError
 from src.common.settings import Settings
@@ -138,7 +139,8 @@ class Parked:
         try:
             while batch := self._queue.first_of(line, self._batch_max):
                 connection.limit_waiting(self._seconds_left(line, batch[0]))
-                skipped = await attempts.run(self._queue, connection, batch, Locking.WAIT)
+                with traced_batch(batch):
+                    skipped = await attempts.run(self._queue, connection, batch, Locking.WAIT)
                 if skipped:
                     break
                 self._locks[line].since = time.perf_counter()
@@ -215,7 +217,8 @@ class Parked:
             batch += self._queue.first_of(served[-1], self._batch_max - len(batch))
         locked: set[int] = set()
         try:
-            skipped = await attempts.run(self._queue, connection, batch, Locking.SKIP)
+            with traced_batch(batch):
+                skipped = await attempts.run(self._queue, connection, batch, Locking.SKIP)
             locked = self._queue.put_back(skipped)
         except Exception as bug:  # the callers' edge: nobody waits for ever
             logger.exception("A side lane of the credits' engine failed by a bug")
