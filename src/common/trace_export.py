@@ -100,7 +100,7 @@ def open_tracer() -> trace.Tracer:
     Raises:
         SettingsError: they ask for an exporter or protocol that we have not.
     """
-    exporter = HarmlessSpans(_exporter())
+    exporter = HarmlessSpans(open_exporter())
     named = {} if _names_the_service() else {SERVICE_NAME: NAME}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -125,7 +125,12 @@ def trace_statements(engine: "Engine") -> None:
     EngineTracer(trace.get_tracer(NAME), engine, usage)  # type: ignore[no-untyped-call]  # of an untyped library
 
 
-def _exporter() -> SpanExporter:
+def open_exporter() -> SpanExporter:
+    """Where the variables say that spans go.
+
+    Raises:
+        SettingsError: they ask for an exporter or protocol that we have not.
+    """
     name = os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
     if name == "console":
         return ConsoleSpanExporter()

@@ -16,7 +16,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[], Sequence[Re
     """The spans that have left the process so far; begin with this, before the API starts."""
     kept = InMemorySpanExporter()
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
-    monkeypatch.setattr(trace_export, "OTLPSpanExporter", lambda: kept)
+    monkeypatch.setattr(trace_export, "open_exporter", lambda: kept)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)  # the API lets it be set once
     monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from tests.api.tokens import make_token
-from tests.fixtures.api import Api, StartApi, make_api_key, make_user
+from tests.fixtures.api import StartApi, make_api_key, make_user
 from tests.stripe.payments import make_event, make_session
 
 Spans = Callable[[], Sequence[ReadableSpan]]
