@@ -39,6 +39,7 @@ RUN_BY = {
     "docs/how-to/change-the-schema.md": "tests/migrations/test_how_to.py",
     "docs/how-to/charge-an-endpoint.md": "tests/cli/test_how_to_charge.py",
     "docs/how-to/test-your-application.md": "tests/testing/test_page.py",
+    "docs/how-to/deploy.md": "tests/migrations/test_deploy_page.py",
     "docs/how-to/trace-requests.md": "tests/tracing/test_switch.py",
     "docs/how-to/watch-with-prometheus.md": "tests/deploy/test_run_books.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
