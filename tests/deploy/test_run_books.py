@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.test_alerts import ALERTS, PROMTOOL, RULES, with_promtool
+from scripts.metrics_page import RULES
+from tests.deploy.test_alerts import ALERTS, PROMTOOL, with_promtool
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {path.stem: path for path in (DOCS / "how-to/alerts").glob("*.md") if path.stem != "index"}

@@ -26,7 +26,8 @@ def named(spans: Sequence[ReadableSpan], name: str) -> list[ReadableSpan]:
 def trace_of(span: ReadableSpan) -> int:
     """Its trace."""
     assert span.context is not None
-    return span.context.trace_id
+    found: int = span.context.trace_id
+    return found
 
 
 async def test_a_request_s_statements_are_spans_of_its_trace(
