@@ -22,6 +22,7 @@ from src.cli import (
     users,
 )
 from src.cli.credits import app as credits_app
+from src.cli.doctor import doctor
 from src.cli.output import say
 from src.cli.usage import Commands
 from src.cli.verify import verify
@@ -53,6 +54,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )(bench.bench)
+app.command("doctor")(doctor)
 app.command("serve")(services.serve)
 app.command("verify")(verify)
 app.command("worker")(services.worker)

@@ -5,6 +5,7 @@ from src.common.exceptions import ErrorKind, ExceptionWithErrorType
 DONE = 0
 FAILED = 1
 WRONG_USE = 2
+CHECK_FAILS = 2
 NOT_FOUND = 3
 REFUSED = 4
 TRY_LATER = 75
@@ -13,8 +14,11 @@ INTERRUPTED = 130
 
 MEANINGS = {
     DONE: "Done. Ctrl-C ends `serve`, `worker` and `stripe serve` so, once they are at work",
-    FAILED: "Failed, or found what it looks for: books that differ, work that failed",
-    WRONG_USE: "Wrong use, or a value that is not acceptable",
+    FAILED: (
+        "Failed, or found what it looks for: books that differ, work that failed; of `doctor "
+        "--strict`: a check warns or could not look"
+    ),
+    WRONG_USE: "Wrong use, or a value that is not acceptable; of `doctor`: a check fails",
     NOT_FOUND: "There is no such thing",
     REFUSED: "Refused as things stand: too few credits, a deactivated user, a key used before",
     TRY_LATER: "Try again later (EX_TEMPFAIL): the database or Stripe is out of reach, or busy",

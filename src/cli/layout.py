@@ -38,6 +38,17 @@ def lay_out_record(record: Mapping[str, str], width: int | None) -> list[str]:
     return lines
 
 
+def lay_out_paragraph(text: str, width: int | None, indent: int, *, continued: str = "") -> str:
+    """A text of one paragraph, whose further lines are indented; the first has its indent already.
+
+    `continued` ends every line but the last, as a shell's command needs it.
+    """
+    if width is None:
+        return text
+    lines = _wrapped(text, width - indent - cell_len(continued))
+    return f"{continued}\n{' ' * indent}".join(lines)
+
+
 def _names(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Of all rows, in the order in which they are met."""
     return list(dict.fromkeys(name for row in rows for name in row))

@@ -6,6 +6,7 @@ Whatever is printed goes through here (ruff bans the rest), where others' text i
 import datetime as dt
 import getpass
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, or several, on stdout or stderr."""
     typer.echo(printable(text), err=err)
+
+
+def say_marked(mark: str, colour: str, text: str) -> None:
+    """Print lines that begin with a word, which a terminal shows in colour (not with NO_COLOR)."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        mark = typer.style(mark, fg=colour, bold=True)
+    typer.echo(mark + printable(text))
 
 
 def confirm(question: str) -> None:
@@ -57,7 +65,7 @@ def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(dict(record))
     else:
-        _print_lines(lay_out_record(_texts(record), _width()))
+        _print_lines(lay_out_record(_texts(record), width()))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
@@ -67,7 +75,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
     elif not rows:
         say(empty)
     else:
-        _print_lines(lay_out_rows(list(map(_texts, rows)), _width()))
+        _print_lines(lay_out_rows(list(map(_texts, rows)), width()))
 
 
 def operator() -> str:
@@ -109,6 +117,6 @@ def _print_lines(lines: Sequence[str]) -> None:
     say("\n".join(lines))
 
 
-def _width() -> int | None:
+def width() -> int | None:
     """The terminal's; None where the output goes to a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

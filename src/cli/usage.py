@@ -12,6 +12,9 @@ from src.cli.reach import get_settings
 from src.cli.wrong_values import sentence_of
 from src.common.printable import printable
 
+_COPES_WITHOUT_SETTINGS = {"doctor"}
+"""Commands that say themselves what is wrong with the settings, and set up their logs."""
+
 
 class Interrupted(Exception):
     """Ctrl-C, which typer would answer with silence."""
@@ -23,7 +26,8 @@ class Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for command in _leaves(self):
-            command.callback = _logging(command.callback)
+            if command.name not in _COPES_WITHOUT_SETTINGS:
+                command.callback = _logging(command.callback)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the options before the command's name."""

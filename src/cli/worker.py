@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -21,7 +22,7 @@ from src.cli.choices import WORKER_INTERVAL_SECONDS
 from src.cli.reach import explain, migrated_database
 from src.cli.shutdown import Shutdown
 from src.cli.stripe_permissions import tell_of_missing_permissions
-from src.common import tracing, worker_failures
+from src.common import tracing, worker_failures, worker_heartbeats
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
@@ -87,6 +88,8 @@ class Workers:
         self._shutdown = Shutdown()
         self._told: SimpleQueue[None] = SimpleQueue()
         self._telling = threading.Lock()
+        self._begun: dict[str, float] = {}
+        """When the current step of each kind of work began, of those that are at one."""
         self._quiet_until = 0.0
         """When a condition of the database is worth another line."""
         kinds: dict[str, Callable[[], None]] = (
@@ -94,6 +97,7 @@ class Workers:
             if once
             else {name: partial(self._keep_doing, name) for name in work.WORK}
         )
+        kinds["signs of life"] = self._keep_beating
         self._threads = [
             threading.Thread(target=self._run, args=[does], name=f"worker: {name}", daemon=True)
             for name, does in kinds.items()
@@ -158,8 +162,38 @@ class Workers:
             self.has_failed |= not {_Outcome.BUSY, _Outcome.FAILED}.isdisjoint(outcomes)
             is_busy = _Outcome.MORE in outcomes
 
+    def _keep_beating(self) -> None:
+        """Leave signs of life until the end, whatever holds up the other threads."""
+        worker_id = uuid.uuid4()
+        while not self._shutdown.is_asked:
+            self._beat(worker_id)
+            self._shutdown.wait(worker_heartbeats.INTERVAL_SECONDS)
+        self._beat(worker_id, has_ended=True)
+
+    def _beat(self, worker_id: uuid.UUID, *, has_ended: bool = False) -> None:
+        steps = [(began, name) for name, began in self._begun.copy().items()]
+        began, name = min(steps, default=(0.0, None))
+        sign = partial(
+            worker_heartbeats.beat,
+            worker_id=worker_id,
+            work=name,
+            work_seconds=time.monotonic() - began,
+            has_ended=has_ended,
+        )
+        try:
+            run_in_database_transaction(sign)
+        except Exception as error:  # noqa: BLE001  an edge: the next sign is soon
+            logger.debug("No sign of life could be left", error=type(error).__name__)
+
     def _do(self, name: str) -> "_Outcome":
         """One step of one kind of work, whose failure is none of the others'."""
+        self._begun[name] = time.monotonic()
+        try:
+            return self._try(name)
+        finally:
+            del self._begun[name]
+
+    def _try(self, name: str) -> "_Outcome":
         try:
             with tracing.span(f"work {name}"):
                 step = work.WORK[name]()

@@ -20,7 +20,7 @@ from src.common.settings import Settings
 # At DEBUG some of these print values that may be personal data; Alembic's progress is reported by
 # alembic/env.py instead.
 _NOISY_LOGGERS = (
-    *("alembic.runtime.migration", "asyncio", "botocore", "httpcore", "httpx"),
+    *("alembic.autogenerate", "alembic.runtime", "asyncio", "botocore", "httpcore", "httpx"),
     *("sqlalchemy_json", "urllib3"),
     "stripe",  # two lines a call
     "uvicorn.access",  # one line a request is ours, and holds no query

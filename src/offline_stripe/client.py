@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +52,9 @@ class InProcessClient(stripe.HTTPClient):
             raise stripe.APIConnectionError(  # type: ignore[no-untyped-call]  # the library's own
                 "The offline Stripe is slow", should_retry=True
             )
-        return response.body.decode(), response.status, httpx.Headers(dict(response.headers))
+        date = formatdate(self._offline.account.now(), usegmt=True)
+        answered = httpx.Headers({"Date": date, **response.headers})
+        return response.body.decode(), response.status, answered
 
     async def request_async(
         self,

@@ -40,6 +40,7 @@ COMMAND_LINES = {
     "db stop": "",
     "db upgrade": "",
     "db url": "",
+    "doctor": "",
     "purchases list": "",
     "purchases show": _ID,
     "serve": "",

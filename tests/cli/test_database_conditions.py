@@ -19,6 +19,8 @@ from sqlalchemy import text
 from src.cli import worker
 from src.common.credits.domain.commands import Grant
 from src.common.database import SessionLocal
+from src.common.doctor.catalogue import CHECKS
+from src.common.doctor.checks import Needs
 from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
@@ -54,6 +56,9 @@ ALL_RIGHT = {
     ("db grant-runtime", "older"): "all tables are there",
     ("db upgrade", "not migrated"): "this is what it is for",
     ("db upgrade", "older"): "this is what it is for",
+    **dict.fromkeys(
+        [("doctor", condition) for condition in CONDITIONS], "it answers what is wrong (below)"
+    ),
 }
 """Conditions that are none to a command, and why."""
 BROKEN_AND_MENDED: tuple[tuple[LiteralString, LiteralString], ...] = (
@@ -131,6 +136,44 @@ def test_a_condition_of_the_database_is_one_line(
     assert says.format(port=place.port) in line
     assert place.password not in line
     note(name, condition, result.exit_code, line)
+
+
+@pytest.mark.parametrize(
+    ("condition", "check", "says"),
+    [
+        ("no server", "database", "start it, or correct DATABASE_HOST and DATABASE_PORT"),
+        ("wrong password", "database", "correct DATABASE_USER or DATABASE_PASSWORD"),
+        ("no such role", "database", "correct DATABASE_USER or DATABASE_PASSWORD"),
+        ("missing database", "database", "correct DATABASE_NAME, or make that database"),
+        ("not migrated", "migrations", "flashslides db upgrade"),
+        ("older", "migrations", "flashslides db upgrade"),
+    ],
+)
+def test_doctor_answers_whatever_is_wrong_with_the_database(
+    run_command: RunCommand,
+    point_to: Callable[[str], ConnectionParameters],
+    note: Note,
+    condition: str,
+    check: str,
+    says: str,
+) -> None:
+    """One check fails and says what to do; what needs what is missing is unknown, and never ok."""
+    place = point_to(condition)
+    result = run_command("doctor", "--json")
+    assert (result.exit_code, result.err) == (2, "")
+    assert place.password not in result.out
+    answer = result.json
+    assert answer["status"] == "fail"
+    found = {each["name"]: each for each in answer["checks"]}
+    assert (found[check]["status"], found[check]["next"]) == ("fail", says)
+    needing = {
+        each.name
+        for each in CHECKS
+        if each.needs is Needs.TABLES or (each.needs is Needs.DATABASE and check == "database")
+    }
+    assert {found[name]["status"] for name in needing} == {"unknown"}
+    assert {found[name]["next"] for name in needing} == {f"flashslides doctor {check}"}
+    note("doctor", condition, result.exit_code, f"{check}: {found[check]['next']}")
 
 
 def test_a_password_that_is_not_set_is_asked_for(

@@ -31,7 +31,12 @@ from tests.models.test_constraints import RIGHT
 EVERY_MIGRATION = pytest.mark.parametrize("migration", revisions(), ids=lambda it: it.revision)
 BEFORE_THE_LEDGER = "c6134a1d3b72"
 BEFORE_THE_TIES = "7e1d4c2b9a58"
-DERIVED = {"credit_verifications", "credit_booking_failures", "worker_failures"}
+DERIVED = {
+    "credit_verifications",
+    "credit_booking_failures",
+    "worker_failures",
+    "worker_heartbeats",
+}
 """Tables that say nothing which is not found out again."""
 YEARS_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 

@@ -77,7 +77,7 @@ def test_an_event_that_kills_its_process_is_dead_in_the_end(
     assert loop.settle_due() == 0
     [row] = rows(db, event_ids)
     assert (row.status, row.attempts, row.error) == ("dead", 16, attempts.CUT_OFF)
-    assert inbox.count_dead_events(db) == 1
+    assert attempts.count_dead_events(db) == 1
     assert loop.settle_due() == 0
 
 

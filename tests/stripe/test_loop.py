@@ -18,7 +18,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
-from src.common.stripe import attempts, inbox
+from src.common.stripe import attempts
 from src.common.stripe.checkout import plan_checkout
 from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.inbox import EventAnswer
@@ -125,7 +125,7 @@ def test_an_event_that_always_fails_is_dead_in_the_end(db: Session, loop: Loop, 
     loop.deliver([intent])
     db.expire_all()
     assert db.scalars(select(StripeEvent.status)).one() == "dead"
-    assert inbox.count_dead_events(db) == 1
+    assert attempts.count_dead_events(db) == 1
     assert [attempts.claim_next(db, needs_lookup=needs) for needs in (False, True)] == [None] * 2
 
 

@@ -21,8 +21,7 @@ from src.common.postgres.server_figures import server_figures
 from src.common.purchases.reconciliations import newest_age_seconds, newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
 from src.common.settings import Settings, get_settings
-from src.common.stripe.attempts import backlog
-from src.common.stripe.inbox import count_dead_events
+from src.common.stripe.attempts import backlog, count_dead_events
 
 logger = structlog.get_logger(__name__)
 

@@ -18,6 +18,7 @@ from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
 from src.common.models.worker_failure import WorkerFailure
+from src.common.models.worker_heartbeat import WorkerHeartbeat
 
 create_after_create_all(Base.metadata)
 
@@ -42,4 +43,5 @@ __all__ = [
     "UnmatchedPayment",
     "User",
     "WorkerFailure",
+    "WorkerHeartbeat",
 ]

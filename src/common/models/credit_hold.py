@@ -67,4 +67,11 @@ class CreditDebt(Base):
         ForeignKeyConstraint(["user_id", "seq"], ["credit_entries.user_id", "credit_entries.seq"]),
         CheckConstraint("outstanding >= 0", "outstanding_not_negative"),
         CheckConstraint("opening_debt >= 0", "opening_debt_not_negative"),
+        # For adding up what is owed. Said so that no look for a user's debts can take it in place
+        # of the key: PostgreSQL does not see that it is the same as `outstanding > 0`.
+        Index(
+            "ix_credit_debts_outstanding",
+            "outstanding",
+            postgresql_where=text("outstanding >= 1"),
+        ),
     )

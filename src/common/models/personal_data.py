@@ -76,6 +76,7 @@ FATES: dict[str, dict[str, Fate]] = {
     "credit_lots": _each(Fate.IMPERSONAL, "source"),
     "credit_booking_failures": _each(Fate.IMPERSONAL, "error_type message"),
     "worker_failures": _each(Fate.IMPERSONAL, "work error_type message"),
+    "worker_heartbeats": _each(Fate.IMPERSONAL, "work"),
     "reconciliations": _each(Fate.IMPERSONAL, "status stage cursor findings stripe_account"),
 }
 """By table and column: each that could hold personal data (a test compares it with the models)."""

@@ -196,20 +196,8 @@ def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> N
     """
     if settings.database_pooler is not DatabasePooler.NONE:
         return
-    allowed = connection.execute(
-        text(
-            "SELECT current_setting('max_connections')::int"
-            " - current_setting('superuser_reserved_connections')::int"
-            " - coalesce(current_setting('reserved_connections', true), '0')::int"
-        )
-    ).scalar_one()
-    wanted = settings.web_concurrency * (
-        settings.database_pool_size
-        + settings.database_max_overflow
-        + settings.database_async_pool_size
-        + settings.database_async_max_overflow
-        + settings.credits_engine_connections
-    )
+    allowed = connections_allowed(connection)
+    wanted = settings.web_concurrency * connections_wanted(settings)
     if wanted > allowed:
         logger.warning(
             "The pools may open more connections than the server allows; lower "
@@ -219,6 +207,29 @@ def warn_if_pools_exceed_server(connection: Connection, settings: Settings) -> N
             connections_allowed=allowed,
             processes=settings.web_concurrency,
         )
+
+
+def connections_wanted(settings: Settings) -> int:
+    """The most connections that the pools of one server process may open."""
+    return (
+        settings.database_pool_size
+        + settings.database_max_overflow
+        + settings.database_async_pool_size
+        + settings.database_async_max_overflow
+        + settings.credits_engine_connections
+    )
+
+
+def connections_allowed(connection: Connection) -> int:
+    """How many connections the server has for roles that are no superusers."""
+    allowed: int = connection.execute(
+        text(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+            " - coalesce(current_setting('reserved_connections', true), '0')::int"
+        )
+    ).scalar_one()
+    return allowed
 
 
 def _timeouts(settings: Settings) -> dict[str, int]:

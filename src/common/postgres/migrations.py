@@ -81,18 +81,28 @@ def upgrade_to_head() -> None:
 
 def head_revision() -> str:
     """The newest revision this code knows."""
-    head, *others = _known_revisions() - _revisions_below_head()
+    head, *others = head_revisions()
     if others:
         raise RuntimeError(f"The migrations beside {ALEMBIC_INI} end in several revisions")
     return head
 
 
+def head_revisions() -> frozenset[str]:
+    """The revisions in which this code's migrations end: one, unless two branches were merged."""
+    return _known_revisions() - _revisions_below_head()
+
+
 def current_revision(connection: Connection) -> str | None:
     """The revision the database is at, or None before the first migration."""
+    return next(iter(current_revisions(connection)), None)
+
+
+def current_revisions(connection: Connection) -> tuple[str, ...]:
+    """As `current_revision`, and all of them where somebody stamped several."""
     if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+        return ()
+    found = connection.scalars(text("SELECT version_num FROM alembic_version ORDER BY 1"))
+    return tuple(found)
 
 
 def is_behind(found: str | None) -> bool:

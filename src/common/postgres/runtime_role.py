@@ -37,6 +37,7 @@ PRIVILEGES = {
     "credit_verifications": "SELECT, INSERT, UPDATE",
     "credit_booking_failures": "SELECT, INSERT, UPDATE, DELETE",
     "worker_failures": "SELECT, INSERT, UPDATE",
+    "worker_heartbeats": "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
 

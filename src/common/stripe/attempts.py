@@ -191,6 +191,11 @@ def record_failure(
     session.flush()
 
 
+def count_dead_events(session: Session) -> int:
+    """How many events nobody tries any more."""
+    return session.scalars(select(func.count()).where(StripeEvent.status == "dead")).one()
+
+
 def lease() -> ColumnElement[dt.datetime]:
     """Until when whoever takes an event now has it."""
     return func.clock_timestamp() + dt.timedelta(seconds=LEASE_SECONDS)

@@ -6,12 +6,14 @@ nobody waits for a lock because Stripe is slow.
 """
 
 import asyncio
+import datetime as dt
 import hashlib
 import ssl
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
+from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar, cast
 
 import httpx
@@ -31,7 +33,14 @@ from src.common.stripe.gateway_errors import (
 )
 from src.common.stripe.listed import Listed, M, Window, objects_of, read_object
 from src.common.stripe.metrics import measured_call
-from src.common.stripe.wire import Charge, CheckoutSession, Event, Invoice, PaymentIntent
+from src.common.stripe.wire import (
+    Charge,
+    CheckoutSession,
+    Event,
+    Invoice,
+    PaymentIntent,
+    WebhookEndpoint,
+)
 from src.common.stripe.wire_money_back import CreditNote, Dispute, Refund
 
 PAGE_SIZE = 100
@@ -235,6 +244,21 @@ class Gateway:
         Stripe keeps events for 30 days.
         """
         return await self._walk(Event, "/v1/events", window, after)
+
+    async def webhook_endpoints(self) -> tuple[list[WebhookEndpoint], dt.datetime | None]:
+        """Our account's webhook endpoints, at most a hundred, and Stripe's clock as it answered.
+
+        The clock is to the second; None where the answer has no `Date`.
+        """
+
+        async def ask(options: Mapping[str, str]) -> Any:
+            path = "/v1/webhook_endpoints"
+            return await self._client.raw_request_async("get", path, limit=PAGE_SIZE, **options)
+
+        answer = await self._ask(ask)
+        date: str | None = answer.headers.get("date")
+        found = [each.read() for each in objects_of(answer.body, WebhookEndpoint)]
+        return found, parsedate_to_datetime(date) if date else None
 
     async def _walk(
         self,

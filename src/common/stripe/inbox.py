@@ -206,11 +206,6 @@ def ignore_event(session: Session, event_id: str) -> StripeEvent:
     return row
 
 
-def count_dead_events(session: Session) -> int:
-    """How many events nobody tries any more."""
-    return session.scalars(select(func.count()).where(StripeEvent.status == "dead")).one()
-
-
 def drop_old_bodies(session: Session, limit: int = 1_000) -> int:
     """Forget the bodies of events settled long ago (rule 11); how many those were.
 

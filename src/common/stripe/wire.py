@@ -55,6 +55,19 @@ class Event(Wire):
         return without_nul(found) if isinstance(found, str) else None
 
 
+class WebhookEndpoint(Wire):
+    """`webhook_endpoint`: where Stripe sends which events."""
+
+    id: Id
+    url: Text
+    status: Text
+    """`enabled` or `disabled`."""
+    enabled_events: tuple[Text, ...]
+    """Types of events; `*` is all of them."""
+    api_version: Text | None = None
+    """Of its events; None where that is the account's default version."""
+
+
 class RelatedObject(Wire):
     """`v2.core.event.related_object`: what it is about."""
 

@@ -1,0 +1,110 @@
+"""`flashslides doctor`: what is wrong, why it matters, and what to do next."""
+
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from src.cli import exit_codes, output
+from src.cli.layout import lay_out_paragraph
+from src.cli.output import AsJson, print_json, print_rows, say_marked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from src.common.doctor.checks import Check
+    from src.common.doctor.examination import Examined
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "magenta", "skipped": "cyan"}
+_INDENT = len("skipped ")
+_DEEPER = _INDENT + len("next: ")
+_COMMANDS = ("flashslides ", "alembic ")
+
+
+def doctor(
+    *,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Run these checks only. Default: all."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit code 1 where a check warns, or could not look."),
+    ] = False,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List the checks and run none.")
+    ] = False,
+    api_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where the API answers, for `engine-queue`. Default with ENV=local: "
+            "http://127.0.0.1:8000.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong, why it matters, and what to do next.
+
+    Each check is `ok`, `warn` or `fail`. It is `unknown` where it could not look, as when the
+    database is down. It is `skipped` where there is nothing of the kind to look at. Nothing is
+    changed. No value of a setting and no text of a query is shown.
+
+    Exit code 2 means that a check fails. With --strict, 1 means that one warns or is unknown.
+    """
+    from src.common.doctor.catalogue import named
+    from src.common.doctor.checks import Status
+    from src.common.doctor.examination import worst
+
+    checks = named(names or [])
+    if list_only:
+        rows = [{"name": each.name, "looks_at": each.looks_at, "why": each.why} for each in checks]
+        print_rows(rows, as_json=as_json, empty="")
+        return
+    found: list[Examined] = []
+    for each in _examine(checks, api_url):
+        found.append(each)
+        if not as_json:
+            _print(each)
+    status = worst(found)
+    if as_json:
+        print_json({"status": status, "checks": [asdict(each) for each in found]})
+    if status is Status.FAIL:
+        raise typer.Exit(exit_codes.CHECK_FAILS)
+    if strict and status is not Status.OK:
+        raise typer.Exit(exit_codes.FAILED)
+
+
+def _examine(checks: "Sequence[Check]", api_url: str | None) -> "Iterator[Examined]":
+    from src.common.database import dispose_db
+    from src.common.doctor.context import Context
+    from src.common.doctor.examination import examine
+    from src.common.exceptions import SettingsError
+    from src.common.observability import configure_logging
+
+    context = Context(api_url)
+    with suppress(SettingsError):  # a check says so
+        configure_logging(context.settings)
+    try:
+        yield from examine(checks, context)
+    finally:
+        context.close()
+        dispose_db()
+
+
+def _print(examined: "Examined") -> None:
+    """A paragraph for what was seen, and where there is something to do, one for why and next."""
+    from src.common.doctor.checks import Status
+
+    columns = output.width()
+    said = f"{examined.name}: {examined.seen}"
+    lines = [lay_out_paragraph(said, columns, _INDENT)]
+    if examined.status in {Status.WARN, Status.FAIL}:
+        lines.append(f"why:  {lay_out_paragraph(examined.why, columns, _DEEPER)}")
+    if examined.next is not None:
+        continued = " \\" if examined.next.startswith(_COMMANDS) else ""
+        step = lay_out_paragraph(examined.next, columns, _DEEPER, continued=continued)
+        lines.append(f"next: {step}")
+    mark = f"{examined.status:<{_INDENT}}"
+    say_marked(mark, _COLOURS[examined.status], f"\n{' ' * _INDENT}".join(lines))

@@ -1,0 +1,49 @@
+"""Every check there is, in the order in which they run."""
+
+from collections.abc import Sequence
+
+from src.common.doctor import (
+    clocks,
+    configuration,
+    connections,
+    migrations,
+    money,
+    operations,
+    preferences,
+    server,
+    storage,
+    stripe_account,
+)
+from src.common.doctor.checks import Check
+from src.common.exceptions import Invalid
+
+CHAPTERS: dict[str, tuple[Check, ...]] = {
+    "Settings and reach": configuration.CHECKS,
+    "Migrations": migrations.CHECKS,
+    "Connections and locks": connections.CHECKS,
+    "Preferences": preferences.CHECKS,
+    "Stripe": stripe_account.CHECKS,
+    "Clocks": clocks.CHECKS,
+    "Money and credits": money.CHECKS,
+    "Background work": operations.CHECKS,
+    "The server": server.CHECKS,
+    "Tables and indexes": storage.CHECKS,
+}
+"""By what they are about."""
+CHECKS: tuple[Check, ...] = tuple(check for checks in CHAPTERS.values() for check in checks)
+
+
+def named(names: Sequence[str]) -> tuple[Check, ...]:
+    """The checks of these names, in the order they run; all, where there is no name.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, there is no such check.
+    """
+    strangers = sorted(set(names) - {check.name for check in CHECKS})
+    if strangers:
+        raise Invalid(
+            f"There is no check {', '.join(strangers)}: `flashslides doctor --list` has them all",
+            "VALIDATION_ERROR",
+            field="name",
+        )
+    return tuple(check for check in CHECKS if not names or check.name in names)

@@ -1,0 +1,177 @@
+"""Checks of the settings, where each comes from, and whether the database can be reached."""
+
+import difflib
+import os
+import re
+
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from sqlalchemy.exc import DBAPIError
+
+from src.common.doctor.checks import Check, Finding, Needs, fail, ok, sentence, skipped, warn
+from src.common.doctor.context import Context
+from src.common.doctor.readiness import find_revision_of_writable
+from src.common.exceptions import ExceptionWithErrorType, SettingsError
+from src.common.postgres.conditions import explain_database_error
+from src.common.settings import Settings
+from src.common.ssm import FOLDER_BY_FIELD
+
+OUR_PREFIXES = ("DATABASE_", "STRIPE_", "CREDITS_", "CREDIT_", "CHECKOUT_", "AUTH_JWT_")
+_ALIKE = 0.8
+_ADVICE = re.compile(r"(?P<seen>.*)(?:; |\)?: )(?P<advice>[^;:]+)$", re.DOTALL)
+
+
+def _settings(context: Context) -> Finding:
+    """Whether the settings can be used, and where each that is set comes from; never a value."""
+    try:
+        settings = context.settings
+    except SettingsError as error:
+        return fail(sentence(error.message), "correct these, in the environment, .env or SSM")
+    from_where: dict[str, list[str]] = {}
+    for name, source in sources_of(settings).items():
+        from_where.setdefault(source, []).append(name)
+    told = "; ".join(f"{source}: {', '.join(names)}" for source, names in from_where.items())
+    defaults = len(Settings.model_fields) - sum(map(len, from_where.values()))
+    return ok(f"ENV={settings.env}. {told or 'Nothing is set'}; the default: {defaults} others.")
+
+
+def _settings_names(context: Context) -> Finding:
+    """Variables whose names look like settings of ours, and that nothing reads."""
+    del context
+    fields = {name.upper() for name in Settings.model_fields}
+    strangers = {
+        name: difflib.get_close_matches(name.upper(), fields, n=1, cutoff=_ALIKE)
+        for name in sorted({*os.environ, *_names_in_file()})
+        if name.upper().startswith(OUR_PREFIXES) and name.upper() not in fields
+    }
+    alike = {name: matches[0] for name, matches in strangers.items() if matches}
+    if not alike:
+        return ok("None.")
+    named = ", ".join(f"{name} ({match}?)" for name, match in alike.items())
+    return warn(f"Nothing reads {named}.", f"rename it, or: unset {' '.join(alike)}")
+
+
+def _secrets(context: Context) -> Finding:
+    """Whether the secrets are set that this deployment needs."""
+    settings = context.settings
+    if settings.stripe_secret_key is not None and not settings.stripe_webhook_secrets:
+        return fail(
+            "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: every webhook is answered "
+            "503.",
+            "set STRIPE_WEBHOOK_SECRET to the endpoint's signing secret (whsec_…)",
+        )
+    if settings.is_local:
+        return ok("ENV=local, which makes those it needs by itself.")
+    missing = [
+        name
+        for name, is_set in (
+            ("AUTH_JWT_SECRET", settings.auth_jwt_secret or settings.auth_jwt_jwks_url),
+            ("STRIPE_SECRET_KEY", settings.stripe_secret_key),
+            ("STRIPE_WEBHOOK_SECRET", settings.stripe_webhook_secret),
+            ("METRICS_TOKEN", settings.metrics_token),
+        )
+        if not is_set
+    ]
+    if missing:
+        return warn(
+            f"Not set: {', '.join(missing)}. Nobody signs in without the first, nobody buys "
+            "without those of Stripe; without the last everybody may read /metrics.",
+            "set them in the environment, or in SSM (docs/reference/settings.md)",
+        )
+    return ok("Those of the database, of sign-in, of Stripe and of /metrics are set.")
+
+
+def _database(context: Context) -> Finding:
+    """Whether the database can be reached with these settings, and takes writes."""
+    settings = context.settings
+    try:
+        session = context.session
+        try:
+            find_revision_of_writable(session)
+        finally:
+            session.rollback()
+    except DBAPIError as error:
+        explained = explain_database_error(error, settings, lambda: None)
+        if explained is None:
+            raise
+        return _out_of_reach(settings, explained)
+    except ExceptionWithErrorType as error:
+        return _out_of_reach(settings, error)
+    where = "the embedded server" if settings.database_host is None else settings.database_host
+    return ok(f"Database {settings.database_name} on {where} answers and takes writes.")
+
+
+def _out_of_reach(settings: Settings, error: ExceptionWithErrorType) -> Finding:
+    if settings.database_host is None and settings.is_local:
+        return fail(sentence(f"The embedded server: {error.message}"), "flashslides db start")
+    said = _ADVICE.fullmatch(error.message)
+    if said is None:
+        return fail(sentence(error.message), "flashslides db url")
+    seen = said["seen"] + (")" if said["seen"].count("(") > said["seen"].count(")") else "")
+    return fail(sentence(seen), said["advice"])
+
+
+def sources_of(settings: Settings) -> dict[str, str]:
+    """Where each setting that is set comes from, by the name of its variable."""
+    by_environment = EnvSettingsSource(Settings)()
+    by_file = DotEnvSettingsSource(Settings)()
+    found: dict[str, str] = {}
+    for field in Settings.model_fields:
+        if field in by_environment:
+            found[field.upper()] = "environment"
+        elif field in by_file:
+            found[field.upper()] = ".env"
+        elif field in FOLDER_BY_FIELD and getattr(settings, field) is not None:
+            found[field.upper()] = "SSM"
+    return found
+
+
+def _names_in_file() -> list[str]:
+    """The variables in `.env`."""
+    return [name.upper() for name in DotEnvSettingsSource(Settings).env_vars]
+
+
+def _pooler(context: Context) -> Finding:
+    """Whether migrations find their way past a pooler."""
+    settings = context.settings
+    if settings.database_pooler == "none":
+        return skipped("DATABASE_POOLER is none.")
+    if settings.database_direct_host is None:
+        return warn(
+            f"DATABASE_POOLER={settings.database_pooler} and DATABASE_DIRECT_HOST is not set.",
+            "set DATABASE_DIRECT_HOST and DATABASE_DIRECT_PORT to the server's own address",
+        )
+    return ok(f"DATABASE_DIRECT_HOST is set beside DATABASE_POOLER={settings.database_pooler}.")
+
+
+CHECKS = (
+    Check(
+        "settings",
+        _settings,
+        Needs.NOTHING,
+        "Without usable settings nothing starts.",
+    ),
+    Check(
+        "settings-names",
+        _settings_names,
+        Needs.SETTINGS,
+        "A variable that is spelt wrong leaves its setting at the default, and nobody says so.",
+    ),
+    Check(
+        "secrets",
+        _secrets,
+        Needs.SETTINGS,
+        "What needs a secret that is missing is refused or open to everybody.",
+    ),
+    Check(
+        "database",
+        _database,
+        Needs.SETTINGS,
+        "Without it nothing is answered but /livez and /metrics.",
+    ),
+    Check(
+        "database-pooler",
+        _pooler,
+        Needs.SETTINGS,
+        "Migrations take turns by a lock of one connection, and a pooler shares connections.",
+    ),
+)

@@ -1,0 +1,213 @@
+"""Checks of connections: what pools may open, who is connected, who waits for whom.
+
+The document's troubles "Connection Pool Exhausted" and "Deadlocks".
+"""
+
+from sqlalchemy import text
+
+from src.common import worker_heartbeats
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    count,
+    duration,
+    ok,
+    psql,
+    skipped,
+    unknown,
+    warn,
+)
+from src.common.doctor.context import Context
+from src.common.postgres.engines import connections_allowed, connections_wanted
+from src.common.settings import DatabasePooler
+
+USED_SHARE_WARN = 0.8
+"""Which share of the server's connections may be in use."""
+IDLE_WARN_SECONDS = 5.0
+"""How long a session may be idle in its database transaction."""
+BLOCKED_WARN_SECONDS = 1.0
+"""How long a session may wait for another's lock."""
+DEADLOCKS_A_DAY_WARN = 1.0
+_SHOWN = 5
+
+_LIMITS = text("""
+    SELECT nullif(rolconnlimit, -1), nullif(datconnlimit, -1), rolsuper
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
+""")
+_IN_USE = text("""
+    SELECT coalesce(nullif(application_name, ''), 'without a name'),
+           coalesce(state, 'in a state not shown'), count(*)
+    FROM pg_stat_activity WHERE backend_type = 'client backend'
+    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+""")
+_IDLE = text("""
+    SELECT pid, application_name, state_change,
+           extract(epoch FROM clock_timestamp() - state_change)::float
+    FROM pg_stat_activity
+    WHERE state LIKE 'idle in transaction%' AND datname = current_database()
+      AND pid <> pg_backend_pid()
+    ORDER BY state_change
+""")
+_NOT_SHOWN = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND state IS NULL
+""")
+_BLOCKED = text("""
+    SELECT waiting.pid, name.application_name, blocking.pid, blocker.application_name,
+           blocker.state, extract(epoch FROM clock_timestamp() - waiting.since)::float
+    FROM (SELECT pid, min(waitstart) AS since FROM pg_locks WHERE NOT granted GROUP BY pid)
+         AS waiting
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
+    LEFT JOIN pg_stat_activity AS name ON name.pid = waiting.pid
+    LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
+    ORDER BY waiting.since, 1, 3
+""")
+_DEADLOCKS = text("""
+    SELECT deadlocks, coalesce(stats_reset, pg_postmaster_start_time()) AS since,
+           extract(epoch FROM clock_timestamp() - coalesce(stats_reset, pg_postmaster_start_time()))
+             ::float / 86400
+    FROM pg_stat_database WHERE datname = current_database()
+""")
+
+
+def _pool_sum(context: Context) -> Finding:
+    """The connections that all processes' pools may open, beside what the server allows."""
+    settings = context.settings
+    if settings.database_pooler is not DatabasePooler.NONE:
+        return skipped(f"DATABASE_POOLER={settings.database_pooler}: the pooler limits them.")
+    with context.looking() as session:
+        allowed = connections_allowed(session.connection())
+        of_role, of_database, is_superuser = session.execute(_LIMITS).one()
+        workers = worker_heartbeats.read_workers(session).alive
+    allowed = min(allowed, of_database or allowed, allowed if is_superuser else of_role or allowed)
+    each = connections_wanted(settings)
+    pool = settings.database_pool_size + settings.database_max_overflow
+    of_workers = workers * min(pool, worker_heartbeats.CONNECTIONS_MAX)
+    wanted = settings.web_concurrency * each + of_workers
+    processes = count(settings.web_concurrency, "server process", "server processes")
+    seen = (
+        f"{processes} of up to {each} connections and {count(workers, 'worker')} may open "
+        f"{wanted}; {allowed} are allowed."
+    )
+    if wanted <= allowed:
+        return ok(seen)
+    return warn(
+        seen,
+        "lower DATABASE_POOL_SIZE, DATABASE_MAX_OVERFLOW, their DATABASE_ASYNC_ twins or "
+        "WEB_CONCURRENCY, raise max_connections, or put PgBouncer in front (DATABASE_POOLER)",
+    )
+
+
+def _connections_in_use(context: Context) -> Finding:
+    """The connections in use, by application and state, and how many are left."""
+    with context.looking() as session:
+        allowed = connections_allowed(session.connection())
+        rows = session.execute(_IN_USE).all()
+    used = sum(number for _, _, number in rows)
+    shown = ", ".join(f"{name} {state}: {number}" for name, state, number in rows[:_SHOWN])
+    others = sum(number for _, _, number in rows[_SHOWN:])
+    more = f", others: {others}" if others else ""
+    seen = f"{used} of {allowed} connections are in use. {shown}{more}."
+    if used <= USED_SHARE_WARN * allowed:
+        return ok(seen)
+    return warn(seen, "flashslides doctor idle-in-transaction blocked-sessions pool-sum")
+
+
+def _idle_in_transaction(context: Context) -> Finding:
+    """Sessions that are idle in an open database transaction, and since when."""
+    with context.looking() as session:
+        rows = session.execute(_IDLE).all()
+        hidden = session.execute(_NOT_SHOWN).scalar_one()
+    long = [row for row in rows if row[3] >= IDLE_WARN_SECONDS]
+    if long:
+        named = "; ".join(
+            f"process {pid} ({name or 'without a name'}) since {since:%H:%M:%S %Z}, "
+            f"{duration(seconds)}"
+            for pid, name, since, seconds in long[:_SHOWN]
+        )
+        return warn(
+            f"{count(len(long), 'session')} idle in a database transaction: {named}.",
+            psql(f"SELECT pg_terminate_backend({long[0][0]})"),
+        )
+    return _unless_hidden(hidden, f"None is idle for {IDLE_WARN_SECONDS:g} seconds.")
+
+
+def _blocked_sessions(context: Context) -> Finding:
+    """Who waits for whose lock at this moment."""
+    with context.looking() as session:
+        rows = session.execute(_BLOCKED).all()
+    long = [row for row in rows if (row[5] or 0) >= BLOCKED_WARN_SECONDS]
+    if not long:
+        return ok(f"Nobody waits longer than {BLOCKED_WARN_SECONDS:g} s for a lock.")
+    named = "; ".join(
+        f"process {waiting} ({name or 'without a name'}) waits for {blocker} "
+        f"({blocker_name or 'without a name'}, {state or 'in a state not shown'}) for "
+        f"{duration(seconds)}"
+        for waiting, name, blocker, blocker_name, state, seconds in long[:_SHOWN]
+    )
+    waiters = {row[0] for row in long}
+    roots = [row[2] for row in long if row[2] not in waiters] or [long[0][2]]
+    return warn(f"{named}.", psql(f"SELECT pg_terminate_backend({roots[0]})"))
+
+
+def _deadlocks(context: Context) -> Finding:
+    """Deadlocks since the statistics began, and how often that is."""
+    with context.looking() as session:
+        deadlocks, since, days = session.execute(_DEADLOCKS).one()
+    seen = (
+        f"{count(deadlocks, 'deadlock')} since {since:%Y-%m-%d %H:%M %Z}. Routes, commands, worker "
+        "and engine try such a database transaction again by themselves; a caller's own block "
+        "gets DATABASE_BUSY."
+    )
+    if deadlocks == 0 or deadlocks / max(days, 1) < DEADLOCKS_A_DAY_WARN:
+        return ok(seen)
+    return warn(
+        seen,
+        "look for 'deadlock detected' in the server's log, and lock users in one order there: "
+        "credits.lock_users(session, ids), or with_for_update(key_share=True) by user_id",
+    )
+
+
+def _unless_hidden(hidden: int, seen: str) -> Finding:
+    """Nothing was found, as far as this role may see."""
+    if not hidden:
+        return ok(seen)
+    return unknown(
+        f"{seen} But what {count(hidden, 'session')} of other roles do is hidden from this role.",
+        psql("GRANT pg_read_all_stats TO the_role_of_DATABASE_USER"),
+    )
+
+
+CHECKS = (
+    Check(
+        "pool-sum",
+        _pool_sum,
+        Needs.TABLES,
+        "Where pools may open more than there are, requests fail with DATABASE_BUSY under load.",
+    ),
+    Check(
+        "connections-in-use",
+        _connections_in_use,
+        Needs.DATABASE,
+        "The last free connection is nobody's: the next process that needs one is refused.",
+    ),
+    Check(
+        "idle-in-transaction",
+        _idle_in_transaction,
+        Needs.DATABASE,
+        "Such a session keeps its locks and a pool's connection, and holds up vacuum.",
+    ),
+    Check(
+        "blocked-sessions",
+        _blocked_sessions,
+        Needs.DATABASE,
+        "Whoever waits keeps a connection; after DATABASE_LOCK_TIMEOUT_MS it is DATABASE_BUSY.",
+    ),
+    Check(
+        "deadlocks",
+        _deadlocks,
+        Needs.DATABASE,
+        "Each costs a second and a repeated database transaction; many mean a wrong lock order.",
+    ),
+)

@@ -1,0 +1,144 @@
+"""What the checks look at: settings, one database connection, Stripe's answers; each asked once.
+
+Whatever is out of reach is an error to whoever asks for it, the same one each time, so that no
+check waits for what an earlier one waited for in vain.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from src.common.database import SessionLocal
+from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.conditions import explain_database_error
+from src.common.postgres.errors import concerns_other_rows
+from src.common.postgres.migrations import current_revisions
+from src.common.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from src.common.doctor.stripe_answers import StripeAnswers
+
+STATEMENT_TIMEOUT_MS = 2_000
+STRIPE_TIMEOUT_SECONDS = 5.0
+_LOOKING = {
+    "transaction_read_only": "on",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_MS}",
+    "lock_timeout": "200",
+    # No table is read whole, as it may be large; that such a plan looks dear starts no compiler.
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+_LIMIT = text(
+    "SELECT "
+    + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _LOOKING.items())
+)
+"""How a check's database transaction is limited."""
+
+T = TypeVar("T")
+
+
+class Context:
+    """One examination's view of the system. Made for one thread; `close` ends the connection."""
+
+    def __init__(self, api_url: str | None = None) -> None:
+        self.api_url = api_url
+        """Where an API process answers, whose own figures are asked for; None asks nobody."""
+        self._session: Session | None = None
+        self._known: dict[str, Any] = {}
+        self._failures: dict[str, ExceptionWithErrorType] = {}
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._session is not None:
+            self._session.close()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: they are incomplete or unsafe.
+        """
+        return self._once("settings", get_settings)
+
+    @property
+    def session(self) -> Session:
+        """A session on the settings' database, connected.
+
+        Raises:
+            DatabaseBusy, SettingsError: it is out of reach, or refuses us.
+        """
+        return self._once("session", self._connect)
+
+    @cached_property
+    def revisions(self) -> tuple[str, ...]:
+        """The revisions the database says it is at; empty before the first migration."""
+        with self.looking():
+            return current_revisions(self.session.connection())
+
+    @property
+    def stripe(self) -> "StripeAnswers":
+        """What Stripe answers about itself and our account there.
+
+        Raises:
+            StripeGatewayError: it does not, or refuses us.
+        """
+        return self._once("stripe", self._ask_stripe)
+
+    @contextmanager
+    def looking(self) -> Generator[Session]:
+        """A database transaction that changes nothing, waits for nobody and soon gives up.
+
+        Raises:
+            DatabaseBusy, SettingsError: as `session`; so from now on where the database is lost.
+        """
+        session = self.session
+        try:
+            session.execute(_LIMIT)
+            yield session
+        except DBAPIError as error:
+            self._note_loss(error)
+            raise
+        finally:
+            session.rollback()
+
+    def _note_loss(self, error: DBAPIError) -> None:
+        explained = explain_database_error(error, self.settings, lambda: None)
+        if explained is not None and concerns_other_rows(error):
+            self._failures["session"] = explained
+
+    def _connect(self) -> Session:
+        self._session = session = SessionLocal()
+        try:
+            session.connection()
+        except DBAPIError as error:
+            explained = explain_database_error(error, self.settings, lambda: None)
+            if explained is None:
+                raise
+            raise explained from None
+        finally:
+            session.rollback()
+        return session
+
+    def _ask_stripe(self) -> "StripeAnswers":
+        from src.common.doctor.stripe_answers import ask_stripe  # Stripe's library takes its time
+
+        patience = min(self.settings.stripe_timeout_seconds, STRIPE_TIMEOUT_SECONDS)
+        return ask_stripe(self.settings.model_copy(update={"stripe_timeout_seconds": patience}))
+
+    def _once(self, name: str, ask: Callable[[], T]) -> T:
+        if name in self._failures:
+            raise self._failures[name]
+        if name not in self._known:
+            try:
+                self._known[name] = ask()
+            except ExceptionWithErrorType as error:
+                self._failures[name] = error
+                raise
+        found: T = self._known[name]
+        return found

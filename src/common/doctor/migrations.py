@@ -1,0 +1,142 @@
+"""Checks of the schema: the document's trouble "Alembic Conflicts"."""
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, text
+
+from src.common.doctor.checks import Check, Finding, Needs, count, fail, ok, skipped, warn
+from src.common.doctor.context import Context
+from src.common.models import Base
+from src.common.postgres.migrations import describe_revision, head_revisions, is_behind
+
+if TYPE_CHECKING:
+    from alembic.operations.ops import MigrateOperation
+
+_SHOWN = 5
+
+
+def _migrations(context: Context) -> Finding:
+    """Whether the database has this release's migrations: behind, ahead, several heads."""
+    heads = sorted(head_revisions())
+    if len(heads) > 1:
+        return fail(
+            f"This code's migrations end in several heads: {', '.join(heads)}.",
+            f'alembic merge -m "merge heads" {" ".join(heads)}',
+        )
+    found = context.revisions
+    if len(found) > 1:
+        return fail(
+            f"The database says it is at several revisions at once: {', '.join(found)}.",
+            f"alembic stamp --purge {heads[0]} && flashslides doctor schema-drift",
+        )
+    revision = next(iter(found), None)
+    problem = describe_revision(revision)
+    if problem is None:
+        return ok(f"The database is at {revision}, the newest revision.")
+    if is_behind(revision):
+        return fail(f"{problem}.", "flashslides db upgrade")
+    return warn(
+        f"{problem}. Until then this one serves what both know.",
+        "install the newer release, or there: flashslides db downgrade " + heads[0],
+    )
+
+
+def _schema_drift(context: Context) -> Finding:
+    """Whether the tables are as the models have them, whatever revision was stamped."""
+    revision = next(iter(context.revisions), None)
+    if describe_revision(revision) is not None:
+        return skipped("The database is at another revision than this release: see `migrations`.")
+    with context.looking() as session:
+        # Many small looks into the catalogue, whose tables are read as the planner likes.
+        session.execute(text("SET LOCAL enable_seqscan = on"))
+        differences = _differences(session.connection())
+    if not differences:
+        return ok(f"The tables are those of revision {revision}.")
+    shown = ", ".join(differences[:_SHOWN])
+    more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    seen = (
+        f"Stamped {revision}, but {count(len(differences), 'difference')} from the models: "
+        f"{shown}{more}."
+    )
+    missing_tables = {f"no table {name}" for name in Base.metadata.tables}
+    if missing_tables <= set(differences):
+        return fail(seen, "alembic stamp base && flashslides db upgrade")
+    return fail(
+        seen,
+        "flashslides db check, then alembic stamp REVISION for the revision whose schema this is, "
+        "and flashslides db upgrade",
+    )
+
+
+def _differences(connection: Connection) -> list[str]:
+    """What `alembic check` would find, in a few words each."""
+    import alembic_postgresql_enum  # noqa: F401  # pyright: ignore[reportUnusedImport]  compares enums
+    from alembic.autogenerate import produce_migrations
+    from alembic.runtime.migration import MigrationContext
+
+    options: dict[str, Any] = {"compare_server_default": True, "target_metadata": Base.metadata}
+    migration = MigrationContext.configure(connection, opts=options)
+    found = produce_migrations(migration, Base.metadata).upgrade_ops
+    return [] if found is None else [_describe(each) for each in _flat(found.ops)]
+
+
+def _flat(operations: "list[MigrateOperation]") -> "list[MigrateOperation]":
+    flat: list[MigrateOperation] = []
+    for each in operations:
+        inner: list[MigrateOperation] | None = getattr(each, "ops", None)
+        flat.extend([each] if inner is None else _flat(inner))
+    return flat
+
+
+def _describe(operation: "MigrateOperation") -> str:
+    """`no table users`, `no index ix_users_email` …: what the database lacks, or has besides."""
+    name = next(
+        (
+            str(value)
+            for value in (
+                getattr(operation, "index_name", None),
+                getattr(operation, "constraint_name", None),
+                _column_of(operation),
+                getattr(operation, "table_name", None),
+                getattr(operation, "name", None),
+            )
+            if value
+        ),
+        "",
+    )
+    verb, _, what = type(operation).__name__.removesuffix("Op").partition("_")
+    kinds = {
+        "CreateTable": "no table",
+        "DropTable": "unknown table",
+        "AddColumn": "no column",
+        "DropColumn": "unknown column",
+        "AlterColumn": "another column",
+        "CreateIndex": "no index",
+        "DropIndex": "unknown index",
+        "CreateForeignKey": "no foreign key",
+        "CreateUniqueConstraint": "no unique constraint",
+        "DropConstraint": "unknown constraint",
+    }
+    return f"{kinds.get(verb + what, verb + what)} {name}".strip()
+
+
+def _column_of(operation: "MigrateOperation") -> str | None:
+    column = getattr(operation, "column", None)
+    name = getattr(column, "name", None) or getattr(operation, "column_name", None)
+    return None if name is None else f"{getattr(operation, 'table_name', '')}.{name}"
+
+
+CHECKS = (
+    Check(
+        "migrations",
+        _migrations,
+        Needs.DATABASE,
+        "A release on another schema than its own answers errors, or NOT_READY.",
+    ),
+    Check(
+        "schema-drift",
+        _schema_drift,
+        Needs.DATABASE,
+        "A revision that was stamped and not migrated promises tables that are not there.",
+    ),
+)

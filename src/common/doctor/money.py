@@ -1,0 +1,241 @@
+"""Checks of money and credits: books, triggers, role, payments, reconciliation, debts."""
+
+import datetime as dt
+import re
+
+from sqlalchemy import func, select, text
+
+from src.common.credits.verification.drift import drift
+from src.common.doctor.checks import Check, Finding, Needs, count, duration, fail, ok, skipped, warn
+from src.common.doctor.context import Context
+from src.common.models.credit_hold import CreditDebt
+from src.common.models.ledger_triggers import CREATE_TRIGGERS
+from src.common.models.reconciliation import Reconciliation
+from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
+from src.common.purchases.reconciliations import find_cut_off, newest_drift, of_accounts
+from src.common.purchases.unmatched import count_open_unmatched_payments
+
+DRIFT_AGE_WARN_SECONDS = 86_400.0
+"""Everybody's books are to be verified at least so often."""
+RECONCILIATION_INTERVALS_WARN = 3
+"""After so many intervals without a finished run something is wrong."""
+TRIGGERS = {
+    (found["name"], found["table"])
+    for found in (
+        re.match(
+            r"CREATE (?:CONSTRAINT )?TRIGGER (?P<name>\w+) .*? ON (?P<table>\w+)", each, re.DOTALL
+        )
+        for each in CREATE_TRIGGERS
+    )
+    if found is not None
+}
+"""The ledger's triggers: name and table."""
+
+_STANDING = text("""
+    SELECT tgname, relname, tgenabled FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
+""")
+_ROLE = text("""
+    SELECT current_user, rolsuper,
+           coalesce(pg_has_role(current_user, (SELECT relowner FROM pg_class
+             WHERE oid = to_regclass('credit_entries')), 'MEMBER'), false)
+    FROM pg_roles WHERE rolname = current_user
+""")
+_MAY = text("""
+    SELECT name, privilege FROM unnest(CAST(:names AS text[])) AS name,
+      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS privilege
+    WHERE has_table_privilege(to_regclass(name), privilege)
+""")
+_WHOLE = re.compile(r"\([^)]*\)")
+"""The columns of a privilege that is for these alone."""
+
+
+def _drift(context: Context) -> Finding:
+    """Users whose books the workers found to differ, and how old that knowledge is."""
+    with context.looking() as session:
+        found = drift(session)
+    if found.users:
+        return fail(
+            f"The books of {count(found.users, 'user')} differ from their journal.",
+            "flashslides verify",
+        )
+    if not context.settings.credits_verify_interval_seconds:
+        return warn(
+            "CREDITS_VERIFY_INTERVAL_SECONDS is 0: no worker verifies the books.",
+            "flashslides verify",
+        )
+    if found.age_seconds is None:
+        return warn("No worker has gone through all books yet.", "flashslides verify")
+    seen = f"No books differ; all were verified {duration(found.age_seconds)} ago."
+    if found.age_seconds <= DRIFT_AGE_WARN_SECONDS:
+        return ok(seen)
+    return warn(
+        f"{seen} That is long.",
+        "flashslides doctor worker; then raise CREDITS_VERIFY_SLICE_USERS",
+    )
+
+
+def _triggers(context: Context) -> Finding:
+    """Whether the ledger's triggers are there and enabled, for this session too."""
+    with context.looking() as session:
+        standing = {(name, table): enabled for name, table, enabled in session.execute(_STANDING)}
+        role = session.execute(text("SHOW session_replication_role")).scalar_one()
+    missing = sorted(f"{name} on {table}" for name, table in TRIGGERS - standing.keys())
+    if missing:
+        return fail(
+            f"Not there: {', '.join(missing)}.",
+            "restore them from a backup's schema, or alembic stamp PREVIOUS && flashslides db "
+            "upgrade; then flashslides verify",
+        )
+    off = sorted(key for key in TRIGGERS if standing[key] not in ("O", "A"))
+    if off:
+        named = ", ".join(f"{name} on {table}" for name, table in off)
+        statements = "; ".join(f"ALTER TABLE {table} ENABLE TRIGGER {name}" for name, table in off)
+        return fail(
+            f"Switched off: {named}.",
+            f'flashslides db psql -c "{statements}" && flashslides verify',
+        )
+    if role == "replica":
+        return fail(
+            "session_replication_role is replica: no trigger runs for this role.",
+            'flashslides db psql -c "ALTER ROLE CURRENT_USER RESET session_replication_role"',
+        )
+    return ok(f"All {len(TRIGGERS)} are there and enabled.")
+
+
+def _runtime_role(context: Context) -> Finding:
+    """Whether the service's role has the privileges it needs, and no others."""
+    with context.looking() as session:
+        role, is_superuser, is_owner = session.execute(_ROLE).one()
+        open_schema = schema_open_to_public(session.connection())
+        has = {tuple(row) for row in session.execute(_MAY, {"names": list(PRIVILEGES)})}
+    grant = f"flashslides db grant-runtime {role}"
+    if is_superuser or is_owner:
+        what = "a superuser" if is_superuser else "the tables' owner"
+        if context.settings.is_local:
+            return ok(f"{role} is {what}, as is usual with ENV=local.")
+        return warn(
+            f"{role} is {what}, and could switch the ledger's triggers off.",
+            "flashslides db grant-runtime flashslides_service, then set DATABASE_USER to that role",
+        )
+    wanted = {
+        (table, privilege.strip())
+        for table, privileges in PRIVILEGES.items()
+        for privilege in re.split(r",(?![^(]*\))", privileges)
+        if not _WHOLE.search(privilege)
+    }
+    if missing := sorted(f"{privilege} on {table}" for table, privilege in wanted - has):
+        return fail(f"{role} lacks {', '.join(missing)}.", grant)
+    if besides := sorted(f"{privilege} on {table}" for table, privilege in has - wanted):
+        return warn(f"{role} has, and does not need, {', '.join(besides)}.", grant)
+    if open_schema is not None:
+        return warn(f"Everybody may create functions in schema {open_schema}.", grant)
+    return ok(f"{role} has what it needs, and no more.")
+
+
+def _unmatched_payments(context: Context) -> Finding:
+    """Payments that nobody was credited for yet."""
+    with context.looking() as session:
+        found = count_open_unmatched_payments(session)
+    if found:
+        return warn(
+            f"{count(found, 'payment')} credited nobody.", "flashslides stripe unmatched list"
+        )
+    return ok("Every payment was credited or settled.")
+
+
+def _reconciliation(context: Context) -> Finding:
+    """When Stripe was last compared with our books, and what that left."""
+    settings = context.settings
+    accounts = settings.connected_accounts
+    with context.looking() as session:
+        newest = session.execute(
+            select(
+                Reconciliation.finished_at,
+                Reconciliation.since_at,
+                func.extract("epoch", func.clock_timestamp() - Reconciliation.finished_at),
+            )
+            .where(Reconciliation.status == "finished", of_accounts(accounts))
+            .order_by(Reconciliation.started_at.desc())
+            .limit(1)
+        ).one_or_none()
+        left = newest_drift(session, accounts)
+        mode = bool(settings.stripe_livemode)
+        cut_off = find_cut_off(session, of_accounts(accounts), livemode=mode)
+    repair = "flashslides stripe reconcile --since {:%Y-%m-%d} --repair"
+    if newest is None:
+        if settings.stripe_secret_key is None:
+            return skipped("There is no Stripe key, and nothing was ever compared.")
+        three_days_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
+        return warn("Nothing was ever compared with Stripe.", repair.format(three_days_ago))
+    finished_at, since_at, age = newest
+    seen = f"Stripe was compared {duration(float(age))} ago ({finished_at:%Y-%m-%d %H:%M %Z})"
+    if left:
+        return warn(f"{seen}, which left {count(left, 'difference')}.", repair.format(since_at))
+    interval = settings.stripe_reconcile_interval_seconds
+    if not interval:
+        return warn(
+            f"{seen}; STRIPE_RECONCILE_INTERVAL_SECONDS is 0, so no worker does it.",
+            repair.format(since_at),
+        )
+    if float(age) > RECONCILIATION_INTERVALS_WARN * interval:
+        if settings.stripe_secret_key is None:
+            return skipped(f"There is no Stripe key now. {seen}.")
+        return warn(f"{seen}. That is long.", "flashslides doctor worker stripe")
+    unfinished = "; a later run was cut off and will be taken up" if cut_off is not None else ""
+    return ok(f"{seen}, and nothing is left{unfinished}.")
+
+
+def _debts(context: Context) -> Finding:
+    """Credits that refunds and disputes could not take back any more."""
+    owed = CreditDebt.outstanding >= 1  # as the index has it
+    with context.looking() as session:
+        number, total = session.execute(
+            select(func.count(), func.coalesce(func.sum(CreditDebt.outstanding), 0)).where(owed)
+        ).one()
+    if not number:
+        return ok("Nobody owes credits.")
+    return ok(
+        f"{count(number, 'payment')} leave {count(total, 'credit')} owed. Credits that come in "
+        "repay them by themselves."
+    )
+
+
+CHECKS = (
+    Check(
+        "drift",
+        _drift,
+        Needs.TABLES,
+        "A balance that its journal does not explain is wrong, and nobody can say since when.",
+    ),
+    Check(
+        "triggers",
+        _triggers,
+        Needs.TABLES,
+        "They refuse books that do not balance, whoever writes them; without them nothing does.",
+    ),
+    Check(
+        "runtime-role",
+        _runtime_role,
+        Needs.TABLES,
+        "A role that owns the tables can rewrite history; one without a privilege cannot serve.",
+    ),
+    Check(
+        "unmatched-payments",
+        _unmatched_payments,
+        Needs.TABLES,
+        "Somebody has paid and waits for credits.",
+    ),
+    Check(
+        "reconciliation",
+        _reconciliation,
+        Needs.TABLES,
+        "It finds what webhooks lost: payments, refunds, disputes.",
+    ),
+    Check(
+        "debts",
+        _debts,
+        Needs.TABLES,
+        "They are what refunds and disputes have cost so far; many may mean fraud.",
+    ),
+)

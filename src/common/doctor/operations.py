@@ -1,0 +1,260 @@
+"""Checks of what happens in the background: workers, inbox, bookings, the batch engine."""
+
+import asyncio
+import datetime as dt
+import socket
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from sqlalchemy import Integer, and_, func, literal_column, or_, select, union_all
+
+from src.common import worker_failures, worker_heartbeats
+from src.common.credits.unbookable import count_unbookable_users
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    count,
+    duration,
+    fail,
+    ok,
+    skipped,
+    unknown,
+    warn,
+)
+from src.common.doctor.context import Context
+from src.common.models.credit_hold import CreditHold, HoldStatus
+from src.common.models.credit_lot import CreditLot
+from src.common.models.stripe_event import StripeEvent
+from src.common.models.worker_failure import WorkerFailure
+from src.common.stripe.attempts import UNSETTLED_STATUSES, count_dead_events
+
+LATE_SECONDS = 600.0
+"""How long an event, a lot or a hold may be overdue."""
+STUCK_SECONDS = 900.0
+"""How long one step of a worker may take."""
+GONE_SECONDS = 300.0
+"""How long ago the last worker may have ended, where a timer runs `worker --once`."""
+COUNTED_MAX = 1_000
+RECENT_FAILURE = dt.timedelta(days=1)
+QUEUE_SHARE_WARN = 0.5
+LOCAL_API_URL = "http://127.0.0.1:8000"
+_API_TIMEOUT_SECONDS = 2.0
+
+
+def _worker(context: Context) -> Finding:
+    """The workers' last sign of life, and whether one is stuck in a step."""
+    with context.looking() as session:
+        found = worker_heartbeats.read_workers(session)
+    age = found.age_seconds
+    if age is None:
+        return fail("No worker has left a sign of life within a day.", "flashslides worker")
+    if not found.alive and age > GONE_SECONDS:
+        return fail(
+            f"The last sign of life of a worker is {duration(age)} old.", "flashslides worker"
+        )
+    seen = f"{count(found.alive, 'worker')} at work"
+    if found.longest_work is not None and found.longest_seconds > STUCK_SECONDS:
+        return warn(
+            f"{seen}; one has been at {found.longest_work} for {duration(found.longest_seconds)} "
+            "in one step.",
+            "flashslides doctor blocked-sessions stripe; then restart that worker",
+        )
+    return ok(f"{seen}; the last sign of life is {duration(age)} old.")
+
+
+def _worker_failures(context: Context) -> Finding:
+    """Kinds of the worker's work that failed within a day as nobody expected."""
+    with context.looking() as session:
+        counted = worker_failures.count_failures(session)
+        recent = session.execute(
+            select(WorkerFailure.work, WorkerFailure.error_type, WorkerFailure.message)
+            .where(WorkerFailure.last_failed_at > func.clock_timestamp() - RECENT_FAILURE)
+            .order_by(WorkerFailure.last_failed_at.desc())
+        ).all()
+    if not recent:
+        return ok(f"None within a day; {sum(counted.values())} ever.")
+    named = "; ".join(f"{work} ({counted[work]} ever): {kind}" for work, kind, _ in recent)
+    return warn(
+        f"{named}. The last said: {recent[0][2]}.",
+        "flashslides worker --once, which shows it; its log has the traceback",
+    )
+
+
+def _unbookable_users(context: Context) -> Finding:
+    """Users whose expired lots and holds no worker can book."""
+    with context.looking() as session:
+        found = count_unbookable_users(session)
+    if found:
+        return fail(f"{count(found, 'user')} cannot be booked.", "flashslides verify")
+    return ok("Everybody can be booked.")
+
+
+def _overdue_bookings(context: Context) -> Finding:
+    """Lots and holds that expired a while ago and are not booked yet."""
+    long_ago = func.clock_timestamp() - dt.timedelta(seconds=LATE_SECONDS)
+    limit = literal_column(str(COUNTED_MAX), Integer)  # no parameter, so that the planner knows
+    lots = select(CreditLot.expires_at).where(
+        CreditLot.is_open, CreditLot.expires_at.is_not(None), CreditLot.expires_at < long_ago
+    )
+    holds = select(CreditHold.expires_at).where(
+        CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'"),
+        CreditHold.expires_at < long_ago,
+    )
+    both = union_all(
+        select(lots.order_by(CreditLot.expires_at).limit(limit).subquery()),
+        select(holds.order_by(CreditHold.expires_at).limit(limit).subquery()),
+    ).subquery()
+    with context.looking() as session:
+        number, age = session.execute(
+            select(
+                func.count(),
+                func.extract("epoch", func.clock_timestamp() - func.min(both.c.expires_at)),
+            )
+        ).one()
+    if not number:
+        return ok("Whatever expired is booked.")
+    more = "at least " if number >= COUNTED_MAX else ""
+    return warn(
+        f"{more}{count(number, 'lot or hold', 'lots and holds')} expired and not booked, the "
+        f"oldest {duration(float(age))} ago. Balances count them as expired all the same.",
+        "flashslides worker --once",
+    )
+
+
+def _dead_events(context: Context) -> Finding:
+    """Stripe's events that nobody tries any more."""
+    with context.looking() as session:
+        found = count_dead_events(session)
+    if found:
+        return fail(
+            f"{count(found, 'event')} failed too often.",
+            "flashslides stripe events list --status dead",
+        )
+    return ok("None.")
+
+
+def _late_events(context: Context) -> Finding:
+    """Stripe's events that should have been settled a while ago."""
+    now = func.clock_timestamp()
+    long_ago = now - dt.timedelta(seconds=LATE_SECONDS)
+    late = and_(
+        StripeEvent.status.in_(UNSETTLED_STATUSES),
+        or_(
+            StripeEvent.next_attempt_at < long_ago,
+            and_(StripeEvent.next_attempt_at.is_(None), StripeEvent.received_at < long_ago),
+        ),
+        or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at < now),
+    )
+    with context.looking() as session:
+        number, age = session.execute(
+            select(
+                func.count(), func.extract("epoch", now - func.min(StripeEvent.received_at))
+            ).where(late)
+        ).one()
+    if number:
+        return warn(
+            f"{count(number, 'event')} not settled, the oldest received {duration(float(age))} "
+            "ago.",
+            "flashslides doctor worker stripe; then flashslides worker --once",
+        )
+    return ok("None is late.")
+
+
+def _engine_queue(context: Context) -> Finding:
+    """How many credit operations wait in the API's batch engine."""
+    settings = context.settings
+    given = context.api_url
+    url = given or (LOCAL_API_URL if settings.is_local else None)
+    if url is None:
+        return skipped("Only the API's processes know: --api-url names one.")
+    if given is None and not _listens(url):
+        return skipped(f"No API answers at {url}: --api-url names another.")
+    import httpx  # takes its time
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        status, written = asyncio.run(_scrape(url, context))
+    except httpx.HTTPError as error:
+        return unknown(f"No API answers at {url} ({type(error).__name__}).")
+    if status != HTTPStatus.OK:
+        return unknown(f"{url}/metrics answers {status}: METRICS_TOKEN may be another there.")
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(written)
+        for sample in family.samples
+    }
+    queued = samples.get("flashslides_credits_engine_queued")
+    if queued is None:
+        return unknown(f"{url}/metrics has no figures of the engine.")
+    parked = samples.get("flashslides_credits_engine_parked_users", 0)
+    allowed = settings.credits_engine_queue_max * settings.web_concurrency
+    seen = f"{queued:.0f} of {allowed} operations wait; {parked:.0f} users are tried apart."
+    if queued > QUEUE_SHARE_WARN * allowed:
+        return warn(seen, "flashslides doctor blocked-sessions connections-in-use")
+    return ok(seen)
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), _API_TIMEOUT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+async def _scrape(url: str, context: Context) -> tuple[int, str]:
+    from src.common.http_clients import open_http_client
+
+    token = context.settings.metrics_token
+    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+    async with open_http_client(timeout=_API_TIMEOUT_SECONDS) as client:
+        answer = await client.get(f"{url.rstrip('/')}/metrics", headers=headers)
+    return answer.status_code, answer.text
+
+
+CHECKS = (
+    Check(
+        "worker",
+        _worker,
+        Needs.TABLES,
+        "Without one nothing expires in the column, no event is tried again, no books verified.",
+    ),
+    Check(
+        "worker-failures",
+        _worker_failures,
+        Needs.TABLES,
+        "Work that fails again and again is not done.",
+    ),
+    Check(
+        "unbookable-users",
+        _unbookable_users,
+        Needs.TABLES,
+        "Their books are damaged; their operations fail until they are mended.",
+    ),
+    Check(
+        "overdue-bookings",
+        _overdue_bookings,
+        Needs.TABLES,
+        "Whoever reads the column credits_balance reads more than there is.",
+    ),
+    Check(
+        "dead-events",
+        _dead_events,
+        Needs.TABLES,
+        "A payment, refund or dispute that an event told of may not be booked.",
+    ),
+    Check(
+        "late-events",
+        _late_events,
+        Needs.TABLES,
+        "Somebody may have paid and still wait for credits.",
+    ),
+    Check(
+        "engine-queue",
+        _engine_queue,
+        Needs.SETTINGS,
+        "Once the queue is full further operations are answered ENGINE_BUSY.",
+    ),
+)
