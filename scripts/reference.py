@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/reference, and the dashboard.
+"""Write the generated pages of docs/reference, the dashboard, and the table of the doctor's checks.
 
 A test compares them with what this makes, so they cannot drift.
 """
@@ -17,8 +17,11 @@ from src.api.src.errors import ERRORS
 from src.api.src.main import app
 from src.cli import exit_codes
 from src.cli.instants import EXAMPLES
+from src.common.doctor.catalogue import CHAPTERS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
+CHECKS_BEGIN = "<!-- The checks, made by `uv run just reference`; do not edit. -->"
+CHECKS_END = "<!-- End of the checks. -->"
 MADE_BY = "<!-- Made by `uv run just reference`; do not edit. -->\n\n"
 
 
@@ -115,8 +118,27 @@ def _exit_codes() -> str:
     )
 
 
+def checks_table() -> str:
+    """Every check of `flashslides doctor`, by what it is about."""
+    chapters = [
+        f"### {chapter}\n\n| check | looks at | why |\n|---|---|---|\n"
+        + "".join(f"| `{each.name}` | {each.looks_at} | {each.why} |\n" for each in checks)
+        for chapter, checks in CHAPTERS.items()
+    ]
+    return "\n".join(chapters)
+
+
+def with_checks(page: str) -> str:
+    """The page about the doctor, with the table of now."""
+    before, _, rest = page.partition(CHECKS_BEGIN)
+    _, _, after = rest.partition(CHECKS_END)
+    return f"{before}{CHECKS_BEGIN}\n\n{checks_table()}\n{CHECKS_END}{after}"
+
+
 def main() -> None:
     """Write the pages."""
+    doctor = REFERENCE.parent / "how-to" / "find-what-is-wrong.md"
+    doctor.write_text(with_checks(doctor.read_text(encoding="utf-8")), encoding="utf-8")
     (REFERENCE / "errors.md").write_text(errors_page())
     (REFERENCE / "cli.md").write_text(command_line_page())
     (REFERENCE / "http.md").write_text(MADE_BY + http_page(app.openapi()))

@@ -42,6 +42,7 @@ RUN_BY = {
     "docs/how-to/deploy.md": "tests/migrations/test_deploy_page.py",
     "docs/how-to/trace-requests.md": "tests/tracing/test_switch.py",
     "docs/how-to/watch-with-prometheus.md": "tests/deploy/test_run_books.py",
+    "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",
     "docs/reference/cli.md": "tests/document/test_reference.py",

@@ -26,7 +26,6 @@ from src.common.credits.engine.engine import Engine
 from src.common.credits.engine.readings import PageReadings, Readings
 from src.common.database import dispose_db, init_db
 from src.common.observability import configure_logging
-from src.common.postgres.migrations import head_revision
 from src.common.settings import DatabasePooler, get_settings
 from src.common.stripe.batches.arrivals import Arrivals
 from src.common.stripe.checkout import check_pages
@@ -83,7 +82,6 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     check_pages(settings)
     app.state.settings = settings
     app.state.verifier = build_verifier(settings)
-    app.state.head_revision = head_revision()
     app.state.services = service_cache(settings)
     app.state.database_figures = DatabaseFigures(settings.metrics_cache_seconds)
     try:

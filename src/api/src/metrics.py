@@ -89,6 +89,11 @@ WORKER_FAILURES = Gauge(
     ["work"],
     multiprocess_mode="mostrecent",
 )
+WORKERS_ALIVE = Gauge(
+    "flashslides_workers_alive",
+    "Workers that left a sign of life within a minute and did not end",
+    multiprocess_mode="mostrecent",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
-from src.common import worker_failures
+from src.common import worker_failures, worker_heartbeats
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
@@ -80,6 +80,7 @@ def _measure(session: Session) -> None:
     metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds))
     metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
+    metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)
     for work, failures in worker_failures.count_failures(session).items():
         metrics.WORKER_FAILURES.labels(work=work).set(failures)
     server = server_figures(session)

@@ -73,7 +73,8 @@ def _vacuum_lag(context: Context) -> Finding:
 def _indexes_missing(context: Context) -> Finding:
     """Whether every index of the models is there and valid."""
     with context.looking() as session:
-        found: dict[str, bool] = dict(session.execute(_VALID).tuples().all())
+        rows = session.execute(_VALID).all()
+    found = {str(name): bool(is_valid) for name, is_valid in rows}
     wanted = _indexes()
     if invalid := sorted(name for name, is_valid in found.items() if not is_valid):
         return fail(
@@ -86,21 +87,21 @@ def _indexes_missing(context: Context) -> Finding:
 
 
 def _indexes_unused(context: Context) -> Finding:
-    """Large indexes that no query has used since the statistics began."""
+    """Large indexes that are not of the models, and that no query has used for days."""
     with context.looking() as session:
         days = session.execute(_DAYS).scalar_one()
         rows = session.execute(_UNUSED, {"bytes": UNUSED_BYTES_WARN}).all()
     since = duration(days * 86_400)
-    if not rows:
-        return ok(f"Every large index was used in {since}.")
-    named = ", ".join(f"{name} ({size / 2**20:,.0f} MB)" for name, size in rows[:_SHOWN])
-    seen = f"In {since} nobody used {count(len(rows), 'index', 'indexes')}: {named}."
+    strangers = [(name, size) for name, size in rows if name not in _indexes()]
+    if not strangers:
+        ours = f" but {len(rows)} of the models" if rows else ""
+        return ok(f"In {since} every large index was used{ours}.")
+    named = ", ".join(f"{name} ({size / 2**20:,.0f} MB)" for name, size in strangers[:_SHOWN])
+    number = count(len(strangers), "large index", "large indexes")
+    seen = f"In {since} nobody used {number} that the models do not have: {named}."
     if days < UNUSED_DAYS:
         return ok(f"{seen} That is not long.")
-    strangers = [name for name, _ in rows if name not in _indexes()]
-    if not strangers:
-        return ok(f"{seen} The models have them.")
-    return warn(seen, psql(f"DROP INDEX CONCURRENTLY {strangers[0]}"))
+    return warn(seen, psql(f"DROP INDEX CONCURRENTLY {strangers[0][0]}"))
 
 
 def create_index_statement(name: str) -> str:

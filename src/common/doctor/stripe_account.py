@@ -105,11 +105,10 @@ def _stripe_mode(context: Context) -> Finding:
         .subquery()
     )
     with context.looking() as session:
-        found: dict[bool, int] = dict(
-            session.execute(select(newest.c.livemode, func.count()).group_by(newest.c.livemode))
-            .tuples()
-            .all()
-        )
+        rows = session.execute(
+            select(newest.c.livemode, func.count()).group_by(newest.c.livemode)
+        ).all()
+    found = {bool(livemode): int(number) for livemode, number in rows}
     ours = "live" if settings.stripe_livemode else "test"
     other = "test" if settings.stripe_livemode else "live"
     strange = found.get(not settings.stripe_livemode, 0)

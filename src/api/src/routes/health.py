@@ -5,17 +5,15 @@ import asyncio
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import false, select
-from sqlalchemy.orm import Session
 
 from src.api.src import metrics
 from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.api.src.scrapes import DatabaseFigures, require_metrics_token
 from src.common.async_database import run_in_async_database_transaction
+from src.common.doctor.readiness import find_revision_of_writable
 from src.common.exceptions import DatabaseBusy, Unavailable
-from src.common.models.user import User
-from src.common.postgres.migrations import current_revision, is_behind
+from src.common.postgres.migrations import describe_revision, is_behind
 
 router = APIRouter(tags=["operations"])
 
@@ -33,29 +31,15 @@ async def livez() -> LivenessOut:
     summary="Can requests be served?",
     responses=error_responses(*ALWAYS, *DATABASE, "NOT_READY"),
 )
-async def readyz(request: Request) -> ReadinessOut:
+async def readyz() -> ReadinessOut:
     """Answer 200 when the database takes writes and has every migration that this code expects."""
-
-    def work(session: Session) -> str | None:
-        found = current_revision(session.connection())
-        if found is not None:
-            # A lock of no row, refused where the server only reads, as a standby does; its
-            # connections are dropped with that answer.
-            session.execute(select(User.user_id).where(false()).with_for_update(key_share=True))
-        return found
-
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            found = await run_in_async_database_transaction(work)
+            found = await run_in_async_database_transaction(find_revision_of_writable)
     except TimeoutError:
         raise DatabaseBusy("The database did not answer in time") from None
     if found is None or is_behind(found):
-        expected: str = request.app.state.head_revision
-        raise Unavailable(
-            f"The database is at revision {found}, this release expects {expected}: "
-            "run `flashslides db upgrade`",
-            "NOT_READY",
-        )
+        raise Unavailable(str(describe_revision(found)), "NOT_READY")
     return ReadinessOut(status="ready", revision=found)
 
 

@@ -1,0 +1,469 @@
+"""Each check names the trouble it is for: the trouble is made, and the check is asked."""
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from src.common import worker_failures, worker_heartbeats
+from src.common.credits import unbookable
+from src.common.credits.domain.commands import Grant
+from src.common.doctor import (
+    clocks,
+    connections,
+    migrations,
+    preferences,
+    server,
+    storage,
+)
+from src.common.doctor.catalogue import CHECKS, named
+from src.common.doctor.context import Context
+from src.common.doctor.examination import Examined, examine
+from src.common.models import (
+    CreditVerification,
+    Reconciliation,
+    StripeEvent,
+    UnmatchedPayment,
+    WorkerHeartbeat,
+)
+from src.common.postgres.kept_errors import KeptError
+from src.common.postgres.runtime_role import grant_runtime
+from src.common.settings import get_settings
+from src.local_postgres import free_port
+from tests.credits.ledger import at, do, someone
+from tests.fixtures.databases import Server
+from tests.models.test_constraints import RIGHT
+from tests.stripe.loop import Loop
+
+LONG_AGO = -10 * 365 * 86_400
+"""Seconds before the tests' start of time."""
+SECRET_VALUE = "not-a-number-7c1f"
+ELSEWHERE = {
+    "database": "tests/cli/test_database_conditions.py",
+    "blocked-sessions": "tests/doctor/test_sessions.py",
+    "deadlocks": "tests/doctor/test_sessions.py",
+    "idle-in-transaction": "tests/doctor/test_sessions.py",
+    "replication": "tests/doctor/test_sessions.py",
+}
+"""Checks whose trouble takes sessions of its own, and where it is made."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What a trouble is made with."""
+
+    db: Session
+    patch: pytest.MonkeyPatch
+    folder: Path
+    request: pytest.FixtureRequest
+
+    def run(self, statement: str, **parameters: Any) -> None:
+        """Run SQL; it is undone after the test."""
+        self.db.execute(text(statement), parameters)
+        self.db.commit()
+
+    def add(self, model: Any, **values: Any) -> None:
+        """Insert a row like any, with these values."""
+        self.db.execute(insert(model).values(RIGHT.get(model, {}) | values))
+        self.db.commit()
+
+    def set(self, **variables: str) -> None:
+        """Set variables of the environment."""
+        for name, value in variables.items():
+            self.patch.setenv(name, value)
+        get_settings.cache_clear()
+
+    @property
+    def loop(self) -> Loop:
+        """An offline Stripe."""
+        loop: Loop = self.request.getfixturevalue("loop")
+        get_settings.cache_clear()
+        return loop
+
+
+@pytest.fixture
+def system(
+    db: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> Generator[System]:
+    """A system where nothing is in the tables."""
+    monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(tmp_path / "data"))
+    yield System(db, monkeypatch, tmp_path, request)
+    db.rollback()
+
+
+def asked(name: str, api_url: str | None = None) -> Examined:
+    """What one check answers."""
+    context = Context(api_url)
+    [found] = examine(named([name]), context)
+    context.close()
+    return found
+
+
+def _restricted(system: System) -> None:
+    with_role = system.db.connection()
+    grant_runtime(with_role, "runtime_of_doctor")
+    system.run("REVOKE INSERT ON users FROM runtime_of_doctor")
+    system.run("SET LOCAL ROLE runtime_of_doctor")
+
+
+def _expired(system: System) -> None:
+    user_id = someone(system.db)
+    do(system.db, Grant, user_id, LONG_AGO, amount=10, expires_at=at(LONG_AGO + 1))
+    system.db.commit()
+
+
+def _owing(system: System) -> None:
+    user_id = someone(system.db)
+    do(system.db, Grant, user_id, amount=10)
+    system.run("ALTER TABLE credit_debts DISABLE TRIGGER ALL")
+    system.run("INSERT INTO credit_debts VALUES (:user_id, 1, 7, 7)", user_id=user_id)
+
+
+def _unbookable(system: System) -> None:
+    user_id = someone(system.db)
+    unbookable.note(system.db, user_id, KeptError("ValueError", "in a test"))
+    system.db.commit()
+
+
+def _failing(system: System) -> None:
+    worker_failures.note(system.db, "bookings", KeptError("ValueError", "in a test"))
+    system.db.commit()
+
+
+def _stuck(system: System) -> None:
+    now = dt.datetime.now(dt.UTC)
+    system.add(
+        WorkerHeartbeat,
+        worker_id="00000000-0000-4000-8000-000000000001",
+        beat_at=now,
+        work="lookups",
+        work_began_at=now - dt.timedelta(hours=1),
+    )
+
+
+def _few_events(system: System) -> None:
+    loop = system.loop
+    [endpoint] = loop.offline.account.all("webhook_endpoint")
+    endpoint["enabled_events"] = ["checkout.session.completed"]
+
+
+def _other_version(system: System) -> None:
+    loop = system.loop
+    [endpoint] = loop.offline.account.all("webhook_endpoint")
+    endpoint["api_version"] = "2018-02-28"
+
+
+def _stripe_s_clock(system: System) -> None:
+    system.loop.offline.account.state.clock_offset_seconds = 600
+
+
+def _no_endpoint(system: System) -> None:
+    [endpoint] = system.loop.offline.account.all("webhook_endpoint")
+    endpoint["status"] = "disabled"
+
+
+def _our_clock(system: System) -> None:
+    ours = time.time()
+    system.patch.setattr(clocks.time, "time", lambda: ours + 600)
+
+
+def _full_disk(system: System) -> None:
+    (system.folder / "data" / "pgdata").mkdir(parents=True)
+    system.patch.delenv("DATABASE_HOST")
+    system.patch.setattr(server, "DISK_FREE_FAIL_BYTES", 2**62)
+    system.patch.setattr(server, "DISK_FREE_WARN_BYTES", 2**62)
+    get_settings.cache_clear()
+
+
+def _lost_index(name: str) -> Callable[[System], None]:
+    return lambda system: system.run(f"DROP INDEX {name}")
+
+
+def _unused_index(system: System) -> None:
+    system.run("CREATE INDEX ix_of_nobody ON users (phone)")
+    system.patch.setattr(storage, "UNUSED_BYTES_WARN", 0)
+    system.patch.setattr(storage, "UNUSED_DAYS", -1.0)
+
+
+def _scanned(system: System) -> None:
+    system.patch.setattr(preferences, "MANY_USERS", 0)
+    system.patch.setattr(preferences, "SCANS_A_DAY_WARN", 0)
+
+
+def _heads(system: System) -> None:
+    system.patch.setattr(migrations, "head_revisions", lambda: frozenset({"aaa", "bbb"}))
+
+
+def _no_checksums(system: System) -> None:
+    system.patch.setattr(server, "_settings_of", lambda *_: {"data_checksums": "off"})
+
+
+def _limit(module: Any, name: str, value: float) -> Callable[[System], None]:
+    return lambda system: system.patch.setattr(module, name, value)
+
+
+def _hour_ago() -> dt.datetime:
+    return dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+
+
+TROUBLES: list[tuple[str, Callable[[System], object], str, str]] = [
+    ("settings", lambda it: it.set(DATABASE_PORT=SECRET_VALUE), "fail", "DATABASE_PORT"),
+    ("settings-names", lambda it: it.set(STRIPE_SECRET_KEYS="x"), "warn", "STRIPE_SECRET_KEY?"),
+    (
+        *("secrets", lambda it: it.set(STRIPE_SECRET_KEY="sk_test_1")),
+        *("fail", "STRIPE_WEBHOOK_SECRET is not"),
+    ),
+    (
+        *("database-pooler", lambda it: it.set(DATABASE_POOLER="transaction")),
+        *("warn", "DATABASE_DIRECT_HOST is not set"),
+    ),
+    (
+        *("migrations", lambda it: it.run("UPDATE alembic_version SET version_num = 'newer'")),
+        *("warn", "of a newer release"),
+    ),
+    (
+        *("migrations", lambda it: it.run("DROP TABLE alembic_version")),
+        *("fail", "has none of this service's tables"),
+    ),
+    (
+        *("migrations", lambda it: it.run("INSERT INTO alembic_version VALUES ('another')")),
+        *("fail", "several revisions at once"),
+    ),
+    ("migrations", _heads, "fail", "several heads: aaa, bbb"),
+    (
+        *("schema-drift", lambda it: it.run("ALTER TABLE users DROP COLUMN phone")),
+        *("fail", "no column users.phone"),
+    ),
+    (
+        *("pool-sum", lambda it: it.set(DATABASE_POOL_SIZE="500")),
+        *("warn", "may open 547; 297 are allowed"),
+    ),
+    (
+        *("connections-in-use", _limit(connections, "USED_SHARE_WARN", 0)),
+        *("warn", "connections are in use. "),
+    ),
+    (
+        *("preferences-indexes", _lost_index("ix_users_company")),
+        *("fail", "no index ix_users_company"),
+    ),
+    (
+        *("preferences-queries", _lost_index("ix_users_preferences")),
+        *("fail", "users who contain a preference"),
+    ),
+    ("preferences-scans", _scanned, "warn", "of users in"),
+    (
+        "stripe",
+        lambda it: it.set(
+            STRIPE_SECRET_KEY="sk_test_1", STRIPE_API_BASE_URL=f"http://127.0.0.1:{free_port()}"
+        ),
+        *("fail", "Stripe"),
+    ),
+    (
+        "stripe-mode",
+        lambda it: (it.set(STRIPE_MODE="test"), it.add(StripeEvent, livemode=True)),
+        *("fail", "belongs to live mode"),
+    ),
+    ("stripe-endpoint-events", _few_events, "fail", "does not send us"),
+    ("stripe-endpoint-events", _no_endpoint, "fail", "no enabled webhook endpoint"),
+    ("stripe-endpoint-version", _other_version, "warn", "2018-02-28"),
+    ("database-clock", _our_clock, "fail", "10 min ahead of the database's"),
+    ("stripe-clock", _stripe_s_clock, "fail", "behind Stripe's"),
+    (
+        *("drift", lambda it: it.add(CreditVerification, differing_users=2)),
+        *("fail", "The books of 2 users differ"),
+    ),
+    ("drift", lambda _: None, "warn", "No worker has gone through all books yet"),
+    (
+        "triggers",
+        lambda it: it.run("ALTER TABLE credit_lots DISABLE TRIGGER credit_lots_balanced"),
+        *("fail", "Switched off: credit_lots_balanced on credit_lots"),
+    ),
+    (
+        *("triggers", lambda it: it.run("DROP TRIGGER users_kept ON users")),
+        *("fail", "Not there: users_kept on users"),
+    ),
+    ("runtime-role", _restricted, "fail", "runtime_of_doctor lacks INSERT on users"),
+    (
+        *("unmatched-payments", lambda it: it.add(UnmatchedPayment)),
+        *("warn", "1 payment credited nobody"),
+    ),
+    (
+        "reconciliation",
+        lambda it: it.add(
+            Reconciliation, status="finished", finished_at=_hour_ago(), drift=2, stripe_account=None
+        ),
+        *("warn", "which left 2 differences"),
+    ),
+    ("debts", _owing, "ok", "7 credits owed"),
+    ("worker", lambda _: None, "fail", "No worker has left a sign of life"),
+    ("worker", _stuck, "warn", "one has been at lookups for 60 min"),
+    ("worker-failures", _failing, "warn", "bookings (1 ever): ValueError"),
+    ("unbookable-users", _unbookable, "fail", "1 user cannot be booked"),
+    ("overdue-bookings", _expired, "warn", "1 lot or hold expired and not booked"),
+    (
+        *("dead-events", lambda it: it.add(StripeEvent, status="dead")),
+        *("fail", "1 event failed too often"),
+    ),
+    (
+        *(
+            "late-events",
+            lambda it: it.add(StripeEvent, status="failed", next_attempt_at=_hour_ago()),
+        ),
+        *("warn", "1 event not settled"),
+    ),
+    ("server-version", _limit(server, "VERSION_MIN", 10**7), "fail", "is older than 15"),
+    ("server-durability", lambda _: None, "fail", "fsync off"),  # as the tests' server is
+    (
+        *("synchronous-commit", lambda it: it.run("SET LOCAL synchronous_commit = off")),
+        *("fail", "synchronous_commit is off"),
+    ),
+    ("data-checksums", _no_checksums, "warn", "Data checksums are off"),
+    (
+        *("transaction-id-age", _limit(server, "TRANSACTION_ID_AGE_WARN", 0)),
+        *("warn", "The oldest transaction id is"),
+    ),
+    ("embedded-disk", _full_disk, "fail", "GB are free"),
+    (
+        *("vacuum-lag", lambda it: it.run("ALTER TABLE users SET (autovacuum_enabled = false)")),
+        *("fail", "Autovacuum is off for users"),
+    ),
+    ("indexes-missing", _lost_index("ix_credit_lots_due"), "fail", "Not there: ix_credit_lots_due"),
+    ("indexes-unused", _unused_index, "warn", "ix_of_nobody"),
+]
+"""The check, how its trouble is made, its status, and words of what it has seen."""
+
+
+def test_every_check_has_a_test_of_its_trouble() -> None:
+    """A new check needs an entry above, or a test of its own elsewhere."""
+    met = {name for name, *_ in TROUBLES} | ELSEWHERE.keys() | {"engine-queue"}
+    assert met == {check.name for check in CHECKS}
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "status", "says"),
+    TROUBLES,
+    ids=[f"{number}-{name}" for number, (name, *_) in enumerate(TROUBLES)],
+)
+def test_a_check_names_its_trouble(
+    system: System, name: str, trouble: Callable[[System], object], status: str, says: str
+) -> None:
+    """With its status, a next step, and no value of a setting."""
+    trouble(system)
+    found = asked(name)
+    assert (found.status, found.seen) == (status, found.seen)
+    assert says in found.seen
+    assert status == "ok" or found.next
+    assert SECRET_VALUE not in str(found)
+
+
+@contextmanager
+def _api(metrics: str, status: int = 200) -> Generator[str]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(metrics.encode())
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    listener = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=listener.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.server_port}"
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("queued", "status", "expected", "says"),
+    [
+        (4_000, 200, "warn", "4000 of 4096 operations wait"),
+        (1, 200, "ok", "1 of 4096 operations wait"),
+        (0, 401, "unknown", "METRICS_TOKEN"),
+    ],
+)
+def test_the_engine_s_queue_is_what_the_api_says(
+    db: Session, queued: int, status: int, expected: str, says: str
+) -> None:
+    """Asked over HTTP, as only its processes know."""
+    assert db
+    with _api(f"flashslides_credits_engine_queued {queued}\n", status) as url:
+        found = asked("engine-queue", url)
+    assert found.status == expected
+    assert says in found.seen
+
+
+def test_without_an_api_the_queue_is_not_looked_at(db: Session) -> None:
+    """Never ok."""
+    assert db
+    assert asked("engine-queue", f"http://127.0.0.1:{free_port()}").status == "unknown"
+
+
+def test_a_stripe_that_tells_nothing_is_unknown_to_what_asks_it(system: System) -> None:
+    """The one check says why, the others that they could not look."""
+    system.set(STRIPE_SECRET_KEY="sk_test_1", STRIPE_API_BASE_URL=f"http://127.0.0.1:{free_port()}")
+    context = Context()
+    names = ["stripe", "stripe-endpoint-events", "stripe-endpoint-version", "stripe-clock"]
+    statuses = [each.status for each in examine(named(names), context)]
+    context.close()
+    assert statuses == ["fail", "unknown", "unknown", "unknown"]
+
+
+def test_a_stripe_that_is_right_is_ok(system: System) -> None:
+    """All that is asked of it."""
+    assert system.loop
+    names = ["stripe", "stripe-endpoint-events", "stripe-endpoint-version", "stripe-clock"]
+    assert [asked(name).status for name in names] == ["ok"] * 4
+
+
+def test_a_living_worker_is_ok(system: System) -> None:
+    """As soon as it has left its first sign."""
+    worker_heartbeats.beat(
+        system.db, WorkerHeartbeat.__mapper__.c.worker_id.type.python_type(int=7)
+    )
+    system.db.commit()
+    assert asked("worker").status == "ok"
+
+
+def test_a_defect_of_a_check_is_unknown(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other check's business."""
+    monkeypatch.setattr(clocks, "_judge", None)
+    assert system
+    found = asked("database-clock")
+    assert found.status == "unknown"
+    assert "TypeError" in found.seen
+
+
+def test_what_a_role_may_not_see_is_unknown(system: System) -> None:
+    """A role without privileges looks at no table, and is told so."""
+    system.run("CREATE ROLE stranger_of_doctor")
+    system.run("SET LOCAL ROLE stranger_of_doctor")
+    found = asked("worker")
+    assert found.status == "unknown"
+    assert "permission denied" in found.seen
+
+
+def test_a_look_changes_nothing_and_reads_no_table_of_the_ledger_whole(
+    db: Session, server: Server
+) -> None:
+    """No database transaction of a check may write, and none scans a table of the ledger."""
+    assert server
+    context = Context()
+    with context.looking() as session:
+        shown = session.execute(text("SHOW transaction_read_only")).scalar_one()
+        scans = session.execute(text("SHOW enable_seqscan")).scalar_one()
+    context.close()
+    assert (shown, scans) == ("on", "off")
+    assert db
