@@ -1,0 +1,55 @@
+"""Workers leave signs of life, whatever holds up their work."""
+
+import threading
+
+import pytest
+from sqlalchemy import select
+
+from src.cli import work, worker
+from src.common import worker_heartbeats
+from src.common.database import SessionLocal, run_in_database_transaction
+from src.common.models import WorkerHeartbeat
+from tests.cli.conftest import RunCommand
+from tests.cli.test_worker_threads import until
+
+pytestmark = pytest.mark.usefixtures("fresh_database")
+
+
+def seen() -> worker_heartbeats.Workers:
+    """What the signs say."""
+    return run_in_database_transaction(worker_heartbeats.read_workers)
+
+
+def test_a_worker_that_is_stuck_in_one_kind_still_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row says which kind that is; in the end it says that it ended."""
+    monkeypatch.setattr(worker_heartbeats, "INTERVAL_SECONDS", 0.05)
+    stuck, goes_on = threading.Event(), threading.Event()
+
+    def never_ends() -> bool:
+        stuck.set()
+        goes_on.wait()
+        return False
+
+    monkeypatch.setitem(work.WORK, "bookings", never_ends)
+    with worker.working():
+        assert stuck.wait(60)
+        until(lambda: (seen().alive, seen().longest_work) == (1, "bookings"))
+        first = seen().longest_seconds
+        until(lambda: seen().longest_seconds > first)
+        goes_on.set()
+    until(lambda: seen().alive == 0)
+    assert seen().age_seconds is not None
+
+
+def test_once_leaves_a_sign_that_it_ended(run_command: RunCommand) -> None:
+    """For whoever runs it by a timer."""
+    assert run_command("worker", "--once").exit_code == 0
+    with SessionLocal.begin() as session:
+        [row] = session.scalars(select(WorkerHeartbeat)).all()
+    assert row.ended_at is not None
+    assert (seen().alive, row.work) == (0, None)
+
+
+def test_a_worker_has_no_more_connections_than_is_said() -> None:
+    """One a kind of work, and one for the signs."""
+    assert len(work.WORK) + 1 == worker_heartbeats.CONNECTIONS_MAX
