@@ -1,5 +1,22 @@
 """Fixtures of the commands' tests: the command in this process, an offline Stripe."""
 
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
 from tests.cli.conftest import data_folder, flashslides, loop, run_command
+from tests.doctor.system import System
 
 __all__ = ["data_folder", "flashslides", "loop", "run_command"]
+
+
+@pytest.fixture
+def system(
+    db: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> Generator[System]:
+    """A system where nothing is in the tables."""
+    monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(tmp_path / "data"))
+    yield System(db, monkeypatch, tmp_path, request)
+    db.rollback()

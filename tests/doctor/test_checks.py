@@ -1,20 +1,13 @@
 """Each check names the trouble it is for: the trouble is made, and the check is asked."""
 
 import datetime as dt
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
-from sqlalchemy.orm import Session
 
-from src.common import worker_failures, worker_heartbeats
+from src.common import worker_failures
 from src.common.credits import unbookable
 from src.common.credits.domain.commands import Grant
 from src.common.doctor import (
@@ -25,9 +18,7 @@ from src.common.doctor import (
     server,
     storage,
 )
-from src.common.doctor.catalogue import CHECKS, named
-from src.common.doctor.context import Context
-from src.common.doctor.examination import Examined, examine
+from src.common.doctor.catalogue import CHECKS
 from src.common.models import (
     CreditVerification,
     Reconciliation,
@@ -40,9 +31,7 @@ from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import get_settings
 from src.local_postgres import free_port
 from tests.credits.ledger import at, do, someone
-from tests.fixtures.databases import Server
-from tests.models.test_constraints import RIGHT
-from tests.stripe.loop import Loop
+from tests.doctor.system import System, asked
 
 LONG_AGO = -10 * 365 * 86_400
 """Seconds before the tests' start of time."""
@@ -55,57 +44,6 @@ ELSEWHERE = {
     "replication": "tests/doctor/test_sessions.py",
 }
 """Checks whose trouble takes sessions of its own, and where it is made."""
-
-
-@dataclass(frozen=True)
-class System:
-    """What a trouble is made with."""
-
-    db: Session
-    patch: pytest.MonkeyPatch
-    folder: Path
-    request: pytest.FixtureRequest
-
-    def run(self, statement: str, **parameters: Any) -> None:
-        """Run SQL; it is undone after the test."""
-        self.db.execute(text(statement), parameters)
-        self.db.commit()
-
-    def add(self, model: Any, **values: Any) -> None:
-        """Insert a row like any, with these values."""
-        self.db.execute(insert(model).values(RIGHT.get(model, {}) | values))
-        self.db.commit()
-
-    def set(self, **variables: str) -> None:
-        """Set variables of the environment."""
-        for name, value in variables.items():
-            self.patch.setenv(name, value)
-        get_settings.cache_clear()
-
-    @property
-    def loop(self) -> Loop:
-        """An offline Stripe."""
-        loop: Loop = self.request.getfixturevalue("loop")
-        get_settings.cache_clear()
-        return loop
-
-
-@pytest.fixture
-def system(
-    db: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
-) -> Generator[System]:
-    """A system where nothing is in the tables."""
-    monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(tmp_path / "data"))
-    yield System(db, monkeypatch, tmp_path, request)
-    db.rollback()
-
-
-def asked(name: str, api_url: str | None = None) -> Examined:
-    """What one check answers."""
-    context = Context(api_url)
-    [found] = examine(named([name]), context)
-    context.close()
-    return found
 
 
 def _restricted(system: System) -> None:
@@ -364,106 +302,3 @@ def test_a_check_names_its_trouble(
     assert says in found.seen
     assert status == "ok" or found.next
     assert SECRET_VALUE not in str(found)
-
-
-@contextmanager
-def _api(metrics: str, status: int = 200) -> Generator[str]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(metrics.encode())
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    listener = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=listener.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.server_port}"
-    listener.shutdown()
-    listener.server_close()
-    thread.join()
-
-
-@pytest.mark.parametrize(
-    ("queued", "status", "expected", "says"),
-    [
-        (4_000, 200, "warn", "4000 of 4096 operations wait"),
-        (1, 200, "ok", "1 of 4096 operations wait"),
-        (0, 401, "unknown", "METRICS_TOKEN"),
-    ],
-)
-def test_the_engine_s_queue_is_what_the_api_says(
-    db: Session, queued: int, status: int, expected: str, says: str
-) -> None:
-    """Asked over HTTP, as only its processes know."""
-    assert db
-    with _api(f"flashslides_credits_engine_queued {queued}\n", status) as url:
-        found = asked("engine-queue", url)
-    assert found.status == expected
-    assert says in found.seen
-
-
-def test_without_an_api_the_queue_is_not_looked_at(db: Session) -> None:
-    """Never ok."""
-    assert db
-    assert asked("engine-queue", f"http://127.0.0.1:{free_port()}").status == "unknown"
-
-
-def test_a_stripe_that_tells_nothing_is_unknown_to_what_asks_it(system: System) -> None:
-    """The one check says why, the others that they could not look."""
-    system.set(STRIPE_SECRET_KEY="sk_test_1", STRIPE_API_BASE_URL=f"http://127.0.0.1:{free_port()}")
-    context = Context()
-    names = ["stripe", "stripe-endpoint-events", "stripe-endpoint-version", "stripe-clock"]
-    statuses = [each.status for each in examine(named(names), context)]
-    context.close()
-    assert statuses == ["fail", "unknown", "unknown", "unknown"]
-
-
-def test_a_stripe_that_is_right_is_ok(system: System) -> None:
-    """All that is asked of it."""
-    assert system.loop
-    names = ["stripe", "stripe-endpoint-events", "stripe-endpoint-version", "stripe-clock"]
-    assert [asked(name).status for name in names] == ["ok"] * 4
-
-
-def test_a_living_worker_is_ok(system: System) -> None:
-    """As soon as it has left its first sign."""
-    worker_heartbeats.beat(
-        system.db, WorkerHeartbeat.__mapper__.c.worker_id.type.python_type(int=7)
-    )
-    system.db.commit()
-    assert asked("worker").status == "ok"
-
-
-def test_a_defect_of_a_check_is_unknown(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no other check's business."""
-    monkeypatch.setattr(clocks, "_judge", None)
-    assert system
-    found = asked("database-clock")
-    assert found.status == "unknown"
-    assert "TypeError" in found.seen
-
-
-def test_what_a_role_may_not_see_is_unknown(system: System) -> None:
-    """A role without privileges looks at no table, and is told so."""
-    system.run("CREATE ROLE stranger_of_doctor")
-    system.run("SET LOCAL ROLE stranger_of_doctor")
-    found = asked("worker")
-    assert found.status == "unknown"
-    assert "permission denied" in found.seen
-
-
-def test_a_look_changes_nothing_and_reads_no_table_of_the_ledger_whole(
-    db: Session, server: Server
-) -> None:
-    """No database transaction of a check may write, and none scans a table of the ledger."""
-    assert server
-    context = Context()
-    with context.looking() as session:
-        shown = session.execute(text("SHOW transaction_read_only")).scalar_one()
-        scans = session.execute(text("SHOW enable_seqscan")).scalar_one()
-    context.close()
-    assert (shown, scans) == ("on", "off")
-    assert db

@@ -15,7 +15,7 @@ from src.common.doctor.examination import Examined, examine
 from src.local_postgres import ConnectionParameters
 from tests.cli.test_worker_threads import until
 from tests.credits.books import make_user
-from tests.doctor.test_checks import asked
+from tests.doctor.system import asked
 from tests.fixtures.databases import Server
 
 Connect = Callable[..., psycopg.Connection]
