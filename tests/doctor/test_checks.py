@@ -11,7 +11,6 @@ from src.common import worker_failures
 from src.common.credits import unbookable
 from src.common.credits.domain.commands import Grant
 from src.common.doctor import (
-    clocks,
     connections,
     migrations,
     preferences,
@@ -88,6 +87,11 @@ def _stuck(system: System) -> None:
     )
 
 
+def _live_event(system: System) -> None:
+    system.set(STRIPE_MODE="test")
+    system.add(StripeEvent, livemode=True)
+
+
 def _few_events(system: System) -> None:
     loop = system.loop
     [endpoint] = loop.offline.account.all("webhook_endpoint")
@@ -111,7 +115,7 @@ def _no_endpoint(system: System) -> None:
 
 def _our_clock(system: System) -> None:
     ours = time.time()
-    system.patch.setattr(clocks.time, "time", lambda: ours + 600)
+    system.patch.setattr("src.common.doctor.clocks.time.time", lambda: ours + 600)
 
 
 def _full_disk(system: System) -> None:
@@ -207,7 +211,7 @@ TROUBLES: list[tuple[str, Callable[[System], object], str, str]] = [
     ),
     (
         "stripe-mode",
-        lambda it: (it.set(STRIPE_MODE="test"), it.add(StripeEvent, livemode=True)),
+        _live_event,
         *("fail", "belongs to live mode"),
     ),
     ("stripe-endpoint-events", _few_events, "fail", "does not send us"),

@@ -31,7 +31,7 @@ def connect(fresh_database: ConnectionParameters) -> Generator[Connect]:
     """Open connections to this test's database, closed after it."""
     opened: list[psycopg.Connection] = []
 
-    def open_one(**options: str) -> psycopg.Connection:
+    def open_one(options: str = "") -> psycopg.Connection:
         at = fresh_database
         opened.append(
             psycopg.connect(
@@ -41,7 +41,7 @@ def connect(fresh_database: ConnectionParameters) -> Generator[Connect]:
                 password=at.password,
                 dbname=at.database,
                 application_name="application",
-                **options,
+                options=options,
             )
         )
         return opened[-1]
