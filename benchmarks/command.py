@@ -115,8 +115,7 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
     ) -> None:
         """Compare ways to spend credits on a durable PostgreSQL of its own.
 
-        Some 20 minutes; progress on stderr, figures on stdout. Stripe's events have a
-        benchmark of their own: python -m benchmarks.webhooks
+        Some 25 minutes; progress on stderr, figures on stdout.
         """
         sizes = QUICK if quick else Sizes(seconds, repeats, users)
         names = _names(only)
@@ -181,7 +180,7 @@ def measure(
         _refuse_unless_durable(shown)
         _say(f"Building the schemas and {sizes.users} users")
         build_ledger(server.connection, sizes.users)
-        everybody = replace(contestants_of(server, _api_key()))
+        everybody = replace(contestants_of(server, _api_key(), quick=sizes.quick))
         absent = _leave_out_absent(everybody)
         if against is not None:
             everybody = with_twins(everybody, against)

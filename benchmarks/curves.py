@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
+_WIDTH_INCHES = 5
+"""Letters of 9 points are 7 wide on a telephone."""
+_NO_CURVE = ("http-", "start-up-", "verify", "reconcile", "backlog")
+"""Who is measured with one number of callers, or is another kind of thing."""
+
+
 def draw(measured: Measured, growth: Growth, folder: Path) -> list[Path]:
     """Write the files; those without a single point are left out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +53,11 @@ def _p99(summary: Summary) -> float:
 def _against_callers(
     measured: Measured, label: str, value: Callable[[Summary], float], path: Path
 ) -> bool:
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_INCHES, 8), layout="constrained")
     lines: dict[str, Line2D] = {}
     """One of each contestant, for the legend; both halves have its colour."""
     for place, spread in enumerate(Spread, start=1):
-        axes = figure.add_subplot(1, 2, place)
+        axes = figure.add_subplot(2, 1, place)
         for contestant, points in _points(measured, spread, value).items():
             color = lines[contestant].get_color() if contestant in lines else f"C{len(lines)}"
             x, y = zip(*sorted(points.items()), strict=True)
@@ -60,7 +66,7 @@ def _against_callers(
         axes.set_title("one hot user" if spread is Spread.HOT else "uniform users")
         _label(axes, "callers", label)
     if lines:
-        figure.legend(handles=[*lines.values()], loc="outside right center")
+        figure.legend(handles=[*lines.values()], loc="outside lower center", ncols=2)
         _save(figure, path)
     return bool(lines)
 
@@ -71,14 +77,14 @@ def _points(
     found: dict[str, dict[int, float]] = {}
     for case in measured.cases():
         is_plain = case.processes == 1 and not case.flush_delay_us
-        if case.spread is spread and is_plain and not case.contestant.startswith("http-"):
+        if case.spread is spread and is_plain and not case.contestant.startswith(_NO_CURVE):
             points = found.setdefault(case.contestant, {})
             points[case.callers] = value(measured.summary(case))
     return found
 
 
 def _growth(growth: Growth, path: Path) -> None:
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_INCHES, 4), layout="constrained")
     axes = figure.add_subplot()
     for question, sizes in growth.by_rows.items():
         rows = sorted(sizes)
@@ -86,7 +92,7 @@ def _growth(growth: Growth, path: Path) -> None:
         medians = [each[len(each) // 2] for each in latencies]
         axes.plot(rows, medians, marker="o", label=question)
     _label(axes, "entries in the ledger", "p50, ms")
-    figure.legend(loc="outside right center")
+    figure.legend(loc="outside lower center", ncols=2)
     _save(figure, path)
 
 

@@ -25,6 +25,8 @@ class PerRepetition:
     """CPU time of PostgreSQL's processes for one operation."""
     other_cores: float
     """How many cores everything else on the machine kept busy meanwhile."""
+    peak_mib: float = 0
+    """The most memory the client had, in MiB; 0 where it is not measured."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from benchmarks.contestants.commands import USER, CommandContestant
 from benchmarks.contestants.http import HttpContestant
 from benchmarks.contestants.pgbench import Pgbench
 from benchmarks.contestants.processes import PythonContestant
+from benchmarks.contestants.reconcile import Reconcile
 from benchmarks.contestants.scripts import DOCUMENT_SQL, SAME_ROWS
 from benchmarks.runner import Turn
 from src.local_postgres import RunningServer
@@ -59,12 +60,15 @@ _OVER_HTTP = {
     "http-spend": "benchmarks.calls.http:HttpSpend",
     "http-document": "benchmarks.calls.http:HttpDocument",
     "http-webhook": "benchmarks.calls.webhooks:HttpWebhook",
+    "http-webhook-echo": "benchmarks.calls.webhooks:HttpWebhookEcho",
     "http-balance": "benchmarks.calls.http_reads:HttpBalance",
     "http-entries": "benchmarks.calls.http_reads:HttpEntries",
     "http-sign-in": "benchmarks.calls.http_reads:HttpSignIn",
 }
 _BACKLOG_EVENTS = 20_000
+_RECONCILED_PAYMENTS = 5_000
 _READS = ("http-balance", "http-entries", "http-sign-in")
+_WRITES_NOTHING = ("http-echo", "http-webhook-echo", *_READS)
 _COMMANDS = {
     "start-up-help": ("--help",),
     "start-up-credits": ("credits", "show", USER),
@@ -86,7 +90,10 @@ DESCRIPTIONS = {
     "http-spend": "POST /api/v1/user/{id}/credits/spend with an API key",
     "http-document": "a route that runs the document's update, no authentication",
     "http-webhook": "POST /api/v1/webhook: a signed event of a first payment each",
+    "http-webhook-echo": "a route of our application that reads the same event and answers",
     "backlog": f"a worker that finds {_BACKLOG_EVENTS} stored events, a first payment each",
+    "reconcile": f"`flashslides stripe reconcile` of {2 * _RECONCILED_PAYMENTS} objects that agree",
+    "verify": "`flashslides verify`, of every user",
     "http-balance": "GET /api/v1/user/{id}/credits with the user's token",
     "http-entries": "GET /api/v1/user/{id}/credits/entries?limit=10 with the user's token",
     "http-sign-in": "POST /api/v1/authenticate-jwt of a user who is known",
@@ -102,7 +109,9 @@ def installed_peers() -> list[Peer]:
     return [peer for peer in PEERS if find_spec(peer.package) is not None]
 
 
-def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]:
+def contestants_of(
+    server: RunningServer, api_key: str, *, quick: bool = False
+) -> dict[str, Contestant]:
     """Return everybody who can take part, by name."""
     program = server.bin_dir / "pgbench"
 
@@ -120,13 +129,18 @@ def contestants_of(server: RunningServer, api_key: str) -> dict[str, Contestant]
         ),
         *(PythonContestant(peer.name, peer.calls, peer.database) for peer in installed_peers()),
         *(
-            HttpContestant(name, calls, api_key, writes=name not in ("http-echo", *_READS))
+            HttpContestant(name, calls, api_key, writes=name not in _WRITES_NOTHING)
             for name, calls in _OVER_HTTP.items()
         ),
-        Backlog(_BACKLOG_EVENTS),
+        Backlog(500 if quick else _BACKLOG_EVENTS),
+        Reconcile(100 if quick else _RECONCILED_PAYMENTS),
+        CommandContestant("verify", ["verify"], is_for_all=True),
         *(CommandContestant(name, arguments) for name, arguments in _COMMANDS.items()),
     ]
     return {contestant.name: contestant for contestant in everybody}
+
+
+_Ours = Backlog | CommandContestant | HttpContestant | PythonContestant | Reconcile
 
 
 def with_twins(everybody: Mapping[str, Contestant], checkout: Checkout) -> dict[str, Contestant]:
@@ -139,7 +153,7 @@ def with_twins(everybody: Mapping[str, Contestant], checkout: Checkout) -> dict[
 
 
 def _twins(contestant: Contestant, checkout: Checkout) -> list[Contestant]:
-    if not isinstance(contestant, CommandContestant | HttpContestant | PythonContestant):
+    if not isinstance(contestant, _Ours):
         return []
     if contestant.database is not Database.LEDGER:  # somebody else's package
         return []
@@ -170,13 +184,17 @@ _ONE_OF_OURS = (
     "engine",
 )
 _PURCHASES = ("raw-purchase", "plain-purchase", "orm-purchase")
+_WEBHOOKS = ("http-webhook-echo", "http-webhook")
 _QUICK_GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _UNIFORM, 32, 1, 0),),
     ((("document-sql", "same-rows", "document-orm", "engine", *_PEER_NAMES), _HOT, 32, 1, 0),),
     ((("document-sql", "engine"), _HOT, 32, 1, FLUSH_DELAY_US),),
     ((("http-echo", "http-spend", "http-document", *_READS), _UNIFORM, 32, 1, 0),),
+    ((_WEBHOOKS, _UNIFORM, 32, 1, 0), (_WEBHOOKS, _UNIFORM, 32, 2, 0)),
     ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
     ((_PURCHASES, _UNIFORM, 1, 1, 0),),
+    ((("verify",), _UNIFORM, 1, 1, 0),),
+    ((("backlog", "reconcile"), _UNIFORM, 1, 1, 0),),
 )
 _GROUPS: tuple[tuple[_Row, ...], ...] = (
     ((_ONE_OF_OURS, _UNIFORM, 1, 1, 0),),
@@ -204,10 +222,13 @@ _GROUPS: tuple[tuple[_Row, ...], ...] = (
         (("http-echo", "http-spend"), _UNIFORM, 32, 2, 0),
     ),
     (
-        (("http-echo", "http-webhook"), _UNIFORM, 1, 1, 0),
-        (("http-webhook",), _UNIFORM, 32, 1, 0),
+        (_WEBHOOKS, _UNIFORM, 1, 1, 0),
+        (_WEBHOOKS, _UNIFORM, 32, 1, 0),
+        (_WEBHOOKS, _UNIFORM, 32, 2, 0),
         (("backlog",), _UNIFORM, 1, 1, 0),
     ),
+    ((("verify",), _UNIFORM, 1, 1, 0),),
+    ((("reconcile",), _UNIFORM, 1, 1, 0),),
     ((tuple(_COMMANDS), _UNIFORM, 1, 1, 0),),
 )
 

@@ -22,7 +22,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 """Where results go that nobody named a place for."""
 _WIDTH_MIN = 146
 _HTTP = "http-"
-_START_UP = "start-up-"
+_WEBHOOK = "http-webhook"
+_ALONE = ("start-up-", "verify", "reconcile", "backlog")
+"""One process, which nobody calls."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _facts(result: Result) -> Table:
 
 def _sections(measured: Measured) -> list[tuple[str, list[Case]]]:
     cases = measured.cases()
-    inside = [each for each in cases if not each.contestant.startswith((_HTTP, _START_UP))]
+    inside = [each for each in cases if not each.contestant.startswith((_HTTP, *_ALONE))]
+    over_http = [each for each in cases if each.contestant.startswith(_HTTP)]
     plain = [each for each in inside if not each.flush_delay_us]
 
     def by_callers(found: list[Case]) -> list[Case]:
@@ -166,14 +169,20 @@ def _sections(measured: Measured) -> list[tuple[str, list[Case]]]:
             "1 ms added to each flush (commit_delay = 1000, commit_siblings = 0)",
             [each for each in inside if each.flush_delay_us],
         ),
-        ("Over HTTP", [each for each in cases if each.contestant.startswith(_HTTP)]),
-        ("Start-up", [each for each in cases if each.contestant.startswith(_START_UP)]),
+        ("Over HTTP", [each for each in over_http if not each.contestant.startswith(_WEBHOOK)]),
+        (
+            "Stripe's events over HTTP",
+            [each for each in over_http if each.contestant.startswith(_WEBHOOK)],
+        ),
+        ("Commands, worker", [each for each in cases if each.contestant.startswith(_ALONE)]),
     ]
 
 
 def _table(measured: Measured, title: str, cases: Sequence[Case]) -> Table:
     over_http = cases[0].contestant.startswith(_HTTP)
     reference = "http-echo" if over_http else "document-sql"
+    if cases[0].contestant.startswith(_WEBHOOK):
+        reference = "http-webhook-echo"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("callers", justify="right")
     table.add_column("contestant", no_wrap=True)
@@ -196,7 +205,13 @@ def _table(measured: Measured, title: str, cases: Sequence[Case]) -> Table:
 def _cells(measured: Measured, case: Case, reference: str, *, over_http: bool) -> tuple[str, ...]:
     summary = measured.summary(case)
     spread = Spread.UNIFORM if over_http else case.spread
-    against = Case(reference, spread, case.callers, 1, case.flush_delay_us)
+    against = Case(
+        reference,
+        spread,
+        case.callers,
+        case.processes if over_http else 1,
+        case.flush_delay_us,
+    )
     ratio = None if case == against else measured.ratio(case, against)
     processes = f", {case.processes} processes" if case.processes > 1 else ""
     hot = ", hot user" if over_http and case.spread is Spread.HOT else ""
@@ -228,6 +243,7 @@ def against_table(measured: Measured, twins: Sequence[tuple[Case, Case]]) -> Tab
         "client CPU": lambda each: each.client_cpu_us,
         "application CPU": lambda each: each.application_cpu_us,
         "server CPU": lambda each: each.server_cpu_us,
+        "memory": lambda each: each.peak_mib,
     }
     table = Table(
         title="This checkout ÷ the revision of --against, median (min-max)",

@@ -1,12 +1,12 @@
 """What the ledger has to reach, each a ratio within one run, and whether a run reached it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.contestants.base import Spread
-from benchmarks.figures import MedianOf, median_of
+from benchmarks.figures import MedianOf, PerRepetition, median_of
 from benchmarks.growth import Growth
-from benchmarks.plan import FLUSH_DELAY_US, PEERS
+from benchmarks.plan import AGAINST, FLUSH_DELAY_US, PEERS
 from benchmarks.results import Case, Measured
 
 _UNIFORM, _HOT = Spread.UNIFORM, Spread.HOT
@@ -45,6 +45,40 @@ def _document_sql(spread: Spread, callers: int, delay_us: int = 0) -> Case:
     return Case("document-sql", spread, callers, 1, delay_us)
 
 
+def _against(
+    name: str,
+    bound: float,
+    ours: Case,
+    figure: Callable[[PerRepetition], float],
+    *,
+    at_most: bool = True,
+) -> Requirement:
+    """Ours divided by the twin's."""
+    twin = replace(ours, contestant=f"{ours.contestant}{AGAINST}")
+    return Requirement(
+        f"{name} ÷ the revision's",
+        bound,
+        at_most,
+        lambda run, _: run.ratio(ours, twin, figure),
+    )
+
+
+def _rate(each: PerRepetition) -> float:
+    return each.operations_per_second
+
+
+def _seconds(each: PerRepetition) -> float:
+    return 1 / each.operations_per_second
+
+
+def _our_cpu(each: PerRepetition) -> float:
+    return each.application_cpu_us + each.server_cpu_us
+
+
+def _client_cpu(each: PerRepetition) -> float:
+    return each.client_cpu_us
+
+
 def _four_processes(run: Measured, _: Growth) -> MedianOf | None:
     """Return the ratio, or 0 where a single operation was refused."""
     four = _engine(_HOT, 128, 4)
@@ -65,7 +99,7 @@ REQUIRED: Sequence[Requirement] = (
     ),
     Requirement(
         "engine, 256 callers, uniform ÷ document-sql at its best number of clients",
-        3,
+        4,
         False,
         lambda run, _: run.ratio_to_best(
             _engine(_UNIFORM, 256),
@@ -74,7 +108,7 @@ REQUIRED: Sequence[Requirement] = (
     ),
     _ratio(
         "engine, 32 callers, hot user ÷ document-sql, 32 clients",
-        12,
+        16,
         _engine(_HOT, 32),
         _document_sql(_HOT, 32),
     ),
@@ -144,7 +178,10 @@ REQUIRED: Sequence[Requirement] = (
         )
     ),
     Requirement(
-        "engine on one hot user: four processes ÷ one, nothing refused", 0.6, False, _four_processes
+        "engine on one hot user: four processes ÷ one, nothing refused",
+        0.85,
+        False,
+        _four_processes,
     ),
     Requirement(
         "the document's purchase on our models ÷ on its own without a ledger, 1 caller, all CPU",
@@ -184,9 +221,45 @@ REQUIRED: Sequence[Requirement] = (
 )
 
 
+AGAINST_A_REVISION: Sequence[Requirement] = (
+    _against(
+        "webhook, 32 connections, events a second",
+        8,
+        Case("http-webhook", _UNIFORM, 32),
+        _rate,
+        at_most=False,
+    ),
+    _against(
+        "webhook, 1 connection, CPU of application and PostgreSQL",
+        0.35,
+        Case("http-webhook", _UNIFORM, 1),
+        _our_cpu,
+    ),
+    _against("backlog, events a second", 15, Case("backlog", _UNIFORM, 1), _rate, at_most=False),
+    _against("Python's CPU, 256 callers", 0.55, _engine(_UNIFORM, 256), _client_cpu),
+    _against(
+        "HTTP spend, 32 connections, uniform, operations a second",
+        1.6,
+        Case("http-spend", _UNIFORM, 32),
+        _rate,
+        at_most=False,
+    ),
+    _against("verify, users a second", 1.5, Case("verify", _UNIFORM, 1), _rate, at_most=False),
+    _against("reconcile, seconds", 0.4, Case("reconcile", _UNIFORM, 1), _seconds),
+    _against("reconcile, memory", 0.5, Case("reconcile", _UNIFORM, 1), lambda each: each.peak_mib),
+    _against("`--help`, CPU", 0.2, Case("start-up-help", _UNIFORM, 1), _client_cpu),
+    _against("`credits show`, CPU", 0.35, Case("start-up-credits", _UNIFORM, 1), _client_cpu),
+)
+
+
 def checked(run: Measured, growth: Growth) -> list[Checked]:
-    """Return every requirement beside what this run measured of it."""
-    return [_checked(each, each.measure(run, growth)) for each in REQUIRED]
+    """Return every requirement beside what this run measured of it.
+
+    Those against another revision are left out where it took no part.
+    """
+    is_against = any(each.contestant.endswith(AGAINST) for each in run.cases())
+    required = [*REQUIRED, *(AGAINST_A_REVISION if is_against else ())]
+    return [_checked(each, each.measure(run, growth)) for each in required]
 
 
 def _checked(requirement: Requirement, measured: MedianOf | None) -> Checked:

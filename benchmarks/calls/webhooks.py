@@ -13,11 +13,11 @@ from src.offline_stripe.account import API_VERSION
 from src.offline_stripe.shapes import SESSION
 
 WEBHOOK_SECRET = "whsec_of_the_benchmark"  # noqa: S105  of a server that lives for this run
-_USER, _NAME = "<user>", "<name>"
+_USER, _NAME, _ENV = "<user>", "<name>", "<env>"
 
 
 def _template() -> str:
-    """An event as Stripe writes it, with places for the user and for what makes it unique."""
+    """An event as Stripe writes it, with places for whose it is and for what makes it unique."""
     package = PACKAGES[0]
     session: dict[str, Any] = {
         **SESSION,
@@ -31,7 +31,7 @@ def _template() -> str:
             "user_id": _USER,
             "credits": str(package.credits),
             "package_id": package.package_id,
-            "env": ENV,
+            "env": _ENV,
         },
         "payment_intent": f"pi_{_NAME}",
         "payment_status": "paid",
@@ -54,9 +54,9 @@ def _template() -> str:
 _EVENT = _template()
 
 
-def event_of(user_id: uuid.UUID, name: str) -> str:
-    """An event of this user's payment, which is called so."""
-    return _EVENT.replace(_USER, str(user_id)).replace(_NAME, name)
+def event_of(user_id: uuid.UUID, name: str, env: str = ENV) -> str:
+    """An event of this user's payment to this deployment, which is called so."""
+    return _EVENT.replace(_USER, str(user_id)).replace(_NAME, name).replace(_ENV, env)
 
 
 class HttpWebhook(HttpCalls):

@@ -73,6 +73,8 @@ class Outcome:
 
     operations_in_clocks: int = 0
     """Operations the CPU times are of, where it is more than those of the measured window."""
+    peak_mib: float = 0.0
+    """The most memory the client had, where that is measured."""
 
     def figures(self, server_cpu_seconds: float, other_cores: float) -> PerRepetition:
         """Return the figures of this run, given what the rest of the machine did meanwhile."""
@@ -86,6 +88,7 @@ class Outcome:
             application_cpu_us=self.application_cpu_seconds / counted * 1e6,
             server_cpu_us=server_cpu_seconds / counted * 1e6,
             other_cores=other_cores,
+            peak_mib=self.peak_mib,
         )
 
 

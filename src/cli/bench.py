@@ -18,7 +18,6 @@ def bench(context: typer.Context) -> None:
     options.
 
     The benchmarks are not part of the wheel. So this runs `python -m benchmarks` in a checkout.
-    `python -m benchmarks.webhooks` measures Stripe's events.
     """
     if not (ROOT / "benchmarks" / "__main__.py").is_file():
         raise SettingsError(

@@ -13,8 +13,10 @@ from benchmarks.checkouts import Checkout, NotBuilt, built
 from benchmarks.contestants.base import Database, Load, Spread
 from benchmarks.contestants.commands import CommandContestant
 from benchmarks.contestants.processes import PythonContestant
-from benchmarks.figures import PerRepetition
+from benchmarks.figures import MedianOf, PerRepetition
+from benchmarks.growth import Growth
 from benchmarks.plan import AGAINST, Sizes, groups_of, with_twins
+from benchmarks.required import checked
 from benchmarks.results import Measured
 from benchmarks.runner import Measurement
 
@@ -23,10 +25,10 @@ OTHER = Checkout(Path("/elsewhere"), Path("/elsewhere/python"))
 
 
 def test_the_commands_are_measured_by_their_common_name(tmp_path: Path) -> None:
-    """Both of them: CPU is there, and nothing was written."""
+    """An operation of verify is a user. CPU and memory are there, and nothing was written."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks", "--quick", "--only=start-up"),
+            *(sys.executable, "-m", "benchmarks", "--quick", "--only=start-up,verify"),
             *("--json", tmp_path / "result.json"),
         ],
         cwd=ROOT,
@@ -38,10 +40,12 @@ def test_the_commands_are_measured_by_their_common_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     measured = {each["contestant"]: each for each in result["measurements"]}
-    assert set(measured) == {"start-up-help", "start-up-credits"}
+    assert set(measured) == {"start-up-help", "start-up-credits", "verify"}
+    assert measured["verify"]["acknowledged"] % 1_000 == 0
     for each in measured.values():
         assert each["acknowledged"] == each["unwritten"] > 0
         assert each["client_cpu_us"] > 0
+        assert each["peak_mib"] > 0
 
 
 def test_who_is_compared_with_takes_turns_with_ours() -> None:
@@ -67,7 +71,7 @@ def test_who_is_compared_with_takes_turns_with_ours() -> None:
 
 
 def test_the_table_says_how_ours_stands_to_the_other() -> None:
-    """A quarter of the CPU, and four times as many a second."""
+    """A quarter of the CPU, four times as many a second; what is required of it is a line more."""
     load = Load(Spread.UNIFORM, 100, 1, 1)
 
     def measurement(name: str, factor: float) -> Measurement:
@@ -82,7 +86,15 @@ def test_the_table_says_how_ours_stands_to_the_other() -> None:
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells[1] == "start-up-help"
     assert cells[2:5] == ["4.00 (4.00-4.00)", "0.25 (0.25-0.25)", "0.25 (0.25-0.25)"]
-    assert cells[5:] == ["", ""]
+    assert cells[5:] == ["", "", ""]
+
+    lines = {line.name: line for line in checked(measured, Growth({}, {}))}
+    line = lines["`--help`, CPU ÷ the revision's"]
+    assert line.measured == MedianOf(0.25, 0.25, 0.25)
+    assert (line.required, line.reached) == ("≤ 0.2", False)
+    alone = checked(Measured([measurement("start-up-help", 1)]), Growth({}, {}))
+    assert {each.name for each in alone} < set(lines)
+    assert line.name not in {each.name for each in alone}
 
 
 def test_a_revision_that_is_not_there_leaves_nothing_behind() -> None:
