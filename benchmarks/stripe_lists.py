@@ -50,8 +50,7 @@ def _payment(session: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def listing(lists: Lists) -> Generator[str]:
     """Serve them on loopback until the block ends; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.pages = _Pages(lists)  # type: ignore[attr-defined]
+    server = _Server(lists)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -94,6 +93,14 @@ def _as_list(path: str, objects: Sequence[Mapping[str, Any]], *, has_more: bool)
     return json.dumps(page, indent=2).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    """Any free port of loopback's."""
+
+    def __init__(self, lists: Lists) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.pages = _Pages(lists)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET of a list."""
 
@@ -102,7 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a page."""
         url = urlsplit(self.path)
-        body = self.server.pages.page(url.path, parse_qs(url.query))  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)  # noqa: S101  who made this handler
+        body = self.server.pages.page(url.path, parse_qs(url.query))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

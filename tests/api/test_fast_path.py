@@ -9,11 +9,14 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends
 from fastapi.openapi.utils import get_openapi
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from src.api.src.charging_middleware import ChargingMiddleware
 from src.api.src.fast_path import FastPathRoute
 from src.api.src.principals import Principal
 from src.api.src.routes.credit_writes import router
 from src.common.accounts.api_keys import Scope
+from src.common.credits.domain.commands import Command, Result
 from tests.api.credits import GRANT, WRITER, WRITES, done, fresh_key, post
 from tests.fixtures.api import Api, make_api_key, make_user
 
@@ -77,6 +80,50 @@ async def test_a_plain_request_skips_the_frameworks_machinery(
         path_of_hold = path.replace("/1/", "/7/" if is_of_7 else "/3/")
         answer = await post(twins.api, twins.token, twins.user_ids[0], path_of_hold, body)
         assert answer.status_code == (409 if "renew" in path else 200), (path, answer.text)
+
+
+async def test_a_plain_request_is_asked_of_its_route_at_once(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither routers nor what charges requests see it; what is not plainly right they do."""
+    await twins.make_known(is_known=True)
+    monkeypatch.setattr(ChargingMiddleware, "__call__", None)
+    user_id = twins.user_ids[0]
+    answer = await post(twins.api, twins.token, user_id, "spend", {"amount": 1})
+    assert answer.status_code == 200
+    answer = await post(twins.api, twins.token, user_id, "spend", {"amount": -1})
+    assert answer.status_code == 500
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize(
+    ("error", "status", "error_type"),
+    [
+        (PoolTimeoutError(), 503, "DATABASE_BUSY"),
+        (RuntimeError("a defect"), 500, "INTERNAL_ERROR"),
+    ],
+)
+async def test_what_an_endpoint_raises_is_answered_alike(
+    *,
+    twins: Twins,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
+    error: Exception,
+    status: int,
+    error_type: str,
+) -> None:
+    """Whoever asked the endpoint, the framework's handlers answer what it raises, asked once."""
+    await twins.make_known(is_known=is_known)
+    asked: list[Command] = []
+
+    async def fail(command: Command) -> Result:
+        asked.append(command)
+        raise error
+
+    monkeypatch.setattr(twins.api.app.state.ledger, "execute", fail)
+    answer = await post(twins.api, twins.token, twins.user_ids[0], "spend", {"amount": 1})
+    assert (answer.status_code, answer.json()["detail"]["error_type"]) == (status, error_type)
+    assert len(asked) == 1
 
 
 BODIES: list[bytes] = [

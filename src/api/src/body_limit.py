@@ -7,7 +7,6 @@ where Content-Length already says so.
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from src.api.src.error_handlers import error_answer
@@ -37,7 +36,7 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         sentence = f"The body is larger than {self.max_bytes} bytes"
-        if self._is_too_large(Headers(scope=scope).get("content-length", "")):
+        if self._is_too_large(_declared(scope)):
             answer = error_answer(413, "PAYLOAD_TOO_LARGE", sentence, _CLOSE)
             await answer(scope, receive, send)
             return
@@ -64,7 +63,12 @@ class BodyLimitMiddleware:
 
         await self.app(scope, receive_within_limit, send)
 
-    def _is_too_large(self, declared: str) -> bool:
-        if not declared.isdecimal():
+    def _is_too_large(self, declared: bytes) -> bool:
+        if not declared.isdigit():
             return False  # none, or nonsense that the server refuses
         return len(declared) > _DIGITS_MAX or int(declared) > self.max_bytes
+
+
+def _declared(scope: "Scope") -> bytes:
+    """The first Content-Length, if any."""
+    return next((value for name, value in scope["headers"] if name == b"content-length"), b"")

@@ -7,7 +7,8 @@ the ordinary one accepts with the same values: it only decides sooner (decision 
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_args, get_origin, runtime_checkable
 
 from fastapi import params
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _JSON = {"application/json", "application/json; charset=utf-8"}
 """How clients write it; FastAPI reads every other spelling."""
+_ATTEMPTED = "flashslides.fast_path"
+"""In the scope where the fast path was tried before: what it raised, or None."""
+_TELEMETRY = "fastapi.telemetry"
+"""In the scope where FastAPI makes spans and figures of its own, which its routers name."""
 
 
 @runtime_checkable
@@ -35,8 +40,8 @@ class AtHand(Protocol):
         ...
 
 
-class FastPathRoute(APIRoute):
-    """An endpoint of a dependency `AtHand`, a JSON body and any path parameters.
+class FastRoute(APIRoute):
+    """A route that can answer by itself what is plainly right.
 
     To be routed by the application itself, not by an included router: there, FastAPI wraps the
     endpoint anew and matches each request twice.
@@ -45,6 +50,80 @@ class FastPathRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self._ordinary: ASGIApp = self.app
+        self.app = self._serve
+
+    @abstractmethod
+    async def attempt(
+        self, scope: "Scope", receive: "Receive"
+    ) -> tuple["ASGIApp | None", "Receive"]:
+        """The answer, or None where FastAPI has to look; and what it then reads the request from.
+
+        Raises:
+            Exception: what the endpoint raises.
+        """
+
+    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        answer: ASGIApp | None = None
+        if _ATTEMPTED not in scope:
+            answer, receive = await self.attempt(scope, receive)
+        elif (error := scope[_ATTEMPTED]) is not None:
+            raise error
+        await (answer or self._ordinary)(scope, receive, send)
+
+
+class FastPathMiddleware:
+    """Asks the routes with a fast path before the framework is asked for anything.
+
+    What they do not answer, and what they raise, takes the ordinary way, as if nobody had asked
+    them. To be added inside of whatever concerns every request.
+    """
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self.app = app
+        self._routes: Sequence[FastRoute] | None = None
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one request."""
+        route = self._find(scope) if scope["type"] == "http" else None
+        if route is not None:
+            error: Exception | None = None
+            answer: ASGIApp | None = None
+            try:
+                answer, receive = await route.attempt(scope, receive)
+            except Exception as raised:  # noqa: BLE001  an edge: the framework finds its handler
+                error = raised
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+            scope[_ATTEMPTED] = error
+        await self.app(scope, receive, send)
+
+    def _find(self, scope: "Scope") -> FastRoute | None:
+        """The route of a request; the scope says so, as a router's would."""
+        if scope.get("root_path") or scope.get(_TELEMETRY) is not None:
+            return None  # the framework has more to do
+        if self._routes is None:
+            routes = scope["app"].routes
+            self._routes = [each for each in routes if isinstance(each, FastRoute)]
+        path = scope["path"]
+        for route in self._routes:
+            found = route.path_regex.match(path)
+            if found is not None and scope["method"] in route.methods:
+                convertors = route.param_convertors
+                scope["path_params"] = {
+                    name: convertors[name].convert(value)
+                    for name, value in found.groupdict().items()
+                }
+                scope["route"] = route
+                return route
+        return None
+
+
+class FastPathRoute(FastRoute):
+    """An endpoint of a dependency `AtHand`, a JSON body and any path parameters."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
         self._dependencies: dict[str, AtHand] = {}
         self._path_parameters: dict[str, TypeAdapter[Any]] = {}
         bodies: dict[str, TypeAdapter[Any]] = {}
@@ -57,16 +136,16 @@ class FastPathRoute(APIRoute):
             else:
                 bodies[name] = TypeAdapter(parameter.annotation)
         ((self._body_name, self._body),) = bodies.items()  # one, or this is no route for us
-        self.app = self._serve
 
-    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def attempt(
+        self, scope: "Scope", receive: "Receive"
+    ) -> tuple["ASGIApp | None", "Receive"]:
+        """Read the body, and answer what is plainly right."""
         messages = [message async for message in _until_the_body_ends(receive)]
         arguments = await self._arguments(Request(scope), messages)
         if arguments is None:
-            await self._ordinary(scope, _replaying(messages, receive), send)
-            return
-        response = await self.endpoint(**arguments)
-        await response(scope, receive, send)
+            return None, _replaying(messages, receive)
+        return await self.endpoint(**arguments), receive
 
     async def _arguments(
         self, request: Request, messages: "list[Message]"
@@ -92,32 +171,28 @@ class FastPathRoute(APIRoute):
         return arguments
 
 
-class FastReadRoute(APIRoute):
-    """An endpoint of one dependency `AtHand` and nothing else; of the request's body it reads none.
-
-    To be routed by the application itself as well.
-    """
+class FastReadRoute(FastRoute):
+    """An endpoint of one dependency `AtHand` and nothing else; it reads no body."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._ordinary: ASGIApp = self.app
         ((self._name, parameter),) = inspect.signature(endpoint, eval_str=True).parameters.items()
         dependency = _dependency_of(parameter.annotation)
         if dependency is None:
             raise TypeError(f"{self._name} is no dependency")
         self._dependency = dependency
-        self.app = self._serve
 
-    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def attempt(
+        self, scope: "Scope", receive: "Receive"
+    ) -> tuple["ASGIApp | None", "Receive"]:
+        """Answer what is plainly right."""
         try:
             given = await self._dependency.at_hand(Request(scope))
         except ValueError:
             given = None
         if given is None:
-            await self._ordinary(scope, receive, send)
-            return
-        response = await self.endpoint(**{self._name: given})
-        await response(scope, receive, send)
+            return None, receive
+        return await self.endpoint(**{self._name: given}), receive
 
 
 def _dependency_of(annotation: object) -> AtHand | None:

@@ -15,6 +15,7 @@ from src.api.src.charging_middleware import ChargingMiddleware
 from src.api.src.cors import allow_cors
 from src.api.src.dependencies import service_cache
 from src.api.src.error_handlers import install_error_handlers
+from src.api.src.fast_path import FastPathMiddleware
 from src.api.src.head_requests import HeadMiddleware
 from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
@@ -56,6 +57,7 @@ def install(app: FastAPI) -> None:
     app.router.lifespan_context = both
     # The middleware added last is the outermost.
     app.add_middleware(ChargingMiddleware)
+    app.add_middleware(FastPathMiddleware)
     settings = get_settings()
     app.add_middleware(
         BodyLimitMiddleware,
