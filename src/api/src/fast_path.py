@@ -108,7 +108,7 @@ class FastPathMiddleware:
         path = scope["path"]
         for route in self._routes:
             found = route.path_regex.match(path)
-            if found is not None and scope["method"] in route.methods:
+            if found is not None and scope["method"] in (route.methods or ()):
                 convertors = route.param_convertors
                 scope["path_params"] = {
                     name: convertors[name].convert(value)
