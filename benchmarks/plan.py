@@ -50,6 +50,7 @@ _IN_PYTHON = {
     "ledger-sync": "benchmarks.calls.ledger:LedgerSync",
     "ledger-async": "benchmarks.calls.ledger:LedgerAsync",
     "engine": "benchmarks.calls.engine:EngineCalls",
+    "engine-reverse": "benchmarks.calls.engine:EngineReversals",
 }
 _WITHOUT_LEDGER = {
     "plain-purchase": "benchmarks.calls.purchases:PlainPurchase",
@@ -83,6 +84,7 @@ DESCRIPTIONS = {
     "ledger-sync": "src.common.credits.ledger, a database transaction each, threads",
     "ledger-async": "the same, tasks of one event loop",
     "engine": "src.common.credits.engine.engine, batches",
+    "engine-reverse": "the same engine undoes spends that it did before, a credit at a time",
     "credit-ledger": "metering.decrement, threads",
     "gringotts-api": "what its charge() dependency does, threads, no keys",
     "hf-nostro": "AsyncLedger.debit, tasks of one event loop",
@@ -203,7 +205,7 @@ _GROUPS: tuple[tuple[_Row, ...], ...] = (
     (
         (("document-sql",), _UNIFORM, 8, 1, 0),
         (("document-sql",), _UNIFORM, 64, 1, 0),
-        (("document-sql", "same-rows", "engine"), _UNIFORM, 256, 1, 0),
+        (("document-sql", "same-rows", "engine", "engine-reverse"), _UNIFORM, 256, 1, 0),
         (("engine",), _UNIFORM, 256, 2, 0),
     ),
     ((("document-sql", "same-rows", "engine"), _HOT, 1, 1, 0),),

@@ -194,6 +194,22 @@ REQUIRED: Sequence[Requirement] = (
         ),
     ),
     Requirement("Python's CPU for an operation, 256 callers, µs", 25, True, _python_cpu),
+    Requirement(
+        "Python's CPU for an operation, 256 callers ÷ that of the revision compared with",
+        0.55,
+        True,
+        lambda run, _: run.ratio(
+            _engine(_UNIFORM, 256),
+            Case(f"engine{AGAINST}", _UNIFORM, 256),
+            lambda each: each.client_cpu_us,
+        ),
+    ),
+    _ratio(
+        "undoing spends in the engine ÷ spending, 256 callers, uniform",
+        0.8,
+        Case("engine-reverse", _UNIFORM, 256),
+        _engine(_UNIFORM, 256),
+    ),
     _ratio(
         "1 ms added to each flush: engine ÷ document-sql, hot user, 32 callers",
         20,

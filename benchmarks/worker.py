@@ -172,7 +172,9 @@ async def _run_tasks(job: Job, calls: AsyncCalls, workload: Workload) -> Tally:
         elapsed, used = time.perf_counter() - started, _cpu_seconds() - cpu_before
     finally:
         await calls.close()
-    return _together(callers, elapsed, used)
+    tally = _together(callers, elapsed, used)
+    tally.acknowledged += calls.prepared
+    return tally
 
 
 async def _in_tasks(

@@ -17,6 +17,8 @@ class Calls:
     """Whether users are granted another lot when one is used up."""
     replays: ClassVar[bool] = True
     """Whether a request can be sent twice and is done once."""
+    prepared: int = 0
+    """Operations done while opening, of which the callers know nothing."""
 
 
 class AsyncCalls(Calls, ABC):

@@ -1,14 +1,26 @@
 """The batch engine: one a process, started with it, for all its callers."""
 
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import Any
 
+import psycopg
+
 from benchmarks.calls.base import AsyncCalls, Refused
-from benchmarks.calls.ledger import command_of
+from benchmarks.calls.ledger import ACTOR, command_of
 from benchmarks.workload import Operation
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
+
+_SPENDS_EACH = 128
+_TAKEN = 3
+"""Credits of each spend that is undone: so often it can be undone, by one each time."""
 
 
 class EngineCalls(AsyncCalls):
@@ -32,3 +44,49 @@ class EngineCalls(AsyncCalls):
             return bool((await self._engine.execute(command_of(operation))).replayed)
         except ExceptionWithErrorType as refusal:
             raise Refused(refusal.error_type) from refusal
+
+
+class EngineReversals(EngineCalls):
+    """Undoing of spends, which are made while nothing is measured, those of all users mixed."""
+
+    tops_up = False
+    replays = False
+
+    async def open(self, callers: int) -> None:
+        """Start the engine, and have it spend what will be given back."""
+        await super().open(callers)
+        user_ids = await asyncio.to_thread(_user_ids)
+        self._spends: list[tuple[uuid.UUID, int]] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(callers):
+                group.create_task(self._spend(random.choices(user_ids, k=_SPENDS_EACH)))  # noqa: S311  no secret
+        self.prepared = len(self._spends)
+        self._undone: Iterator[tuple[uuid.UUID, int]] = itertools.chain.from_iterable(
+            itertools.repeat(self._spends, _TAKEN)
+        )
+
+    async def _spend(self, user_ids: list[uuid.UUID]) -> None:
+        for user_id in user_ids:
+            key = uuid.uuid4().hex
+            result = await self._engine.spend(user_id, _TAKEN, key=key, actor=ACTOR)
+            self._spends.append((user_id, result.seq))
+
+    async def call(self, caller: int, operation: Operation) -> bool:
+        """Give one credit back, of the next spend in turn."""
+        del caller
+        user_id, seq = next(self._undone, (None, 0))
+        if user_id is None:
+            raise Refused("all that was spent is given back")
+        try:
+            await self._engine.reverse(
+                user_id, seq, amount=1, key=operation.key, actor=ACTOR, reason="not wanted"
+            )
+        except ExceptionWithErrorType as refusal:
+            raise Refused(refusal.error_type) from refusal
+        return False
+
+
+def _user_ids() -> list[uuid.UUID]:
+    url = database_url(get_settings(), "postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        return [user_id for (user_id,) in connection.execute("SELECT user_id FROM users")]
