@@ -4,10 +4,9 @@ import asyncio
 import itertools
 import random
 import uuid
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -17,6 +16,9 @@ from benchmarks.workload import Operation
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.engines import database_url
 from src.common.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SPENDS_EACH = 128
 _TAKEN = 3

@@ -37,8 +37,9 @@ _ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
     OR a.effective_at > a.created_at
     OR (a.next IS NULL AND NOT coalesce(a.seq <= (SELECT u.credits_version FROM @here.users u
       WHERE u.user_id = a.user_id), false))
-    OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM @here.credit_postings p
-      WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
+    OR (a.amount <> 0 AND (a.before IS NOT NULL OR a.next IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM @here.credit_postings p
+        WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
 _ENTRIES_PLAINLY = f"""{_ENTRIES_FOLLOW}
     OR NOT (a.related_seq IS NULL AND a.captured IS NULL AND a.hold_expires_at IS NULL
       AND a.kind = ANY ('{{opening,grant,spend,adjustment,lot_expiry}}'::text[]))
@@ -186,18 +187,16 @@ BEGIN
     FROM added a WINDOW lot AS (PARTITION BY a.user_id, a.lot_seq ORDER BY a.seq),
       entry AS (PARTITION BY a.user_id, a.seq)) s
   WHERE s.before + s.amount <> s.remaining_after
-    OR (s.line = 1 AND NOT coalesce((SELECT e.amount = s.total AND (s.least > 0 OR s.most < 0)
-        AND CASE WHEN s.least > 0 AND e.kind = ANY ('{grant,opening,adjustment}'::text[])
-          THEN s.newest_lot = s.seq AND s.lines = 1 ELSE s.newest_lot < s.seq END
-        AND s.lines = (SELECT count(*) FROM @here.credit_postings p
-          WHERE p.user_id = s.user_id AND p.seq = s.seq)
-        AND (e.kind <> 'lot_expiry' OR (SELECT s.lines = 1 AND l.expires_at <= e.effective_at
-          AND s.remaining_after = 0 FROM @here.credit_lots l
-          WHERE l.user_id = s.user_id AND l.seq = s.lot_seq))
-      FROM @here.credit_entries e WHERE e.user_id = s.user_id AND e.seq = s.seq), false))
-    OR (s.next IS NULL AND NOT coalesce((SELECT (l.last_seq, l.remaining)
-        = (s.seq, s.remaining_after) FROM @here.credit_lots l
-      WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
+    OR ((s.line = 1 OR s.next IS NULL) AND NOT coalesce((
+      SELECT (s.next IS NOT NULL OR (l.last_seq, l.remaining) = (s.seq, s.remaining_after))
+        AND (s.line > 1 OR (SELECT e.xmin = l.xmin AND e.cmin = l.cmin
+            AND e.amount = s.total AND (s.least > 0 OR s.most < 0)
+            AND CASE WHEN s.least > 0 AND e.kind = ANY ('{grant,opening,adjustment}'::text[])
+              THEN s.newest_lot = s.seq AND s.lines = 1 ELSE s.newest_lot < s.seq END
+            AND (e.kind <> 'lot_expiry' OR (s.lines = 1 AND l.expires_at <= e.effective_at
+              AND s.remaining_after = 0))
+          FROM @here.credit_entries e WHERE e.user_id = s.user_id AND e.seq = s.seq))
+      FROM @here.credit_lots l WHERE l.user_id = s.user_id AND l.seq = s.lot_seq), false))
   LIMIT 1;
   IF found THEN
     PERFORM @here.credit_ledger_unbalanced(format('posting (%s, %s) of user %s agrees neither with '

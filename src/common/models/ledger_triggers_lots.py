@@ -19,7 +19,7 @@ _LOTS_PLAINLY = f"""{_LOTS_MOVED}
 _LOTS = f"""{_LOTS_MOVED}
     AND NOT coalesce((SELECT p.remaining_after = a.remaining
         AND a.remaining - a.remaining_before = CASE
-          WHEN NOT EXISTS (SELECT FROM @here.credit_entries e
+          WHEN a.seq_before = a.last_seq - 1 OR NOT EXISTS (SELECT FROM @here.credit_entries e
             WHERE e.user_id = a.user_id AND e.seq = a.last_seq - 1 AND e.seq > a.seq_before
               AND e.xmin = p.xmin AND e.cmin = p.cmin OFFSET 0)
           THEN p.amount

@@ -8,7 +8,6 @@ and that is written back. It does no I/O and knows no rule but the arithmetic of
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -23,7 +22,6 @@ from src.common.models.credit_lot import LotSource
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 BEFORE_ALL = dt.datetime.min.replace(tzinfo=dt.UTC)
 """For those who have no entry yet: when their last one counted."""
-_BURN_ORDER = attrgetter("burn_order")
 
 Answer = tuple[bytes, Result]
 """The digest of the request that has a key, and what it was answered."""
@@ -51,14 +49,19 @@ class Lot(msgspec.Struct, array_like=True, gc=False):
     @property
     def burn_order(self) -> tuple[int, dt.datetime, int]:
         """The smallest is spent first: by priority, expiry, age (rule 6)."""
-        return (self.priority, self.expires_at or _NEVER, self.seq)
+        return burn_order(self)
 
     def is_dead(self, instant: dt.datetime) -> bool:
         """Whether nothing of it may be spent any more."""
         return self.expires_at is not None and self.expires_at <= instant
 
 
-class Hold(msgspec.Struct):
+def burn_order(lot: Lot) -> tuple[int, dt.datetime, int]:
+    """`Lot.burn_order`, for sorting."""
+    return (lot.priority, lot.expires_at or _NEVER, lot.seq)
+
+
+class Hold(msgspec.Struct, gc=False):
     """Credits set aside, and which lots they came from."""
 
     seq: int
@@ -108,7 +111,7 @@ class Original(msgspec.Struct, frozen=True, gc=False):
     """Whole credits into (+) or out of (-) each lot."""
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """An entry the rules have decided on and nobody has written yet."""
 
     seq: int
@@ -131,7 +134,7 @@ class Entry(msgspec.Struct):
     """As `Result.spent`."""
 
 
-class StoredBook(msgspec.Struct):
+class StoredBook(msgspec.Struct, gc=False):
     """A user's balance, lots, holds and debts as the database has them.
 
     What fell due since is not booked, so nothing can be appended: `rules.settle` comes first.
@@ -158,7 +161,7 @@ class StoredBook(msgspec.Struct):
     just done."""
 
 
-class Book(StoredBook):
+class Book(StoredBook, gc=False):
     """A user's book at the present, and the entries that led there since it was read."""
 
     settled_at: dt.datetime | None = None
@@ -170,10 +173,10 @@ class Book(StoredBook):
     is_changed: bool = False
     """Whether an operation succeeded: what fell due is booked only with one (rule 8)."""
     entries: list[Entry] = []
-    new_lots: set[int] = set()
-    new_holds: set[int] = set()
-    changed_holds: set[int] = set()
-    changed_debts: set[int] = set()
+    new_lots: frozenset[int] = frozenset()
+    new_holds: frozenset[int] = frozenset()
+    changed_holds: frozenset[int] = frozenset()
+    changed_debts: frozenset[int] = frozenset()
 
     @property
     def next_seq(self) -> int:
@@ -241,7 +244,7 @@ class Book(StoredBook):
         """Lots with something left, in burn order."""
         lots = [lot for lot in self.lots.values() if lot.remaining]
         if len(lots) > 1:
-            lots.sort(key=_BURN_ORDER)
+            lots.sort(key=burn_order)
         return lots
 
     def write(  # noqa: PLR0913  the columns of an entry

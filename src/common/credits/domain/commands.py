@@ -58,7 +58,7 @@ DEFAULT_PRIORITY = {
 PRIORITY_MAX = 32_767
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What every command has in common.
 
     Raises:
@@ -103,8 +103,13 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         """What decides whether the same key came with the same request; made at each call."""
         return digest_of(self.actor, self.digested_as, self.kind, *self.digested(self))
 
+    @property
+    def noted(self) -> str | None:
+        """What its entry has for a reference."""
+        return self.reference
 
-class Grant(Command, frozen=True, kw_only=True):
+
+class Grant(Command, frozen=True, kw_only=True, gc=False):
     """Credits come in, as a lot of their own."""
 
     kind = EntryKind.GRANT
@@ -141,7 +146,7 @@ class Grant(Command, frozen=True, kw_only=True):
             raise invalid("transaction_id", "only purchases have one")
 
 
-class Spend(Command, frozen=True, kw_only=True):
+class Spend(Command, frozen=True, kw_only=True, gc=False):
     """Credits are used."""
 
     kind = EntryKind.SPEND
@@ -155,7 +160,7 @@ class Spend(Command, frozen=True, kw_only=True):
         check_number("amount", self.amount)
 
 
-class Adjust(Command, frozen=True, kw_only=True):
+class Adjust(Command, frozen=True, kw_only=True, gc=False):
     """Somebody corrects a balance and says why: up makes a lot, down burns, never below 0."""
 
     kind = EntryKind.ADJUSTMENT
@@ -172,8 +177,13 @@ class Adjust(Command, frozen=True, kw_only=True):
             raise invalid("amount", f"must be ±1 to ±{AMOUNT_MAX}")
         check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
 
+    @property
+    def noted(self) -> str | None:
+        """Its reason."""
+        return self.reason
 
-class OpenHold(Command, frozen=True, kw_only=True):
+
+class OpenHold(Command, frozen=True, kw_only=True, gc=False):
     """Credits are set aside for work in progress, until they are captured, released or expire."""
 
     kind = EntryKind.HOLD
@@ -189,7 +199,7 @@ class OpenHold(Command, frozen=True, kw_only=True):
         check_number("expires_in_seconds", self.expires_in_seconds, HOLD_SECONDS_MAX)
 
 
-class Capture(Command, frozen=True, kw_only=True):
+class Capture(Command, frozen=True, kw_only=True, gc=False):
     """Keep some or all of a hold; a final capture returns the rest."""
 
     kind = EntryKind.CAPTURE
@@ -211,7 +221,7 @@ class Capture(Command, frozen=True, kw_only=True):
         check_choice("if_expired", self.if_expired, {"refuse", "retake"})
 
 
-class Release(Command, frozen=True, kw_only=True):
+class Release(Command, frozen=True, kw_only=True, gc=False):
     """Give up a hold: what was not captured goes back to its lots."""
 
     kind = EntryKind.RELEASE
@@ -225,7 +235,7 @@ class Release(Command, frozen=True, kw_only=True):
         check_number("hold_seq", self.hold_seq)
 
 
-class Renew(Command, frozen=True, kw_only=True):
+class Renew(Command, frozen=True, kw_only=True, gc=False):
     """Let an open hold expire later: so many seconds from now."""
 
     kind = EntryKind.RENEWAL
@@ -241,7 +251,7 @@ class Renew(Command, frozen=True, kw_only=True):
         check_number("expires_in_seconds", self.expires_in_seconds, HOLD_SECONDS_MAX)
 
 
-class Reverse(Command, frozen=True, kw_only=True):
+class Reverse(Command, frozen=True, kw_only=True, gc=False):
     """Undo an entry, whole or in part, in the very lots it moved (rule 12)."""
 
     kind = EntryKind.REVERSAL
@@ -270,9 +280,10 @@ class Reverse(Command, frozen=True, kw_only=True):
             raise invalid("amount", "must be left out with as_far_as_possible, which takes all")
         check_text("reason", self.reason, REFERENCE_LENGTH_MAX)
 
-
-HoldCommand = Capture | Release | Renew
-"""Those that act on a hold there is."""
+    @property
+    def noted(self) -> str | None:
+        """Its reason."""
+        return self.reason
 
 
 # A value like all here, never changed; saying `frozen` would triple what making one costs.

@@ -11,7 +11,7 @@ from typing import cast
 
 from src.common.credits.domain import errors, rules
 from src.common.credits.domain.book import Book, StoredBook
-from src.common.credits.domain.commands import Command, HoldCommand, Result, Reverse
+from src.common.credits.domain.commands import Capture, Command, Release, Renew, Result, Reverse
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -35,7 +35,12 @@ def decide_each(
 
 def holds_named(commands: Iterable[Command]) -> set[int]:
     """The holds the commands act on, which must be read whatever their status."""
-    return {each.hold_seq for each in commands if isinstance(each, HoldCommand)}
+    # By their very types: `isinstance` asks a struct's metaclass, which takes ten times as long.
+    return {
+        each.hold_seq
+        for each in commands
+        if type(each) is Capture or type(each) is Release or type(each) is Renew
+    }
 
 
 def entries_named(commands: Iterable[Command]) -> list[tuple[uuid.UUID, int]]:

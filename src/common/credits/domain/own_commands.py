@@ -16,7 +16,7 @@ _REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
 ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
 
 
-class Opening(Grant, frozen=True, kw_only=True):
+class Opening(Grant, frozen=True, kw_only=True, gc=False):
     """The balance a user had before there was a ledger."""
 
     kind = EntryKind.OPENING
@@ -27,7 +27,7 @@ class Opening(Grant, frozen=True, kw_only=True):
     source: LotSource = LotSource.OPENING
 
 
-class Purchase(Grant, frozen=True, kw_only=True):
+class Purchase(Grant, frozen=True, kw_only=True, gc=False):
     """The credits of a paid purchase, which `transaction_id` names."""
 
     sources = frozenset({LotSource.PURCHASE})
@@ -36,7 +36,7 @@ class Purchase(Grant, frozen=True, kw_only=True):
     source: LotSource = LotSource.PURCHASE
 
 
-class Assignment(Adjust, frozen=True, kw_only=True):
+class Assignment(Adjust, frozen=True, kw_only=True, gc=False):
     """What the document's own `credits_balance += n` added or took."""
 
     is_own = True

@@ -50,6 +50,8 @@ def settle(stored: StoredBook) -> Book:
     for lot in book.lots.values():
         if lot.expires_at is not None and lot.expires_at <= now:
             due.append((max(lot.expires_at, last), 1, lot.seq))  # noqa: PERF401
+    if not due:  # as mostly
+        return book
     for instant, is_lot, seq in sorted(due):
         if is_lot:
             steps.expire_lot(book, book.lots[seq], instant)
@@ -81,7 +83,7 @@ def _write_opening(book: Book) -> None:
         seq = book.version
         book.opening_debt = -before
         book.debts[seq] = -before
-        book.changed_debts.add(seq)
+        book.changed_debts |= {seq}
         return
     book.opening_seq = book.next_seq
     entry = _grant(book, opening(book.user_id, before))
@@ -196,7 +198,7 @@ def _open_hold(book: Book, command: OpenHold, open_holds_max: int) -> Entry:
         expires_at=expires_at,
         allocations={lot.seq: -amount for lot, amount in lines},
     )
-    book.new_holds.add(entry.seq)
+    book.new_holds |= {entry.seq}
     return entry
 
 
@@ -280,7 +282,7 @@ def _come_in(
     transaction_id = command.transaction_id if isinstance(command, Grant) else None
     lot = Lot(seq, source, priority, amount, expires_at, 0, seq, transaction_id)
     book.lots[seq] = lot
-    book.new_lots.add(seq)
+    book.new_lots |= {seq}
     entry = steps.write_entry(book, command, [(lot, amount)])
     steps.repay_debts(book, book.now)
     return entry
@@ -302,7 +304,7 @@ def _returned(book: Book, hold: Hold) -> steps.Lines:
 
 def _change(book: Book, hold: Hold) -> None:
     if hold.seq not in book.new_holds:
-        book.changed_holds.add(hold.seq)
+        book.changed_holds |= {hold.seq}
 
 
 def _find_hold(book: Book, seq: int) -> Hold:

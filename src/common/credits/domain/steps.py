@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from src.common.credits.domain import errors
 from src.common.credits.domain.book import Book, Entry, Lot
-from src.common.credits.domain.commands import AMOUNT_MAX, Adjust, Command, Reverse
+from src.common.credits.domain.commands import AMOUNT_MAX, Command
 from src.common.models.credit_entry import EntryKind
 
 Lines = list[tuple[Lot, int]]
@@ -35,14 +35,13 @@ def write_entry(
     hold_expires_at: dt.datetime | None = None,
 ) -> Entry:
     """The command's own entry."""
-    reference = command.reason if isinstance(command, Adjust | Reverse) else command.reference
     return book.write(
         kind or command.kind,
         lines,
         key=command.key,
         digest=command.digest,
         actor=command.actor,
-        reference=reference,
+        reference=command.noted,
         metadata=command.metadata,
         related_seq=related_seq,
         captured=captured,
@@ -72,7 +71,7 @@ def repay_debts(book: Book, instant: dt.datetime) -> None:
             EntryKind.DEBT_REPAYMENT, burn(lots, amount), effective_at=instant, related_seq=lot_seq
         )
         book.debts[lot_seq] -= amount
-        book.changed_debts.add(lot_seq)
+        book.changed_debts |= {lot_seq}
 
 
 def expire_lot(book: Book, lot: Lot, instant: dt.datetime) -> None:

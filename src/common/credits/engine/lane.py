@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from src.common.credits.domain.book import Book
-from src.common.credits.domain.commands import HoldCommand
+from src.common.credits.domain.decisions import holds_named
 from src.common.credits.engine import attempts, metrics
 from src.common.credits.engine.batches import Prepared
 from src.common.credits.engine.connection import EngineConnection
@@ -212,7 +212,7 @@ class Lane:
         return (
             len(behind) >= FOLLOW_FROM
             and not self._queue.ready_operations
-            and not any(isinstance(each, HoldCommand) for each in behind)
+            and not holds_named(behind)
         )
 
     def _behind(self, ahead: _Batch) -> _Batch:

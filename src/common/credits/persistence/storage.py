@@ -268,21 +268,22 @@ def read_rows(
         book = books[user_id] = Book(user_id, balance, version, is_active, now, last or BEFORE_ALL)
         if now.tzinfo is not dt.UTC:
             _turn_to_utc(book)
-        _fill(book, *texts)
+        lots, *others = texts
+        if lots:
+            book.lots = {lot.seq: lot for lot in _read_lots(lots)}
+        if any(others):
+            _fill(book, *others)
     return books, stale
 
 
 def _fill(
     book: StoredBook,
-    lots: str | None,
     holds: str | None,
     debts: str | None,
     answers: str | None,
     originals: str | None = None,
 ) -> None:
-    """What the statement gives as JSON, None where there is nothing."""
-    if lots:
-        book.lots = {lot.seq: lot for lot in _read_lots(lots)}
+    """What the statement gives as JSON besides open lots, None where there is nothing."""
     if holds:
         for hold in _read_holds(holds):
             _add_hold(book, hold)

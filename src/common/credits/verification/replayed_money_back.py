@@ -250,7 +250,7 @@ class ReplayedMoneyBack:
             entry.result_balance = book.balance
         for payment in book.debts.keys() | debts.keys():
             book.debts[payment] = debts.get(payment, 0)
-            book.changed_debts.add(payment)
+            book.changed_debts |= {payment}
 
     def _line(self, book: Book, row: EntryRow, lot_seq: int, amount: int) -> tuple[Lot, int]:
         lot = book.lots.get(lot_seq)
