@@ -5,7 +5,7 @@ that went back is another matter (`reversals.py`).
 """
 
 from src.common.credits.domain import errors, steps
-from src.common.credits.domain.book import Book, Entry, Original
+from src.common.credits.domain.book import Book, Entry, Original, burn_order
 from src.common.credits.domain.commands import Reverse
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
@@ -79,7 +79,7 @@ def _kept(book: Book, original: Original) -> steps.Lines:
     rest = book.holds[original.seq].captured_in_time if is_hold else -original.amount
     undone = book.undone.get(original.seq, {})
     kept: steps.Lines = []
-    for lot in sorted((book.lots[seq] for seq in original.moved), key=lambda lot: lot.burn_order):
+    for lot in sorted((book.lots[seq] for seq in original.moved), key=burn_order):
         taken = min(rest, -original.moved[lot.seq])
         rest -= taken
         if left := taken - undone.get(lot.seq, 0):

@@ -64,9 +64,11 @@ def originals_by_user() -> FromClause:
 
 
 def _lines_json(original: FromClause) -> ColumnElement[Any]:
-    """What an entry moved, and the lots, closed ones too."""
+    """What an entry moved, and those of the lots that are closed: open ones are read anyway."""
+    closed = case((~CreditLot.is_open, lot_json(CreditLot)))
+    line = func.json_build_array(CreditPosting.lot_seq, CreditPosting.amount, closed)
     return (
-        select(func.json_agg(func.json_build_array(CreditPosting.amount, lot_json(CreditLot))))
+        select(func.json_agg(line))
         .join_from(
             CreditPosting,
             CreditLot,

@@ -74,7 +74,8 @@ class _OriginalRow(NamedTuple):
     kind: EntryKind | None
     amount: int | None
     actor: str | None
-    lines: list[tuple[int, Lot]] | None
+    lines: list[tuple[int, int, Lot | None]] | None
+    """The lot where it is closed: open ones are read anyway."""
     undone: list[list[tuple[int, int]]] | None
     hold: _OriginalHold | None
 
@@ -330,7 +331,11 @@ def _add_original(book: StoredBook, row: _OriginalRow) -> None:
     if row.kind is None or row.amount is None or row.actor is None:
         book.originals[seq] = None
         return
-    moved = {add_lot(book, lot): amount for amount, lot in row.lines or ()}
+    moved: dict[int, int] = {}
+    for lot_seq, amount, lot in row.lines or ():
+        moved[lot_seq] = amount
+        if lot is not None:
+            add_lot(book, lot)
     book.originals[seq] = Original(seq, row.kind, row.amount, row.actor, moved)
     undone: dict[int, int] = {}
     for lines in row.undone or ():
