@@ -1,0 +1,1 @@
+"""Figures of the whole ledger for finance; they tie to the last credit (decision 0045)."""

@@ -1,0 +1,59 @@
+"""Checks in every run that the figures tie: movements, balances and lots say the same."""
+
+import datetime as dt
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from src.common.exceptions import Conflict
+from src.common.reports.snapshots import UNBOOKED, UNOPENED, Snapshot, statement
+
+_BALANCES = f"""
+WITH {UNBOOKED}, {UNOPENED}
+SELECT coalesce((SELECT sum(credits_balance) FROM users WHERE credits_version > 0), 0)
+     + coalesce((SELECT sum(amount) FROM unbooked), 0)
+     + coalesce((SELECT sum(amount) FROM unopened), 0)
+"""  # noqa: S608  nothing of anybody else's in it
+_BALANCES_THEN = f"""
+WITH {UNBOOKED}
+SELECT coalesce((SELECT sum(amount) FROM credit_entries WHERE effective_at <= :until), 0)
+     + coalesce((SELECT sum(amount) FROM unbooked WHERE effective_at <= :until), 0)
+"""  # noqa: S608
+
+
+class FiguresDiffer(Conflict):
+    """The ledger's own sums contradict each other: somebody wrote past its triggers."""
+
+
+def total_of_balances(session: Session, snapshot: Snapshot, until: dt.datetime) -> int:
+    """Σ of all users' effective balances as of an instant (rule 8).
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
+    """
+    parameters = snapshot.parameters()
+    if until < snapshot.now:
+        return int(
+            session.scalars(statement(_BALANCES_THEN), parameters | {"until": until}).one()
+        )
+    return int(session.scalars(statement(_BALANCES), parameters).one())
+
+
+def require_equal(until: dt.datetime, balances: int, **by_source: Mapping[str, int]) -> None:
+    """Raise unless each of `by_source` sums to `balances`, and all agree on every source.
+
+    Raises:
+        FiguresDiffer: FIGURES_DIFFER, with each of the totals.
+    """
+    totals = {name: sum(credits.values()) for name, credits in by_source.items()}
+    first, *others = by_source.values()
+    if {balances, *totals.values()} == {balances} and all(each == first for each in others):
+        return
+    said = ", ".join(f"{name} {total}" for name, total in {"balances": balances, **totals}.items())
+    raise FiguresDiffer(
+        f"The ledger's figures as of {until:%Y-%m-%d %H:%M:%S} UTC differ: {said} credits. "
+        "`flashslides verify` names what is wrong",
+        "FIGURES_DIFFER",
+        balances=balances,
+        **totals,
+    )

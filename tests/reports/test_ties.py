@@ -1,0 +1,77 @@
+"""Whatever happens, movements, liability and balances tie, at every instant, in every time zone."""
+
+import datetime as dt
+import uuid
+from collections import Counter
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy.orm import Session
+
+from src.common.credits import queries
+from src.common.reports.liability import Liability
+from src.common.reports.movements import Movements
+from src.common.reports.periods import By, boundaries
+from src.common.reports.snapshots import take_snapshot
+from src.common.reports.ties import require_equal, total_of_balances
+from tests.credits.clock import settable_clock
+from tests.reports.histories import History
+
+STARTS = (
+    (dt.datetime(2026, 3, 25, tzinfo=dt.UTC), "Europe/Berlin"),
+    (dt.datetime(2026, 10, 29, tzinfo=dt.UTC), "America/New_York"),
+    (dt.datetime(2026, 4, 2, tzinfo=dt.UTC), "Australia/Lord_Howe"),
+    (dt.datetime(2023, 4, 24, tzinfo=dt.UTC), "Africa/Cairo"),  # midnight itself is left out
+)
+"""Just before the clocks of a zone change."""
+STEPS = 220
+
+
+@pytest.mark.parametrize(("seed", "start"), list(enumerate(STARTS)), ids=lambda each: str(each))
+def test_figures_tie_whatever_has_happened(
+    db: Session, seed: int, start: tuple[dt.datetime, str]
+) -> None:
+    """By source, with what users' balances as of the instant say, and with what is held."""
+    began, zone = start
+    with settable_clock(db.connection()):
+        history = History(db, seed, start=began, step=dt.timedelta(hours=1))
+        history.go_on(STEPS)
+        snapshot = take_snapshot(db, now=history.now)
+        days = boundaries(began, history.now, By.DAY, ZoneInfo(zone))
+        instants = sorted({*history.instants(8), *days} - {began})
+        closing = closing_of(Movements(db, snapshot, [began, *instants]))
+        for instant in instants:
+            balances, held, total = as_of(db, history.ids, instant, history.now)
+            liability = Liability(db, snapshot, instant)
+            assert liability.credits == balances
+            assert sum(row[5] for row in liability.rows()) == held
+            assert closing[instant] == balances
+            assert total_of_balances(db, snapshot, instant) == total
+            movements = Movements(db, snapshot, [began, instant])
+            assert movements.closing == balances
+            require_equal(
+                instant, total, movements=movements.closing, liability=liability.credits
+            )
+
+
+def closing_of(movements: Movements) -> dict[dt.datetime, Counter[str]]:
+    """Credits by source, at the end of each period."""
+    closing: dict[dt.datetime, Counter[str]] = {}
+    for _, end, source, *_, balance in movements.rows():
+        closing.setdefault(end, Counter())[source] += balance
+    return {end: +credits for end, credits in closing.items()}
+
+
+def as_of(
+    session: Session, ids: list[uuid.UUID], instant: dt.datetime, now: dt.datetime
+) -> tuple[Counter[str], int, int]:
+    """What each user is told, added up: credits by source, held credits, and all credits."""
+    credits: Counter[str] = Counter()
+    held = total = 0
+    for user_id in ids:
+        balance = queries.balance(session, user_id, as_of=instant, now=now)
+        total += balance.balance
+        held += balance.held
+        for lot in balance.lots:
+            credits[str(lot.source)] += lot.remaining
+    return credits, held, total
