@@ -134,6 +134,12 @@ CHAPTERS = (
         ),
     ),
     Chapter(
+        "Reports",
+        "Figures of the whole ledger, for finance. [Reports](reports.md) has every column, and "
+        "[this page](../how-to/report-and-reconcile-figures.md) what to do with them.",
+        (Operation("GET /api/v1/reports/{name}", _with(Scope.REPORTS_READ)),),
+    ),
+    Chapter(
         "Stripe's webhook",
         "The address to enter at Stripe. `/api/v1/stripe-webhook` is the same endpoint. Both may "
         "end in a slash. What each `status` of the answer means stands "

@@ -8,7 +8,17 @@ from typing import Literal
 UserTypeName = Literal["admin", "member", "guest", "individual"]
 PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
 HoldStatusName = Literal["open", "captured", "released", "expired"]
-SCOPES = ("users:read", "credits:read", "credits:spend", "credits:grant", "payments:refund")
+ReportNameName = Literal["movements", "liability"]
+ReportFormatName = Literal["table", "csv", "json", "xlsx"]
+ReportByName = Literal["day", "week", "month"]
+SCOPES = (
+    "users:read",
+    "credits:read",
+    "credits:spend",
+    "credits:grant",
+    "payments:refund",
+    "reports:read",
+)
 STRIPE_EVENT_STATUSES = ("received", "processed", "ignored", "unmatched", "failed", "dead")
 AMOUNT_MAX = 2**31 - 1
 OPENINGS_BATCH_SIZE = 500

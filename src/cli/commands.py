@@ -17,6 +17,7 @@ from src.cli import (
     db_server,
     holds,
     purchases,
+    report,
     services,
     stripe,
     users,
@@ -55,6 +56,7 @@ app.command(
     add_help_option=False,
 )(bench.bench)
 app.command("doctor")(doctor)
+app.command("report")(report.report)
 app.command("serve")(services.serve)
 app.command("verify")(verify)
 app.command("worker")(services.worker)

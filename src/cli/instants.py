@@ -30,11 +30,11 @@ def instant(option: str, written: str | None, time_zone: str) -> dt.datetime | N
     """
     if written is None:
         return None
-    zone = _zone(time_zone)
+    in_zone = zone(time_zone)
     try:
         read = dt.datetime.fromisoformat(written)
-        found = (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(dt.UTC)
-        is_there = found.astimezone(read.tzinfo or zone).replace(tzinfo=None) == _naive(read)
+        found = (read if read.tzinfo else read.replace(tzinfo=in_zone)).astimezone(dt.UTC)
+        is_there = found.astimezone(read.tzinfo or in_zone).replace(tzinfo=None) == _naive(read)
     except (ValueError, OverflowError):
         raise Invalid(
             f"{option}: {written!r} is no instant; write {EXAMPLES}", "VALIDATION_ERROR"
@@ -52,7 +52,12 @@ def _naive(instant: dt.datetime) -> dt.datetime:
     return instant.replace(tzinfo=None)
 
 
-def _zone(name: str) -> dt.tzinfo:
+def zone(name: str) -> dt.tzinfo:
+    """The time zone of this name.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, there is none.
+    """
     if name == UTC:  # which needs no database of zones
         return dt.UTC
     try:

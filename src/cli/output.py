@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -78,6 +78,21 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) 
         _print_lines(lay_out_rows(list(map(_texts, rows)), width()))
 
 
+def print_file(file: IO[bytes]) -> None:
+    """Print what a file has on stdout; what a terminal would act on is made harmless there."""
+    if is_terminal():
+        for line in file:
+            typer.echo(printable(line.decode()), nl=False)
+    else:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether stdout is one."""
+    return sys.stdout.isatty()
+
+
 def operator() -> str:
     """Who runs this command: the account of the operating system, as the journal names it."""
     try:
@@ -119,4 +134,4 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def width() -> int | None:
     """The terminal's; None where the output goes to a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if is_terminal() else None

@@ -8,6 +8,7 @@ ExceptionWithErrorType(message, error_type)
 ├── BadRequest          kind BAD_REQUEST
 ├── Unauthenticated     kind UNAUTHENTICATED
 ├── Forbidden           kind FORBIDDEN
+├── Inconsistent        kind INCONSISTENT
 ├── Unavailable         kind UNAVAILABLE, with retry_after_seconds
 │   └── DatabaseBusy    DATABASE_BUSY
 │       └── RetryableDatabaseError  what both drivers' transient errors become:
@@ -35,6 +36,7 @@ class ErrorKind(StrEnum):
     UNAVAILABLE = "unavailable"
     BAD_GATEWAY = "bad_gateway"
     MISCONFIGURED = "misconfigured"
+    INCONSISTENT = "inconsistent"
 
 
 # The document raises ExceptionWithErrorType itself, with nothing but a type: these are the
@@ -110,6 +112,12 @@ class Forbidden(ExceptionWithErrorType):
     """The caller is known, and may not do this."""
 
     kind = ErrorKind.FORBIDDEN
+
+
+class Inconsistent(ExceptionWithErrorType):
+    """What is stored contradicts itself; somebody has to look at it."""
+
+    kind = ErrorKind.INCONSISTENT
 
 
 class SettingsError(ExceptionWithErrorType):

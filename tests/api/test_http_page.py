@@ -40,7 +40,11 @@ async def test_who_may(api: Api, operation: Operation) -> None:
             callers[scope] = await make_api_key(scope, service_name=scope)
     method, path = operation.address.split()
     named = path.format(
-        user_id=user.user_id, seq=1, session_id="cs_test_1", transaction_id=uuid.uuid4()
+        user_id=user.user_id,
+        seq=1,
+        session_id="cs_test_1",
+        transaction_id=uuid.uuid4(),
+        name="liability",
     )
     got_further: set[str] = set()
     for caller, token in callers.items():

@@ -43,6 +43,7 @@ COMMAND_LINES = {
     "doctor": "",
     "purchases list": "",
     "purchases show": _ID,
+    "report": "liability",
     "serve": "",
     "stripe events ignore": "evt_1",
     "stripe events list": "",

@@ -34,6 +34,7 @@ WITHOUT_JSON = {
     "db start": "a sentence",
     "db stop": "a sentence",
     "db url": "the URL alone",
+    "report": "a report, as --format says",
     "serve": "a server",
     "stripe serve": "a server",
     "user token": "the token alone",

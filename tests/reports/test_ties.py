@@ -49,9 +49,7 @@ def test_figures_tie_whatever_has_happened(
             assert total_of_balances(db, snapshot, instant) == total
             movements = Movements(db, snapshot, [began, instant])
             assert movements.closing == balances
-            require_equal(
-                instant, total, movements=movements.closing, liability=liability.credits
-            )
+            require_equal(instant, total, movements=movements.closing, liability=liability.credits)
 
 
 def closing_of(movements: Movements) -> dict[dt.datetime, Counter[str]]:

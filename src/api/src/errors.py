@@ -20,6 +20,7 @@ STATUS_BY_KIND = {
     ErrorKind.BAD_GATEWAY: 502,
     ErrorKind.UNAVAILABLE: 503,
     ErrorKind.MISCONFIGURED: 500,
+    ErrorKind.INCONSISTENT: 500,
 }
 
 ERRORS: dict[str, tuple[int, str]] = {
@@ -76,6 +77,10 @@ ERRORS: dict[str, tuple[int, str]] = {
     ),
     "HEADERS_TOO_LARGE": (431, "The request line and headers are too large"),
     "LEDGER_UNBALANCED": (500, "A change that the ledger's triggers refuse; nothing was done"),
+    "FIGURES_DIFFER": (
+        500,
+        "A report's figures do not tie; run `flashslides verify`, which names what is wrong",
+    ),
     "INTERNAL_ERROR": (500, "A defect of the service; `request_id` finds it in the logs"),
     "SETTINGS_INVALID": (500, "The service is configured wrongly; the message says how"),
     "STRIPE_GATEWAY_ERROR": (

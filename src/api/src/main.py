@@ -12,6 +12,7 @@ from src.api.src.routes import (
     front_page,
     health,
     payments,
+    reports,
     sign_in,
     users,
     webhooks,
@@ -47,6 +48,7 @@ def create_app() -> FastAPI:
     app.include_router(credits_router, prefix=API_PREFIX)
     app.include_router(credit_batches.router, prefix=API_PREFIX)
     app.include_router(payments.router, prefix=API_PREFIX)
+    app.include_router(reports.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     return app
 

@@ -30,6 +30,7 @@ class Scope(StrEnum):
     CREDITS_SPEND = "credits:spend"
     CREDITS_GRANT = "credits:grant"
     PAYMENTS_REFUND = "payments:refund"
+    REPORTS_READ = "reports:read"
 
 
 @dataclass(frozen=True)

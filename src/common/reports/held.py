@@ -8,7 +8,8 @@ CAPTURED = """
 captures AS (
     SELECT user_id, seq, related_seq AS hold_seq, effective_at, captured,
            sum(captured) OVER (PARTITION BY user_id, related_seq ORDER BY seq) - captured AS kept
-    FROM credit_entries WHERE kind = 'capture' AND captured > 0
+    FROM credit_entries
+    WHERE kind = 'capture' AND captured > 0 AND related_seq IS NOT NULL  -- as its index says
 ),
 captured_holds AS (SELECT DISTINCT user_id, hold_seq FROM captures),
 allocations AS (

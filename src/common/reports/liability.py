@@ -40,46 +40,50 @@ _AGE = " ".join(
     if days is not None
 )
 
-_NOW = """
+_CHANGES = """
 changes AS (
-    SELECT user_id, seq AS lot_seq, remaining, 0 AS held FROM credit_lots WHERE is_open
-    UNION ALL
-    SELECT user_id, lot_seq, 0, amount FROM held_now
-    UNION ALL
-    SELECT user_id, lot_seq, amount, CASE WHEN kind = 'hold_expiry' THEN -amount ELSE 0 END
-    FROM unbooked WHERE effective_at <= :until
-    {later}
+    SELECT user_id, lot_seq AS seq,
+           CAST(sum(remaining) AS bigint) AS remaining, CAST(sum(held) AS bigint) AS held
+    FROM (
+        SELECT user_id, lot_seq, 0 AS remaining, amount AS held FROM held_now
+        UNION ALL
+        SELECT user_id, lot_seq, amount, CASE WHEN kind = 'hold_expiry' THEN -amount ELSE 0 END
+        FROM unbooked WHERE effective_at <= :until
+        {later}
+    ) AS changes
+    GROUP BY user_id, lot_seq
 )"""
 _LATER = f"""
-    UNION ALL
-    SELECT user_id, lot_seq, -lines.amount,
-           CASE WHEN kind IN {OF_HOLDS} THEN lines.amount ELSE 0 END
-    FROM credit_entries JOIN credit_postings AS lines USING (user_id, seq)
-    WHERE effective_at > :until
-    UNION ALL
-    SELECT user_id, lot_seq, 0, amount FROM captured WHERE effective_at > :until"""  # noqa: S608
+        UNION ALL
+        SELECT user_id, lot_seq, -lines.amount,
+               CASE WHEN kind IN {OF_HOLDS} THEN lines.amount ELSE 0 END
+        FROM credit_entries JOIN credit_postings AS lines USING (user_id, seq)
+        WHERE effective_at > :until
+        UNION ALL
+        SELECT user_id, lot_seq, 0, amount FROM captured WHERE effective_at > :until"""  # noqa: S608
 
 _STATEMENT = """
 WITH {begin},
 outstanding AS (
-    SELECT user_id, lot_seq, sum(remaining) AS remaining, sum(held) AS held
-    FROM changes GROUP BY user_id, lot_seq
-    HAVING sum(remaining) <> 0 OR sum(held) <> 0
+    SELECT user_id, seq, source, transaction_id, granted,
+           lots.remaining + coalesce(changes.remaining, 0) AS remaining,
+           coalesce(changes.held, 0) AS held
+    FROM credit_lots AS lots LEFT JOIN changes USING (user_id, seq)
+    WHERE lots.is_open OR changes.user_id IS NOT NULL
 ),
 valued AS (
-    SELECT source, entries.effective_at AS made_at, currency, outstanding.remaining, held,
-           coalesce(div(2 * amount_paid_cents::numeric * (outstanding.remaining + held) + granted,
-                        2 * granted), 0) AS cents
+    SELECT source, effective_at AS made_at, currency, remaining, held,
+           coalesce((2 * CAST(amount_paid_cents AS bigint) * (remaining + held) + granted)
+                    / (2 * CAST(granted AS bigint)), 0) AS cents
     FROM outstanding
-    JOIN credit_lots AS lots ON lots.user_id = outstanding.user_id AND lots.seq = lot_seq
-    JOIN credit_entries AS entries
-        ON entries.user_id = outstanding.user_id AND entries.seq = lot_seq
+    JOIN credit_entries USING (user_id, seq)
     LEFT JOIN transactions USING (transaction_id)
+    WHERE remaining > 0 OR held > 0
 ),
 divided AS (
     SELECT source, made_at, currency, remaining, held, cents,
            CASE WHEN held = 0 THEN cents
-                ELSE div(2 * cents * remaining + remaining + held, 2 * (remaining + held))
+                ELSE (2 * cents * remaining + remaining + held) / (2 * (remaining + held))
            END AS free_cents
     FROM valued
     {unopened}
@@ -89,6 +93,7 @@ SELECT source, CASE {age} ELSE '{oldest}' END AS age_days, currency, count(*) AS
        sum(free_cents) AS value_cents, sum(cents - free_cents) AS held_value_cents
 FROM divided GROUP BY 1, 2, 3
 """
+# The greatest product, 2 * (2 ** 31 - 1) ** 2 + 2 ** 31, fits into a bigint.
 
 _OPENINGS = f"""
     UNION ALL
@@ -98,7 +103,7 @@ _OPENINGS = f"""
 def _worded(*, is_past: bool) -> str:
     parts = [UNBOOKED, HELD_NOW]
     parts += [CAPTURED] if is_past else [UNOPENED]
-    parts.append(_NOW.format(later=_LATER if is_past else ""))
+    parts.append(_CHANGES.format(later=_LATER if is_past else ""))
     return _STATEMENT.format(
         begin=",".join(parts),
         unopened="" if is_past else _OPENINGS,

@@ -56,19 +56,18 @@ _COLUMN_OF_KIND: Mapping[str, tuple[str, int]] = {
 }
 """By kind of entry: the column that its postings count in, and with which sign."""
 
+_OF_LOTS = """
+SELECT width_bucket(effective_at, :bounds) AS period, source, {kind} AS kind,
+       sum(lines.amount) AS amount
+FROM {lines} JOIN credit_lots AS lots ON lots.user_id = lines.user_id AND lots.seq = lines.lot_seq
+GROUP BY 1, 2, 3"""
+_BOOKED = "credit_entries JOIN credit_postings AS lines USING (user_id, seq)"
+# Each part by itself: so PostgreSQL may have several processes add up the long one.
 _STATEMENT = f"""
-WITH {UNBOOKED}, {UNOPENED}, {CAPTURED},
-lines AS (
-    SELECT user_id, lot_seq, lines.amount, kind, effective_at
-    FROM credit_postings AS lines JOIN credit_entries USING (user_id, seq)
-    UNION ALL
-    SELECT user_id, lot_seq, amount, kind, effective_at FROM unbooked
-    UNION ALL
-    SELECT user_id, lot_seq, amount, '{_CAPTURED}', effective_at FROM captured
-)
-SELECT width_bucket(effective_at, :bounds) AS period, source, kind, sum(lines.amount) AS amount
-FROM lines JOIN credit_lots AS lots ON lots.user_id = lines.user_id AND lots.seq = lines.lot_seq
-GROUP BY 1, 2, 3
+WITH {UNBOOKED}, {UNOPENED}, {CAPTURED}
+{_OF_LOTS.format(lines=_BOOKED, kind="kind")}
+UNION ALL {_OF_LOTS.format(lines="unbooked AS lines", kind="kind")}
+UNION ALL {_OF_LOTS.format(lines="captured AS lines", kind=f"'{_CAPTURED}'")}
 UNION ALL
 SELECT width_bucket(:now, :bounds), '{LotSource.OPENING}', '{EntryKind.OPENING}', sum(amount)
 FROM unopened HAVING count(*) > 0

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ARRAY, DateTime, Integer, Text, TextClause, Uuid, bindparam, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Integer,
+    Text,
+    TextClause,
+    Uuid,
+    bindparam,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session
 
 from src.common.credits.domain import rules

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import Conflict
+from src.common.exceptions import Inconsistent
 from src.common.reports.snapshots import UNBOOKED, UNOPENED, Snapshot, statement
 
 _BALANCES = f"""
@@ -21,7 +21,7 @@ SELECT coalesce((SELECT sum(amount) FROM credit_entries WHERE effective_at <= :u
 """  # noqa: S608
 
 
-class FiguresDiffer(Conflict):
+class FiguresDiffer(Inconsistent):
     """The ledger's own sums contradict each other: somebody wrote past its triggers."""
 
 
@@ -33,9 +33,7 @@ def total_of_balances(session: Session, snapshot: Snapshot, until: dt.datetime) 
     """
     parameters = snapshot.parameters()
     if until < snapshot.now:
-        return int(
-            session.scalars(statement(_BALANCES_THEN), parameters | {"until": until}).one()
-        )
+        return int(session.scalars(statement(_BALANCES_THEN), parameters | {"until": until}).one())
     return int(session.scalars(statement(_BALANCES), parameters).one())
 
 

@@ -1,0 +1,118 @@
+"""Figures of the whole ledger, for finance."""
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Annotated
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime
+
+from src.api.src.dependencies import Caller
+from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.common.accounts.api_keys import Scope
+from src.common.database import SessionLocal
+from src.common.exceptions import Invalid
+from src.common.reports.catalogue import ReportName, Wanted, read_report
+from src.common.reports.formats import MEDIA_TYPES, Format, write
+from src.common.reports.periods import By
+from src.common.reports.snapshots import begin_report
+
+router = APIRouter(prefix="/reports", tags=["reports"])
+
+_IN_MEMORY_BYTES = 2**20
+_CHUNK_BYTES = 2**16
+
+
+async def may_read_reports(caller: Caller) -> None:
+    """Raise unless the caller may.
+
+    Raises:
+        Forbidden: FORBIDDEN.
+    """
+    caller.require(Scope.REPORTS_READ)
+
+
+@router.get(
+    "/{name}",
+    summary="A report",
+    dependencies=[Depends(may_read_reports)],
+    responses={
+        200: {
+            "description": "The report, in the format asked for",
+            "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
+        },
+        **error_responses(*EVERYWHERE, *AUTHENTICATED, "FIGURES_DIFFER"),
+    },
+    response_class=StreamingResponse,
+)
+async def get_report(
+    name: Annotated[ReportName, Path(description="Which report.")],
+    since: Annotated[
+        AwareDatetime | None,
+        Query(alias="from", description="After which instant; left out: since the month began."),
+    ] = None,
+    until: Annotated[
+        AwareDatetime | None,
+        Query(alias="to", description="Up to which instant, or as of it; left out: now."),
+    ] = None,
+    by: Annotated[By | None, Query(description="How long a period is; left out: one.")] = None,
+    time_zone: Annotated[
+        str, Query(max_length=64, description="Where days begin, such as Europe/Berlin.")
+    ] = "UTC",
+    format_: Annotated[
+        Format, Query(alias="format", description="What the answer is written in.")
+    ] = Format.JSON,
+    bom: Annotated[  # noqa: FBT002  FastAPI names it
+        bool, Query(description="Whether CSV begins with the mark that tells Excel it is UTF-8.")
+    ] = False,
+) -> StreamingResponse:
+    """Movements or liability, as of one snapshot of the database.
+
+    The figures tie, which is checked before anything is sent.
+    """
+    wanted = Wanted(name=name, since=since, until=until, by=by, zone=_zone(time_zone))
+    file = await run_in_threadpool(_written, wanted, format_, bom)
+    return StreamingResponse(
+        _sent(file),
+        media_type=MEDIA_TYPES[format_],
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}.{format_}"',
+            "Cache-Control": "private, no-store",
+        },
+    )
+
+
+def _written(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: FBT001  private
+    """The whole report, on disk where it is long: no snapshot stays open for a slow reader."""
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  closed once sent
+    try:
+        with SessionLocal.begin() as session:
+            begin_report(session)
+            figures = read_report(session, wanted)
+            write(figures, format_, file, zone=wanted.zone, bom=bom)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def _sent(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _zone(name: str) -> dt.tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # OSError: a folder of them, such as Europe
+        raise Invalid(
+            f"time_zone: {name!r} is no time zone such as Europe/Berlin or UTC",
+            "VALIDATION_ERROR",
+            field="time_zone",
+        ) from None
