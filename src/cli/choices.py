@@ -8,7 +8,7 @@ from typing import Literal
 UserTypeName = Literal["admin", "member", "guest", "individual"]
 PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
 HoldStatusName = Literal["open", "captured", "released", "expired"]
-ReportNameName = Literal["movements", "liability"]
+ReportNameName = Literal["movements", "liability", "revenue", "sales", "payments", "users"]
 ReportFormatName = Literal["table", "csv", "json", "xlsx"]
 ReportByName = Literal["day", "week", "month"]
 SCOPES = (

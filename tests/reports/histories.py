@@ -30,7 +30,9 @@ BALANCES_BEFORE = (0, 25, -25, 0)
 class History:
     """What has happened so far; the same seed tells the same history."""
 
-    def __init__(self, session: Session, seed: int, *, start: dt.datetime, step: dt.timedelta):
+    def __init__(
+        self, session: Session, seed: int, *, start: dt.datetime, step: dt.timedelta
+    ) -> None:
         self.session = session
         self.random = Random(seed)  # noqa: S311  to be repeatable
         self.now = start
@@ -102,8 +104,9 @@ class History:
             whose, seq = self.random.choice(self.entries[-12:])
             part = self.random.choice((None, 1 + amount % 9))
             return books.reverse(whose, seq, part)
-        if not self.holds:
-            return None
+        return self._about_a_hold(kind, amount) if self.holds else None
+
+    def _about_a_hold(self, kind: str, amount: int) -> Command:
         whose, seq = self.random.choice(self.holds[-6:])
         if kind == "capture":
             final = self.random.random() < 1 / 2

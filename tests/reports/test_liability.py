@@ -1,14 +1,12 @@
 """What is outstanding, and what was paid for it."""
 
-import datetime as dt
-
 from sqlalchemy.orm import Session
 
 from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.snapshots import take_snapshot
 from src.common.reports.ties import total_of_balances
-from tests.credits.ledger import at, buy, someone
+from tests.credits.ledger import at
 
 
 def test_an_empty_ledger_owes_nothing(db: Session) -> None:

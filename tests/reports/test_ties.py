@@ -9,11 +9,15 @@ import pytest
 from sqlalchemy.orm import Session
 
 from src.common.credits import queries
+from src.common.reports import payments
 from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
+from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, boundaries
-from src.common.reports.snapshots import take_snapshot
+from src.common.reports.revenue import Revenue
+from src.common.reports.snapshots import Snapshot, take_snapshot
 from src.common.reports.ties import require_equal, total_of_balances
+from src.common.reports.users import UserFilter, read_users
 from tests.credits.clock import settable_clock
 from tests.reports.histories import History
 
@@ -25,9 +29,11 @@ STARTS = (
 )
 """Just before the clocks of a zone change."""
 STEPS = 220
+REAL_NOW = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+"""Purchases are noted by the server's own clock, which a test cannot set."""
 
 
-@pytest.mark.parametrize(("seed", "start"), list(enumerate(STARTS)), ids=lambda each: str(each))
+@pytest.mark.parametrize(("seed", "start"), list(enumerate(STARTS)), ids=str)
 def test_figures_tie_whatever_has_happened(
     db: Session, seed: int, start: tuple[dt.datetime, str]
 ) -> None:
@@ -50,6 +56,38 @@ def test_figures_tie_whatever_has_happened(
             movements = Movements(db, snapshot, [began, instant])
             assert movements.closing == balances
             require_equal(instant, total, movements=movements.closing, liability=liability.credits)
+            assert Revenue(db, snapshot, [began, instant]).closing == liability.cents
+        earned = Revenue(db, snapshot, [began, *instants])
+        assert earned.closing == Liability(db, snapshot, history.now).cents
+        check_payments(db, snapshot, began)
+        check_users(db, snapshot, history)
+
+
+def check_payments(db: Session, snapshot: Snapshot, began: dt.datetime) -> None:
+    """What became of each purchase's credits is all of them; what is left is what users have."""
+    names = [column.name for column in payments.COLUMNS]
+    rows = [
+        dict(zip(names, row, strict=True)) for row in read_payments(db, snapshot, began, REAL_NOW)
+    ]
+    assert len(rows) > 5
+    parts = names[names.index("credits") + 1 :]
+    assert all(sum(row[part] for part in parts) == row["credits"] for row in rows)
+    outstanding = Liability(db, snapshot, snapshot.now)
+    assert sum(row["left"] for row in rows) == outstanding.credits.get("purchase", 0)
+    sold = [row for row in outstanding.rows() if row[0] == "purchase"]
+    assert sum(row["held"] for row in rows) == sum(row[5] for row in sold)
+
+
+def check_users(db: Session, snapshot: Snapshot, history: History) -> None:
+    """Each has, holds and owes what they are told."""
+    rows = {row[0]: row[3:6] for row in read_users(db, snapshot, UserFilter())}
+    for user_id in history.ids:
+        balance = queries.balance(db, user_id, now=history.now)
+        assert rows[user_id] == (balance.balance, balance.held, balance.debt)
+    owing = {row[0] for row in read_users(db, snapshot, UserFilter(with_debt=True))}
+    assert owing == {user_id for user_id, row in rows.items() if row[2]}
+    rich = {row[0] for row in read_users(db, snapshot, UserFilter(with_balance=True))}
+    assert rich == {user_id for user_id, row in rows.items() if row[0] or row[1]}
 
 
 def closing_of(movements: Movements) -> dict[dt.datetime, Counter[str]]:
@@ -57,19 +95,19 @@ def closing_of(movements: Movements) -> dict[dt.datetime, Counter[str]]:
     closing: dict[dt.datetime, Counter[str]] = {}
     for _, end, source, *_, balance in movements.rows():
         closing.setdefault(end, Counter())[source] += balance
-    return {end: +credits for end, credits in closing.items()}
+    return {end: +by_source for end, by_source in closing.items()}
 
 
 def as_of(
     session: Session, ids: list[uuid.UUID], instant: dt.datetime, now: dt.datetime
 ) -> tuple[Counter[str], int, int]:
     """What each user is told, added up: credits by source, held credits, and all credits."""
-    credits: Counter[str] = Counter()
+    by_source: Counter[str] = Counter()
     held = total = 0
     for user_id in ids:
         balance = queries.balance(session, user_id, as_of=instant, now=now)
         total += balance.balance
         held += balance.held
         for lot in balance.lots:
-            credits[str(lot.source)] += lot.remaining
-    return credits, held, total
+            by_source[str(lot.source)] += lot.remaining
+    return by_source, held, total

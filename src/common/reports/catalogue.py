@@ -9,13 +9,17 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import Invalid
-from src.common.reports import liability, movements
+from src.common.reports import liability, movements, payments, revenue, sales, users
 from src.common.reports.columns import Column, Figures
 from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
+from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, beginning_of_month, boundaries
+from src.common.reports.revenue import Revenue
+from src.common.reports.sales import read_sales
 from src.common.reports.snapshots import Snapshot, take_snapshot
 from src.common.reports.ties import require_equal, total_of_balances
+from src.common.reports.users import UserFilter, read_users
 
 
 class ReportName(StrEnum):
@@ -23,6 +27,10 @@ class ReportName(StrEnum):
 
     MOVEMENTS = "movements"
     LIABILITY = "liability"
+    REVENUE = "revenue"
+    SALES = "sales"
+    PAYMENTS = "payments"
+    USERS = "users"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,8 @@ class Wanted:
     """How long a period is; None is all in one."""
     zone: dt.tzinfo = dt.UTC
     """Where days begin."""
+    users: UserFilter | None = None
+    """Which users, of the report on them; None is all."""
 
     @property
     def report(self) -> "Report":
@@ -55,6 +65,9 @@ class Report:
     has_beginning: bool = True
     """Whether it is of a time; else it is of one instant."""
     has_periods: bool = True
+    has_end: bool = True
+    """Whether it is of a past instant where one is given; else it is of now."""
+    filters_users: bool = False
 
 
 def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = None) -> Figures:
@@ -76,6 +89,13 @@ def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = N
         raise _not_taken("from", wanted)
     if wanted.by is not None and not report.has_periods:
         raise _not_taken("by", wanted)
+    if wanted.until is not None and not report.has_end:
+        raise _not_taken("to", wanted)
+    if wanted.users is not None and not report.filters_users:
+        raise Invalid(
+            f"with_balance, with_debt and idle_since go with users, not {wanted.name}",
+            "VALIDATION_ERROR",
+        )
     snapshot = take_snapshot(session, now=now)
     return Figures(columns=report.columns, rows=report.rows(session, snapshot, wanted))
 
@@ -110,6 +130,27 @@ def _liability(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator
     return found.rows()
 
 
+def _revenue(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+    bounds = _bounds(snapshot, wanted)
+    found = Revenue(session, snapshot, bounds)
+    owed = Liability(session, snapshot, bounds[-1]).cents
+    require_equal(bounds[-1], None, revenue=found.closing, liability=owed)
+    return found.rows()
+
+
+def _sales(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+    return read_sales(session, _bounds(snapshot, wanted))
+
+
+def _payments(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+    since, until = _bounds(snapshot, wanted)
+    return read_payments(session, snapshot, since, until)
+
+
+def _users(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+    return read_users(session, snapshot, wanted.users or UserFilter())
+
+
 REPORTS: dict[ReportName, Report] = {
     ReportName.MOVEMENTS: Report(
         meaning="Credits: what came into the balances and what left them, by source.",
@@ -122,5 +163,30 @@ REPORTS: dict[ReportName, Report] = {
         rows=_liability,
         has_beginning=False,
         has_periods=False,
+    ),
+    ReportName.REVENUE: Report(
+        meaning="What became of what was paid: owed, spent, expired, refunded, disputed.",
+        columns=revenue.COLUMNS,
+        rows=_revenue,
+    ),
+    ReportName.SALES: Report(
+        meaning="Purchases and the money that went back of them, by package and currency.",
+        columns=sales.COLUMNS,
+        rows=_sales,
+    ),
+    ReportName.PAYMENTS: Report(
+        meaning="Each purchase, and what became of its credits by now.",
+        columns=payments.COLUMNS,
+        rows=_payments,
+        has_periods=False,
+    ),
+    ReportName.USERS: Report(
+        meaning="What each user has and owes now, and when they last did something.",
+        columns=users.COLUMNS,
+        rows=_users,
+        has_beginning=False,
+        has_periods=False,
+        has_end=False,
+        filters_users=True,
     ),
 }

@@ -97,7 +97,7 @@ FROM divided GROUP BY 1, 2, 3
 
 _OPENINGS = f"""
     UNION ALL
-    SELECT '{LotSource.OPENING}', :now, NULL, amount, 0, 0, 0 FROM unopened"""
+    SELECT '{LotSource.OPENING}', :now, NULL, amount, 0, 0, 0 FROM unopened"""  # noqa: S608
 
 
 def _worded(*, is_past: bool) -> str:
@@ -146,6 +146,15 @@ class Liability:
         for row in self._rows:
             totals[row[0]] = totals.get(row[0], 0) + row[4]
         return {source: total for source, total in totals.items() if total}
+
+    @property
+    def cents(self) -> dict[str, int]:
+        """Deferred revenue by currency, held credits included."""
+        totals: dict[str, int] = {}
+        for row in self._rows:
+            if row[2] is not None:
+                totals[row[2]] = totals.get(row[2], 0) + row[6] + row[7]
+        return {currency: total for currency, total in totals.items() if total}
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """By source, currency and age; as `COLUMNS`."""

@@ -111,10 +111,10 @@ class Movements:
             zip(self.bounds, self.bounds[1:], strict=False), start=1
         ):
             for source in sources:
-                sums = self._sums.get((period, source), {})
+                sums = self._sums[period, source]
                 opening = balances[source]
                 balances[source] += self._net(period, source)
-                moved = [sums.get(column, 0) for column in (*INCOMING, *OUTGOING)]
+                moved = [sums[column] for column in (*INCOMING, *OUTGOING)]
                 yield (start, end, source, opening, *moved, balances[source])
 
     def _add(self, period: int, source: str, kind: str, amount: int) -> None:
@@ -129,6 +129,6 @@ class Movements:
             sums[column] += sign * amount
 
     def _net(self, period: int, source: str) -> int:
-        sums = self._sums.get((period, source), {})
-        incoming = sum(sums.get(column, 0) for column in INCOMING)
-        return incoming - sum(sums.get(column, 0) for column in OUTGOING)
+        sums = self._sums[period, source]
+        incoming = sum(sums[column] for column in INCOMING)
+        return incoming - sum(sums[column] for column in OUTGOING)

@@ -1,4 +1,4 @@
-"""What every figure of one report is of: one snapshot, its instant, and what had fallen due by then.
+"""What all figures of a report are of: one snapshot, its instant, and what was due by then.
 
 Rule 8: what expired counts from its own instant, whether or not anybody has booked it. Lots that
 expired are told by one statement. Users with an overdue hold are settled by the rules
@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    Boolean,
     DateTime,
     Integer,
     Text,
@@ -33,6 +34,9 @@ from src.common.models.credit_hold import CreditHold, HoldStatus
 
 BATCH_USERS = 500
 """Settled at a time."""
+
+ROWS_A_FETCH = 1_000
+"""Of what may be long, at a time."""
 
 EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """After everything that is booked, and everything that has fallen due."""
@@ -76,6 +80,8 @@ _TYPES: dict[str, Any] = {
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
     "bounds": ARRAY(DateTime(timezone=True)),
+    "with_balance": Boolean(),
+    "with_debt": Boolean(),
 }
 
 UNBOOKED = """
@@ -149,6 +155,7 @@ def begin_report(session: Session) -> None:
         "LOCAL TimeZone = 'UTC'",
         "LOCAL work_mem = '64MB'",
         "LOCAL jit = off",
+        "LOCAL cursor_tuple_fraction = 1",
     ):
         session.execute(text(f"SET {setting}"))
 

@@ -37,21 +37,26 @@ def total_of_balances(session: Session, snapshot: Snapshot, until: dt.datetime) 
     return int(session.scalars(statement(_BALANCES), parameters).one())
 
 
-def require_equal(until: dt.datetime, balances: int, **by_source: Mapping[str, int]) -> None:
-    """Raise unless each of `by_source` sums to `balances`, and all agree on every source.
+def require_equal(until: dt.datetime, balances: int | None, **figures: Mapping[str, int]) -> None:
+    """Raise unless all of `figures` are the same, part by part, and sum to `balances`.
+
+    Args:
+        until: As of when they are.
+        balances: Σ of all users' balances; None where the figures are no credits.
+        figures: By their reports' names: credits by source, or cents by currency.
 
     Raises:
-        FiguresDiffer: FIGURES_DIFFER, with each of the totals.
+        FiguresDiffer: FIGURES_DIFFER, with each of the figures.
     """
-    totals = {name: sum(credits.values()) for name, credits in by_source.items()}
-    first, *others = by_source.values()
-    if {balances, *totals.values()} == {balances} and all(each == first for each in others):
+    first, *others = figures.values()
+    if balances in {None, sum(first.values())} and all(each == first for each in others):
         return
-    said = ", ".join(f"{name} {total}" for name, total in {"balances": balances, **totals}.items())
+    said = {name: dict(parts) for name, parts in figures.items()}
     raise FiguresDiffer(
-        f"The ledger's figures as of {until:%Y-%m-%d %H:%M:%S} UTC differ: {said} credits. "
-        "`flashslides verify` names what is wrong",
+        f"The ledger's figures as of {until:%Y-%m-%d %H:%M:%S} UTC differ: "
+        + "".join(f"{name} {parts}, " for name, parts in said.items())
+        + f"balances {balances}. `flashslides verify` names what is wrong",
         "FIGURES_DIFFER",
         balances=balances,
-        **totals,
+        **said,
     )

@@ -1,0 +1,146 @@
+"""`revenue`: what became of what was paid: still owed, spent, expired, refunded, disputed.
+
+A payment's money is earned as its credits go. After each entry what is still owed of it is its
+share for the credits that are left in the balance or held, rounded half up (`liability`); what the
+entry takes off that share is what it earned. So the parts of a payment sum to all of it, a figure
+of the past never changes, and the closing figures are what `liability` says. It is one scan of the
+entries that touched purchases.
+"""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from src.common.models.credit_entry import EntryKind
+from src.common.models.stripe_reversal import ReversalKind
+from src.common.reports.columns import instant, integer, text
+from src.common.reports.held import CAPTURED, OF_HOLDS
+from src.common.reports.snapshots import EVER, UNBOOKED, Snapshot, statement
+
+COLUMNS = (
+    instant("period_start", "The period begins after this instant."),
+    instant("period_end", "It ends with this instant, and the closing figure is as of it."),
+    text("currency", "What was paid in; currencies are never added."),
+    integer("opening_cents", "Deferred revenue at the beginning, held credits included."),
+    integer("sold_cents", "What was paid for credits."),
+    integer("spent_cents", "Earned: credits that were spent, or kept of holds."),
+    integer("reversed_cents", "Owed again, because a spend was undone."),
+    integer("expired_cents", "Breakage: credits that expired."),
+    integer("refunded_cents", "Credits that refunds took, less what they gave back."),
+    integer("disputed_cents", "Credits that disputes took, less what they gave back."),
+    integer("repaid_cents", "Credits that repaid the debts of other payments."),
+    integer("adjusted_cents", "Credits that operators took."),
+    integer("closing_cents", "Deferred revenue at the end, held credits included."),
+)
+INCOMING = ("sold_cents", "reversed_cents")
+OUTGOING = (
+    *("spent_cents", "expired_cents", "refunded_cents", "disputed_cents"),
+    *("repaid_cents", "adjusted_cents"),
+)
+_DISPUTED = "disputed"
+
+_COLUMN_OF_KIND: Mapping[str, str] = {
+    EntryKind.GRANT: "sold_cents",
+    EntryKind.REVERSAL: "reversed_cents",
+    EntryKind.SPEND: "spent_cents",
+    EntryKind.CAPTURE: "spent_cents",
+    EntryKind.LOT_EXPIRY: "expired_cents",
+    EntryKind.CLAWBACK: "refunded_cents",
+    EntryKind.REINSTATEMENT: "refunded_cents",
+    _DISPUTED: "disputed_cents",
+    EntryKind.DEBT_REPAYMENT: "repaid_cents",
+    EntryKind.ADJUSTMENT: "adjusted_cents",
+}
+"""By kind of entry, or `disputed`: the column that it counts in."""
+
+EARNINGS = f"""
+paid AS (
+    SELECT lots.user_id, lots.seq AS lot_seq, granted, currency,
+           CAST(amount_paid_cents AS bigint) AS paid_cents
+    FROM credit_lots AS lots JOIN transactions USING (transaction_id)
+),
+used AS (
+    SELECT user_id, lot_seq, seq, effective_at, lines.amount, granted, currency, paid_cents,
+           CASE WHEN kind IN ('{EntryKind.CLAWBACK}', '{EntryKind.REINSTATEMENT}') AND EXISTS (
+                    SELECT FROM stripe_reversals AS reversals
+                    WHERE livemode = ANY (ARRAY[true, false])
+                        AND reversals.kind = '{ReversalKind.DISPUTE}'
+                        AND reversal_id = substring(idempotency_key from '^~reversal:(.*):[0-9]+$'))
+                THEN '{_DISPUTED}' ELSE kind END AS kind
+    FROM paid JOIN credit_postings AS lines USING (user_id, lot_seq)
+    JOIN credit_entries USING (user_id, seq)
+    WHERE kind NOT IN {OF_HOLDS}
+    UNION ALL
+    SELECT user_id, lot_seq, seq, effective_at, amount, granted, currency, paid_cents, kind
+    FROM paid JOIN unbooked USING (user_id, lot_seq) WHERE kind NOT IN {OF_HOLDS}
+    UNION ALL
+    SELECT user_id, lot_seq, seq, effective_at, -amount, granted, currency, paid_cents,
+           '{EntryKind.CAPTURE}'
+    FROM paid JOIN captured USING (user_id, lot_seq)
+),
+running AS (
+    SELECT used.*,
+           CAST(sum(amount) OVER (PARTITION BY user_id, lot_seq ORDER BY seq) AS bigint) AS owed
+    FROM used
+),
+earnings AS (
+    SELECT user_id, lot_seq, seq, effective_at, kind, currency,
+           (2 * paid_cents * owed + granted) / (2 * CAST(granted AS bigint))
+         - (2 * paid_cents * (owed - amount) + granted) / (2 * CAST(granted AS bigint)) AS cents
+    FROM running
+)"""  # noqa: S608  nothing of anybody else's in it
+"""`earnings`: cents that each entry added to (+) what is owed of each payment, or took off it (-).
+
+Needs `unbooked` and `captured`."""
+
+_STATEMENT = f"""
+WITH {UNBOOKED}, {CAPTURED}, {EARNINGS}
+SELECT width_bucket(effective_at, :bounds) AS period, currency, kind, sum(cents)
+FROM earnings GROUP BY 1, 2, 3
+"""  # noqa: S608
+
+_Sums = dict[tuple[int, str], defaultdict[str, int]]
+"""By period and currency: cents by column."""
+
+
+class Revenue:
+    """What became of all payments' money in some periods, by currency."""
+
+    def __init__(self, session: Session, snapshot: Snapshot, bounds: Sequence[dt.datetime]) -> None:
+        """As of `movements.Movements`."""
+        self.bounds = bounds
+        ticks = [bound + dt.timedelta(microseconds=1) for bound in bounds]
+        if bounds[-1] >= snapshot.now:
+            ticks[-1] = EVER
+        self._sums: _Sums = defaultdict(lambda: defaultdict(int))
+        parameters = snapshot.parameters() | {"bounds": ticks}
+        for period, currency, kind, cents in session.execute(statement(_STATEMENT), parameters):
+            column = _COLUMN_OF_KIND[kind]
+            sign = 1 if column in INCOMING else -1
+            self._sums[period, currency][column] += sign * int(cents)
+
+    @property
+    def closing(self) -> dict[str, int]:
+        """Deferred revenue at the end of the last period, by currency."""
+        return {row[2]: row[-1] for row in self.rows() if row[1] == self.bounds[-1] and row[-1]}
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """In the order of the periods and the currencies; as `COLUMNS`."""
+        currencies = sorted({currency for _, currency in self._sums})
+        owed = {currency: self._net(0, currency) for currency in currencies}
+        for period in range(1, len(self.bounds)):
+            for currency in currencies:
+                sums = self._sums[period, currency]
+                opening = owed[currency]
+                owed[currency] += self._net(period, currency)
+                moved = [sums[column.name] for column in COLUMNS[4:-1]]
+                start, end = self.bounds[period - 1], self.bounds[period]
+                yield (start, end, currency, opening, *moved, owed[currency])
+
+    def _net(self, period: int, currency: str) -> int:
+        sums = self._sums[period, currency]
+        incoming = sum(sums[column] for column in INCOMING)
+        return incoming - sum(sums[column] for column in OUTGOING)
