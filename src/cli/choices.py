@@ -8,9 +8,11 @@ from typing import Literal
 UserTypeName = Literal["admin", "member", "guest", "individual"]
 PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
 HoldStatusName = Literal["open", "captured", "released", "expired"]
-ReportNameName = Literal["movements", "liability", "revenue", "sales", "payments", "users"]
-ReportFormatName = Literal["table", "csv", "json", "xlsx"]
-ReportByName = Literal["day", "week", "month"]
+ReportNameName = Literal[
+    "movements", "liability", "revenue", "sales", "payments", "users", "journal"
+]
+ReportFormatName = Literal["table", "csv", "json", "xlsx", "beancount", "hledger"]
+ReportByName = Literal["entry", "day", "week", "month"]
 SCOPES = (
     "users:read",
     "credits:read",

@@ -1,8 +1,8 @@
 """`flashslides report`: figures of the whole ledger, for finance."""
 
-import datetime as dt
 import shutil
 import tempfile
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -11,21 +11,22 @@ import typer
 
 from src.cli.choices import ReportByName, ReportFormatName, ReportNameName
 from src.cli.instants import UTC, TimeZone, instant, zone
-from src.cli.output import is_terminal, print_file, print_rows, progress
+from src.cli.output import is_terminal, print_file, print_rows, progress, say
 from src.cli.reach import get_settings, migrated_database
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Generator
+
+    from sqlalchemy.orm import Session
 
     from src.common.reports.catalogue import Wanted
-    from src.common.reports.columns import Figures
 
 _TABLE_ROWS = 1_000
 """Laid out together: so that memory is bounded, however many there are."""
 
 
-def report(
+def report(  # noqa: PLR0913  its options
     name: Annotated[ReportNameName, typer.Argument(metavar="NAME", help="Which report.")],
     *,
     since: Annotated[
@@ -43,15 +44,27 @@ def report(
         ReportFormatName, typer.Option("--format", help="What to write; table is for people.")
     ] = "table",
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: stdout.")] = None,
+    with_balance: Annotated[
+        bool, typer.Option("--with-balance", help="Of users: only who has credits.")
+    ] = False,
+    with_debt: Annotated[
+        bool, typer.Option("--with-debt", help="Of users: only who owes credits.")
+    ] = False,
+    idle_since: Annotated[
+        str | None,
+        typer.Option(help="Of users: only who has done nothing since this instant."),
+    ] = None,
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin CSV with the mark that tells Excel it is UTF-8.")
     ] = False,
 ) -> None:
-    """Report on all users' credits: movements, liability.
+    """Report on all users: movements, liability, revenue, sales, payments, users, journal.
 
     The figures tie. The closing balances of `movements` are the sum of all balances as of that
     instant, and the credits of `liability`. Every run checks that. Exit code 1 means that they
     differ.
+
+    `journal` is the whole ledger for beancount or hledger (`--format`), by entry or by day.
     """
     if bom and format_ != "csv":
         raise Invalid("--bom: goes with --format csv", "VALIDATION_ERROR")
@@ -61,21 +74,30 @@ def report(
         raise Invalid("--format xlsx: name a file, --output FILE", "VALIDATION_ERROR")
     from src.common.reports.catalogue import ReportName, Wanted
     from src.common.reports.periods import By
+    from src.common.reports.users import UserFilter
 
+    users = UserFilter(
+        with_balance=with_balance,
+        with_debt=with_debt,
+        idle_since=instant("--idle-since", idle_since, time_zone),
+    )
     wanted = Wanted(
         name=ReportName(name),
         since=instant("--from", since, time_zone),
         until=instant("--to", until, time_zone),
         by=None if by is None else By(by),
         zone=zone(time_zone),
+        users=None if users == UserFilter() else users,
     )
+    if format_ == "table" and wanted.name is ReportName.JOURNAL:
+        raise Invalid("--format: name beancount or hledger", "VALIDATION_ERROR")
     with migrated_database(get_settings()):
         if format_ == "table":
-            _read(wanted, lambda figures: _print_table(figures, wanted.zone))
+            _print_table(wanted)
             return
         # What fails on the way leaves no file behind that looks like a report.
         with tempfile.TemporaryFile() as spooled:
-            _read(wanted, lambda figures: _write(figures, format_, spooled, wanted.zone, bom))
+            _write(wanted, format_, spooled, bom=bom)
             spooled.seek(0)
             if output is None:
                 print_file(spooled)
@@ -84,42 +106,41 @@ def report(
                     shutil.copyfileobj(spooled, file)
 
 
-def _read(wanted: "Wanted", use: "Callable[[Figures], None]") -> None:
-    """Read the report in a snapshot of its own, with its progress on stderr."""
+@contextmanager
+def _snapshot(name: str) -> "Generator[Session]":
+    """A session that sees one snapshot; on stderr, that it is at work."""
     from src.common.database import SessionLocal
-    from src.common.reports.catalogue import read_report
-    from src.common.reports.columns import Figures
     from src.common.reports.snapshots import begin_report
 
     with SessionLocal.begin() as session, progress() as bars:
-        task = bars.add_task(wanted.name.capitalize(), total=None)
+        bars.add_task(name.capitalize(), total=None)
         begin_report(session)
-        figures = read_report(session, wanted)
-        use(Figures(columns=figures.columns, rows=iter(bars.track(figures.rows, task_id=task))))
+        yield session
 
 
-def _write(
-    figures: "Figures",
-    format_: str,
-    file: IO[bytes],
-    zone: dt.tzinfo,
-    bom: bool,  # noqa: FBT001  private
-) -> None:
-    from src.common.reports.formats import Format, write
+def _write(wanted: "Wanted", format_: str, file: IO[bytes], *, bom: bool) -> None:
+    from src.common.reports.catalogue import write_report
+    from src.common.reports.formats import Format
 
-    write(figures, Format(format_), file, zone=zone, bom=bom)
+    with _snapshot(wanted.name) as session:
+        write_report(session, wanted, Format(format_), file, bom=bom)
 
 
-def _print_table(figures: "Figures", zone: dt.tzinfo) -> None:
+def _print_table(wanted: "Wanted") -> None:
     """So many rows at a time, that memory is bounded however many there are."""
+    from src.common.reports.catalogue import read_report
     from src.common.reports.formats import readable
 
-    names = [column.name for column in figures.columns]
-    rows = (
-        {name: readable(value, zone) for name, value in zip(names, row, strict=True)}
-        for row in figures.rows
-    )
-    portion = list(islice(rows, _TABLE_ROWS))
-    while portion:
-        print_rows(portion, as_json=False, empty="")
+    with _snapshot(wanted.name) as session:
+        figures = read_report(session, wanted)
+        names = [column.name for column in figures.columns]
+        rows = (
+            {name: readable(value, wanted.zone) for name, value in zip(names, row, strict=True)}
+            for row in figures.rows
+        )
         portion = list(islice(rows, _TABLE_ROWS))
+        if not portion:
+            say("There is nothing to report.")
+        while portion:
+            print_rows(portion, as_json=False, empty="")
+            portion = list(islice(rows, _TABLE_ROWS))

@@ -15,6 +15,9 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.models.stripe_event import STRIPE_EVENT_STATUSES
 from src.common.models.user import UserType
 from src.common.purchases.queries import PurchaseState
+from src.common.reports.catalogue import ReportName
+from src.common.reports.formats import Format
+from src.common.reports.periods import By
 from src.local_postgres import ConnectionParameters
 from src.offline_stripe import DEFAULT_PORT
 from tests.cli.processes import PATIENCE_SECONDS, Program
@@ -22,7 +25,17 @@ from tests.fixtures.databases import environment_of
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
-    *("alembic", "asyncpg", "fastapi", "httpx", "jwt", "matplotlib", "msgspec", "psycopg"),
+    *(
+        "alembic",
+        "asyncpg",
+        "fastapi",
+        "httpx",
+        "jwt",
+        "matplotlib",
+        "msgspec",
+        "psycopg",
+        "xlsxwriter",
+    ),
     *("pydantic_settings", "sqlalchemy", "starlette", "stripe", "structlog", "uvicorn"),
     *("src.api", "src.common.database", "src.common.models", "src.offline_stripe"),
 }
@@ -104,6 +117,9 @@ def test_what_the_command_line_offers_is_what_there_is() -> None:
     assert get_args(choices.PurchaseStateName) == tuple(PurchaseState)
     assert get_args(choices.HoldStatusName) == tuple(HoldStatus)
     assert tuple(Scope) == choices.SCOPES
+    assert get_args(choices.ReportNameName) == tuple(ReportName)
+    assert set(get_args(choices.ReportFormatName)) == {"table", *Format}
+    assert get_args(choices.ReportByName) == tuple(By)
     assert choices.STRIPE_EVENT_STATUSES == STRIPE_EVENT_STATUSES
     assert choices.AMOUNT_MAX == commands.AMOUNT_MAX
     assert choices.OPENINGS_BATCH_SIZE == opening_import.BATCH_SIZE

@@ -4,13 +4,15 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import Invalid
 from src.common.reports import liability, movements, payments, revenue, sales, users
 from src.common.reports.columns import Column, Figures
+from src.common.reports.formats import Format, write
+from src.common.reports.journal import Program, journal
 from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.payments import read_payments
@@ -31,6 +33,7 @@ class ReportName(StrEnum):
     SALES = "sales"
     PAYMENTS = "payments"
     USERS = "users"
+    JOURNAL = "journal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class Wanted:
 
     @property
     def report(self) -> "Report":
-        """The report that is asked for."""
+        """The report that is asked for; the journal has no columns, and is none of these."""
         return REPORTS[self.name]
 
 
@@ -87,7 +90,7 @@ def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = N
     report = wanted.report
     if wanted.since is not None and not report.has_beginning:
         raise _not_taken("from", wanted)
-    if wanted.by is not None and not report.has_periods:
+    if wanted.by is By.ENTRY or (wanted.by is not None and not report.has_periods):
         raise _not_taken("by", wanted)
     if wanted.until is not None and not report.has_end:
         raise _not_taken("to", wanted)
@@ -98,6 +101,56 @@ def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = N
         )
     snapshot = take_snapshot(session, now=now)
     return Figures(columns=report.columns, rows=report.rows(session, snapshot, wanted))
+
+
+def write_report(
+    session: Session,
+    wanted: Wanted,
+    format_: Format,
+    file: IO[bytes],
+    *,
+    bom: bool = False,
+    now: dt.datetime | None = None,
+) -> None:
+    """Read a report, or the journal, and write it into a file.
+
+    Args:
+        session: As of `read_report`.
+        wanted: Which report, of when.
+        format_: What to write: the journal for one of its programs, all others as figures.
+        file: Open, in binary; a workbook wants one that can be sought.
+        bom: Whether CSV begins with a byte order mark.
+        now: Replaces the database's clock, in tests.
+
+    Raises:
+        DatabaseBusy, FiguresDiffer: as of `read_report`.
+        Invalid: VALIDATION_ERROR, naming what the report does not take.
+    """
+    is_journal = wanted.name is ReportName.JOURNAL
+    if is_journal != (format_ in {Format.BEANCOUNT, Format.HLEDGER}):
+        raise Invalid(
+            "format: the journal is for beancount or hledger, and nothing else is",
+            "VALIDATION_ERROR",
+            field="format",
+        )
+    if not is_journal:
+        figures = read_report(session, wanted, now=now)
+        write(figures, format_, file, zone=wanted.zone, bom=bom)
+        return
+    if wanted.since is not None:
+        raise _not_taken("from", wanted)
+    if wanted.by not in {None, By.ENTRY, By.DAY}:
+        raise _not_taken("by", wanted)
+    snapshot = take_snapshot(session, now=now)
+    for line in journal(
+        session,
+        snapshot,
+        Program(format_),
+        until=_until(snapshot, wanted),
+        zone=wanted.zone,
+        by_day=wanted.by is By.DAY,
+    ):
+        file.write(f"{line}\n".encode())
 
 
 def _not_taken(field: str, wanted: Wanted) -> Invalid:

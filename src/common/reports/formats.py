@@ -24,12 +24,16 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     XLSX = "xlsx"
+    BEANCOUNT = "beancount"
+    HLEDGER = "hledger"
 
 
 MEDIA_TYPES = {
     Format.CSV: "text/csv; charset=utf-8",
     Format.JSON: "application/json",
     Format.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    Format.BEANCOUNT: "text/plain; charset=utf-8",
+    Format.HLEDGER: "text/plain; charset=utf-8",
 }
 
 
@@ -40,7 +44,7 @@ def write(
 
     Args:
         figures: Their rows are used up.
-        format_: What to write.
+        format_: CSV, JSON or XLSX.
         file: Open, in binary; a workbook wants one that can be sought.
         zone: The time zone that instants are written in.
         bom: Whether CSV begins with a byte order mark, which tells Excel that it is UTF-8.

@@ -11,8 +11,9 @@ PERIODS_MAX = 5_000
 
 
 class By(StrEnum):
-    """How long a period is."""
+    """How long a period is; `ENTRY` is for the journal alone."""
 
+    ENTRY = "entry"
     DAY = "day"
     WEEK = "week"
     MONTH = "month"

@@ -40,7 +40,7 @@ OUTGOING = (
     *("spent_cents", "expired_cents", "refunded_cents", "disputed_cents"),
     *("repaid_cents", "adjusted_cents"),
 )
-_DISPUTED = "disputed"
+DISPUTED = "disputed"
 
 _COLUMN_OF_KIND: Mapping[str, str] = {
     EntryKind.GRANT: "sold_cents",
@@ -50,7 +50,7 @@ _COLUMN_OF_KIND: Mapping[str, str] = {
     EntryKind.LOT_EXPIRY: "expired_cents",
     EntryKind.CLAWBACK: "refunded_cents",
     EntryKind.REINSTATEMENT: "refunded_cents",
-    _DISPUTED: "disputed_cents",
+    DISPUTED: "disputed_cents",
     EntryKind.DEBT_REPAYMENT: "repaid_cents",
     EntryKind.ADJUSTMENT: "adjusted_cents",
 }
@@ -69,7 +69,7 @@ used AS (
                     WHERE livemode = ANY (ARRAY[true, false])
                         AND reversals.kind = '{ReversalKind.DISPUTE}'
                         AND reversal_id = substring(idempotency_key from '^~reversal:(.*):[0-9]+$'))
-                THEN '{_DISPUTED}' ELSE kind END AS kind
+                THEN '{DISPUTED}' ELSE kind END AS kind
     FROM paid JOIN credit_postings AS lines USING (user_id, lot_seq)
     JOIN credit_entries USING (user_id, seq)
     WHERE kind NOT IN {OF_HOLDS}

@@ -30,7 +30,9 @@ from sqlalchemy.orm import Session
 from src.common.credits.domain import rules
 from src.common.credits.domain.book import Entry
 from src.common.credits.persistence.storage import load_books
+from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditHold, HoldStatus
+from src.common.models.user import User
 
 BATCH_USERS = 500
 """Settled at a time."""
@@ -80,6 +82,7 @@ _TYPES: dict[str, Any] = {
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
     "bounds": ARRAY(DateTime(timezone=True)),
+    "zone": Text(),
     "with_balance": Boolean(),
     "with_debt": Boolean(),
 }
@@ -141,6 +144,19 @@ def take_snapshot(session: Session, *, now: dt.datetime | None = None) -> Snapsh
         for entry in rules.settle(stored).entries
     ]
     return Snapshot(now=now.astimezone(dt.UTC), holders=holders, entries=entries)
+
+
+def first_entry_at(session: Session, until: dt.datetime) -> dt.datetime | None:
+    """When the first entry counts from, or is to be written; None where there is none by then.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
+    """
+    first = session.scalars(select(func.min(CreditEntry.effective_at))).one()
+    if first is None:
+        unopened = select(User.user_id).where(User.credits_version == 0, User.credits_balance > 0)
+        first = until if session.scalar(unopened.limit(1)) else None
+    return None if first is None or first > until else first
 
 
 def begin_report(session: Session) -> None:

@@ -16,10 +16,11 @@ from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.common.accounts.api_keys import Scope
 from src.common.database import SessionLocal
 from src.common.exceptions import Invalid
-from src.common.reports.catalogue import ReportName, Wanted, read_report
-from src.common.reports.formats import MEDIA_TYPES, Format, write
+from src.common.reports.catalogue import ReportName, Wanted, write_report
+from src.common.reports.formats import MEDIA_TYPES, Format
 from src.common.reports.periods import By
 from src.common.reports.snapshots import begin_report
+from src.common.reports.users import UserFilter
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
@@ -69,12 +70,29 @@ async def get_report(
     bom: Annotated[  # noqa: FBT002  FastAPI names it
         bool, Query(description="Whether CSV begins with the mark that tells Excel it is UTF-8.")
     ] = False,
+    with_balance: Annotated[  # noqa: FBT002
+        bool, Query(description="Of `users`: only who has credits.")
+    ] = False,
+    with_debt: Annotated[bool, Query(description="Of `users`: only who owes.")] = False,  # noqa: FBT002
+    idle_since: Annotated[
+        AwareDatetime | None,
+        Query(description="Of `users`: only who has done nothing since this instant."),
+    ] = None,
 ) -> StreamingResponse:
-    """Movements or liability, as of one snapshot of the database.
+    """Figures of all users' credits and payments, as of one snapshot of the database.
 
-    The figures tie, which is checked before anything is sent.
+    They tie, which is checked before anything is sent. `journal` is for `format=beancount` or
+    `format=hledger`; the others are for `json`, `csv` and `xlsx`.
     """
-    wanted = Wanted(name=name, since=since, until=until, by=by, zone=_zone(time_zone))
+    users = UserFilter(with_balance=with_balance, with_debt=with_debt, idle_since=idle_since)
+    wanted = Wanted(
+        name=name,
+        since=since,
+        until=until,
+        by=by,
+        zone=_zone(time_zone),
+        users=None if users == UserFilter() else users,
+    )
     file = await run_in_threadpool(_written, wanted, format_, bom)
     return StreamingResponse(
         _sent(file),
@@ -92,8 +110,7 @@ def _written(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: 
     try:
         with SessionLocal.begin() as session:
             begin_report(session)
-            figures = read_report(session, wanted)
-            write(figures, format_, file, zone=wanted.zone, bom=bom)
+            write_report(session, wanted, format_, file, bom=bom)
     except BaseException:
         file.close()
         raise

@@ -1,0 +1,153 @@
+"""`journal`: the whole ledger as plain-text accounting, for beancount or hledger.
+
+At the end of each month the balances are asserted as `movements` and `revenue` have them: figures
+from statements other than the lines'. So `bean-check` and `hledger check` audit the ledger.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+from sqlalchemy.orm import Session
+
+from src.common.reports.journal_lines import (
+    ACCOUNTS,
+    BALANCES,
+    CREDITS,
+    DEFERRED,
+    HELD,
+    DoubleEntry,
+    read_double_entries,
+)
+from src.common.reports.movements import COLUMNS, Movements
+from src.common.reports.periods import By, boundaries
+from src.common.reports.revenue import Revenue
+from src.common.reports.snapshots import Snapshot, first_entry_at
+from src.html_pages import in_units
+
+COMMODITY = "CREDITS"
+_LONG_AGO = dt.date(1970, 1, 1)
+_HELD_COLUMN = [column.name for column in COLUMNS].index("held")
+
+Amounts = Mapping[tuple[str, str], int]
+"""By account and currency, or `CREDITS`."""
+
+
+class Program(StrEnum):
+    """What is to read the journal."""
+
+    BEANCOUNT = "beancount"
+    HLEDGER = "hledger"
+
+
+def journal(
+    session: Session,
+    snapshot: Snapshot,
+    program: Program,
+    *,
+    until: dt.datetime,
+    zone: dt.tzinfo,
+    by_day: bool,
+) -> Iterator[str]:
+    """The journal from the first entry to `until`, line by line, read while it is iterated.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
+    """
+    began = first_entry_at(session, until)
+    if began is None:
+        return
+    asserted = _balances_of_months(session, snapshot, began, until, zone)
+    currencies = sorted({currency for amounts in asserted.values() for _, currency in amounts})
+    yield from _declarations(program, currencies)
+    coming = iter(sorted(asserted.items()))
+    next_end = next(coming, None)
+    for entry in read_double_entries(session, snapshot, until, zone=str(zone), by_day=by_day):
+        while next_end is not None and entry.day > next_end[0]:
+            yield from _assertion(program, *next_end)
+            next_end = next(coming, None)
+        yield from _written(program, entry)
+    while next_end is not None:
+        yield from _assertion(program, *next_end)
+        next_end = next(coming, None)
+
+
+def _balances_of_months(
+    session: Session,
+    snapshot: Snapshot,
+    began: dt.datetime,
+    until: dt.datetime,
+    zone: dt.tzinfo,
+) -> dict[dt.date, dict[tuple[str, str], int]]:
+    """By a month's last day: what the accounts of users' credits and of deferred revenue have."""
+    bounds = boundaries(began - dt.timedelta(microseconds=1), until, By.MONTH, zone)
+    balances: dict[dt.date, dict[tuple[str, str], int]] = {}
+    held: dict[str, int] = {}
+    for row in Movements(session, snapshot, bounds).rows():
+        _, end, source, *_ = row
+        amounts = balances.setdefault(_day_before(end, zone), {})
+        held[source] = held.get(source, 0) + row[_HELD_COLUMN]
+        amounts[f"{BALANCES}:{source.capitalize()}", CREDITS] = -row[-1]
+        amounts[f"{HELD}:{source.capitalize()}", CREDITS] = -held[source]
+    for row in Revenue(session, snapshot, bounds).rows():
+        _, end, currency, *_ = row
+        balances.setdefault(_day_before(end, zone), {})[DEFERRED, currency] = -row[-1]
+    return balances
+
+
+def _day_before(instant: dt.datetime, zone: dt.tzinfo) -> dt.date:
+    """The day that ends with this instant, or that it is in."""
+    return (instant - dt.timedelta(microseconds=1)).astimezone(zone).date()
+
+
+def _declarations(program: Program, currencies: list[str]) -> Iterator[str]:
+    for currency in currencies:
+        name, example = _commodity(currency), _quantity(0, currency)
+        if program is Program.BEANCOUNT:
+            yield f"{_LONG_AGO} commodity {name}"
+        else:
+            yield f"commodity {example}{'' if '.' in example else '.'} {name}"
+    for account in ACCOUNTS:
+        if program is Program.BEANCOUNT:
+            yield f"{_LONG_AGO} open {account}"
+        else:
+            yield f"account {account}"
+    yield ""
+
+
+def _written(program: Program, entry: DoubleEntry) -> Iterator[str]:
+    if program is Program.BEANCOUNT:
+        yield f'{entry.day} * "{entry.narration}"'
+        if entry.entry is not None:
+            user_id, seq = entry.entry
+            yield f'  user: "{user_id}"'
+            yield f"  seq: {seq}"
+    else:
+        about = "" if entry.entry is None else "  ; user:{}, seq:{}".format(*entry.entry)
+        yield f"{entry.day} * {entry.narration}{about}"
+    for (account, currency), amount in entry.lines.items():
+        yield f"  {account}  {_quantity(amount, currency)} {_commodity(currency)}"
+    yield ""
+
+
+def _assertion(program: Program, day: dt.date, amounts: Amounts) -> Iterator[str]:
+    """Of the balances at the end of a day."""
+    if program is Program.BEANCOUNT:  # which takes them for those at a day's beginning
+        day += dt.timedelta(days=1)
+        for (account, currency), amount in sorted(amounts.items()):
+            quantity = _quantity(amount, currency)
+            yield f"{day} balance {account}  {quantity} {_commodity(currency)}"
+    else:
+        yield f"{day} * balances"
+        for (account, currency), amount in sorted(amounts.items()):
+            nothing, name = _quantity(0, currency), _commodity(currency)
+            yield f"  {account}  {nothing} {name} = {_quantity(amount, currency)} {name}"
+    yield ""
+
+
+def _commodity(currency: str) -> str:
+    return COMMODITY if currency == CREDITS else currency.upper()
+
+
+def _quantity(amount: int, currency: str) -> str:
+    return str(amount) if currency == CREDITS else in_units(amount, currency).replace(",", "")

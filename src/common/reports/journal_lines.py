@@ -1,0 +1,182 @@
+"""The ledger as double entries, read in order: which account each entry debits and credits.
+
+Credits are a commodity of their own. What users have is owed to them, so it lies in liabilities, by
+the lots' sources. What was paid for it is deferred revenue, in cents, until it is earned.
+"""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
+from src.common.reports.held import CAPTURED
+from src.common.reports.revenue import DISPUTED, EARNINGS
+from src.common.reports.snapshots import (
+    ROWS_A_FETCH,
+    UNBOOKED,
+    UNOPENED,
+    Snapshot,
+    statement,
+)
+
+BALANCES = "Liabilities:Credits"
+HELD = "Liabilities:Held"
+DEFERRED = "Liabilities:DeferredRevenue"
+DEBTS = "Assets:Debts"
+_SPENT = "Equity:Credits:Spent"
+_KEPT, _OWED = "kept", "debt"
+CREDITS = ""
+"""In place of a currency."""
+
+_OF_CREDITS: dict[str, str] = {
+    EntryKind.OPENING: "Equity:Credits:BroughtOver",
+    EntryKind.GRANT: "Equity:Credits:Given",
+    EntryKind.ADJUSTMENT: "Equity:Credits:Adjusted",
+    EntryKind.REINSTATEMENT: "Equity:Credits:ClawedBack",
+    EntryKind.CLAWBACK: "Equity:Credits:ClawedBack",
+    EntryKind.REVERSAL: "Equity:Credits:Reversed",
+    EntryKind.SPEND: _SPENT,
+    EntryKind.LOT_EXPIRY: "Equity:Credits:Expired",
+    EntryKind.DEBT_REPAYMENT: DEBTS,
+}
+_SOLD = "Equity:Credits:Sold"
+_OF_MONEY: dict[str, str] = {
+    EntryKind.GRANT: "Assets:Payments",
+    EntryKind.REVERSAL: "Income:Reversed",
+    EntryKind.SPEND: "Income:Spent",
+    EntryKind.CAPTURE: "Income:Spent",
+    EntryKind.LOT_EXPIRY: "Income:Breakage",
+    EntryKind.CLAWBACK: "Liabilities:Refunded",
+    EntryKind.REINSTATEMENT: "Liabilities:Refunded",
+    DISPUTED: "Liabilities:Disputed",
+    EntryKind.DEBT_REPAYMENT: "Liabilities:Refunded",
+    EntryKind.ADJUSTMENT: "Income:Adjusted",
+}
+_DEBTS_ARISEN = "Equity:Credits:Owed"
+
+
+def _of_source(account: str, source: str) -> str:
+    return f"{account}:{source.capitalize()}"
+
+
+ACCOUNTS = sorted(
+    {
+        *(_of_source(BALANCES, source) for source in LotSource),
+        *(_of_source(HELD, source) for source in LotSource),
+        *_OF_CREDITS.values(),
+        *_OF_MONEY.values(),
+        *(DEFERRED, _SOLD, _DEBTS_ARISEN),
+    }
+)
+"""Every account that a journal may name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleEntry:
+    """One entry of the ledger, or all of one day."""
+
+    day: dt.date
+    entry: tuple[Any, int] | None
+    """Whose and its number; None where it is a day."""
+    narration: str
+    lines: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """By account and currency (or `CREDITS`): what is added; they sum to 0 in each currency."""
+
+
+# An entry of the very instant at which a day ends belongs to it, as in `movements`.
+_DAY = "CAST((effective_at - interval '1 microsecond') AT TIME ZONE :zone AS date)"
+
+_STATEMENT = f"""
+WITH {UNBOOKED}, {UNOPENED}, {CAPTURED}, {EARNINGS},
+lines AS (
+    SELECT effective_at, user_id, seq, kind, lot_seq, lines.amount
+    FROM credit_postings AS lines JOIN credit_entries USING (user_id, seq)
+    UNION ALL
+    SELECT effective_at, user_id, seq, kind, lot_seq, amount FROM unbooked
+    UNION ALL
+    SELECT effective_at, user_id, seq, '{_KEPT}', lot_seq, amount FROM captured
+),
+double_entries AS (
+    SELECT effective_at, lines.user_id, lines.seq, kind, source, '{CREDITS}' AS currency, amount
+    FROM lines
+    JOIN credit_lots AS lots ON lots.user_id = lines.user_id AND lots.seq = lines.lot_seq
+    UNION ALL
+    SELECT :now, user_id, 1, '{EntryKind.OPENING}', '{LotSource.OPENING}', '{CREDITS}', amount
+    FROM unopened
+    UNION ALL
+    SELECT effective_at, user_id, seq, kind, '{LotSource.PURCHASE}', currency, cents
+    FROM earnings WHERE cents <> 0
+    UNION ALL
+    SELECT coalesce((
+               SELECT min(effective_at) FROM credit_entries AS taken
+               WHERE taken.user_id = debts.user_id AND taken.kind = '{EntryKind.CLAWBACK}'
+                   AND taken.related_seq = debts.seq), made.effective_at),
+           debts.user_id, debts.seq, '{_OWED}', '', '{CREDITS}',
+           outstanding + coalesce((
+               SELECT -sum(amount) FROM credit_entries AS repaid
+               WHERE repaid.user_id = debts.user_id AND repaid.kind = '{EntryKind.DEBT_REPAYMENT}'
+                   AND repaid.related_seq = debts.seq), 0)
+    FROM credit_debts AS debts
+    JOIN credit_entries AS made ON made.user_id = debts.user_id AND made.seq = debts.seq
+)
+SELECT {_DAY} AS day, {{who}}, kind, source, currency, CAST(sum(amount) AS bigint)
+FROM double_entries WHERE effective_at <= :until
+GROUP BY {{group}}, kind, source, currency
+HAVING sum(amount) <> 0
+ORDER BY {{group}}, kind, source, currency
+"""  # noqa: S608  nothing of anybody else's in it
+_BY_ENTRY = _STATEMENT.format(who="user_id, seq", group="effective_at, user_id, seq")
+_BY_DAY = _STATEMENT.format(who="NULL, NULL", group="1")
+
+
+def read_double_entries(
+    session: Session, snapshot: Snapshot, until: dt.datetime, *, zone: str, by_day: bool
+) -> Iterator[DoubleEntry]:
+    """In the order of time; fetched while they are iterated.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
+    """
+    parameters = snapshot.parameters() | {"until": until, "zone": zone}
+    rows = session.execute(
+        statement(_BY_DAY if by_day else _BY_ENTRY),
+        parameters,
+        execution_options={"yield_per": ROWS_A_FETCH},
+    )
+    for (day, user_id, seq), group in groupby(rows, key=lambda row: tuple(row)[:3]):
+        moves = [tuple(row)[3:] for row in group]
+        lines: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for kind, source, currency, amount in moves:
+            for account, sign in _accounts(kind, source, currency):
+                lines[account, currency] += sign * amount
+        yield DoubleEntry(
+            day=day,
+            entry=None if by_day else (user_id, seq),
+            narration="entries of the day" if by_day else _narration(moves),
+            lines={line: amount for line, amount in sorted(lines.items()) if amount},
+        )
+
+
+def _narration(moves: list[tuple[Any, ...]]) -> str:
+    kinds = dict.fromkeys(kind for kind, *_ in moves if kind not in {_KEPT, DISPUTED})
+    return ", ".join(kinds) or EntryKind.CAPTURE
+
+
+def _accounts(kind: str, source: str, currency: str) -> tuple[tuple[str, int], ...]:
+    """Which accounts an amount counts in, and with which sign."""
+    if kind == _OWED:
+        return (DEBTS, 1), (_DEBTS_ARISEN, -1)
+    if currency != CREDITS:
+        return (DEFERRED, -1), (_OF_MONEY[kind], 1)
+    if kind == _KEPT:
+        return (_of_source(HELD, source), 1), (_SPENT, -1)
+    balance = (_of_source(BALANCES, source), -1)
+    if kind == EntryKind.GRANT and source == LotSource.PURCHASE:
+        return balance, (_SOLD, 1)
+    return balance, (_OF_CREDITS.get(kind, _of_source(HELD, source)), 1)
