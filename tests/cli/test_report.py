@@ -1,0 +1,104 @@
+"""`flashslides report`: figures in every format, in a snapshot of their own."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from src.cli.choices import ReportNameName
+from src.common.credits.domain.commands import Grant, Spend
+from src.common.credits.operations import execute
+from src.common.database import SessionLocal
+from src.local_postgres import ConnectionParameters
+from tests.cli.conftest import RunCommand
+from tests.credits import books
+from tests.credits.ledger import ask
+
+TABLES = [name for name in ReportNameName.__args__ if name != "journal"]
+
+
+@pytest.fixture
+def reporting(fresh_database: ConnectionParameters, run_command: RunCommand) -> RunCommand:
+    """On a database where somebody bought 500 credits and spent 120 of all."""
+    assert fresh_database
+    with SessionLocal.begin() as session:
+        user_id = books.make_user(session).user_id
+        bought = books.purchase(session, user_id, 500)
+        execute(session, [bought, ask(Grant, user_id, amount=20), ask(Spend, user_id, amount=120)])
+    return run_command
+
+
+def test_every_report_in_every_format(reporting: RunCommand, tmp_path: Path) -> None:
+    """The same rows; a table for people, and a file where one is named."""
+    for name in TABLES:
+        as_json = reporting("report", name, "--format", "json")
+        assert as_json.exit_code == 0, as_json.err
+        rows = json.loads(as_json.out)
+        as_csv = reporting("report", name, "--format", "csv")
+        assert len(list(csv.DictReader(io.StringIO(as_csv.out)))) == len(rows) > 0
+        table = reporting("report", name)
+        assert table.exit_code == 0
+        assert table.out
+        book = tmp_path / f"{name}.xlsx"
+        assert reporting("report", name, "--format", "xlsx", "--output", str(book)).exit_code == 0
+        assert book.read_bytes().startswith(b"PK")
+    for program in ("beancount", "hledger"):
+        journal = reporting("report", "journal", "--format", program)
+        assert "Liabilities:Credits:Purchase" in journal.out
+        assert "example.com" not in journal.out
+
+
+def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
+    """500 cents for 500 credits; 100 of them are spent after the 20 that were given."""
+    [promo, sold] = reporting("report", "movements", "--format", "json").json
+    assert (promo["given"], promo["spent"], promo["closing"]) == (20, 20, 0)
+    assert (sold["sold"], sold["spent"], sold["closing"]) == (500, 100, 400)
+    [owed] = reporting("report", "liability", "--format", "json").json
+    assert (owed["source"], owed["credits"], owed["value_cents"]) == ("purchase", 400, 400)
+    [earned] = reporting("report", "revenue", "--format", "json").json
+    assert (earned["sold_cents"], earned["spent_cents"], earned["closing_cents"]) == (500, 100, 400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("liability", "--from", "2026-01-01"), "from"),
+        (("liability", "--by", "day"), "by"),
+        (("users", "--to", "2026-01-01"), "to"),
+        (("movements", "--with-debt"), "with_debt"),
+        (("movements", "--by", "entry"), "by"),
+        (("movements", "--from", "2026-01-02", "--to", "2026-01-01"), "to"),
+        (("movements", "--time-zone", "Nowhere"), "--time-zone"),
+        (("movements", "--format", "hledger"), "format"),
+        (("journal", "--format", "csv"), "format"),
+        (("journal",), "--format"),
+        (("sales", "--bom"), "--bom"),
+        (("sales", "--output", "file"), "--output"),
+    ],
+)
+def test_what_a_report_does_not_take_is_named(
+    reporting: RunCommand, arguments: tuple[str, ...], named: str
+) -> None:
+    """Exit code 2, and nothing is printed."""
+    result = reporting("report", *arguments)
+    assert (result.exit_code, result.out) == (2, "")
+    assert named in result.err
+
+
+def test_figures_that_differ_are_an_error(reporting: RunCommand) -> None:
+    """Somebody wrote past the triggers: exit code 1, and no figures."""
+    with SessionLocal.begin() as session:
+        _without_triggers(session)
+        session.execute(text("UPDATE credit_lots SET remaining = remaining - 1 WHERE is_open"))
+    for name in ("movements", "liability", "revenue"):
+        result = reporting("report", name)
+        assert (result.exit_code, result.out) == (1, "")
+        assert "FIGURES_DIFFER" in result.err
+
+
+def _without_triggers(session: Session) -> None:
+    session.execute(text("SET LOCAL session_replication_role = replica"))
