@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.dashboard import DASHBOARD, dashboard_file
 from scripts.http_page import http_page
 from scripts.metrics_page import metrics_page
+from scripts.reports_page import reports_page
 from scripts.rooms import rooms_page
 from scripts.schema import schema_page
 from src.api.src.errors import ERRORS
@@ -142,6 +143,7 @@ def main() -> None:
     (REFERENCE / "errors.md").write_text(errors_page())
     (REFERENCE / "cli.md").write_text(command_line_page())
     (REFERENCE / "http.md").write_text(MADE_BY + http_page(app.openapi()))
+    (REFERENCE / "reports.md").write_text(MADE_BY + reports_page())
     (REFERENCE / "rooms.md").write_text(MADE_BY + rooms_page())
     (REFERENCE / "schema.md").write_text(MADE_BY + schema_page())
     (REFERENCE / "metrics.md").write_text(MADE_BY + metrics_page())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts import http_page, reference, rooms, schema
+from scripts import http_page, reference, reports_page, rooms, schema
 from scripts.http_chapters import CHAPTERS
 from scripts.json_types import type_of
 from src.api.src.main import app
@@ -36,6 +36,12 @@ def test_the_command_line_page_is_read_as_it_is_written() -> None:
 def test_the_schema_page_has_every_table() -> None:
     """`just reference` was run after the last change of a model."""
     assert (REFERENCE / "schema.md").read_text() == reference.MADE_BY + schema.schema_page()
+
+
+def test_the_reports_page_has_every_report_and_column() -> None:
+    """`just reference` was run after the last change of a report."""
+    page = (REFERENCE / "reports.md").read_text()
+    assert page == reference.MADE_BY + reports_page.reports_page()
 
 
 def test_the_page_of_rooms_has_every_module() -> None:

@@ -1,5 +1,4 @@
-"""What we use of XlsxWriter, which ships no types."""
-
+# What we use of XlsxWriter, which ships no types.
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from types import TracebackType
