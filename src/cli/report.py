@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -44,6 +44,10 @@ def report(  # noqa: PLR0913  its options
         ReportFormatName, typer.Option("--format", help="What to write; table is for people.")
     ] = "table",
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: stdout.")] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(help="Draw movements, revenue or sales into this file too, by --by."),
+    ] = None,
     with_balance: Annotated[
         bool, typer.Option("--with-balance", help="Of users: only who has credits.")
     ] = False,
@@ -91,19 +95,27 @@ def report(  # noqa: PLR0913  its options
     )
     if format_ == "table" and wanted.name is ReportName.JOURNAL:
         raise Invalid("--format: name beancount or hledger", "VALIDATION_ERROR")
-    with migrated_database(get_settings()):
-        if format_ == "table":
-            _print_table(wanted)
-            return
+    with migrated_database(get_settings()), ExitStack() as files:
         # What fails on the way leaves no file behind that looks like a report.
-        with tempfile.TemporaryFile() as spooled:
-            _write(wanted, format_, spooled, bom=bom)
-            spooled.seek(0)
+        picture = None if svg is None else files.enter_context(tempfile.TemporaryFile())
+        if format_ == "table":
+            _print_table(wanted, picture)
+        else:
+            spooled = files.enter_context(tempfile.TemporaryFile())
+            _write(wanted, format_, spooled, picture, bom=bom)
             if output is None:
+                spooled.seek(0)
                 print_file(spooled)
             else:
-                with output.open("wb") as file:
-                    shutil.copyfileobj(spooled, file)
+                _save(spooled, output)
+        if picture is not None and svg is not None:
+            _save(picture, svg)
+
+
+def _save(spooled: IO[bytes], path: Path) -> None:
+    spooled.seek(0)
+    with path.open("wb") as file:
+        shutil.copyfileobj(spooled, file)
 
 
 @contextmanager
@@ -118,21 +130,23 @@ def _snapshot(name: str) -> "Generator[Session]":
         yield session
 
 
-def _write(wanted: "Wanted", format_: str, file: IO[bytes], *, bom: bool) -> None:
+def _write(
+    wanted: "Wanted", format_: str, file: IO[bytes], svg: IO[bytes] | None, *, bom: bool
+) -> None:
     from src.common.reports.catalogue import write_report
     from src.common.reports.formats import Format
 
     with _snapshot(wanted.name) as session:
-        write_report(session, wanted, Format(format_), file, bom=bom)
+        write_report(session, wanted, Format(format_), file, bom=bom, svg=svg)
 
 
-def _print_table(wanted: "Wanted") -> None:
+def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
     """So many rows at a time, that memory is bounded however many there are."""
     from src.common.reports.catalogue import read_report
     from src.common.reports.formats import readable
 
     with _snapshot(wanted.name) as session:
-        figures = read_report(session, wanted)
+        figures = read_report(session, wanted, svg=svg)
         names = [column.name for column in figures.columns]
         rows = (
             {name: readable(value, wanted.zone) for name, value in zip(names, row, strict=True)}

@@ -76,6 +76,7 @@ def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
         (("movements", "--format", "hledger"), "format"),
         (("journal", "--format", "csv"), "format"),
         (("journal",), "--format"),
+        (("liability", "--svg", "file"), "svg"),
         (("sales", "--bom"), "--bom"),
         (("sales", "--output", "file"), "--output"),
     ],
@@ -87,6 +88,17 @@ def test_what_a_report_does_not_take_is_named(
     result = reporting("report", *arguments)
     assert (result.exit_code, result.out) == (2, "")
     assert named in result.err
+
+
+def test_figures_are_drawn(reporting: RunCommand, tmp_path: Path) -> None:
+    """Beside the figures; the picture has a line for each source, and words as text."""
+    picture = tmp_path / "movements.svg"
+    result = reporting("report", "movements", "--by", "week", "--svg", str(picture))
+    assert result.exit_code == 0, result.err
+    assert result.out
+    drawn = picture.read_text()
+    assert ">purchase</text>" in drawn
+    assert ">credits in balances</text>" in drawn
 
 
 def test_figures_that_differ_are_an_error(reporting: RunCommand) -> None:

@@ -17,6 +17,7 @@ from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, beginning_of_month, boundaries
+from src.common.reports.plots import Plot, draw
 from src.common.reports.revenue import Revenue
 from src.common.reports.sales import read_sales
 from src.common.reports.snapshots import Snapshot, take_snapshot
@@ -71,15 +72,24 @@ class Report:
     has_end: bool = True
     """Whether it is of a past instant where one is given; else it is of now."""
     filters_users: bool = False
+    plot: Plot | None = None
+    """What of it can be drawn."""
 
 
-def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = None) -> Figures:
+def read_report(
+    session: Session,
+    wanted: Wanted,
+    *,
+    svg: IO[bytes] | None = None,
+    now: dt.datetime | None = None,
+) -> Figures:
     """Read a report, and check that its figures tie.
 
     Args:
         session: In a database transaction that `begin_report` began. It stays open until the rows
             have been read.
         wanted: Which report, of when.
+        svg: Open, in binary: gets a picture of the figures.
         now: Replaces the database's clock, in tests.
 
     Raises:
@@ -99,8 +109,14 @@ def read_report(session: Session, wanted: Wanted, *, now: dt.datetime | None = N
             f"with_balance, with_debt and idle_since go with users, not {wanted.name}",
             "VALIDATION_ERROR",
         )
-    snapshot = take_snapshot(session, now=now)
-    return Figures(columns=report.columns, rows=report.rows(session, snapshot, wanted))
+    if svg is not None and report.plot is None:
+        raise _not_taken("svg", wanted)
+    rows = report.rows(session, take_snapshot(session, now=now), wanted)
+    if svg is not None and report.plot is not None:
+        few = list(rows)
+        draw(report.plot, report.columns, few, svg, zone=wanted.zone)
+        rows = iter(few)
+    return Figures(columns=report.columns, rows=rows)
 
 
 def write_report(
@@ -110,6 +126,7 @@ def write_report(
     file: IO[bytes],
     *,
     bom: bool = False,
+    svg: IO[bytes] | None = None,
     now: dt.datetime | None = None,
 ) -> None:
     """Read a report, or the journal, and write it into a file.
@@ -120,6 +137,7 @@ def write_report(
         format_: What to write: the journal for one of its programs, all others as figures.
         file: Open, in binary; a workbook wants one that can be sought.
         bom: Whether CSV begins with a byte order mark.
+        svg: Open, in binary: gets a picture of the figures.
         now: Replaces the database's clock, in tests.
 
     Raises:
@@ -134,11 +152,13 @@ def write_report(
             field="format",
         )
     if not is_journal:
-        figures = read_report(session, wanted, now=now)
+        figures = read_report(session, wanted, svg=svg, now=now)
         write(figures, format_, file, zone=wanted.zone, bom=bom)
         return
     if wanted.since is not None:
         raise _not_taken("from", wanted)
+    if svg is not None:
+        raise _not_taken("svg", wanted)
     if wanted.by not in {None, By.ENTRY, By.DAY}:
         raise _not_taken("by", wanted)
     snapshot = take_snapshot(session, now=now)
@@ -209,6 +229,7 @@ REPORTS: dict[ReportName, Report] = {
         meaning="Credits: what came into the balances and what left them, by source.",
         columns=movements.COLUMNS,
         rows=_movements,
+        plot=Plot(value="closing", series=("source",), label="credits in balances"),
     ),
     ReportName.LIABILITY: Report(
         meaning="What customers have at an instant, by source and age, and what they paid for it.",
@@ -221,11 +242,23 @@ REPORTS: dict[ReportName, Report] = {
         meaning="What became of what was paid: owed, spent, expired, refunded, disputed.",
         columns=revenue.COLUMNS,
         rows=_revenue,
+        plot=Plot(
+            value="closing_cents",
+            series=("currency",),
+            label="deferred revenue",
+            is_money=True,
+        ),
     ),
     ReportName.SALES: Report(
         meaning="Purchases and the money that went back of them, by package and currency.",
         columns=sales.COLUMNS,
         rows=_sales,
+        plot=Plot(
+            value="net_cents",
+            series=("package_id", "currency", "livemode"),
+            label="net sales",
+            is_money=True,
+        ),
     ),
     ReportName.PAYMENTS: Report(
         meaning="Each purchase, and what became of its credits by now.",
