@@ -1,4 +1,4 @@
-"""How long each report takes over a million entries, and how much memory: `just bench-reports`.
+"""How long each report takes over a million entries, and how much memory: `python -m benchmarks.reports`.
 
 Each is asked for in a process of its own, so that its peak memory is its own. `liability` is
 compared with a bare `SELECT sum(amount)` over the same entries, both warm, in turns.
@@ -11,20 +11,23 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 from sqlalchemy import text
 
 from benchmarks.seed import add_users
 from benchmarks.server import SERVER_SETTINGS, connect
-from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.database import SessionLocal, dispose_db
 from src.common.postgres.migrations import upgrade_to_head
 from src.common.reports.catalogue import ReportName, Wanted, write_report
 from src.common.reports.formats import Format
 from src.common.reports.snapshots import begin_report
 from src.local_postgres import ConnectionParameters, free_port, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ENTRIES_A_USER = 50
 MB = 2**20
@@ -57,7 +60,6 @@ def main() -> None:
         running_server(Path(folder) / "data", port=free_port(), settings=SERVER_SETTINGS) as server,
     ):
         _configure(server.connection)
-        run_in_database_transaction(lambda session: None)
         upgrade_to_head()
         _fill(server.connection, options.entries // ENTRIES_A_USER)
         print("| report | seconds | peak memory, MB |\n|---|---|---|")
@@ -120,7 +122,7 @@ def _sum() -> None:
 def _ratio(repeats: int) -> float:
     """Of the medians; the first of each warms up."""
     taken: dict[str, list[float]] = {"liability": [], "sum": []}
-    works: dict[str, Callable[[], None]] = {
+    works: "dict[str, Callable[[], None]]" = {
         "liability": lambda: _write(ReportName.LIABILITY),
         "sum": _sum,
     }

@@ -33,6 +33,7 @@ from src.common.credits.persistence.storage import load_books
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
+from src.common.postgres.silent_servers import lift_time_limits
 
 BATCH_USERS = 500
 """Settled at a time."""
@@ -174,6 +175,7 @@ def begin_report(session: Session) -> None:
         "LOCAL cursor_tuple_fraction = 1",
     ):
         session.execute(text(f"SET {setting}"))
+    lift_time_limits(session)
 
 
 def _batches(user_ids: Sequence[uuid.UUID]) -> Iterator[list[uuid.UUID]]:
