@@ -1,4 +1,6 @@
-"""How long each report takes over a million entries, and how much memory: `python -m benchmarks.reports`.
+"""How long reports over a million entries take, in how much memory.
+
+Run it by `uv run python -m benchmarks.reports`.
 
 Each is asked for in a process of its own, so that its peak memory is its own. `liability` is
 compared with a bare `SELECT sum(amount)` over the same entries, both warm, in turns.
@@ -122,7 +124,7 @@ def _sum() -> None:
 def _ratio(repeats: int) -> float:
     """Of the medians; the first of each warms up."""
     taken: dict[str, list[float]] = {"liability": [], "sum": []}
-    works: "dict[str, Callable[[], None]]" = {
+    works: dict[str, Callable[[], None]] = {
         "liability": lambda: _write(ReportName.LIABILITY),
         "sum": _sum,
     }

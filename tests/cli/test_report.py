@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from tests.cli.conftest import RunCommand
 from tests.credits import books
 from tests.credits.ledger import ask
 
-TABLES = [name for name in ReportNameName.__args__ if name != "journal"]
+TABLES = [name for name in get_args(ReportNameName) if name != "journal"]
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ ZONES = st.sampled_from(
 ).map(ZoneInfo)
 
 
-def at(*parts: int) -> dt.datetime:
+def at(year: int, month: int, day: int, hour: int = 0) -> dt.datetime:
     """In UTC."""
-    return dt.datetime(*parts, tzinfo=dt.UTC)  # type: ignore[misc]
+    return dt.datetime(year, month, day, hour, tzinfo=dt.UTC)
 
 
 def test_days_have_23_and_25_hours() -> None:

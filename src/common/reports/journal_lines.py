@@ -149,7 +149,10 @@ def read_double_entries(
         parameters,
         execution_options={"yield_per": ROWS_A_FETCH},
     )
-    for (day, user_id, seq), group in groupby(rows, key=lambda row: tuple(row)[:3]):
+    by_entry: Iterator[tuple[tuple[Any, ...], Iterator[Any]]] = groupby(
+        rows, key=lambda row: tuple(row)[:3]
+    )
+    for (day, user_id, seq), group in by_entry:
         moves = [tuple(row)[3:] for row in group]
         lines: defaultdict[tuple[str, str], int] = defaultdict(int)
         for kind, source, currency, amount in moves:

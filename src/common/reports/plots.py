@@ -52,15 +52,13 @@ def draw(
         name = " ".join(str(cells[part]) for part in plot.series if cells[part] is not None)
         value = cells[plot.value] / 100 if plot.is_money else cells[plot.value]
         lines[name].append((cells["period_end"].astimezone(zone), value))
-    style = {"svg.hashsalt": "flashslides", "svg.fonttype": "none", "font.size": 9}
-    with mpl.rc_context(style):
+    with mpl.rc_context({"svg.hashsalt": "flashslides", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(10, 4), layout="constrained")
         axes = figure.add_subplot()
         axes.set_prop_cycle(color=_COLORS)
         for name, points in sorted(lines.items()):
-            axes.plot(
-                [end for end, _ in points], [each for _, each in points], marker="o", label=name
-            )  # type: ignore[arg-type]
+            ends: Any = [end for end, _ in points]
+            axes.plot(ends, [value for _, value in points], marker="o", label=name)
         axes.set_ylabel(plot.label)
         axes.set_xlabel("end of the period")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
