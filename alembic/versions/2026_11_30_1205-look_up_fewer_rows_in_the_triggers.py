@@ -1,7 +1,7 @@
 """Look up fewer rows in the triggers (decision 0042).
 
 Revision ID: 5e8c1b7f2d94
-Revises: 0c72a8e41f96
+Revises: 8a6f13d94c27
 Create Date: 2026-11-30 12:05:00+00:00
 """
 
@@ -11,7 +11,7 @@ from src.common.models.ledger_triggers import CREATE_TRIGGERS
 from src.common.postgres.migrations import Loss
 
 revision = "5e8c1b7f2d94"
-down_revision = "0c72a8e41f96"
+down_revision = "8a6f13d94c27"
 branch_labels = None
 depends_on = None
 
