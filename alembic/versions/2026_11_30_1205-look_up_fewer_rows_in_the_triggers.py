@@ -17,11 +17,11 @@ depends_on = None
 
 LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
-_CHANGED = ("credit_entries_balanced", "credit_postings_balanced", "credit_lots_balanced")
+_CHANGED = ("credit_postings_balanced", "credit_lots_balanced")
 
 
 def upgrade() -> None:
-    """Replace three functions."""
+    """Replace two functions."""
     _begin()
     for statement in CREATE_TRIGGERS:
         if any(f" @here.{name}()" in statement for name in _CHANGED):
@@ -32,7 +32,6 @@ def downgrade() -> None:
     """Undo: the functions refuse the same as before."""
     _begin()
     before = context.script.get_revision("a47d0f3e8c52").module
-    op.execute(context.script.get_revision("f19b5d2e6c40").module.ENTRIES_BALANCED)
     op.execute(before.POSTINGS_BALANCED)
     op.execute(before.LOTS_BALANCED)
 

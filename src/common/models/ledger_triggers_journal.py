@@ -37,9 +37,8 @@ _ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
     OR a.effective_at > a.created_at
     OR (a.next IS NULL AND NOT coalesce(a.seq <= (SELECT u.credits_version FROM @here.users u
       WHERE u.user_id = a.user_id), false))
-    OR (a.amount <> 0 AND (a.before IS NOT NULL OR a.next IS NOT NULL)
-      AND NOT EXISTS (SELECT FROM @here.credit_postings p
-        WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
+    OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM @here.credit_postings p
+      WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
 _ENTRIES_PLAINLY = f"""{_ENTRIES_FOLLOW}
     OR NOT (a.related_seq IS NULL AND a.captured IS NULL AND a.hold_expires_at IS NULL
       AND a.kind = ANY ('{{opening,grant,spend,adjustment,lot_expiry}}'::text[]))
