@@ -72,7 +72,7 @@ def test_pages_are_drawn_without_another_host(
     """Pictures too: what Mermaid has drawn takes the place of its source."""
     page.goto(f"{address}{path}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    expect(page.locator("div.mermaid")).to_have_count(pictures, timeout=PATIENCE_MS)
+    expect(page.locator("div.mermaid")).to_have_count(pictures)
     expect(page.locator("pre.mermaid")).to_have_count(0)
 
 
@@ -81,7 +81,7 @@ def test_a_narrow_screen_shows_pictures_that_can_be_read(address: str, page: Pag
     """They scroll sideways in their frame, as wide code does; the page itself does not."""
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{address}/reference/schema/")
-    expect(page.locator("div.mermaid")).to_have_count(2, timeout=PATIENCE_MS)
+    expect(page.locator("div.mermaid")).to_have_count(2)
     frames = page.locator("div.picture")
     drawn = frames.evaluate_all("all => all.map(each => each.scrollWidth > each.clientWidth)")
     assert drawn == [True, True]
@@ -152,7 +152,7 @@ def test_texts_of_pictures_can_be_read(
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{address}{path}")
     expect(page.locator("div.mermaid").first).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.locator("pre.mermaid")).to_have_count(0, timeout=PATIENCE_MS)
+    expect(page.locator("pre.mermaid")).to_have_count(0)
     found: list[tuple[str, float]] = page.evaluate(CONTRASTS)
     assert len(found) > 5
     assert max(contrast for _, contrast in found) <= 21
