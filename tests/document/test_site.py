@@ -13,8 +13,6 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config  # pyright: ignore[reportUnknownVariableType]
 from playwright.sync_api import Page, expect
 
-from tests.fixtures.browser import PATIENCE_MS
-
 ROOT = Path(__file__).parents[2]
 ASKED = re.compile(
     r"<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)=\"?(https?:)?//", re.IGNORECASE
@@ -151,7 +149,7 @@ def test_texts_of_pictures_can_be_read(
     page.add_init_script(OPEN)
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{address}{path}")
-    expect(page.locator("div.mermaid").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("div.mermaid").first).to_be_visible()
     expect(page.locator("pre.mermaid")).to_have_count(0)
     found: list[tuple[str, float]] = page.evaluate(CONTRASTS)
     assert len(found) > 5
