@@ -23,7 +23,7 @@ UNLISTED = {"/api/v1/stripe-webhook"}
 """Addresses that OpenAPI leaves out: other names of those that it lists."""
 OF_OTHERS = {
     *("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
-    *("pg_basebackup", "archive_command", "get_route_handler"),
+    *("pg_basebackup", "archive_command", "archive_timeout", "get_route_handler"),
 }
 """Names of uv, npm, PostgreSQL and FastAPI."""
 
