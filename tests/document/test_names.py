@@ -24,8 +24,10 @@ UNLISTED = {"/api/v1/stripe-webhook"}
 OF_OTHERS = {
     *("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
     *("pg_basebackup", "archive_command", "archive_timeout", "get_route_handler"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "parentbased_traceidratio"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
-"""Names of uv, npm, PostgreSQL and FastAPI."""
+"""Names of uv, npm, PostgreSQL, FastAPI and OpenTelemetry."""
 
 
 def named(pattern: str, text: str) -> set[str]:
@@ -52,8 +54,11 @@ def test_names_on_a_page_exist(page: Path) -> None:
 
 
 def _made_on(page: str) -> str:
-    """Files that the reader of a page makes: `Put this into a file `spend.py`."""
-    return "\n".join(re.findall(r"(?:Put this (?:in|into)[^:]*?)(`[a-z_]+\.py`)", page))
+    """Files that the reader of a page makes: `Put this into a file `spend.py`, or titles."""
+    titles = " ".join(
+        f"`{name}`" for name in re.findall(r'^```python title="(\w+\.py)"', page, re.M)
+    )
+    return titles + "\n".join(re.findall(r"(?:Put this (?:in|into)[^:]*?)(`[a-z_]+\.py`)", page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -66,7 +71,9 @@ def test_addresses_on_a_page_exist(page: Path) -> None:
     }
     anything = {path for _, path in operations} | UNLISTED
     text = page.read_text(encoding="utf-8")
-    found = re.findall(r"`(?:(GET|POST|PATCH|PUT|DELETE) )?(/api/v1/[^\s`]+?)/?`", text)
+    found = re.findall(
+        r"`(?:(GET|POST|PATCH|PUT|DELETE) )?(/api/v1/[^\s`?]+?)/?(?:\?[^`]*)?`", text
+    )
     asked = {(method, re.sub(r"\{\w+\}|…", "{}", path)) for method, path in found}
     assert {
         (method, path)
