@@ -55,28 +55,29 @@ def test_names_on_a_page_exist(page: Path) -> None:
 
 def _made_on(page: str) -> str:
     """Files that the reader of a page makes: `Put this into a file `spend.py`, or titles."""
-    titles = " ".join(
-        f"`{name}`" for name in re.findall(r'^```python title="(\w+\.py)"', page, re.M)
-    )
-    return titles + "\n".join(re.findall(r"(?:Put this (?:in|into)[^:]*?)(`[a-z_]+\.py`)", page))
+    titles = re.findall(r'^```python title="(\w+\.py)"', page, re.MULTILINE)
+    named_so = re.findall(r"(?:Put this (?:in|into)[^:]*?)(`[a-z_]+\.py`)", page)
+    return "\n".join([*(f"`{title}`" for title in titles), *named_so])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_addresses_on_a_page_exist(page: Path) -> None:
-    """With the method that the page gives."""
-    operations = {
-        (method.upper(), re.sub(r"\{\w+\}", "{}", path))
+    """With the method that the page gives, and with whatever stands for what they name."""
+    operations = [
+        (method.upper(), re.compile(re.sub(r"\{\w+\}", "[^/]+", path)))
         for path, methods in app.openapi()["paths"].items()
         for method in methods
-    }
-    anything = {path for _, path in operations} | UNLISTED
-    text = page.read_text(encoding="utf-8")
+    ]
     found = re.findall(
-        r"`(?:(GET|POST|PATCH|PUT|DELETE) )?(/api/v1/[^\s`?]+?)/?(?:\?[^`]*)?`", text
+        r"`(?:(GET|POST|PATCH|PUT|DELETE) )?(/api/v1/[^\s`?]+?)/?(?:\?[^`]*)?`",
+        page.read_text(encoding="utf-8"),
     )
-    asked = {(method, re.sub(r"\{\w+\}|…", "{}", path)) for method, path in found}
     assert {
         (method, path)
-        for method, path in asked
-        if ((method, path) not in operations if method else path not in anything)
+        for method, path in found
+        if path not in UNLISTED
+        and not any(
+            template.fullmatch(path) and method in {"", operation}
+            for operation, template in operations
+        )
     } == set()
