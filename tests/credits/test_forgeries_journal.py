@@ -6,6 +6,12 @@ from tests.credits.forging import Forger, Forgery, Write, entry, lot
 
 # Alice's next entry is 14. A spend of 10 takes them from lot 1, of which 45 are left.
 SPEND = entry(14, "spend", -10, 555)
+BORN = "'00000000-0000-4000-8000-000000000001'::uuid"
+BORN_WITH_ENTRY = (
+    "INSERT INTO users (user_id, email, password_hash, credits_balance, credits_version)"
+    " VALUES ('00000000-0000-4000-8000-000000000001', 'f@x', 'x', 10, 1)"
+)
+ITS_ENTRY = Write([entry(1, "grant", 10, 10, user_id=BORN)])
 LATER = {"effective_at": "now()", "created_at": "now()"}
 
 
@@ -241,6 +247,25 @@ USERS = {
     ),
     "a new user with a `credits_version`": Forgery(
         ["INSERT INTO users (email, password_hash, credits_version) VALUES ('f@x', 'x', 1)"]
+    ),
+    "a new user with a balance, and its entry without postings": Forgery(
+        [BORN_WITH_ENTRY, ITS_ENTRY]
+    ),
+    "a new user with a balance, and its entry without postings, in one statement": Forgery(
+        [f"WITH born AS ({BORN_WITH_ENTRY}) {ITS_ENTRY.sql()}"]
+    ),
+    "a new user at version 2, whose second entry has no postings": Forgery(
+        [
+            BORN_WITH_ENTRY.replace("10, 1)", "10, 2)"),
+            Write(
+                [entry(1, "grant", 4, 4, user_id=BORN)],
+                new_lots=[lot(1, 4, user_id=BORN)],
+                postings=[(1, 1, 4, 4)],
+            )
+            .sql()
+            .replace(":who", BORN),
+            Write([entry(2, "grant", 6, 10, user_id=BORN)]),
+        ]
     ),
     "another `user_id` for a user with entries": Forgery(
         ["UPDATE users SET user_id = gen_random_uuid() WHERE user_id = :who"]
