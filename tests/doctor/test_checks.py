@@ -3,7 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,6 +19,7 @@ from src.common.doctor import (
 )
 from src.common.doctor.catalogue import CHECKS
 from src.common.models import (
+    Base,
     CreditVerification,
     Reconciliation,
     StripeEvent,
@@ -146,163 +147,193 @@ def _heads(system: System) -> None:
 
 
 def _no_checksums(system: System) -> None:
-    system.patch.setattr(server, "_settings_of", lambda *_: {"data_checksums": "off"})
+
+    def settings_of(*_: object) -> dict[str, str]:
+        return {"data_checksums": "off"}
+
+    system.patch.setattr(server, "_settings_of", settings_of)
 
 
 def _limit(module: Any, name: str, value: float) -> Callable[[System], None]:
     return lambda system: system.patch.setattr(module, name, value)
 
 
+def _set(**variables: str) -> Callable[[System], None]:
+    return lambda system: system.set(**variables)
+
+
+def _run(statement: str) -> Callable[[System], None]:
+    return lambda system: system.run(statement)
+
+
+def _add(model: type[Base], **values: object) -> Callable[[System], object]:
+    return lambda system: system.add(model, **values)
+
+
+def _nothing(_system: System) -> None:
+    pass
+
+
+def _stripe_away(system: System) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    system.set(STRIPE_SECRET_KEY="sk_test_1", STRIPE_API_BASE_URL=url)
+
+
+def _different(system: System) -> None:
+    system.add(
+        Reconciliation, status="finished", finished_at=_hour_ago(), drift=2, stripe_account=None
+    )
+
+
+def _late(system: System) -> None:
+    system.add(StripeEvent, status="failed", next_attempt_at=_hour_ago())
+
+
 def _hour_ago() -> dt.datetime:
     return dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
 
 
-TROUBLES: list[tuple[str, Callable[[System], object], str, str]] = [
-    ("settings", lambda it: it.set(DATABASE_PORT=SECRET_VALUE), "fail", "DATABASE_PORT"),
-    ("settings-names", lambda it: it.set(STRIPE_SECRET_KEYS="x"), "warn", "STRIPE_SECRET_KEY?"),
-    (
-        *("secrets", lambda it: it.set(STRIPE_SECRET_KEY="sk_test_1")),
-        *("fail", "STRIPE_WEBHOOK_SECRET is not"),
+class Trouble(NamedTuple):
+    """A trouble, and what its check answers."""
+
+    name: str
+    """The check's."""
+    make: Callable[[System], object]
+    status: str
+    says: str
+    """Words of what it has seen."""
+
+
+TROUBLES = [
+    Trouble("settings", _set(DATABASE_PORT=SECRET_VALUE), "fail", "DATABASE_PORT"),
+    Trouble("settings-names", _set(STRIPE_SECRET_KEYS="x"), "warn", "STRIPE_SECRET_KEY?"),
+    Trouble("secrets", _set(STRIPE_SECRET_KEY="sk_test_1"), "fail", "STRIPE_WEBHOOK_SECRET is not"),
+    Trouble(
+        "database-pooler",
+        _set(DATABASE_POOLER="transaction"),
+        "warn",
+        "DATABASE_DIRECT_HOST is not set",
     ),
-    (
-        *("database-pooler", lambda it: it.set(DATABASE_POOLER="transaction")),
-        *("warn", "DATABASE_DIRECT_HOST is not set"),
+    Trouble(
+        "migrations",
+        _run("UPDATE alembic_version SET version_num = 'newer'"),
+        "warn",
+        "of a newer release",
     ),
-    (
-        *("migrations", lambda it: it.run("UPDATE alembic_version SET version_num = 'newer'")),
-        *("warn", "of a newer release"),
+    Trouble(
+        "migrations",
+        _run("DROP TABLE alembic_version"),
+        "fail",
+        "has none of this service's tables",
     ),
-    (
-        *("migrations", lambda it: it.run("DROP TABLE alembic_version")),
-        *("fail", "has none of this service's tables"),
+    Trouble(
+        "migrations",
+        _run("INSERT INTO alembic_version VALUES ('another')"),
+        "fail",
+        "several revisions at once",
     ),
-    (
-        *("migrations", lambda it: it.run("INSERT INTO alembic_version VALUES ('another')")),
-        *("fail", "several revisions at once"),
+    Trouble("migrations", _heads, "fail", "several heads: aaa, bbb"),
+    Trouble(
+        "schema-drift", _run("ALTER TABLE users DROP COLUMN phone"), "fail", "no column users.phone"
     ),
-    ("migrations", _heads, "fail", "several heads: aaa, bbb"),
-    (
-        *("schema-drift", lambda it: it.run("ALTER TABLE users DROP COLUMN phone")),
-        *("fail", "no column users.phone"),
+    Trouble("pool-sum", _set(DATABASE_POOL_SIZE="500"), "warn", "may open 547; 297 are allowed"),
+    Trouble(
+        "connections-in-use",
+        _limit(connections, "USED_SHARE_WARN", 0),
+        "warn",
+        "connections are in use. ",
     ),
-    (
-        *("pool-sum", lambda it: it.set(DATABASE_POOL_SIZE="500")),
-        *("warn", "may open 547; 297 are allowed"),
+    Trouble(
+        "preferences-indexes", _lost_index("ix_users_company"), "fail", "no index ix_users_company"
     ),
-    (
-        *("connections-in-use", _limit(connections, "USED_SHARE_WARN", 0)),
-        *("warn", "connections are in use. "),
+    Trouble(
+        "preferences-queries",
+        _lost_index("ix_users_preferences"),
+        "fail",
+        "users who contain a preference",
     ),
-    (
-        *("preferences-indexes", _lost_index("ix_users_company")),
-        *("fail", "no index ix_users_company"),
+    Trouble("preferences-scans", _scanned, "warn", "of users in"),
+    Trouble("stripe", _stripe_away, "fail", "Stripe"),
+    Trouble("stripe-mode", _live_event, "fail", "belongs to live mode"),
+    Trouble("stripe-endpoint-events", _few_events, "fail", "does not send us"),
+    Trouble("stripe-endpoint-events", _no_endpoint, "fail", "no enabled webhook endpoint"),
+    Trouble("stripe-endpoint-version", _other_version, "warn", "2018-02-28"),
+    Trouble("database-clock", _our_clock, "fail", "10 min ahead of the database's"),
+    Trouble("stripe-clock", _stripe_s_clock, "fail", "behind Stripe's"),
+    Trouble(
+        "drift", _add(CreditVerification, differing_users=2), "fail", "The books of 2 users differ"
     ),
-    (
-        *("preferences-queries", _lost_index("ix_users_preferences")),
-        *("fail", "users who contain a preference"),
-    ),
-    ("preferences-scans", _scanned, "warn", "of users in"),
-    (
-        "stripe",
-        lambda it: it.set(
-            STRIPE_SECRET_KEY="sk_test_1", STRIPE_API_BASE_URL=f"http://127.0.0.1:{free_port()}"
-        ),
-        *("fail", "Stripe"),
-    ),
-    (
-        "stripe-mode",
-        _live_event,
-        *("fail", "belongs to live mode"),
-    ),
-    ("stripe-endpoint-events", _few_events, "fail", "does not send us"),
-    ("stripe-endpoint-events", _no_endpoint, "fail", "no enabled webhook endpoint"),
-    ("stripe-endpoint-version", _other_version, "warn", "2018-02-28"),
-    ("database-clock", _our_clock, "fail", "10 min ahead of the database's"),
-    ("stripe-clock", _stripe_s_clock, "fail", "behind Stripe's"),
-    (
-        *("drift", lambda it: it.add(CreditVerification, differing_users=2)),
-        *("fail", "The books of 2 users differ"),
-    ),
-    ("drift", lambda _: None, "warn", "No worker has gone through all books yet"),
-    (
+    Trouble("drift", _nothing, "warn", "No worker has gone through all books yet"),
+    Trouble(
         "triggers",
-        lambda it: it.run("ALTER TABLE credit_lots DISABLE TRIGGER credit_lots_balanced"),
-        *("fail", "Switched off: credit_lots_balanced on credit_lots"),
+        _run("ALTER TABLE credit_lots DISABLE TRIGGER credit_lots_balanced"),
+        "fail",
+        "Switched off: credit_lots_balanced on credit_lots",
     ),
-    (
-        *("triggers", lambda it: it.run("DROP TRIGGER users_kept ON users")),
-        *("fail", "Not there: users_kept on users"),
+    Trouble(
+        "triggers",
+        _run("DROP TRIGGER users_kept ON users"),
+        "fail",
+        "Not there: users_kept on users",
     ),
-    ("runtime-role", _restricted, "fail", "runtime_of_doctor lacks INSERT on users"),
-    (
-        *("unmatched-payments", lambda it: it.add(UnmatchedPayment)),
-        *("warn", "1 payment credited nobody"),
+    Trouble("runtime-role", _restricted, "fail", "runtime_of_doctor lacks INSERT on users"),
+    Trouble("unmatched-payments", _add(UnmatchedPayment), "warn", "1 payment credited nobody"),
+    Trouble("reconciliation", _different, "warn", "which left 2 differences"),
+    Trouble("debts", _owing, "ok", "7 credits owed"),
+    Trouble("worker", _nothing, "fail", "No worker has left a sign of life"),
+    Trouble("worker", _stuck, "warn", "one has been at lookups for 60 min"),
+    Trouble("worker-failures", _failing, "warn", "bookings (1 ever): ValueError"),
+    Trouble("unbookable-users", _unbookable, "fail", "1 user cannot be booked"),
+    Trouble("overdue-bookings", _expired, "warn", "1 lot or hold expired and not booked"),
+    Trouble("dead-events", _add(StripeEvent, status="dead"), "fail", "1 event failed too often"),
+    Trouble("late-events", _late, "warn", "1 event not settled"),
+    Trouble("server-version", _limit(server, "VERSION_MIN", 10**7), "fail", "is older than 15"),
+    Trouble("server-durability", _nothing, "fail", "fsync off"),  # as the tests' server is
+    Trouble(
+        "synchronous-commit",
+        _run("SET LOCAL synchronous_commit = off"),
+        "fail",
+        "synchronous_commit is off",
     ),
-    (
-        "reconciliation",
-        lambda it: it.add(
-            Reconciliation, status="finished", finished_at=_hour_ago(), drift=2, stripe_account=None
-        ),
-        *("warn", "which left 2 differences"),
+    Trouble("data-checksums", _no_checksums, "warn", "Data checksums are off"),
+    Trouble(
+        "transaction-id-age",
+        _limit(server, "TRANSACTION_ID_AGE_WARN", 0),
+        "warn",
+        "The oldest transaction id is",
     ),
-    ("debts", _owing, "ok", "7 credits owed"),
-    ("worker", lambda _: None, "fail", "No worker has left a sign of life"),
-    ("worker", _stuck, "warn", "one has been at lookups for 60 min"),
-    ("worker-failures", _failing, "warn", "bookings (1 ever): ValueError"),
-    ("unbookable-users", _unbookable, "fail", "1 user cannot be booked"),
-    ("overdue-bookings", _expired, "warn", "1 lot or hold expired and not booked"),
-    (
-        *("dead-events", lambda it: it.add(StripeEvent, status="dead")),
-        *("fail", "1 event failed too often"),
+    Trouble("embedded-disk", _full_disk, "fail", "GB are free"),
+    Trouble(
+        "vacuum-lag",
+        _run("ALTER TABLE users SET (autovacuum_enabled = false)"),
+        "fail",
+        "Autovacuum is off for users",
     ),
-    (
-        *(
-            "late-events",
-            lambda it: it.add(StripeEvent, status="failed", next_attempt_at=_hour_ago()),
-        ),
-        *("warn", "1 event not settled"),
+    Trouble(
+        "indexes-missing",
+        _lost_index("ix_credit_lots_due"),
+        "fail",
+        "Not there: ix_credit_lots_due",
     ),
-    ("server-version", _limit(server, "VERSION_MIN", 10**7), "fail", "is older than 15"),
-    ("server-durability", lambda _: None, "fail", "fsync off"),  # as the tests' server is
-    (
-        *("synchronous-commit", lambda it: it.run("SET LOCAL synchronous_commit = off")),
-        *("fail", "synchronous_commit is off"),
-    ),
-    ("data-checksums", _no_checksums, "warn", "Data checksums are off"),
-    (
-        *("transaction-id-age", _limit(server, "TRANSACTION_ID_AGE_WARN", 0)),
-        *("warn", "The oldest transaction id is"),
-    ),
-    ("embedded-disk", _full_disk, "fail", "GB are free"),
-    (
-        *("vacuum-lag", lambda it: it.run("ALTER TABLE users SET (autovacuum_enabled = false)")),
-        *("fail", "Autovacuum is off for users"),
-    ),
-    ("indexes-missing", _lost_index("ix_credit_lots_due"), "fail", "Not there: ix_credit_lots_due"),
-    ("indexes-unused", _unused_index, "warn", "ix_of_nobody"),
+    Trouble("indexes-unused", _unused_index, "warn", "ix_of_nobody"),
 ]
-"""The check, how its trouble is made, its status, and words of what it has seen."""
 
 
 def test_every_check_has_a_test_of_its_trouble() -> None:
     """A new check needs an entry above, or a test of its own elsewhere."""
-    met = {name for name, *_ in TROUBLES} | ELSEWHERE.keys() | {"engine-queue"}
+    met = {each.name for each in TROUBLES} | ELSEWHERE.keys() | {"engine-queue"}
     assert met == {check.name for check in CHECKS}
     assert len({check.name for check in CHECKS}) == len(CHECKS)
 
 
 @pytest.mark.parametrize(
-    ("name", "trouble", "status", "says"),
-    TROUBLES,
-    ids=[f"{number}-{name}" for number, (name, *_) in enumerate(TROUBLES)],
+    "trouble", TROUBLES, ids=[f"{number}-{each.name}" for number, each in enumerate(TROUBLES)]
 )
-def test_a_check_names_its_trouble(
-    system: System, name: str, trouble: Callable[[System], object], status: str, says: str
-) -> None:
+def test_a_check_names_its_trouble(system: System, trouble: Trouble) -> None:
     """With its status, a next step, and no value of a setting."""
-    trouble(system)
-    found = asked(name)
-    assert (found.status, found.seen) == (status, found.seen)
-    assert says in found.seen
-    assert status == "ok" or found.next
+    trouble.make(system)
+    found = asked(trouble.name)
+    assert (found.status, found.seen) == (trouble.status, found.seen)
+    assert trouble.says in found.seen
+    assert trouble.status == "ok" or found.next
     assert SECRET_VALUE not in str(found)

@@ -112,7 +112,7 @@ async def test_a_call_to_stripe_is_a_span(spans: Spans, monkeypatch: pytest.Monk
         raise stripe.InvalidRequestError("No such customer: ada@example.com", "customer")  # type: ignore[no-untyped-call]  # of an untyped library
 
     gateway = Gateway(client, 5)
-    call = gateway._call  # noqa: SLF001  the one place through which all go
+    call = gateway._call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the one place through which all go
     monkeypatch.setattr(answer, "__qualname__", "RefundService.create_async")
     await call(answer, {})
     with pytest.raises(StripeGatewayError):

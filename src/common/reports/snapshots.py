@@ -153,7 +153,7 @@ def first_entry_at(session: Session, until: dt.datetime) -> dt.datetime | None:
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
-    first = session.scalars(select(func.min(CreditEntry.effective_at))).one()
+    first = session.scalar(select(func.min(CreditEntry.effective_at)))
     if first is None:
         unopened = select(User.user_id).where(User.credits_version == 0, User.credits_balance > 0)
         first = until if session.scalar(unopened.limit(1)) else None
