@@ -353,11 +353,20 @@ ROWS: dict[str, list[Panel]] = {
     ],
     "Worker": [
         Panel(
+            "Workers alive",
+            "Those that left a sign of life within a minute and did not end.",
+            "short",
+            [(_newest("flashslides_workers_alive"), "workers")],
+            steps=((None, "red"), (1, "green")),
+            width=6,
+        ),
+        Panel(
             "How late bookings are",
             "Since when the oldest lot or hold that has expired waits to be booked.",
             "s",
             [(_newest("flashslides_credits_bookings_overdue_seconds"), "overdue")],
             steps=((None, "green"), (600, "red")),
+            width=6,
         ),
         Panel(
             "Time since all were verified",
@@ -365,12 +374,14 @@ ROWS: dict[str, list[Panel]] = {
             "s",
             [(f"min(flashslides_credits_drift_age_seconds{{{HERE}}})", "age")],
             steps=((None, "green"), (172_800, "red")),
+            width=6,
         ),
         Panel(
             "Failures by kind of work",
             "Those that nobody expected, in each half hour.",
             "short",
             [(f"max by (work) (delta(flashslides_worker_failures{{{HERE}}}[30m]))", "{{work}}")],
+            width=6,
         ),
     ],
 }

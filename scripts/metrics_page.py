@@ -110,6 +110,7 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
         "flashslides_database_deadlocks": Explained("deadlocks", {"database": "its name"}),
     },
     "Worker": {
+        "flashslides_workers_alive": Explained("workers"),
         "flashslides_credits_bookings_overdue_seconds": Explained("seconds"),
         "flashslides_credits_unbookable_users": Explained("users"),
         "flashslides_worker_failures": Explained(
@@ -150,7 +151,7 @@ def registered() -> dict[str, Metric]:
     for collector in collectors:
         if isinstance(collector, MetricWrapperBase):
             (family,) = collector.describe()
-            labels = tuple(collector._labelnames)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            labels: tuple[str, ...] = collector._labelnames  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
             found[family.name] = Metric(family.name, family.type, labels, family.documentation)
     for family in metrics.PoolCollector(pid=0).collect():
         labels = tuple(family.samples[0].labels)
@@ -201,7 +202,7 @@ def metrics_page() -> str:
 
 
 def _row(metric: Metric, explained: Explained) -> str:
-    if set(metric.labels) != explained.labels.keys():
+    if set(metric.labels) != set(explained.labels):
         raise ValueError(f"{metric.name} has labels {metric.labels}")
     labels = "<br>".join(f"`{name}`: {meaning}" for name, meaning in explained.labels.items())
     alerts = "<br>".join(f"[{name}](../{page}.md)" for name, page in alerts_of(metric))

@@ -96,8 +96,6 @@ def commands() -> list[str]:
             for line in content.replace("\\\n", " ").splitlines():
                 found.update(re.findall(r"(?:^|uv run |[A-Z]=\S+ )(flashslides [^#>|;)]+)", line))
         found.update(re.findall(r"`(?:uv run )?(flashslides [^`\n]+)`", written))
-    if "doctor" not in COMMANDS:  # the run-books name it before it is there
-        found = {each for each in found if not each.startswith("flashslides doctor")}
     return sorted({each.strip() for each in found if not NOT_WHOLE.search(each.strip())})
 
 
