@@ -284,7 +284,7 @@ TROUBLES = [
     Trouble("worker", _stuck, "warn", "one has been at lookups for 60 min"),
     Trouble("worker-failures", _failing, "warn", "bookings (1 ever): ValueError"),
     Trouble("unbookable-users", _unbookable, "fail", "1 user cannot be booked"),
-    Trouble("overdue-bookings", _expired, "warn", "1 lot or hold expired and not booked"),
+    Trouble("overdue-bookings", _expired, "warn", "ago and is not booked"),
     Trouble("dead-events", _add(StripeEvent, status="dead"), "fail", "1 event failed too often"),
     Trouble("late-events", _late, "warn", "1 event not settled"),
     Trouble("server-version", _limit(server, "VERSION_MIN", 10**7), "fail", "is older than 15"),

@@ -6,9 +6,10 @@ import socket
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from sqlalchemy import Integer, and_, func, literal_column, or_, select, union_all
+from sqlalchemy import func, select
 
 from src.common import worker_failures, worker_heartbeats
+from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.doctor.checks import (
     Check,
@@ -23,11 +24,8 @@ from src.common.doctor.checks import (
     warn,
 )
 from src.common.doctor.context import Context
-from src.common.models.credit_hold import CreditHold, HoldStatus
-from src.common.models.credit_lot import CreditLot
-from src.common.models.stripe_event import StripeEvent
 from src.common.models.worker_failure import WorkerFailure
-from src.common.stripe.attempts import UNSETTLED_STATUSES, count_dead_events
+from src.common.stripe.attempts import backlog, count_dead_events
 
 LATE_SECONDS = 600.0
 """How long an event, a lot or a hold may be overdue."""
@@ -35,7 +33,6 @@ STUCK_SECONDS = 900.0
 """How long one step of a worker may take."""
 GONE_SECONDS = 300.0
 """How long ago the last worker may have ended, where a timer runs `worker --once`."""
-COUNTED_MAX = 1_000
 RECENT_FAILURE = dt.timedelta(days=1)
 QUEUE_SHARE_WARN = 0.5
 LOCAL_API_URL = "http://127.0.0.1:8000"
@@ -92,32 +89,13 @@ def _unbookable_users(context: Context) -> Finding:
 
 def _overdue_bookings(context: Context) -> Finding:
     """Lots and holds that expired a while ago and are not booked yet."""
-    long_ago = func.clock_timestamp() - dt.timedelta(seconds=LATE_SECONDS)
-    limit = literal_column(str(COUNTED_MAX), Integer)  # no parameter, so that the planner knows
-    lots = select(CreditLot.expires_at).where(
-        CreditLot.is_open, CreditLot.expires_at.is_not(None), CreditLot.expires_at < long_ago
-    )
-    holds = select(CreditHold.expires_at).where(
-        CreditHold.status == literal_column(f"'{HoldStatus.OPEN}'"),
-        CreditHold.expires_at < long_ago,
-    )
-    both = union_all(
-        select(lots.order_by(CreditLot.expires_at).limit(limit).subquery()),
-        select(holds.order_by(CreditHold.expires_at).limit(limit).subquery()),
-    ).subquery()
     with context.looking() as session:
-        number, age = session.execute(
-            select(
-                func.count(),
-                func.extract("epoch", func.clock_timestamp() - func.min(both.c.expires_at)),
-            )
-        ).one()
-    if not number:
+        late = overdue_seconds(session)
+    if late < LATE_SECONDS:
         return ok("Whatever expired is booked.")
-    more = "at least " if number >= COUNTED_MAX else ""
     return warn(
-        f"{more}{count(number, 'lot or hold', 'lots and holds')} expired and not booked, the "
-        f"oldest {duration(float(age))} ago. Balances count them as expired all the same.",
+        f"A lot or hold expired {duration(late)} ago and is not booked. Balances count it as "
+        "expired all the same.",
         "flashslides worker --once",
     )
 
@@ -136,29 +114,15 @@ def _dead_events(context: Context) -> Finding:
 
 def _late_events(context: Context) -> Finding:
     """Stripe's events that should have been settled a while ago."""
-    now = func.clock_timestamp()
-    long_ago = now - dt.timedelta(seconds=LATE_SECONDS)
-    late = and_(
-        StripeEvent.status.in_(UNSETTLED_STATUSES),
-        or_(
-            StripeEvent.next_attempt_at < long_ago,
-            and_(StripeEvent.next_attempt_at.is_(None), StripeEvent.received_at < long_ago),
-        ),
-        or_(StripeEvent.lease_expires_at.is_(None), StripeEvent.lease_expires_at < now),
-    )
     with context.looking() as session:
-        number, age = session.execute(
-            select(
-                func.count(), func.extract("epoch", now - func.min(StripeEvent.received_at))
-            ).where(late)
-        ).one()
-    if number:
-        return warn(
-            f"{count(number, 'event')} not settled, the oldest received {duration(float(age))} "
-            "ago.",
-            "flashslides doctor worker stripe; then flashslides worker --once",
-        )
-    return ok("None is late.")
+        waiting = backlog(session)
+    if waiting.overdue_seconds < LATE_SECONDS:
+        return ok("None is late.")
+    return warn(
+        f"{count(waiting.events, 'event')} not settled, one is {duration(waiting.overdue_seconds)} "
+        "late.",
+        "flashslides doctor worker stripe; then flashslides worker --once",
+    )
 
 
 def _engine_queue(context: Context) -> Finding:
