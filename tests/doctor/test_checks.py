@@ -53,6 +53,18 @@ def _restricted(system: System) -> None:
     system.run("SET LOCAL ROLE runtime_of_doctor")
 
 
+def _without_column(system: System) -> None:
+    grant_runtime(system.db.connection(), "runtime_of_doctor")
+    system.run("REVOKE UPDATE (remaining) ON credit_lots FROM runtime_of_doctor")
+    system.run("SET LOCAL ROLE runtime_of_doctor")
+
+
+def _with_another_column(system: System) -> None:
+    grant_runtime(system.db.connection(), "runtime_of_doctor")
+    system.run("GRANT UPDATE (amount) ON credit_entries TO runtime_of_doctor")
+    system.run("SET LOCAL ROLE runtime_of_doctor")
+
+
 def _expired(system: System) -> None:
     user_id = someone(system.db)
     do(system.db, Grant, user_id, LONG_AGO, amount=10, expires_at=at(LONG_AGO + 1))
@@ -277,6 +289,10 @@ TROUBLES = [
         "Not there: users_kept on users",
     ),
     Trouble("runtime-role", _restricted, "fail", "runtime_of_doctor lacks INSERT on users"),
+    Trouble("runtime-role", _without_column, "fail", "lacks UPDATE (remaining) on credit_lots."),
+    Trouble(
+        "runtime-role", _with_another_column, "warn", "need, UPDATE (amount) on credit_entries."
+    ),
     Trouble("unmatched-payments", _add(UnmatchedPayment), "warn", "1 payment credited nobody"),
     Trouble("reconciliation", _different, "warn", "which left 2 differences"),
     Trouble("debts", _owing, "ok", "7 credits owed"),
@@ -315,6 +331,12 @@ TROUBLES = [
         "fail",
         "Not there: ix_credit_lots_due",
     ),
+    Trouble(
+        "vacuum-lag",
+        lambda it: it.run("ALTER TABLE users SET (autovacuum_enabled = off)"),
+        "fail",
+        "Autovacuum is off for users",
+    ),
     Trouble("indexes-unused", _unused_index, "warn", "ix_of_nobody"),
 ]
 
@@ -337,3 +359,15 @@ def test_a_check_names_its_trouble(system: System, trouble: Trouble) -> None:
     assert trouble.says in found.seen
     assert trouble.status == "ok" or found.next
     assert SECRET_VALUE not in str(found)
+
+
+def test_the_next_step_makes_the_triggers_that_are_missing(system: System) -> None:
+    """All of them; then the check is right again."""
+    system.run("DROP TRIGGER users_kept ON users")
+    system.run("DROP TRIGGER credit_lots_made ON credit_lots")
+    before, _, rest = str(asked("triggers").next).partition('"')
+    statements, _, after = rest.partition('"')
+    assert (before, after) == ("flashslides db psql -c ", " && flashslides verify")
+    for statement in statements.split(";"):
+        system.run(statement)
+    assert asked("triggers").status == "ok"

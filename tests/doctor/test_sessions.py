@@ -129,6 +129,19 @@ def test_a_replication_slot_of_nobody_is_named(
     assert slot in found.seen
 
 
+def test_a_receiver_that_replays_nothing_is_a_standby_like_any(
+    fresh_database: ConnectionParameters,
+) -> None:
+    """The server tells no position of it, as of `pg_receivewal` and of one that just begins."""
+    at = fresh_database
+    with psycopg.connect(
+        host=at.host, port=at.port, user=at.user, password=at.password, replication="true",
+        application_name="receiver",
+    ):  # fmt: skip
+        found = asked("replication")
+    assert (found.status, "receiver (async)" in found.seen) == ("ok", True), found.seen
+
+
 def _everything() -> list[Examined]:
     context = Context()
     found = list(examine(CHECKS, context))

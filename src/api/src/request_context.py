@@ -78,11 +78,20 @@ class RequestContextMiddleware:
 def loggable_path(scope: "Scope") -> str:
     """The matched route's template, else the path with every segment masked that is no plain word.
 
-    A path's values and its query may hold anything, people's e-mail addresses included.
+    A path's values and its query may hold anything, people's e-mail addresses included: also those
+    of a router's prefix, and those with slashes in them.
     """
     template = getattr(scope.get("route"), "path", None)
-    if template:
-        segments: list[str] = scope["path"].split("/")
-        _, *named = str(template).split("/")  # as its router has it, without a prefix
-        return "/".join([*segments[: -len(named)], *named])
-    return masked_path(scope["path"])
+    if not template:
+        return masked_path(scope["path"])
+    segments: list[str] = scope["path"].split("/")
+    _, *named = str(template).split("/")  # as its router has it, without a prefix
+    values: dict[str, object] = scope.get("path_params") or {}
+    of_prefix: dict[str, str] = {}
+    length = len(named)
+    for name, value in values.items():
+        if f"{{{name}" in template:
+            length += str(value).count("/")  # of {name:path}
+        else:
+            of_prefix[str(value)] = f"{{{name}}}"
+    return "/".join([*(of_prefix.get(each, each) for each in segments[:-length]), *named])

@@ -6,7 +6,18 @@ import re
 from sqlalchemy import func, select, text
 
 from src.common.credits.verification.drift import drift
-from src.common.doctor.checks import Check, Finding, Needs, count, duration, fail, ok, skipped, warn
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    count,
+    duration,
+    fail,
+    ok,
+    psql,
+    skipped,
+    warn,
+)
 from src.common.doctor.context import Context
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_TRIGGERS
@@ -19,17 +30,15 @@ DRIFT_AGE_WARN_SECONDS = 86_400.0
 """Everybody's books are to be verified at least so often."""
 RECONCILIATION_INTERVALS_WARN = 3
 """After so many intervals without a finished run something is wrong."""
+_TRIGGER = re.compile(
+    r"CREATE (?:CONSTRAINT )?TRIGGER (?P<name>\w+) .*? ON (?P<table>\w+)", re.DOTALL
+)
 TRIGGERS = {
-    (found["name"], found["table"])
-    for found in (
-        re.match(
-            r"CREATE (?:CONSTRAINT )?TRIGGER (?P<name>\w+) .*? ON (?P<table>\w+)", each, re.DOTALL
-        )
-        for each in CREATE_TRIGGERS
-    )
+    (found["name"], found["table"]): found.string
+    for found in map(_TRIGGER.match, CREATE_TRIGGERS)
     if found is not None
 }
-"""The ledger's triggers: name and table."""
+"""The ledger's triggers: by name and table, the statement that makes it."""
 
 _STANDING = text("""
     SELECT tgname, relname, tgenabled FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
@@ -46,8 +55,15 @@ _MAY = text("""
       unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS privilege
     WHERE has_table_privilege(to_regclass(name), privilege)
 """)
-_WHOLE = re.compile(r"\([^)]*\)")
-"""The columns of a privilege that is for these alone."""
+_MAY_COLUMNS = text("""
+    SELECT name, privilege, attname FROM unnest(CAST(:names AS text[])) AS name
+    JOIN pg_attribute ON attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped,
+      unnest(ARRAY['INSERT', 'UPDATE']) AS privilege
+    WHERE NOT has_table_privilege(attrelid, privilege)
+      AND has_column_privilege(attrelid, attnum, privilege)
+""")
+_WITHOUT_COLUMN = re.compile(r" \(\w+\)")
+_PRIVILEGE = re.compile(r"(?P<privilege>[A-Z]+)(?: \((?P<columns>[^)]*)\))?")
 
 
 def _drift(context: Context) -> Finding:
@@ -80,25 +96,19 @@ def _triggers(context: Context) -> Finding:
     with context.looking() as session:
         standing = {(name, table): enabled for name, table, enabled in session.execute(_STANDING)}
         role = session.execute(text("SHOW session_replication_role")).scalar_one()
-    missing = sorted(f"{name} on {table}" for name, table in TRIGGERS - standing.keys())
-    if missing:
-        return fail(
-            f"Not there: {', '.join(missing)}.",
-            "restore them from a backup's schema, or alembic stamp PREVIOUS && flashslides db "
-            "upgrade; then flashslides verify",
-        )
+    if missing := sorted(TRIGGERS.keys() - standing.keys()):
+        named = ", ".join(f"{name} on {table}" for name, table in missing)
+        statements = "; ".join(" ".join(TRIGGERS[key].split()) for key in missing)
+        return fail(f"Not there: {named}.", f"{psql(statements)} && flashslides verify")
     off = sorted(key for key in TRIGGERS if standing[key] not in ("O", "A"))
     if off:
         named = ", ".join(f"{name} on {table}" for name, table in off)
         statements = "; ".join(f"ALTER TABLE {table} ENABLE TRIGGER {name}" for name, table in off)
-        return fail(
-            f"Switched off: {named}.",
-            f'flashslides db psql -c "{statements}" && flashslides verify',
-        )
+        return fail(f"Switched off: {named}.", f"{psql(statements)} && flashslides verify")
     if role == "replica":
         return fail(
             "session_replication_role is replica: no trigger runs for this role.",
-            'flashslides db psql -c "ALTER ROLE CURRENT_USER RESET session_replication_role"',
+            psql("ALTER ROLE CURRENT_USER RESET session_replication_role"),
         )
     return ok(f"All {len(TRIGGERS)} are there and enabled.")
 
@@ -108,7 +118,11 @@ def _runtime_role(context: Context) -> Finding:
     with context.looking() as session:
         role, is_superuser, is_owner = session.execute(_ROLE).one()
         open_schema = schema_open_to_public(session.connection())
-        has = {tuple(row) for row in session.execute(_MAY, {"names": list(PRIVILEGES)})}
+        names = {"names": list(PRIVILEGES)}
+        has = {f"{privilege} on {table}" for table, privilege in session.execute(_MAY, names)} | {
+            f"{privilege} ({column}) on {table}"
+            for table, privilege, column in session.execute(_MAY_COLUMNS, names)
+        }
     grant = f"flashslides db grant-runtime {role}"
     if is_superuser or is_owner:
         what = "a superuser" if is_superuser else "the tables' owner"
@@ -118,19 +132,31 @@ def _runtime_role(context: Context) -> Finding:
             f"{role} is {what}, and could switch the ledger's triggers off.",
             "flashslides db grant-runtime flashslides_service, then set DATABASE_USER to that role",
         )
-    wanted = {
-        (table, privilege.strip())
-        for table, privileges in PRIVILEGES.items()
-        for privilege in re.split(r",(?![^(]*\))", privileges)
-        if not _WHOLE.search(privilege)
-    }
-    if missing := sorted(f"{privilege} on {table}" for table, privilege in wanted - has):
+    wanted = _wanted()
+    enough = has | {each for each in wanted if _WITHOUT_COLUMN.sub("", each) in has}
+    if missing := sorted(wanted - enough):
         return fail(f"{role} lacks {', '.join(missing)}.", grant)
-    if besides := sorted(f"{privilege} on {table}" for table, privilege in has - wanted):
+    if besides := sorted(has - wanted):
         return warn(f"{role} has, and does not need, {', '.join(besides)}.", grant)
     if open_schema is not None:
         return warn(f"Everybody may create functions in schema {open_schema}.", grant)
     return ok(f"{role} has what it needs, and no more.")
+
+
+def _wanted() -> set[str]:
+    """What the service's role needs: `SELECT on users`, `UPDATE (remaining) on credit_lots`."""
+    wanted: set[str] = set()
+    for table, privileges in PRIVILEGES.items():
+        for found in _PRIVILEGE.finditer(privileges):
+            columns: str | None = found["columns"]
+            if columns is None:
+                wanted.add(f"{found['privilege']} on {table}")
+            else:
+                wanted |= {
+                    f"{found['privilege']} ({column.strip()}) on {table}"
+                    for column in columns.split(",")
+                }
+    return wanted
 
 
 def _unmatched_payments(context: Context) -> Finding:

@@ -31,11 +31,13 @@ DISK_FREE_WARN_BYTES = 5 * 2**30
 DISK_FREE_FAIL_BYTES = 2**30
 
 _AGE = text("SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()")
+# A receiver of the log alone replays nothing; a base backup in progress is no standby.
 _STANDBYS = text("""
     SELECT coalesce(application_name, ''), state, sync_state,
            extract(epoch FROM replay_lag)::float,
-           pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint
-    FROM pg_stat_replication ORDER BY 1
+           coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(),
+             coalesce(replay_lsn, flush_lsn, sent_lsn))::bigint, 0)
+    FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY 1
 """)
 _SLOTS = text("""
     SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint

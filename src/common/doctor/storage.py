@@ -24,7 +24,8 @@ _DEAD_ROWS = text("""
     SELECT pg_class.relname, n_dead_tup, n_live_tup,
            extract(epoch FROM clock_timestamp() - greatest(last_vacuum, last_autovacuum))::float,
            current_setting('autovacuum') = 'on'
-             AND NOT coalesce('autovacuum_enabled=false' = ANY (reloptions), false)
+             AND coalesce((SELECT option_value::boolean FROM pg_options_to_table(reloptions)
+               WHERE option_name = 'autovacuum_enabled'), true)
     FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid
     WHERE relid = ANY (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name)
     ORDER BY n_dead_tup DESC
