@@ -2,8 +2,13 @@
 
 import json
 
+import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
 
+from src.api.src import metrics
+from src.api.src.request_context import RequestContextMiddleware
 from src.common.observability import configure_logging
 from src.common.settings import load_settings
 from tests.fixtures.api import Api, logging_restored
@@ -35,3 +40,47 @@ async def test_a_path_is_logged_without_its_values(
 
 
 SECRETS = ("database_password", "auth_jwt_secret", "stripe_secret_key", "stripe_webhook_secret")
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/shops/zoe@example.com/items/3", "/shops/{shop}/items/{item}"),
+        ("/files/zoe@example.com/a/b", "/files/{rest:path}"),
+        ("/inner/zoe@example.com/items/3", "/inner/{shop}/items/{item}"),
+        ("/fixed/items/3", "/fixed/items/{item}"),
+        ("/fixed/files/zoe@example.com/b", "/fixed/files/{rest:path}"),
+    ],
+)
+async def test_no_value_of_any_application_s_path_is_in_the_metrics(
+    monkeypatch: pytest.MonkeyPatch, path: str, route: str
+) -> None:
+    """Neither of a router's prefix nor one with slashes: each would be a label of its own."""
+    seen: list[str] = []
+    monkeypatch.setattr(metrics, "observe_request", lambda _, route, *__: seen.append(route))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(_an_application()), base_url="http://test"
+    ) as client:
+        answer = await client.get(path)
+    assert (answer.status_code, seen) == (200, [route])
+
+
+def _an_application() -> FastAPI:
+    """One with prefixes, a mounted application, and paths within a path."""
+    router, inner = APIRouter(), FastAPI()
+
+    def read_item(item: int) -> int:
+        return item
+
+    def read_file(rest: str) -> str:
+        return rest
+
+    router.get("/items/{item}")(read_item)
+    router.get("/files/{rest:path}")(read_file)
+    inner.get("/items/{item}")(read_item)
+    app = FastAPI(middleware=[Middleware(RequestContextMiddleware)])
+    app.get("/files/{rest:path}")(read_file)
+    app.include_router(router, prefix="/shops/{shop}")
+    app.include_router(router, prefix="/fixed")
+    app.mount("/inner/{shop}", inner)
+    return app
