@@ -9,6 +9,9 @@ from sqlalchemy.orm import Session
 from src.common.models.worker_failure import WorkerFailure
 from src.common.postgres.kept_errors import KeptError
 
+KINDS = ("bookings", "verification", "events", "lookups", "bodies", "refunds", "reconciliation")
+"""Every kind of work there is (`src/cli/work.py` does it)."""
+
 
 def note(session: Session, work: str, error: KeptError) -> None:
     """Count one more failure of this kind of work."""

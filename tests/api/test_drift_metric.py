@@ -39,6 +39,7 @@ async def test_the_scrape_tells_whom_and_what_the_workers_could_not_do(
     """Users who cannot be booked, as long as nobody books them; failures by kind of work."""
     users, failures = "flashslides_credits_unbookable_users", "flashslides_worker_failures"
     assert await metric(api, users) == 0
+    assert await metric(api, f'{failures}{{work="refunds"}}') == 0
     user = a_user()
     async_db.add(user)
     await async_db.flush()

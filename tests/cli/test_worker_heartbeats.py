@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from src.cli import work, worker
-from src.common import worker_heartbeats
+from src.common import worker_failures, worker_heartbeats
 from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.models import WorkerHeartbeat
 from tests.cli.conftest import RunCommand
@@ -48,6 +48,11 @@ def test_once_leaves_a_sign_that_it_ended(run_command: RunCommand) -> None:
         [row] = session.scalars(select(WorkerHeartbeat)).all()
     assert row.ended_at is not None
     assert (seen().alive, row.work) == (0, None)
+
+
+def test_every_kind_of_work_has_a_figure_of_its_failures() -> None:
+    """Before it fails for the first time too."""
+    assert tuple(work.WORK) == worker_failures.KINDS
 
 
 def test_a_worker_has_no_more_connections_than_is_said() -> None:

@@ -81,7 +81,11 @@ def _measure(session: Session) -> None:
     metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
     metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)
-    for work, failures in worker_failures.count_failures(session).items():
+    # Also those that never failed: an alert sees a first failure only where there was a 0 before.
+    counted = dict.fromkeys(worker_failures.KINDS, 0) | dict(
+        worker_failures.count_failures(session)
+    )
+    for work, failures in counted.items():
         metrics.WORKER_FAILURES.labels(work=work).set(failures)
     server = server_figures(session)
     for state, number in server.connections.items():
