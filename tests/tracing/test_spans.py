@@ -77,6 +77,24 @@ async def test_a_batch_and_its_callers_link_to_each_other(
     assert sum((each.attributes or {})["operations"] for each in batches) == 20  # type: ignore[misc]
 
 
+async def test_a_batch_of_webhooks_and_its_callers_link_to_each_other(
+    spans: Spans, start_api: StartApi
+) -> None:
+    """Each delivery is linked from the batch that settled it, and links to it."""
+    api = await start_api()
+    users = [await make_user() for _ in range(4)]
+    answers = await asyncio.gather(*(api.deliver(make_event(make_session(each))) for each in users))
+    assert {each.status_code for each in answers} == {200}
+    batches = named(spans(), "webhook batch")
+    linked = {link.context.span_id for batch in batches for link in batch.links}
+    ids = {each.context.span_id for each in batches if each.context}
+    requests = [each for each in spans() if each.name.startswith("POST ")]
+    assert len(requests) == 4
+    assert {each.context.span_id for each in requests if each.context} == linked
+    assert all(any(link.context.span_id in ids for link in each.links) for each in requests)
+    assert sum((each.attributes or {})["events"] for each in batches) == 4  # type: ignore[misc]
+
+
 async def test_a_caller_s_trace_goes_on_here(spans: Spans, start_api: StartApi) -> None:
     """By the standard header; and the log says which trace and which request a line belongs to."""
     api = await start_api()

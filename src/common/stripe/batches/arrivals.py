@@ -7,10 +7,11 @@ cannot travel is stored and settled by itself, as ever (`processing.py`).
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from src.common import tracing
 from src.common.credits.engine.connection import EngineConnection
 from src.common.postgres.engines import begin_look_ups
 from src.common.settings import Settings
@@ -20,6 +21,9 @@ from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.processing import Processor, terms_of
 from src.common.stripe.wire import AnyEvent
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
 EVENTS_MAX = 64
 """How many travel together at most."""
 
@@ -27,6 +31,8 @@ EVENTS_MAX = 64
 class _Waiting(NamedTuple):
     reading: Reading
     answer: "asyncio.Future[EventAnswer | None]"
+    caller: "Span | None"
+    """Whose span was current where it arrived; None while tracing is off."""
 
 
 class Arrivals:
@@ -55,7 +61,7 @@ class Arrivals:
 
     async def _settled(self, reading: Reading) -> EventAnswer | None:
         answer: asyncio.Future[EventAnswer | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(reading, answer))
+        self._waiting.append(_Waiting(reading, answer, tracing.current_span()))
         if self._working is None:
             # Not in the context of who came first: its request is not the others'.
             self._working = asyncio.create_task(self._work(), context=Context())
@@ -89,13 +95,20 @@ class Arrivals:
 
 async def _settle(together: Together, batch: list[_Waiting]) -> None:
     """Tell everybody their answer, or why there was none."""
+    callers = [each.caller for each in batch if each.caller is not None]
+    made = tracing.begin("webhook batch", callers, events=len(batch))
     try:
         answers = await together.settle([each.reading for each in batch])
     except BaseException as error:
+        if made is not None:
+            tracing.fail(made, error)
         _fail(batch, error)
         if not isinstance(error, Exception):
             raise
         return
+    finally:
+        if made is not None:
+            made.end()
     for each, answer in zip(batch, answers, strict=True):
         if not each.answer.done():
             each.answer.set_result(answer)
