@@ -28,7 +28,10 @@ COLUMNS = (
     integer("given", "Credits granted otherwise."),
     integer("adjusted", "What operators gave, less what they took."),
     integer("reinstated", "Given back because a refund or a dispute ended otherwise."),
-    integer("reversed", "Spends that were undone, less grants that were."),
+    integer(
+        "reversed",
+        "Undone spends and takings of operators, less undone grants and gifts of theirs.",
+    ),
     integer("spent", "Spends, and what captures kept of holds."),
     integer("held", "What holds set aside, less what came back or was kept: negative if more."),
     integer("expired", "What expired."),

@@ -29,8 +29,16 @@ COLUMNS = (
     integer("expired", "What expired."),
     integer("clawed_back", "What refunds and disputes took, less what they gave back."),
     integer("repaid", "What repaid the debts of other payments."),
-    integer("adjusted", "What operators took."),
+    integer("adjusted", "What operators took, less what of that was undone."),
 )
+
+_KIND = """
+           CASE WHEN kind = 'reversal' AND EXISTS (
+                    SELECT FROM credit_entries AS undone
+                    WHERE undone.user_id = entries.user_id AND undone.seq = entries.related_seq
+                        AND undone.kind = 'adjustment')
+                THEN 'adjustment' ELSE kind END AS kind"""
+"""An entry's kind; of a reversal that gives back what an operator took: `adjustment`."""
 
 _STATEMENT = f"""
 WITH {UNBOOKED}, {HELD_NOW}, {CAPTURED},
@@ -41,9 +49,9 @@ bought AS (
     WHERE transactions.created_at > :since AND transactions.created_at <= :until
 ),
 lines AS (
-    SELECT user_id, lot_seq, kind, lines.amount
+    SELECT user_id, lot_seq, {_KIND}, lines.amount
     FROM bought JOIN credit_postings AS lines USING (user_id, lot_seq)
-    JOIN credit_entries USING (user_id, seq)
+    JOIN credit_entries AS entries USING (user_id, seq)
     UNION ALL
     SELECT user_id, lot_seq, kind, amount FROM unbooked
     UNION ALL

@@ -27,7 +27,7 @@ COLUMNS = (
     integer("opening_cents", "Deferred revenue at the beginning, held credits included."),
     integer("sold_cents", "What was paid for credits."),
     integer("spent_cents", "Earned: credits that were spent, or kept of holds."),
-    integer("reversed_cents", "Owed again, because a spend was undone."),
+    integer("reversed_cents", "Owed again: spends, and what operators took, that were undone."),
     integer("expired_cents", "Breakage: credits that expired."),
     integer("refunded_cents", "Credits that refunds took, less what they gave back."),
     integer("disputed_cents", "Credits that disputes took, less what they gave back."),
