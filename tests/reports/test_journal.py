@@ -10,9 +10,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy.orm import Session
 
+from src.common.credits.operations import execute
+from src.common.exceptions import Invalid
 from src.common.reports.journal import Program, journal
+from src.common.reports.journal_lines import read_double_entries
 from src.common.reports.snapshots import take_snapshot
-from tests.credits.clock import settable_clock
+from tests.credits import books
+from tests.credits.clock import set_clock, settable_clock
 from tests.reports.histories import History
 
 STARTS = (dt.datetime(2026, 3, 25, tzinfo=dt.UTC), dt.datetime(2026, 9, 20, tzinfo=dt.UTC))
@@ -28,6 +32,44 @@ def check(program: Program, text: str, folder: Path) -> subprocess.CompletedProc
     file.write_text(text)
     return subprocess.run(
         [*PROGRAMS[program], str(file)], check=False, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("zone", ["CET", "Europe/Berlin"])
+def test_days_are_those_of_the_time_zone(db: Session, zone: str) -> None:
+    """Half past ten in the evening of UTC is the next day there in summer, by either name.
+
+    The months end in Python, and the days in PostgreSQL, to which CET is an abbreviation too.
+    """
+    evening = dt.datetime(2026, 6, 30, 22, 30, tzinfo=dt.UTC)
+    noon = dt.datetime(2026, 7, 2, 12, tzinfo=dt.UTC)
+    with settable_clock(db.connection()):
+        set_clock(db, evening)
+        execute(db, [books.grant(books.make_user(db).user_id, 5)], now=evening)
+        written = written_journal(db, noon, zone)
+    assert '2026-07-01 * "grant"' in written
+
+
+def test_a_time_zone_that_postgresql_does_not_know_is_refused(db: Session) -> None:
+    """The field is named; Python knows more of them on some machines."""
+    snapshot = take_snapshot(db)
+    with pytest.raises(Invalid) as refused:
+        next(read_double_entries(db, snapshot, snapshot.now, zone="Nowhere", by_day=False))
+    assert refused.value.details["field"] == "time_zone"
+
+
+def written_journal(db: Session, now: dt.datetime | None, name: str) -> list[str]:
+    """For beancount, up to this instant."""
+    snapshot = take_snapshot(db, now=now)
+    return list(
+        journal(
+            db,
+            snapshot,
+            Program.BEANCOUNT,
+            until=snapshot.now,
+            zone=ZoneInfo(name),
+            by_day=False,
+        )
     )
 
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
+from src.common.exceptions import Invalid
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 from src.common.reports.held import CAPTURED
@@ -89,8 +92,10 @@ class DoubleEntry:
     """By account and currency (or `CREDITS`): what is added; they sum to 0 in each currency."""
 
 
-# An entry of the very instant at which a day ends belongs to it, as in `movements`.
-_DAY = "CAST((effective_at - interval '1 microsecond') AT TIME ZONE :zone AS date)"
+# An entry of the very instant at which a day ends belongs to it, as in `movements`. The zone is the
+# session's: `AT TIME ZONE` takes CET and its like for abbreviations, which know no summer time.
+_DAY = "CAST(effective_at - interval '1 microsecond' AS date)"
+_SET_ZONE = text("SELECT set_config('TimeZone', :zone, true)")
 
 _STATEMENT = f"""
 WITH {UNBOOKED}, {UNOPENED}, {CAPTURED}, {EARNINGS},
@@ -140,10 +145,19 @@ def read_double_entries(
 ) -> Iterator[DoubleEntry]:
     """In the order of time; fetched while they are iterated.
 
+    Days are those of `zone`, which stays the time zone of the session's database transaction.
+
     Raises:
         DatabaseBusy: a passing condition of the database.
+        Invalid: VALIDATION_ERROR, PostgreSQL does not know the time zone.
     """
-    parameters = snapshot.parameters() | {"until": until, "zone": zone}
+    try:
+        session.execute(_SET_ZONE, {"zone": zone})
+    except DataError:
+        raise Invalid(
+            f"time_zone: PostgreSQL does not know {zone}", "VALIDATION_ERROR", field="time_zone"
+        ) from None
+    parameters = snapshot.parameters() | {"until": until}
     rows = session.execute(
         statement(_BY_DAY if by_day else _BY_ENTRY),
         parameters,

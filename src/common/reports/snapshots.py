@@ -83,7 +83,6 @@ _TYPES: dict[str, Any] = {
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
     "bounds": ARRAY(DateTime(timezone=True)),
-    "zone": Text(),
     "with_balance": Boolean(),
     "with_debt": Boolean(),
 }
