@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from src.common.exceptions import SettingsError
 from src.common.reports.columns import Column
+from src.html_pages import DECIMALS
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Told apart by the colour-blind too (Okabe and Ito), on the white that the picture brings."""
@@ -21,7 +22,7 @@ class Plot:
     series: tuple[str, ...]
     label: str
     is_money: bool = False
-    """Whether the values are cents, drawn as hundreds of them."""
+    """Whether the values are money in the smallest unit, drawn in units of the row's currency."""
 
 
 def draw(
@@ -50,7 +51,9 @@ def draw(
     for row in rows:
         cells = dict(zip(names, row, strict=True))
         name = " ".join(str(cells[part]) for part in plot.series if cells[part] is not None)
-        value = cells[plot.value] / 100 if plot.is_money else cells[plot.value]
+        value = cells[plot.value]
+        if plot.is_money:
+            value /= 10 ** DECIMALS.get(cells["currency"], 2)
         lines[name].append((cells["period_end"].astimezone(zone), value))
     with mpl.rc_context({"svg.hashsalt": "flashslides", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(10, 4), layout="constrained")
