@@ -183,8 +183,18 @@ def _until(snapshot: Snapshot, wanted: Wanted) -> dt.datetime:
 
 def _bounds(snapshot: Snapshot, wanted: Wanted) -> list[dt.datetime]:
     until = _until(snapshot, wanted)
-    since = wanted.since or beginning_of_month(until - dt.timedelta(microseconds=1), wanted.zone)
-    return boundaries(since, until, wanted.by, wanted.zone)
+    try:
+        since = wanted.since or beginning_of_month(
+            until - dt.timedelta(microseconds=1), wanted.zone
+        )
+        return boundaries(since, until, wanted.by, wanted.zone)
+    except OverflowError:  # at the ends of the calendar, which is another day elsewhere
+        field = "to" if wanted.since is None else "from"
+        raise Invalid(
+            f"{field}: is too near the first or the last day of the calendar",
+            "VALIDATION_ERROR",
+            field=field,
+        ) from None
 
 
 def _movements(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
