@@ -82,7 +82,7 @@ def print_file(file: IO[bytes]) -> None:
     """Print what a file has on stdout; what a terminal would act on is made harmless there."""
     if is_terminal():
         for line in file:
-            typer.echo(printable(line.decode()), nl=False)
+            typer.echo(printable(line.decode().replace("\r\n", "\n")), nl=False)
     else:
         shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.flush()

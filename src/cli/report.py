@@ -76,6 +76,8 @@ def report(  # noqa: PLR0913  its options
         raise Invalid("--output: goes with --format csv, json or xlsx", "VALIDATION_ERROR")
     if format_ == "xlsx" and output is None and is_terminal():
         raise Invalid("--format xlsx: name a file, --output FILE", "VALIDATION_ERROR")
+    _require_writable("--output", output)
+    _require_writable("--svg", svg)
     from src.common.reports.catalogue import ReportName, Wanted
     from src.common.reports.periods import By
     from src.common.reports.users import UserFilter
@@ -110,6 +112,12 @@ def report(  # noqa: PLR0913  its options
                 _save(spooled, output)
         if picture is not None and svg is not None:
             _save(picture, svg)
+
+
+def _require_writable(option: str, path: Path | None) -> None:
+    """Before a report is made, which may take long."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise Invalid(f"{option}: {path} is no file that can be written", "VALIDATION_ERROR")
 
 
 def _save(spooled: IO[bytes], path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from src.cli import output
 from src.cli.choices import ReportNameName
 from src.common.credits.domain.commands import Grant, Spend
 from src.common.credits.operations import execute
@@ -80,6 +81,9 @@ def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
         (("liability", "--svg", "file"), "svg"),
         (("sales", "--bom"), "--bom"),
         (("sales", "--output", "file"), "--output"),
+        (("sales", "--format", "csv", "--output", "/nowhere/file"), "--output"),
+        (("sales", "--format", "csv", "--output", "/"), "--output"),
+        (("sales", "--svg", "/nowhere/file"), "--svg"),
     ],
 )
 def test_what_a_report_does_not_take_is_named(
@@ -100,6 +104,18 @@ def test_figures_are_drawn(reporting: RunCommand, tmp_path: Path) -> None:
     drawn = picture.read_text()
     assert ">purchase</text>" in drawn
     assert ">credits in balances</text>" in drawn
+
+
+def test_a_terminal_shows_lines_without_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CSV's are two characters long; what else a terminal would act on is made harmless."""
+    file = tmp_path / "report.csv"
+    file.write_bytes(b"a,b\r\n\x1b[31m,2\r\n")
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    with file.open("rb") as opened:
+        output.print_file(opened)
+    assert capsys.readouterr().out == "a,b\n\\x1b[31m,2\n"
 
 
 def test_figures_that_differ_are_an_error(reporting: RunCommand) -> None:
