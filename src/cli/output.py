@@ -46,12 +46,14 @@ def confirm(question: str) -> None:
         raise
 
 
-def progress() -> "Progress":
-    """Bars on stderr, whose words are ours."""
+def progress(*, transient: bool = False) -> "Progress":
+    """Bars on stderr, whose words are ours; transient ones vanish, and in a pipe there are none."""
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(console=Console(stderr=True))
+    console = Console(stderr=True)
+    silent = transient and not console.is_terminal
+    return Progress(console=console, transient=transient, disable=silent)
 
 
 def print_json(value: object) -> None:

@@ -16,7 +16,7 @@ from src.cli.reach import get_settings, migrated_database
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from sqlalchemy.orm import Session
 
@@ -127,15 +127,15 @@ def _save(spooled: IO[bytes], path: Path) -> None:
 
 
 @contextmanager
-def _snapshot(name: str) -> "Generator[Session]":
-    """A session that sees one snapshot; on stderr, that it is at work."""
+def _snapshot(name: str) -> "Generator[tuple[Session, Callable[[], None]]]":
+    """A session that sees one snapshot; on a terminal's stderr, that it is at work, and how to stop that."""
     from src.common.database import SessionLocal
     from src.common.reports.snapshots import begin_report
 
-    with SessionLocal.begin() as session, progress() as bars:
+    with SessionLocal.begin() as session, progress(transient=True) as bars:
         bars.add_task(name.capitalize(), total=None)
         begin_report(session)
-        yield session
+        yield session, bars.stop
 
 
 def _write(
@@ -144,7 +144,7 @@ def _write(
     from src.common.reports.catalogue import write_report
     from src.common.reports.formats import Format
 
-    with _snapshot(wanted.name) as session:
+    with _snapshot(wanted.name) as (session, _):
         write_report(session, wanted, Format(format_), file, bom=bom, svg=svg)
 
 
@@ -153,7 +153,7 @@ def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
     from src.common.reports.catalogue import read_report
     from src.common.reports.formats import readable
 
-    with _snapshot(wanted.name) as session:
+    with _snapshot(wanted.name) as (session, stop_bar):
         figures = read_report(session, wanted, svg=svg)
         names = [column.name for column in figures.columns]
         rows = (
@@ -161,6 +161,7 @@ def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
             for row in figures.rows
         )
         portion = list(islice(rows, _TABLE_ROWS))
+        stop_bar()  # before the table, whose last line it would wipe from a terminal
         if not portion:
             say("There is nothing to report.")
         while portion:

@@ -68,7 +68,7 @@ def _vacuum_lag(context: Context) -> Finding:
                 psql(f"VACUUM (ANALYZE, VERBOSE) {name}"),
             )
     name, dead, *_ = rows[0]
-    return ok(f"The most dead rows has {name}: {dead:,}.")
+    return ok(f"{name} has the most dead rows: {dead:,}.")
 
 
 def _indexes_missing(context: Context) -> Finding:

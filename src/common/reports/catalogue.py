@@ -174,7 +174,8 @@ def write_report(
 
 
 def _not_taken(field: str, wanted: Wanted) -> Invalid:
-    return Invalid(f"{field}: {wanted.name} does not take it", "VALIDATION_ERROR", field=field)
+    said = f"{field}: the report {wanted.name} has no such option"
+    return Invalid(said, "VALIDATION_ERROR", field=field)
 
 
 def _until(snapshot: Snapshot, wanted: Wanted) -> dt.datetime:
