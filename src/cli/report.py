@@ -128,7 +128,7 @@ def _save(spooled: IO[bytes], path: Path) -> None:
 
 @contextmanager
 def _snapshot(name: str) -> "Generator[tuple[Session, Callable[[], None]]]":
-    """A session that sees one snapshot; on a terminal's stderr, that it is at work, and how to stop that."""
+    """A session that sees one snapshot, and what stops the bar on a terminal's stderr."""
     from src.common.database import SessionLocal
     from src.common.reports.snapshots import begin_report
 
