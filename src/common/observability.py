@@ -21,7 +21,7 @@ from src.common.settings import Settings
 # alembic/env.py instead.
 _NOISY_LOGGERS = (
     *("alembic.autogenerate", "alembic.runtime", "asyncio", "botocore", "httpcore", "httpx"),
-    *("sqlalchemy_json", "urllib3"),
+    *("matplotlib", "sqlalchemy_json", "urllib3"),
     "stripe",  # two lines a call
     "uvicorn.access",  # one line a request is ours, and holds no query
 )

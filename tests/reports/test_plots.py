@@ -22,3 +22,12 @@ def test_money_is_drawn_in_units_of_its_currency(currency: str, greatest: int) -
     draw(PLOT, COLUMNS, rows, file, zone=dt.UTC)
     words = re.findall(r">([\d,]+)</text>", file.getvalue().decode())
     assert max(int(word.replace(",", "")) for word in words) == greatest
+
+
+def test_the_labels_of_a_small_amount_are_distinct_and_begin_at_nothing() -> None:
+    """Five dollars alone are drawn between 0 and 5, not on an axis whose every label is 5."""
+    file = io.BytesIO()
+    row = (dt.datetime(2026, 11, 30, tzinfo=dt.UTC), "usd", 500)
+    draw(PLOT, COLUMNS, [row], file, zone=dt.UTC)
+    labels = re.findall(r">(\d)</text>", file.getvalue().decode())
+    assert labels == ["0", "1", "2", "3", "4", "5"]

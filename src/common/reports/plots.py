@@ -55,7 +55,14 @@ def draw(
         if plot.is_money:
             value /= 10 ** DECIMALS.get(cells["currency"], 2)
         lines[name].append((cells["period_end"].astimezone(zone), value))
-    with mpl.rc_context({"svg.hashsalt": "flashslides", "svg.fonttype": "none", "font.size": 9}):
+    with mpl.rc_context(
+        {
+            "svg.hashsalt": "flashslides",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "date.converter": "concise",
+        }
+    ):
         figure = Figure(figsize=(10, 4), layout="constrained")
         axes = figure.add_subplot()
         axes.set_prop_cycle(color=_COLORS)
@@ -64,9 +71,10 @@ def draw(
             axes.plot(ends, [value for _, value in points], marker="o", label=name)
         axes.set_ylabel(plot.label)
         axes.set_xlabel("end of the period")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        axes.update_datalim([(0, 0)], updatex=False)  # so that heights can be compared
+        axes.autoscale_view()
         axes.grid(visible=True, alpha=0.3)
         if lines:
             figure.legend(loc="outside right center")
-        figure.autofmt_xdate()
         figure.savefig(file, format="svg", metadata={"Date": None})
