@@ -187,7 +187,7 @@ def test_a_hold_is_a_withdrawal() -> None:
     result = ask(book, open_hold(USER, 15, 60))
     hold = book.holds[result.seq]
     assert (result.balance, result.expires_at, hold.allocations) == (5, after(60), {1: 10, 2: 5})
-    assert (hold.status, book.new_holds, book.held) == (HoldStatus.OPEN, {101}, 15)
+    assert (hold.status, book.new_holds, book.held) == (HoldStatus.OPEN, frozenset({101}), 15)
 
 
 def test_open_holds_are_limited() -> None:
@@ -205,7 +205,7 @@ def test_a_final_capture_returns_the_rest() -> None:
     hold = add_hold(book, 2, {1: 10})
     result = ask(book, capture(USER, 2, 4))
     assert (result.amount, result.captured, hold.status) == (6, 4, HoldStatus.CAPTURED)
-    assert (lines(book), book.changed_holds) == ([("capture", {1: 6})], {2})
+    assert (lines(book), book.changed_holds) == ([("capture", {1: 6})], frozenset({2}))
 
 
 def test_a_partial_capture_leaves_the_hold_open_until_nothing_is_left() -> None:
@@ -357,7 +357,7 @@ def test_what_comes_in_repays_the_oldest_payments_debt_first(come_in: Command) -
         ("debt_repayment", -3, 8),
         ("debt_repayment", -1, 9),
     ]
-    assert (book.debts, book.changed_debts) == ({8: 0, 2: 0, 5: 0, 9: 3}, {2, 8, 9})
+    assert (book.debts, book.changed_debts) == ({8: 0, 2: 0, 5: 0, 9: 3}, frozenset({2, 8, 9}))
     assert (result.amount, result.balance, book.entries[0].result_balance) == (10, 0, 0)
 
 
@@ -367,7 +367,7 @@ def test_new_rows_are_inserted_as_they_end() -> None:
     ask(book, grant(USER, 10))
     seq = ask(book, open_hold(USER, 5)).seq
     ask(book, capture(USER, seq, 2))
-    assert (book.new_lots, book.new_holds) == ({101}, {102})
+    assert (book.new_lots, book.new_holds) == (frozenset({101}), frozenset({102}))
     assert book.changed_holds == set()
 
 
@@ -385,7 +385,7 @@ def test_an_entry_says_who_asked_what_about_which_hold() -> None:
         add_hold(book, 8, {1: 10}, status=HoldStatus.EXPIRED)
         result, entry = ask(book, command), book.entries[0]
         assert (entry.key, entry.digest, entry.actor) == (command.key, command.digest, "key:tests")
-        assert (entry.metadata, book.changed_holds) == ({"a": 1}, {entry.related_seq})
+        assert (entry.metadata, book.changed_holds) == ({"a": 1}, frozenset({entry.related_seq}))
         assert entry.captured == result.captured == expected[result.kind]
         assert (result.user_id, result.created_at) == (USER, NOW)
 

@@ -255,7 +255,12 @@ def test_an_opening_of_nothing_owes_nothing(balance: int, version: int) -> None:
     book = Book(uuid.uuid4(), balance, version, True, START)
     rules.write_late_opening(rules.settle(book))
     assert [(entry.amount, entry.balance_after) for entry in book.entries] == [(0, balance)]
-    assert (book.balance, book.lots, book.debts, book.changed_debts) == (balance, {}, {}, set())
+    assert (book.balance, book.lots, book.debts, book.changed_debts) == (
+        balance,
+        {},
+        {},
+        frozenset(),
+    )
 
 
 def test_what_was_owed_at_the_beginning_needs_no_naming() -> None:
