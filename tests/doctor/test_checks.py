@@ -333,7 +333,7 @@ TROUBLES = [
     ),
     Trouble(
         "vacuum-lag",
-        lambda it: it.run("ALTER TABLE users SET (autovacuum_enabled = off)"),
+        _run("ALTER TABLE users SET (autovacuum_enabled = off)"),
         "fail",
         "Autovacuum is off for users",
     ),
