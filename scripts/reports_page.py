@@ -30,6 +30,7 @@ def _section(name: str, report: Report) -> str:
         "--from": report.has_beginning,
         "--to": report.has_end,
         "--by day|week|month": report.has_periods,
+        "--test-money": report.values_credits,
         "--with-balance": report.filters_users,
         "--with-debt": report.filters_users,
         "--idle-since": report.filters_users,

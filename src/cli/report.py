@@ -1,5 +1,6 @@
 """`flashslides report`: figures of the whole ledger, for finance."""
 
+import secrets
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,14 @@ def report(  # noqa: PLR0913  its options
         str | None,
         typer.Option(help="Of users: only who has done nothing since this instant."),
     ] = None,
+    test_money: Annotated[
+        bool,
+        typer.Option(
+            "--test-money",
+            help="Of liability, revenue and journal: value credits in what was paid in Stripe's "
+            "test mode, not in real money.",
+        ),
+    ] = False,
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin CSV with the mark that tells Excel it is UTF-8.")
     ] = False,
@@ -93,6 +102,7 @@ def report(  # noqa: PLR0913  its options
         until=instant("--to", until, time_zone),
         by=None if by is None else By(by),
         zone=zone(time_zone),
+        test_money=test_money,
         users=None if users == UserFilter() else users,
     )
     if format_ == "table" and wanted.name is ReportName.JOURNAL:
@@ -121,9 +131,23 @@ def _require_writable(option: str, path: Path | None) -> None:
 
 
 def _save(spooled: IO[bytes], path: Path) -> None:
+    """Write all of it or nothing: a full disk leaves the file that was there before."""
     spooled.seek(0)
-    with path.open("wb") as file:
-        shutil.copyfileobj(spooled, file)
+    path = path.resolve()  # of a link, the file that it names is replaced
+    if path.exists() and not path.is_file():  # a pipe or a device
+        with path.open("wb") as file:
+            shutil.copyfileobj(spooled, file)
+        return
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with scratch.open("xb") as file:
+            shutil.copyfileobj(spooled, file)
+        if path.exists():
+            shutil.copymode(path, scratch)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -22,11 +22,11 @@ PACKAGES = (
 _TERMS = Terms(env="tests", packages=PACKAGES)
 
 
-def pay(session: Session, user_id: uuid.UUID, name: str, package: Package) -> None:
+def pay(session: Session, user_id: uuid.UUID, name: str, package: Package, *, livemode: bool = False) -> None:
     """Somebody has paid: the payment is credited, unless it was."""
     payment = Payment(
         stripe_session_id=f"cs_{name}",
-        livemode=False,
+        livemode=livemode,
         mode="payment",
         payment_status="paid",
         payment_intent_id=name,
@@ -41,10 +41,10 @@ def pay(session: Session, user_id: uuid.UUID, name: str, package: Package) -> No
     settle_payment(session, payment, _TERMS, cause="evt_tests")
 
 
-def tell(session: Session, said: MoneyBack) -> None:
+def tell(session: Session, said: MoneyBack, *, livemode: bool = False) -> None:
     """Some of a payment goes back, or no longer does."""
     reversal = Reversal(
-        livemode=False,
+        livemode=livemode,
         reversal_id=said.name,
         kind=ReversalKind(said.kind),
         status=said.status,

@@ -40,7 +40,8 @@ class History:
         self.ids = [books.from_before(session, before).user_id for before in BALANCES_BEFORE]
         self.holds: list[tuple[uuid.UUID, int]] = []
         self.entries: list[tuple[uuid.UUID, int]] = []
-        self.payments: list[tuple[uuid.UUID, str, int]] = []
+        self.payments: list[tuple[str, int, bool]] = []
+        """Each one's id, cents, and whether they are real money."""
         session.flush()
 
     def go_on(self, steps: int) -> None:
@@ -61,8 +62,9 @@ class History:
         if kind == "buy":
             name = f"pi_{uuid.uuid4()}"
             package = self.random.choice(PACKAGES)
-            stripe_side.pay(self.session, user_id, name, package)
-            self.payments.append((user_id, name, package.price_cents))
+            livemode = self.random.random() < 2 / 3
+            stripe_side.pay(self.session, user_id, name, package, livemode=livemode)
+            self.payments.append((name, package.price_cents, livemode))
         elif kind == "money back":
             self._give_money_back()
         elif kind == "book":
@@ -77,13 +79,13 @@ class History:
 
     def _give_money_back(self) -> None:
         if self.payments:
-            _, payment, paid = self.random.choice(self.payments)
+            payment, paid, livemode = self.random.choice(self.payments)
             kind = self.random.choice(tuple(STAGES))
             status = self.random.choice(tuple(STAGES[kind]))
             cents = self.random.randint(0, paid)
             prefix = {"refund": "re", "dispute": "dp"}.get(kind, "cn")
             said = MoneyBack(f"{prefix}_{uuid.uuid4()}", kind, payment, status, cents)
-            stripe_side.tell(self.session, said)
+            stripe_side.tell(self.session, said, livemode=livemode)
 
     def _command(self, kind: str, user_id: uuid.UUID) -> Command | None:
         amount = self.random.randint(1, 40)

@@ -56,11 +56,20 @@ def test_figures_tie_whatever_has_happened(
             movements = Movements(db, snapshot, [began, instant])
             assert movements.closing == balances
             require_equal(instant, total, movements=movements.closing, liability=liability.credits)
-            assert Revenue(db, snapshot, [began, instant]).closing == liability.cents
-        earned = Revenue(db, snapshot, [began, *instants])
-        assert earned.closing == Liability(db, snapshot, history.now).cents
+            check_money(db, snapshot, [began, instant])
+        check_money(db, snapshot, [began, *instants])
         check_payments(db, snapshot, began)
         check_users(db, snapshot, history)
+
+
+def check_money(db: Session, snapshot: Snapshot, bounds: list[dt.datetime]) -> None:
+    """What is owed is what was not earned, of real money and of test mode's; all credits count."""
+    real, tests = (
+        Liability(db, snapshot, bounds[-1], test_money=test_money) for test_money in (False, True)
+    )
+    assert Revenue(db, snapshot, bounds).closing == real.cents
+    assert Revenue(db, snapshot, bounds, test_money=True).closing == tests.cents
+    assert real.credits == tests.credits
 
 
 def check_payments(db: Session, snapshot: Snapshot, began: dt.datetime) -> None:

@@ -50,6 +50,8 @@ class Wanted:
     """How long a period is; None is all in one."""
     zone: dt.tzinfo = dt.UTC
     """Where days begin."""
+    test_money: bool = False
+    """Whether, of money, only what moved in Stripe's test mode; else only what really moved."""
     users: UserFilter | None = None
     """Which users, of the report on them; None is all."""
 
@@ -71,6 +73,8 @@ class Report:
     has_periods: bool = True
     has_end: bool = True
     """Whether it is of a past instant where one is given; else it is of now."""
+    values_credits: bool = False
+    """Whether it says what was paid for credits: then in real money, or in test mode's."""
     filters_users: bool = False
     plot: Plot | None = None
     """What of it can be drawn."""
@@ -104,6 +108,8 @@ def read_report(
         raise _not_taken("by", wanted)
     if wanted.until is not None and not report.has_end:
         raise _not_taken("to", wanted)
+    if wanted.test_money and not report.values_credits:
+        raise _not_taken("test_money", wanted)
     if wanted.users is not None and not report.filters_users:
         raise Invalid(
             f"with_balance, with_debt and idle_since go with users, not {wanted.name}",
@@ -169,6 +175,7 @@ def write_report(
         until=_until(snapshot, wanted),
         zone=wanted.zone,
         by_day=wanted.by is By.DAY,
+        test_money=wanted.test_money,
     ):
         file.write(f"{line}\n".encode())
 
@@ -209,15 +216,15 @@ def _movements(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator
 
 def _liability(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
     until = _until(snapshot, wanted)
-    found = Liability(session, snapshot, until)
+    found = Liability(session, snapshot, until, test_money=wanted.test_money)
     require_equal(until, total_of_balances(session, snapshot, until), liability=found.credits)
     return found.rows()
 
 
 def _revenue(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
     bounds = _bounds(snapshot, wanted)
-    found = Revenue(session, snapshot, bounds)
-    owed = Liability(session, snapshot, bounds[-1]).cents
+    found = Revenue(session, snapshot, bounds, test_money=wanted.test_money)
+    owed = Liability(session, snapshot, bounds[-1], test_money=wanted.test_money).cents
     require_equal(bounds[-1], None, revenue=found.closing, liability=owed)
     return found.rows()
 
@@ -248,11 +255,13 @@ REPORTS: dict[ReportName, Report] = {
         rows=_liability,
         has_beginning=False,
         has_periods=False,
+        values_credits=True,
     ),
     ReportName.REVENUE: Report(
         meaning="What became of what was paid: owed, spent, expired, refunded, disputed.",
         columns=revenue.COLUMNS,
         rows=_revenue,
+        values_credits=True,
         plot=Plot(
             value="closing_cents",
             series=("currency",),

@@ -48,8 +48,12 @@ def journal(
     until: dt.datetime,
     zone: dt.tzinfo,
     by_day: bool,
+    test_money: bool = False,
 ) -> Iterator[str]:
     """The journal from the first entry to `until`, line by line, read while it is iterated.
+
+    All credits are in it; of money what really moved, or with `test_money` only what moved in
+    Stripe's test mode.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
@@ -57,12 +61,19 @@ def journal(
     began = first_entry_at(session, until)
     if began is None:
         return
-    asserted = _balances_of_months(session, snapshot, began, until, zone)
+    bounds = boundaries(began - dt.timedelta(microseconds=1), until, By.MONTH, zone)
+    asserted = _balances_of_months(
+        zone,
+        Movements(session, snapshot, bounds),
+        Revenue(session, snapshot, bounds, test_money=test_money),
+    )
     currencies = sorted({currency for amounts in asserted.values() for _, currency in amounts})
     yield from _declarations(program, currencies)
     coming = iter(sorted(asserted.items()))
     next_end = next(coming, None)
-    for entry in read_double_entries(session, snapshot, until, zone=str(zone), by_day=by_day):
+    for entry in read_double_entries(
+        session, snapshot, until, zone=str(zone), by_day=by_day, test_money=test_money
+    ):
         while next_end is not None and entry.day > next_end[0]:
             yield from _assertion(program, *next_end)
             next_end = next(coming, None)
@@ -73,23 +84,18 @@ def journal(
 
 
 def _balances_of_months(
-    session: Session,
-    snapshot: Snapshot,
-    began: dt.datetime,
-    until: dt.datetime,
-    zone: dt.tzinfo,
+    zone: dt.tzinfo, movements: Movements, revenue: Revenue
 ) -> dict[dt.date, dict[tuple[str, str], int]]:
     """By a month's last day: what the accounts of users' credits and of deferred revenue have."""
-    bounds = boundaries(began - dt.timedelta(microseconds=1), until, By.MONTH, zone)
     balances: dict[dt.date, dict[tuple[str, str], int]] = {}
     held: dict[str, int] = {}
-    for row in Movements(session, snapshot, bounds).rows():
+    for row in movements.rows():
         _, end, source, *_ = row
         amounts = balances.setdefault(_day_before(end, zone), {})
         held[source] = held.get(source, 0) + row[_HELD_COLUMN]
         amounts[f"{BALANCES}:{source.capitalize()}", CREDITS] = -row[-1]
         amounts[f"{HELD}:{source.capitalize()}", CREDITS] = -held[source]
-    for row in Revenue(session, snapshot, bounds).rows():
+    for row in revenue.rows():
         _, end, currency, *_ = row
         balances.setdefault(_day_before(end, zone), {})[DEFERRED, currency] = -row[-1]
     return balances

@@ -141,7 +141,13 @@ _BY_DAY = _STATEMENT.format(who="NULL, NULL", group="1")
 
 
 def read_double_entries(
-    session: Session, snapshot: Snapshot, until: dt.datetime, *, zone: str, by_day: bool
+    session: Session,
+    snapshot: Snapshot,
+    until: dt.datetime,
+    *,
+    zone: str,
+    by_day: bool,
+    test_money: bool = False,
 ) -> Iterator[DoubleEntry]:
     """In the order of time; fetched while they are iterated.
 
@@ -157,7 +163,7 @@ def read_double_entries(
         raise Invalid(
             f"time_zone: PostgreSQL does not know {zone}", "VALIDATION_ERROR", field="time_zone"
         ) from None
-    parameters = snapshot.parameters() | {"until": until}
+    parameters = snapshot.parameters() | {"until": until, "test_money": test_money}
     rows = session.execute(
         statement(_BY_DAY if by_day else _BY_ENTRY),
         parameters,

@@ -18,7 +18,13 @@ from sqlalchemy.orm import Session
 from src.common.models.credit_lot import LotSource
 from src.common.reports.columns import integer, text
 from src.common.reports.held import CAPTURED, HELD_NOW, OF_HOLDS
-from src.common.reports.snapshots import UNBOOKED, UNOPENED, Snapshot, statement
+from src.common.reports.snapshots import (
+    OF_THE_MODE,
+    UNBOOKED,
+    UNOPENED,
+    Snapshot,
+    statement,
+)
 
 AGES = ((30, "0-30"), (90, "31-90"), (180, "91-180"), (365, "181-365"), (None, "366+"))
 """Days since the lot was made, up to and including so many, and what that is called."""
@@ -26,7 +32,7 @@ AGES = ((30, "0-30"), (90, "31-90"), (180, "91-180"), (365, "181-365"), (None, "
 COLUMNS = (
     text("source", "Why the lots exist."),
     text("age_days", f"Days since the lots were made: {', '.join(name for _, name in AGES)}."),
-    text("currency", "What was paid in; empty for credits that no payment here bought."),
+    text("currency", "What was paid in; empty for credits that no real money here bought."),
     integer("lots", "How many lots."),
     integer("credits", "Credits in the balances."),
     integer("held_credits", "Credits that open holds have set aside; not in `credits`."),
@@ -77,7 +83,7 @@ valued AS (
                     / (2 * CAST(granted AS bigint)), 0) AS cents
     FROM outstanding
     JOIN credit_entries USING (user_id, seq)
-    LEFT JOIN transactions USING (transaction_id)
+    LEFT JOIN (SELECT * FROM transactions WHERE {of_the_mode}) AS paid USING (transaction_id)
     WHERE remaining > 0 OR held > 0
 ),
 divided AS (
@@ -108,6 +114,7 @@ def _worded(*, is_past: bool) -> str:
         begin=",".join(parts),
         unopened="" if is_past else _OPENINGS,
         age=_AGE,
+        of_the_mode=OF_THE_MODE,
         oldest=AGES[-1][1],
     )
 
@@ -120,17 +127,29 @@ _ORDER = {name: place for place, (_, name) in enumerate(AGES)}
 class Liability:
     """What was outstanding at one instant."""
 
-    def __init__(self, session: Session, snapshot: Snapshot, until: dt.datetime) -> None:
+    def __init__(
+        self,
+        session: Session,
+        snapshot: Snapshot,
+        until: dt.datetime,
+        *,
+        test_money: bool = False,
+    ) -> None:
         """Read and add up.
 
-        Where `until` is not before the snapshot's own instant, all that is booked counts.
+        Where `until` is not before the snapshot's own instant, all that is booked counts. All
+        credits count; of money what really moved, or with `test_money` only what moved in Stripe's
+        test mode.
 
         Raises:
             DatabaseBusy: a passing condition of the database.
         """
         is_past = until < snapshot.now
         asked = statement(_OF_THE_PAST if is_past else _OF_THE_PRESENT)
-        parameters = snapshot.parameters() | {"until": until if is_past else snapshot.now}
+        parameters = snapshot.parameters() | {
+            "until": until if is_past else snapshot.now,
+            "test_money": test_money,
+        }
         self._rows = sorted(
             (
                 (source, age, currency, *map(int, numbers))

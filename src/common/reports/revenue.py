@@ -18,7 +18,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.reports.columns import instant, integer, text
 from src.common.reports.held import CAPTURED, OF_HOLDS
-from src.common.reports.snapshots import EVER, UNBOOKED, Snapshot, statement
+from src.common.reports.snapshots import EVER, OF_THE_MODE, UNBOOKED, Snapshot, statement
 
 COLUMNS = (
     instant("period_start", "The period begins after this instant."),
@@ -61,6 +61,7 @@ paid AS (
     SELECT lots.user_id, lots.seq AS lot_seq, granted, currency,
            CAST(amount_paid_cents AS bigint) AS paid_cents
     FROM credit_lots AS lots JOIN transactions USING (transaction_id)
+    WHERE {OF_THE_MODE}
 ),
 used AS (
     SELECT user_id, lot_seq, seq, effective_at, lines.amount, granted, currency, paid_cents,
@@ -109,14 +110,21 @@ _Sums = dict[tuple[int, str], defaultdict[str, int]]
 class Revenue:
     """What became of all payments' money in some periods, by currency."""
 
-    def __init__(self, session: Session, snapshot: Snapshot, bounds: Sequence[dt.datetime]) -> None:
-        """As of `movements.Movements`."""
+    def __init__(
+        self,
+        session: Session,
+        snapshot: Snapshot,
+        bounds: Sequence[dt.datetime],
+        *,
+        test_money: bool = False,
+    ) -> None:
+        """As of `movements.Movements`; `test_money` as of `liability.Liability`."""
         self.bounds = bounds
         ticks = [bound + dt.timedelta(microseconds=1) for bound in bounds]
         if bounds[-1] >= snapshot.now:
             ticks[-1] = EVER
         self._sums: _Sums = defaultdict(lambda: defaultdict(int))
-        parameters = snapshot.parameters() | {"bounds": ticks}
+        parameters = snapshot.parameters() | {"bounds": ticks, "test_money": test_money}
         for period, currency, kind, cents in session.execute(statement(_STATEMENT), parameters):
             column = _COLUMN_OF_KIND[kind]
             sign = 1 if column in INCOMING else -1

@@ -83,6 +83,7 @@ _TYPES: dict[str, Any] = {
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
     "bounds": ARRAY(DateTime(timezone=True)),
+    "test_money": Boolean(),
     "with_balance": Boolean(),
     "with_debt": Boolean(),
 }
@@ -104,6 +105,11 @@ unbooked AS (
         AND lots.user_id NOT IN (SELECT unnest(:holders))
 )"""
 """The lines that users' next operations will book before their own: what has fallen due."""
+
+OF_THE_MODE = "coalesce(livemode, true) <> :test_money"
+"""Of `transactions`: those of real money, or those of Stripe's test mode where these are asked for.
+
+Who did not say is taken to have moved real money: the document's own pattern does not say."""
 
 UNOPENED = """
 unopened AS (

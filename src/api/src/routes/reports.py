@@ -70,6 +70,13 @@ async def get_report(
     bom: Annotated[  # noqa: FBT002  FastAPI names it
         bool, Query(description="Whether CSV begins with the mark that tells Excel it is UTF-8.")
     ] = False,
+    test_money: Annotated[  # noqa: FBT002
+        bool,
+        Query(
+            description="Of `liability`, `revenue` and `journal`: value credits in what was paid in "
+            "Stripe's test mode, not in real money."
+        ),
+    ] = False,
     with_balance: Annotated[  # noqa: FBT002
         bool, Query(description="Of `users`: only who has credits.")
     ] = False,
@@ -91,6 +98,7 @@ async def get_report(
         until=until,
         by=by,
         zone=_zone(time_zone),
+        test_money=test_money,
         users=None if users == UserFilter() else users,
     )
     file = await run_in_threadpool(_written, wanted, format_, bom)
