@@ -1,10 +1,12 @@
 """`flashslides report`: figures in every format, in a snapshot of their own."""
 
 import csv
+import errno
 import io
 import json
+import shutil
 from pathlib import Path
-from typing import get_args
+from typing import IO, get_args
 
 import pytest
 from sqlalchemy import text
@@ -79,6 +81,7 @@ def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
         (("journal", "--format", "csv"), "format"),
         (("journal",), "--format"),
         (("liability", "--svg", "file"), "svg"),
+        (("sales", "--test-money"), "test_money"),
         (("sales", "--bom"), "--bom"),
         (("sales", "--output", "file"), "--output"),
         (("sales", "--format", "csv", "--output", "/nowhere/file"), "--output"),
@@ -116,6 +119,49 @@ def test_a_terminal_shows_lines_without_their_ends(
     with file.open("rb") as opened:
         output.print_file(opened)
     assert capsys.readouterr().out == "a,b\n\\x1b[31m,2\n"
+
+
+def test_money_of_test_mode_is_apart(reporting: RunCommand) -> None:
+    """Its credits count at a value of 0; where it is asked for, nothing else has a value."""
+    with SessionLocal.begin() as session:
+        session.execute(text("UPDATE transactions SET livemode = false"))
+    [owed] = reporting("report", "liability", "--format", "json").json
+    assert (owed["credits"], owed["value_cents"], owed["currency"]) == (400, 0, None)
+    assert reporting("report", "revenue", "--format", "json").json == []
+    arguments = ("--test-money", "--format", "json")
+    [owed] = reporting("report", "liability", *arguments).json
+    assert (owed["credits"], owed["value_cents"], owed["currency"]) == (400, 400, "usd")
+    [earned] = reporting("report", "revenue", *arguments).json
+    assert (earned["sold_cents"], earned["closing_cents"]) == (500, 400)
+    for test_money in ((), ("--test-money",)):
+        journal = reporting("report", "journal", "--format", "hledger", *test_money).out
+        assert ("DeferredRevenue  " in journal) == bool(test_money)
+
+
+def test_a_file_is_written_whole_or_not_at_all(
+    reporting: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the one before stays, and nothing lies beside it; a link stays a link."""
+    file, link = tmp_path / "sales.csv", tmp_path / "link.csv"
+    file.write_text("before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    arguments = ("report", "sales", "--format", "csv", "--output", str(link))
+
+    def fill_the_disk(_: IO[bytes], there: IO[bytes]) -> None:
+        there.write(b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfileobj", fill_the_disk)
+        assert reporting(*arguments).exit_code != 0
+    assert file.read_text() == "before"
+    assert sorted(tmp_path.iterdir()) == [link, file]
+    assert reporting(*arguments).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_text().startswith("period_start,")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, file]
 
 
 def test_figures_that_differ_are_an_error(reporting: RunCommand) -> None:

@@ -18,7 +18,7 @@ COLUMNS = (
     integer("purchases", "How many purchases."),
     integer("credits", "Credits that they bought."),
     integer("paid_cents", "What was paid."),
-    integer("refunded_cents", "What was refunded of that by now."),
+    integer("refunded_cents", "What was refunded of that by now, also where `--to` is past."),
     integer("disputed_cents", "What disputes have withdrawn of that by now."),
     integer("net_cents", "What is left: paid, less refunded, less disputed."),
 )
