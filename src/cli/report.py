@@ -47,7 +47,7 @@ def report(  # noqa: PLR0913  its options
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: stdout.")] = None,
     svg: Annotated[
         Path | None,
-        typer.Option(help="Draw movements, revenue or sales into this file too, by --by."),
+        typer.Option(help="Draw movements, liability, revenue or sales into this file too."),
     ] = None,
     with_balance: Annotated[
         bool, typer.Option("--with-balance", help="Of users: only who has credits.")

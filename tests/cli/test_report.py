@@ -80,7 +80,7 @@ def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
         (("movements", "--format", "hledger"), "format"),
         (("journal", "--format", "csv"), "format"),
         (("journal",), "--format"),
-        (("liability", "--svg", "file"), "svg"),
+        (("payments", "--svg", "file"), "svg"),
         (("sales", "--test-money"), "test_money"),
         (("sales", "--bom"), "--bom"),
         (("sales", "--output", "file"), "--output"),
@@ -107,6 +107,11 @@ def test_figures_are_drawn(reporting: RunCommand, tmp_path: Path) -> None:
     drawn = picture.read_text()
     assert ">purchase</text>" in drawn
     assert ">credits in balances</text>" in drawn
+    result = reporting("report", "liability", "--svg", str(picture))
+    assert result.exit_code == 0, result.err
+    drawn = picture.read_text()
+    for words in ("purchase", "usd", "credits", "age in days", "0-30", "366+"):
+        assert f">{words}</text>" in drawn
 
 
 def test_a_terminal_shows_lines_without_their_ends(

@@ -22,7 +22,9 @@ PACKAGES = (
 _TERMS = Terms(env="tests", packages=PACKAGES)
 
 
-def pay(session: Session, user_id: uuid.UUID, name: str, package: Package, *, livemode: bool = False) -> None:
+def pay(
+    session: Session, user_id: uuid.UUID, name: str, package: Package, *, livemode: bool = False
+) -> None:
     """Somebody has paid: the payment is credited, unless it was."""
     payment = Payment(
         stripe_session_id=f"cs_{name}",

@@ -17,7 +17,7 @@ from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, beginning_of_month, boundaries
-from src.common.reports.plots import Plot, draw
+from src.common.reports.plots import Panel, Plot, draw
 from src.common.reports.revenue import Revenue
 from src.common.reports.sales import read_sales
 from src.common.reports.snapshots import Snapshot, take_snapshot
@@ -247,7 +247,10 @@ REPORTS: dict[ReportName, Report] = {
         meaning="Credits: what came into the balances and what left them, by source.",
         columns=movements.COLUMNS,
         rows=_movements,
-        plot=Plot(value="closing", series=("source",), label="credits in balances"),
+        plot=Plot(
+            title="Credits in balances, by source",
+            panels=(Panel(value="closing", series=("source",), label="credits in balances"),),
+        ),
     ),
     ReportName.LIABILITY: Report(
         meaning="What customers have at an instant, by source and age, and what they paid for it.",
@@ -256,6 +259,19 @@ REPORTS: dict[ReportName, Report] = {
         has_beginning=False,
         has_periods=False,
         values_credits=True,
+        plot=Plot(
+            title="What customers have in their balances, by age (held credits not included)",
+            panels=(
+                Panel(value="credits", series=("source",), label="credits"),
+                Panel(
+                    value="value_cents",
+                    series=("currency",),
+                    label="deferred revenue, in the currency",
+                    is_money=True,
+                ),
+            ),
+            categories=("age_days", tuple(name for _, name in liability.AGES)),
+        ),
     ),
     ReportName.REVENUE: Report(
         meaning="What became of what was paid: owed, spent, expired, refunded, disputed.",
@@ -263,10 +279,15 @@ REPORTS: dict[ReportName, Report] = {
         rows=_revenue,
         values_credits=True,
         plot=Plot(
-            value="closing_cents",
-            series=("currency",),
-            label="deferred revenue",
-            is_money=True,
+            title="Deferred revenue, held credits included",
+            panels=(
+                Panel(
+                    value="closing_cents",
+                    series=("currency",),
+                    label="deferred revenue, in the currency",
+                    is_money=True,
+                ),
+            ),
         ),
     ),
     ReportName.SALES: Report(
@@ -274,10 +295,15 @@ REPORTS: dict[ReportName, Report] = {
         columns=sales.COLUMNS,
         rows=_sales,
         plot=Plot(
-            value="net_cents",
-            series=("package_id", "currency", "livemode"),
-            label="net sales",
-            is_money=True,
+            title="Net sales: paid, less what was refunded and disputed by now",
+            panels=(
+                Panel(
+                    value="net_cents",
+                    series=("package_id", "currency", "livemode"),
+                    label="net sales, in the currency",
+                    is_money=True,
+                ),
+            ),
         ),
     ),
     ReportName.PAYMENTS: Report(

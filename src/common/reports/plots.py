@@ -1,28 +1,43 @@
-"""Draws figures over time as SVG, where matplotlib is installed."""
+"""Draws figures as SVG, where matplotlib is installed: lines over time, or bars side by side."""
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from src.common.exceptions import SettingsError
 from src.common.reports.columns import Column
 from src.html_pages import DECIMALS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Told apart by the colour-blind too (Okabe and Ito), on the white that the picture brings."""
+_BARS_WIDTH = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot:
-    """What of a report is drawn: a line for each series, a point at each period's end."""
+class Panel:
+    """What is drawn on one pair of axes: a line, or a colour of bars, for each series."""
 
     value: str
     series: tuple[str, ...]
     label: str
     is_money: bool = False
-    """Whether the values are money in the smallest unit, drawn in units of the row's currency."""
+    """Whether the values are in a currency's smallest unit, drawn as its whole ones. Then the
+    series are by currency, and rows without one are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """What of a report is drawn."""
+
+    title: str
+    panels: tuple[Panel, ...]
+    categories: tuple[str, tuple[str, ...]] | None = None
+    """A column and its values in their order, to draw bars for; None is lines over time."""
 
 
 def draw(
@@ -47,34 +62,75 @@ def draw(
             "--svg draws with matplotlib, which is not installed: `uv pip install matplotlib`"
         ) from None
     names = [column.name for column in columns]
-    lines: defaultdict[str, list[tuple[dt.datetime, float]]] = defaultdict(list)
-    for row in rows:
-        cells = dict(zip(names, row, strict=True))
-        name = " ".join(str(cells[part]) for part in plot.series if cells[part] is not None)
-        value = cells[plot.value]
-        if plot.is_money:
-            value /= 10 ** DECIMALS.get(cells["currency"], 2)
-        lines[name].append((cells["period_end"].astimezone(zone), value))
+    records = [dict(zip(names, row, strict=True)) for row in rows]
     with mpl.rc_context(
         {
             "svg.hashsalt": "flashslides",
             "svg.fonttype": "none",
-            "font.size": 9,
+            "font.size": 10,
             "date.converter": "concise",
         }
     ):
         figure = Figure(figsize=(10, 4), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_prop_cycle(color=_COLORS)
-        for name, points in sorted(lines.items()):
-            ends: Any = [end for end, _ in points]
-            axes.plot(ends, [value for _, value in points], marker="o", label=name)
-        axes.set_ylabel(plot.label)
-        axes.set_xlabel("end of the period")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
-        axes.update_datalim([(0, 0)], updatex=False)  # so that heights can be compared
-        axes.autoscale_view()
-        axes.grid(visible=True, alpha=0.3)
-        if lines:
-            figure.legend(loc="outside right center")
+        figure.suptitle(plot.title)
+        for place, panel in enumerate(plot.panels, start=1):
+            axes = figure.add_subplot(1, len(plot.panels), place)
+            axes.set_prop_cycle(color=_COLORS)
+            if plot.categories is None:
+                _draw_lines(axes, panel, records, zone)
+            else:
+                _draw_bars(axes, panel, records, *plot.categories)
+            axes.set_ylabel(panel.label)
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+            axes.update_datalim([(0, 0)], updatex=False)  # so that heights can be compared
+            axes.autoscale_view()
+            axes.set_axisbelow(True)
+            axes.grid(visible=True, axis="y", alpha=0.3)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def _draw_lines(
+    axes: "Axes", panel: Panel, records: Iterable[dict[str, Any]], zone: dt.tzinfo
+) -> None:
+    """A point at each period's end."""
+    lines: defaultdict[str, list[tuple[dt.datetime, float]]] = defaultdict(list)
+    for cells in records:
+        lines[_series(panel, cells)].append(
+            (cells["period_end"].astimezone(zone), _value(panel, cells))
+        )
+    for name, points in sorted(lines.items()):
+        ends: Any = [end for end, _ in points]
+        axes.plot(ends, [value for _, value in points], marker="o", label=name)
+    axes.set_xlabel(f"end of the period, {zone}")
+
+
+def _draw_bars(
+    axes: "Axes",
+    panel: Panel,
+    records: Iterable[dict[str, Any]],
+    column: str,
+    categories: Sequence[str],
+) -> None:
+    """Beside each other in each category: no two currencies are stacked."""
+    heights: defaultdict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(categories, 0))
+    for cells in records:
+        if not panel.is_money or cells["currency"] is not None:
+            heights[_series(panel, cells)][cells[column]] += _value(panel, cells)
+    width = _BARS_WIDTH / max(len(heights), 1)
+    for number, (name, values) in enumerate(sorted(heights.items())):
+        begin = number * width - (_BARS_WIDTH - width) / 2
+        places = [place + begin for place in range(len(categories))]
+        axes.bar(places, list(values.values()), width, label=name)
+    axes.set_xticks(range(len(categories)), labels=categories)
+    axes.set_xlabel(column.replace("_", " in "))
+
+
+def _series(panel: Panel, cells: dict[str, Any]) -> str:
+    return " ".join(str(cells[part]) for part in panel.series if cells[part] is not None)
+
+
+def _value(panel: Panel, cells: dict[str, Any]) -> float:
+    value: int = cells[panel.value]
+    return value / 10 ** DECIMALS.get(cells["currency"], 2) if panel.is_money else value

@@ -50,7 +50,7 @@ async def may_read_reports(caller: Caller) -> None:
     },
     response_class=StreamingResponse,
 )
-async def get_report(
+async def get_report(  # noqa: PLR0913, PLR0917  its query
     name: Annotated[ReportName, Path(description="Which report.")],
     since: Annotated[
         AwareDatetime | None,
@@ -73,8 +73,8 @@ async def get_report(
     test_money: Annotated[  # noqa: FBT002
         bool,
         Query(
-            description="Of `liability`, `revenue` and `journal`: value credits in what was paid in "
-            "Stripe's test mode, not in real money."
+            description="Of `liability`, `revenue` and `journal`: value credits in what was paid "
+            "in Stripe's test mode, not in real money."
         ),
     ] = False,
     with_balance: Annotated[  # noqa: FBT002
