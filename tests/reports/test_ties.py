@@ -80,6 +80,7 @@ def check_payments(db: Session, snapshot: Snapshot, began: dt.datetime) -> None:
     ]
     assert len(rows) > 5
     parts = names[names.index("credits") + 1 :]
+    assert all(isinstance(row[part], int) for row in rows for part in parts)
     assert all(sum(row[part] for part in parts) == row["credits"] for row in rows)
     outstanding = Liability(db, snapshot, snapshot.now)
     assert sum(row["left"] for row in rows) == outstanding.credits.get("purchase", 0)

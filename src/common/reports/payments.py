@@ -101,9 +101,5 @@ def read_payments(
     rows = session.execute(
         statement(_STATEMENT), parameters, execution_options={"yield_per": ROWS_A_FETCH}
     )
-    places = [number for number, column in enumerate(COLUMNS) if column.holds == "integer"]
     for row in rows:
-        cells = list(row)
-        for place in places:
-            cells[place] = None if cells[place] is None else int(cells[place])
-        yield tuple(cells)
+        yield tuple(row)
