@@ -79,23 +79,13 @@ def report(  # noqa: PLR0913  its options
 
     `journal` is the whole ledger for beancount or hledger (`--format`), by entry or by day.
     """
-    if bom and format_ != "csv":
-        raise Invalid("--bom: goes with --format csv", "VALIDATION_ERROR")
-    if output is not None and format_ == "table":
-        raise Invalid("--output: goes with --format csv, json or xlsx", "VALIDATION_ERROR")
-    if format_ == "xlsx" and output is None and is_terminal():
-        raise Invalid("--format xlsx: name a file, --output FILE", "VALIDATION_ERROR")
-    _require_writable("--output", output)
-    _require_writable("--svg", svg)
+    _check(name, format_, output, svg, bom=bom)
     from src.common.reports.catalogue import ReportName, Wanted
     from src.common.reports.periods import By
     from src.common.reports.users import UserFilter
 
-    users = UserFilter(
-        with_balance=with_balance,
-        with_debt=with_debt,
-        idle_since=instant("--idle-since", idle_since, time_zone),
-    )
+    idle = instant("--idle-since", idle_since, time_zone)
+    users = UserFilter(with_balance=with_balance, with_debt=with_debt, idle_since=idle)
     wanted = Wanted(
         name=ReportName(name),
         since=instant("--from", since, time_zone),
@@ -105,8 +95,29 @@ def report(  # noqa: PLR0913  its options
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
-    if format_ == "table" and wanted.name is ReportName.JOURNAL:
+    _answer(wanted, format_, output, svg, bom=bom)
+
+
+def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bom: bool) -> None:
+    """Before a report is made, which may take long."""
+    if bom and format_ != "csv":
+        raise Invalid("--bom: goes with --format csv", "VALIDATION_ERROR")
+    if name == "journal" and format_ == "table":
         raise Invalid("--format: name beancount or hledger", "VALIDATION_ERROR")
+    if output is not None and format_ == "table":
+        raise Invalid("--output: goes with --format csv, json or xlsx", "VALIDATION_ERROR")
+    if output is not None and output == svg:
+        raise Invalid("--svg: is the same file as --output", "VALIDATION_ERROR")
+    if format_ == "xlsx" and output is None and is_terminal():
+        raise Invalid("--format xlsx: name a file, --output FILE", "VALIDATION_ERROR")
+    for option, path in (("--output", output), ("--svg", svg)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise Invalid(f"{option}: {path} is no file that can be written", "VALIDATION_ERROR")
+
+
+def _answer(
+    wanted: "Wanted", format_: str, output: Path | None, svg: Path | None, *, bom: bool
+) -> None:
     with migrated_database(get_settings()), ExitStack() as files:
         # What fails on the way leaves no file behind that looks like a report.
         picture = None if svg is None else files.enter_context(tempfile.TemporaryFile())
@@ -122,12 +133,6 @@ def report(  # noqa: PLR0913  its options
                 _save(spooled, output)
         if picture is not None and svg is not None:
             _save(picture, svg)
-
-
-def _require_writable(option: str, path: Path | None) -> None:
-    """Before a report is made, which may take long."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise Invalid(f"{option}: {path} is no file that can be written", "VALIDATION_ERROR")
 
 
 def _save(spooled: IO[bytes], path: Path) -> None:
