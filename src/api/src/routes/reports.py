@@ -2,6 +2,7 @@
 
 import datetime as dt
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import IO, Annotated
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.common.accounts.api_keys import Scope
 from src.common.database import SessionLocal
-from src.common.exceptions import Invalid
+from src.common.exceptions import Invalid, Unavailable
 from src.common.reports.catalogue import ReportName, Wanted, write_report
 from src.common.reports.formats import MEDIA_TYPES, Format
 from src.common.reports.periods import By
@@ -26,6 +27,20 @@ router = APIRouter(prefix="/reports", tags=["reports"])
 
 _IN_MEMORY_BYTES = 2**20
 _CHUNK_BYTES = 2**16
+AT_ONCE = 2
+"""Reports that a process makes at once: each holds a connection for as long as it takes."""
+places = threading.BoundedSemaphore(AT_ONCE)
+
+
+class ReportsBusy(Unavailable):
+    """As many reports are being made as may be."""
+
+    retry_after_seconds = 10
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{AT_ONCE} reports are being made already; ask again in some seconds.", "REPORTS_BUSY"
+        )
 
 
 async def may_read_reports(caller: Caller) -> None:
@@ -46,7 +61,7 @@ async def may_read_reports(caller: Caller) -> None:
             "description": "The report, in the format asked for",
             "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
         },
-        **error_responses(*EVERYWHERE, *AUTHENTICATED, "FIGURES_DIFFER"),
+        **error_responses(*EVERYWHERE, *AUTHENTICATED, "FIGURES_DIFFER", "REPORTS_BUSY"),
     },
     response_class=StreamingResponse,
 )
@@ -113,7 +128,20 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
 
 
 def _written(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: FBT001  private
-    """The whole report, on disk where it is long: no snapshot stays open for a slow reader."""
+    """The whole report, on disk where it is long: no snapshot stays open for a slow reader.
+
+    Raises:
+        ReportsBusy: too many are being made.
+    """
+    if not places.acquire(blocking=False):
+        raise ReportsBusy
+    try:
+        return _spooled(wanted, format_, bom)
+    finally:
+        places.release()
+
+
+def _spooled(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: FBT001  private
     file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  closed once sent
     try:
         with SessionLocal.begin() as session:
