@@ -197,6 +197,21 @@ def _different(system: System) -> None:
     )
 
 
+def _one_never_compared(system: System) -> None:
+    system.set(STRIPE_CONNECTED_ACCOUNTS="acct_1")
+    system.add(Reconciliation, status="finished", finished_at=_hour_ago(), drift=0)
+
+
+def _one_compared_long_ago(system: System) -> None:
+    _one_never_compared(system)
+    days_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=9)
+    for account, ended in ((None, _hour_ago()), ("acct_1", days_ago)):
+        system.set(STRIPE_SECRET_KEY="sk_test_1")
+        system.add(
+            Reconciliation, status="finished", finished_at=ended, drift=0, stripe_account=account
+        )
+
+
 def _late(system: System) -> None:
     system.add(StripeEvent, status="failed", next_attempt_at=_hour_ago())
 
@@ -294,7 +309,9 @@ TROUBLES = [
         "runtime-role", _with_another_column, "warn", "need, UPDATE (amount) on credit_entries."
     ),
     Trouble("unmatched-payments", _add(UnmatchedPayment), "warn", "1 payment credited nobody"),
-    Trouble("reconciliation", _different, "warn", "which left 2 differences"),
+    Trouble("reconciliation", _different, "warn", "the newest left 2 differences"),
+    Trouble("reconciliation", _one_never_compared, "warn", "accounts was never compared"),
+    Trouble("reconciliation", _one_compared_long_ago, "warn", "ended 9 days ago. That is long"),
     Trouble("debts", _owing, "ok", "7 credits owed"),
     Trouble("worker", _nothing, "fail", "No worker has left a sign of life"),
     Trouble("worker", _stuck, "warn", "one has been at lookups for 60 min"),

@@ -23,7 +23,12 @@ from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_TRIGGERS
 from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
-from src.common.purchases.reconciliations import find_cut_off, newest_drift, of_accounts
+from src.common.purchases.reconciliations import (
+    find_cut_off,
+    newest_age_seconds,
+    newest_drift,
+    of_accounts,
+)
 from src.common.purchases.unmatched import count_open_unmatched_payments
 
 DRIFT_AGE_WARN_SECONDS = 86_400.0
@@ -175,36 +180,41 @@ def _reconciliation(context: Context) -> Finding:
     settings = context.settings
     accounts = settings.connected_accounts
     with context.looking() as session:
-        newest = session.execute(
-            select(
-                Reconciliation.finished_at,
-                Reconciliation.since_at,
-                func.extract("epoch", func.clock_timestamp() - Reconciliation.finished_at),
-            )
+        since_at = session.scalars(
+            select(Reconciliation.since_at)
             .where(Reconciliation.status == "finished", of_accounts(accounts))
             .order_by(Reconciliation.started_at.desc())
             .limit(1)
         ).one_or_none()
+        age = newest_age_seconds(session, accounts)
         left = newest_drift(session, accounts)
         mode = bool(settings.stripe_livemode)
         cut_off = find_cut_off(session, of_accounts(accounts), livemode=mode)
     repair = "flashslides stripe reconcile --since {:%Y-%m-%d} --repair"
-    if newest is None:
+    if since_at is None:
         if settings.stripe_secret_key is None:
             return skipped("There is no Stripe key, and nothing was ever compared.")
         three_days_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
         return warn("Nothing was ever compared with Stripe.", repair.format(three_days_ago))
-    finished_at, since_at, age = newest
-    seen = f"Stripe was compared {duration(float(age))} ago ({finished_at:%Y-%m-%d %H:%M %Z})"
+    if age is None:
+        return warn(
+            "One of our Stripe accounts was never compared, our own or one of "
+            f"STRIPE_CONNECTED_ACCOUNTS; the newest run of any looked back to {since_at:%Y-%m-%d}.",
+            repair.format(since_at),
+        )
+    which = " of the account it is longest for" if accounts else ""
+    seen = f"The last comparison with Stripe{which} ended {duration(age)} ago"
     if left:
-        return warn(f"{seen}, which left {count(left, 'difference')}.", repair.format(since_at))
+        return warn(
+            f"{seen}; the newest left {count(left, 'difference')}.", repair.format(since_at)
+        )
     interval = settings.stripe_reconcile_interval_seconds
     if not interval:
         return warn(
             f"{seen}; STRIPE_RECONCILE_INTERVAL_SECONDS is 0, so no worker does it.",
             repair.format(since_at),
         )
-    if float(age) > RECONCILIATION_INTERVALS_WARN * interval:
+    if age > RECONCILIATION_INTERVALS_WARN * interval:
         if settings.stripe_secret_key is None:
             return skipped(f"There is no Stripe key now. {seen}.")
         return warn(f"{seen}. That is long.", "flashslides doctor worker stripe")
