@@ -1,5 +1,6 @@
 """`flashslides doctor`: what is wrong, why it matters, and what to do next."""
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from src.cli import exit_codes, output
 from src.cli.layout import lay_out_paragraph
-from src.cli.output import AsJson, print_json, print_rows, say_marked
+from src.cli.output import AsJson, print_json, print_rows, say, say_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,11 +63,8 @@ def doctor(
         rows = [{"name": each.name, "looks_at": each.looks_at, "why": each.why} for each in checks]
         print_rows(rows, as_json=as_json, empty="")
         return
-    found: list[Examined] = []
-    for each in _examine(checks, api_url):
-        found.append(each)
-        if not as_json:
-            _print(each)
+    examined = _examine(checks, api_url)
+    found = list(examined) if as_json else _print_all(examined)
     status = worst(found)
     if as_json:
         print_json({"status": status, "checks": [asdict(each) for each in found]})
@@ -93,18 +91,48 @@ def _examine(checks: "Sequence[Check]", api_url: str | None) -> "Iterator[Examin
         dispose_db()
 
 
+def _print_all(examined: "Iterator[Examined]") -> "list[Examined]":
+    """Each answer as it comes; last the checks that did not begin, one entry a reason."""
+    from src.common.doctor.checks import Status
+
+    found: list[Examined] = []
+    waiting: dict[str, list[Examined]] = {}
+    for each in examined:
+        found.append(each)
+        if each.not_looked_at_because is None:
+            _print(each)
+        else:
+            waiting.setdefault(each.not_looked_at_because, []).append(each)
+    for why, several in waiting.items():
+        _print(several[0]) if len(several) == 1 else _print_not_looked_at(why, several)
+    if len(found) > 1:
+        counted = Counter(each.status for each in found)
+        say(", ".join(f"{counted[status]} {status}" for status in Status if counted[status]))
+    return found
+
+
+def _print_not_looked_at(why: str, examined: "Sequence[Examined]") -> None:
+    names = ", ".join(each.name for each in examined)
+    said = f"{len(examined)} checks not looked at, {why}: {names}."
+    _print_paragraphs(examined[0].status, said, None, examined[0].next)
+
+
 def _print(examined: "Examined") -> None:
     """A paragraph for what was seen, and where there is something to do, one for why and next."""
     from src.common.doctor.checks import Status
 
-    columns = output.width()
+    why = examined.why if examined.status in {Status.WARN, Status.FAIL} else None
     said = f"{examined.name}: {examined.seen}"
+    _print_paragraphs(examined.status, said, why, examined.next)
+
+
+def _print_paragraphs(status: str, said: str, why: str | None, next_step: str | None) -> None:
+    columns = output.width()
     lines = [lay_out_paragraph(said, columns, _INDENT)]
-    if examined.status in {Status.WARN, Status.FAIL}:
-        lines.append(f"why:  {lay_out_paragraph(examined.why, columns, _DEEPER)}")
-    if examined.next is not None:
-        continued = " \\" if examined.next.startswith(_COMMANDS) else ""
-        step = lay_out_paragraph(examined.next, columns, _DEEPER, continued=continued)
+    if why is not None:
+        lines.append(f"why:  {lay_out_paragraph(why, columns, _DEEPER)}")
+    if next_step is not None:
+        continued = " \\" if next_step.startswith(_COMMANDS) else ""
+        step = lay_out_paragraph(next_step, columns, _DEEPER, continued=continued)
         lines.append(f"next: {step}")
-    mark = f"{examined.status:<{_INDENT}}"
-    say_marked(mark, _COLOURS[examined.status], f"\n{' ' * _INDENT}".join(lines))
+    say_marked(f"{status:<{_INDENT}}", _COLOURS[status], f"\n{' ' * _INDENT}".join(lines))

@@ -31,7 +31,9 @@ def _settings(context: Context) -> Finding:
         from_where.setdefault(source, []).append(name)
     told = "; ".join(f"{source}: {', '.join(names)}" for source, names in from_where.items())
     defaults = len(Settings.model_fields) - sum(map(len, from_where.values()))
-    return ok(f"ENV={settings.env}. {told or 'Nothing is set'}; the default: {defaults} others.")
+    if not told:
+        return ok(f"ENV={settings.env}. No setting is set: all {defaults} have their defaults.")
+    return ok(f"ENV={settings.env}. {told}. The other {defaults} settings have their defaults.")
 
 
 def _settings_names(context: Context) -> Finding:
@@ -45,7 +47,7 @@ def _settings_names(context: Context) -> Finding:
     }
     alike = {name: matches[0] for name, matches in strangers.items() if matches}
     if not alike:
-        return ok("None.")
+        return ok("Every variable that is named like a setting of ours is one.")
     named = ", ".join(f"{name} ({match}?)" for name, match in alike.items())
     return warn(f"Nothing reads {named}.", f"rename it, or: unset {' '.join(alike)}")
 

@@ -130,7 +130,9 @@ def _idle_in_transaction(context: Context) -> Finding:
             f"{count(len(long), 'session')} idle in a database transaction: {named}.",
             psql(f"SELECT pg_terminate_backend({long[0][0]})"),
         )
-    return _unless_hidden(hidden, f"None is idle for {IDLE_WARN_SECONDS:g} seconds.")
+    return _unless_hidden(
+        hidden, f"No session is idle in a database transaction for {IDLE_WARN_SECONDS:g} s."
+    )
 
 
 def _blocked_sessions(context: Context) -> Finding:

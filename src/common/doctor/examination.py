@@ -12,6 +12,8 @@ from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
 from src.common.postgres.kept_errors import keep
 from src.common.postgres.migrations import is_behind
 
+NOT_LOOKED_AT = "Not looked at: "
+"""How an answer begins whose check could not begin; the rest says why."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 _SEVERITY = (Status.FAIL, Status.UNKNOWN, Status.WARN)
 
@@ -26,6 +28,12 @@ class Examined:
     why: str
     next: str | None
     """The command to run next, or what to do; None where there is nothing to do."""
+
+    @property
+    def not_looked_at_because(self) -> str | None:
+        """What was out of reach, so that the check did not begin; None where it did."""
+        before, _, why = self.seen.partition(NOT_LOOKED_AT)
+        return why.rstrip(".") if self.status is Status.UNKNOWN and why and not before else None
 
 
 def examine(checks: Sequence[Check], context: Context) -> Iterator[Examined]:
@@ -72,21 +80,23 @@ def _out_of_reach(check: Check, context: Context) -> Finding | None:
     try:
         _ = context.settings
     except ExceptionWithErrorType:
-        return unknown("Not looked at: the settings cannot be used.", "flashslides doctor settings")
+        return unknown(
+            f"{NOT_LOOKED_AT}the settings cannot be used.", "flashslides doctor settings"
+        )
     if check.needs in {Needs.DATABASE, Needs.TABLES}:
         try:
             _ = context.session
         except ExceptionWithErrorType:
             return unknown(
-                "Not looked at: the database is out of reach.", "flashslides doctor database"
+                f"{NOT_LOOKED_AT}the database is out of reach.", "flashslides doctor database"
             )
     if check.needs is Needs.TABLES and is_behind(next(iter(context.revisions), None)):
         return unknown(
-            "Not looked at: the database lacks migrations.", "flashslides doctor migrations"
+            f"{NOT_LOOKED_AT}the database lacks migrations.", "flashslides doctor migrations"
         )
     if check.needs is Needs.STRIPE and context.settings.stripe_secret_key is not None:
         try:
             _ = context.stripe
         except ExceptionWithErrorType:
-            return unknown("Not looked at: Stripe does not answer.", "flashslides doctor stripe")
+            return unknown(f"{NOT_LOOKED_AT}Stripe does not answer.", "flashslides doctor stripe")
     return None

@@ -70,7 +70,7 @@ def _worker_failures(context: Context) -> Finding:
             .order_by(WorkerFailure.last_failed_at.desc())
         ).all()
     if not recent:
-        return ok(f"None within a day; {sum(counted.values())} ever.")
+        return ok(f"No work failed within a day; {count(sum(counted.values()), 'failure')} ever.")
     named = "; ".join(f"{work} ({counted[work]} ever): {kind}" for work, kind, _ in recent)
     return warn(
         f"{named}. The last said: {recent[0][2]}.",
@@ -109,7 +109,7 @@ def _dead_events(context: Context) -> Finding:
             f"{count(found, 'event')} failed too often.",
             "flashslides stripe events list --status dead",
         )
-    return ok("None.")
+    return ok("No event was given up.")
 
 
 def _late_events(context: Context) -> Finding:
@@ -117,7 +117,7 @@ def _late_events(context: Context) -> Finding:
     with context.looking() as session:
         waiting = backlog(session)
     if waiting.overdue_seconds < LATE_SECONDS:
-        return ok("None is late.")
+        return ok("No event is late.")
     return warn(
         f"{count(waiting.events, 'event')} not settled, one is {duration(waiting.overdue_seconds)} "
         "late.",
