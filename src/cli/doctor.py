@@ -75,7 +75,6 @@ def doctor(
 
 
 def _examine(checks: "Sequence[Check]", api_url: str | None) -> "Iterator[Examined]":
-    from src.common.database import dispose_db
     from src.common.doctor.context import Context
     from src.common.doctor.examination import examine
     from src.common.exceptions import SettingsError
@@ -88,7 +87,6 @@ def _examine(checks: "Sequence[Check]", api_url: str | None) -> "Iterator[Examin
         yield from examine(checks, context)
     finally:
         context.close()
-        dispose_db()
 
 
 def _print_all(examined: "Iterator[Examined]") -> "list[Examined]":

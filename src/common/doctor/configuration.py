@@ -5,17 +5,21 @@ import os
 import re
 
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from src.common.doctor.checks import Check, Finding, Needs, fail, ok, sentence, skipped, warn
+from src.common.doctor.checks import Check, Finding, Needs, fail, ok, psql, sentence, skipped, warn
 from src.common.doctor.context import Context
-from src.common.doctor.readiness import find_revision_of_writable
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
 from src.common.postgres.conditions import explain_database_error
 from src.common.settings import Settings
 from src.common.ssm import FOLDER_BY_FIELD
 
 OUR_PREFIXES = ("DATABASE_", "STRIPE_", "CREDITS_", "CREDIT_", "CHECKOUT_", "AUTH_JWT_")
+# The look's own database transaction only reads; no lock tells what another's may.
+_TAKES_WRITES = text(
+    "SELECT NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'"
+)
 _ALIKE = 0.8
 _ADVICE = re.compile(r"(?P<seen>.*)(?:; |\)?: )(?P<advice>[^;:]+)$", re.DOTALL)
 
@@ -86,11 +90,8 @@ def _database(context: Context) -> Finding:
     """Whether the database can be reached with these settings, and takes writes."""
     settings = context.settings
     try:
-        session = context.session
-        try:
-            find_revision_of_writable(session)
-        finally:
-            session.rollback()
+        with context.looking() as session:
+            takes_writes = session.execute(_TAKES_WRITES).scalar_one()
     except DBAPIError as error:
         explained = explain_database_error(error, settings, lambda: None)
         if explained is None:
@@ -99,6 +100,12 @@ def _database(context: Context) -> Finding:
     except ExceptionWithErrorType as error:
         return _out_of_reach(settings, error)
     where = "the embedded server" if settings.database_host is None else settings.database_host
+    if not takes_writes:
+        return fail(
+            f"Database {settings.database_name} on {where} only reads.",
+            "set DATABASE_HOST to the primary, or see: "
+            + psql("SHOW default_transaction_read_only"),
+        )
     return ok(f"Database {settings.database_name} on {where} answers and takes writes.")
 
 

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from src.common.database import SessionLocal
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.conditions import explain_database_error
+from src.common.postgres.engines import build_engine
 from src.common.postgres.errors import concerns_other_rows
 from src.common.postgres.migrations import current_revisions
 from src.common.settings import Settings, get_settings
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from src.common.doctor.stripe_answers import StripeAnswers
 
 STATEMENT_TIMEOUT_MS = 2_000
+LOCK_TIMEOUT_MS = 200
+CONNECT_TIMEOUT_SECONDS = 5
 STRIPE_TIMEOUT_SECONDS = 5.0
 _LOOKING = {
     "transaction_read_only": "on",
     "statement_timeout": f"{STATEMENT_TIMEOUT_MS}",
-    "lock_timeout": "200",
+    "lock_timeout": f"{LOCK_TIMEOUT_MS}",
     # No table is read whole, as it may be large; that such a plan looks dear starts no compiler.
     "enable_seqscan": "off",
     "jit": "off",
@@ -42,6 +45,20 @@ _LIMIT = text(
 T = TypeVar("T")
 
 
+def _bounded(settings: Settings) -> Settings:
+    """As these settings, but for one connection that gives up soon."""
+    patience = min(settings.database_connect_timeout_seconds, CONNECT_TIMEOUT_SECONDS)
+    return settings.model_copy(
+        update={
+            "database_connect_timeout_seconds": patience,
+            "database_statement_timeout_ms": STATEMENT_TIMEOUT_MS,
+            "database_lock_timeout_ms": LOCK_TIMEOUT_MS,
+            "database_pool_size": 1,
+            "database_max_overflow": 0,
+        }
+    )
+
+
 class Context:
     """One examination's view of the system. Made for one thread; `close` ends the connection."""
 
@@ -49,6 +66,7 @@ class Context:
         self.api_url = api_url
         """Where an API process answers, whose own figures are asked for; None asks nobody."""
         self._session: Session | None = None
+        self._engine: Engine | None = None
         self._known: dict[str, Any] = {}
         self._failures: dict[str, ExceptionWithErrorType] = {}
 
@@ -56,6 +74,8 @@ class Context:
         """Give the connection back."""
         if self._session is not None:
             self._session.close()
+        if self._engine is not None:
+            self._engine.dispose()
 
     @property
     def settings(self) -> Settings:
@@ -113,7 +133,11 @@ class Context:
             self._failures["session"] = explained
 
     def _connect(self) -> Session:
-        self._session = session = SessionLocal()
+        # An engine of its own, so that no look waits longer where the service may: its time-outs
+        # may be 0, and a server that falls silent ends no statement by itself.
+        self._engine = engine = build_engine(_bounded(self.settings))
+        is_bound = SessionLocal.kw.get("bind") is not None
+        self._session = session = SessionLocal() if is_bound else SessionLocal(bind=engine)
         try:
             session.connection()
         except DBAPIError as error:

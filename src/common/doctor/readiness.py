@@ -1,4 +1,4 @@
-"""Whether the database takes writes, and which revision it is at: for `/readyz` and the doctor."""
+"""Whether the database takes writes, and which revision it is at: for `/readyz`."""
 
 from sqlalchemy import false, select
 from sqlalchemy.orm import Session
