@@ -1,8 +1,9 @@
 """What a check cannot look at is unknown, and never ok; what is right is ok."""
 
+import socket
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from src.common import worker_heartbeats
 from src.common.doctor import (
     clocks,
+    operations,
 )
 from src.common.doctor.catalogue import named
 from src.common.doctor.context import Context
@@ -67,6 +69,47 @@ def test_without_an_api_the_queue_is_not_looked_at(db: Session) -> None:
     """Never ok."""
     assert db
     assert asked("engine-queue", f"http://127.0.0.1:{free_port()}").status == "unknown"
+
+
+def test_the_address_of_the_api_is_shown_without_its_password(db: Session) -> None:
+    """Whatever it answers, and where nobody does."""
+    assert db
+    of_nobody = f"http://ada:s3cret@127.0.0.1:{free_port()}"
+    with _api("", 401) as url:
+        refusing = url.replace("//", "//ada:s3cret@")
+        found = [asked("engine-queue", each) for each in (of_nobody, refusing, "ada:s3cret@nobody")]
+    assert {each.status for each in found} == {"unknown"}
+    assert "s3cret" not in str(found)
+    assert "127.0.0.1" in found[0].seen
+
+
+def test_an_api_that_dribbles_is_given_up(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the answer never."""
+    assert db
+    monkeypatch.setattr(operations, "_API_TIMEOUT_SECONDS", 0.3)
+    with _dribbling_api() as url:
+        found = asked("engine-queue", url)
+    assert (found.status, "TimeoutError" in found.seen) == ("unknown", True), found.seen
+
+
+@contextmanager
+def _dribbling_api() -> Generator[str]:
+    ended = threading.Event()
+
+    def answer() -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b"#")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+        thread.join()
 
 
 def test_a_stripe_that_tells_nothing_is_unknown_to_what_asks_it(system: System) -> None:

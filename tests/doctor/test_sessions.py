@@ -83,6 +83,29 @@ def test_who_blocks_whom_is_named(connect: Connect, monkeypatch: pytest.MonkeyPa
     assert f"pg_terminate_backend({blocker.info.backend_pid})" in (found.next or "")
 
 
+def test_a_prepared_database_transaction_that_blocks_is_named(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no process to end: PostgreSQL calls it 0."""
+    monkeypatch.setattr(connections, "BLOCKED_WARN_SECONDS", 0.0)
+    preparer, waiter = connect(), connect()
+    preparer.autocommit = True
+    preparer.execute("BEGIN")
+    preparer.execute("LOCK TABLE users IN SHARE MODE")
+    preparer.execute("PREPARE TRANSACTION 'it''s left'")
+    thread = threading.Thread(target=waiter.execute, args=["LOCK TABLE users"])
+    thread.start()
+    try:
+        until(lambda: asked("blocked-sessions").status == "warn")
+        found = asked("blocked-sessions")
+    finally:
+        preparer.execute("ROLLBACK PREPARED 'it''s left'")
+        thread.join()
+    assert 'waits for a prepared database transaction ("it\'s left") for' in found.seen
+    assert "ROLLBACK PREPARED 'it''s left'" in (found.next or "")
+    assert "pg_terminate_backend" not in (found.next or "")
+
+
 def test_deadlocks_are_counted(connect: Connect) -> None:
     """Two sessions that lock two things in two orders."""
     one, other = (connect(options="-c deadlock_timeout=50ms") for _ in range(2))
@@ -127,6 +150,7 @@ def test_a_replication_slot_of_nobody_is_named(
             admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
     assert found.status == "warn"
     assert slot in found.seen
+    assert str(found.next).startswith("start its standby again; only if that is gone for good: ")
 
 
 def test_a_receiver_that_replays_nothing_is_a_standby_like_any(

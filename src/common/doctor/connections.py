@@ -3,6 +3,8 @@
 The document's troubles "Connection Pool Exhausted" and "Deadlocks".
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 
 from src.common import worker_heartbeats
@@ -30,6 +32,8 @@ BLOCKED_WARN_SECONDS = 1.0
 """How long a session may wait for another's lock."""
 DEADLOCKS_A_DAY_WARN = 1.0
 _SHOWN = 5
+_PREPARED_PROCESS = 0
+"""What PostgreSQL answers for a blocker that is a prepared database transaction."""
 
 _LIMITS = text("""
     SELECT nullif(rolconnlimit, -1), nullif(datconnlimit, -1), rolsuper
@@ -63,6 +67,9 @@ _BLOCKED = text("""
     LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
     ORDER BY waiting.since, 1, 3
 """)
+_PREPARED = text(
+    "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
+)
 _DEADLOCKS = text("""
     SELECT deadlocks, coalesce(stats_reset, pg_postmaster_start_time()) AS since,
            extract(epoch FROM clock_timestamp() - coalesce(stats_reset, pg_postmaster_start_time()))
@@ -139,18 +146,37 @@ def _blocked_sessions(context: Context) -> Finding:
     """Who waits for whose lock at this moment."""
     with context.looking() as session:
         rows = session.execute(_BLOCKED).all()
+        prepared = session.scalars(_PREPARED).all()
     long = [row for row in rows if (row[5] or 0) >= BLOCKED_WARN_SECONDS]
     if not long:
         return ok(f"Nobody waits longer than {BLOCKED_WARN_SECONDS:g} s for a lock.")
+    gids = " or ".join(repr(gid) for gid in prepared)
     named = "; ".join(
-        f"process {waiting} ({name or 'without a name'}) waits for {blocker} "
-        f"({blocker_name or 'without a name'}, {state or 'in a state not shown'}) for "
-        f"{duration(seconds)}"
+        f"process {waiting} ({name or 'without a name'}) waits for "
+        + (
+            f"{blocker} ({blocker_name or 'without a name'}, {state or 'in a state not shown'})"
+            if blocker != _PREPARED_PROCESS
+            else f"a prepared database transaction ({gids or 'of another database'})"
+        )
+        + f" for {duration(seconds)}"
         for waiting, name, blocker, blocker_name, state, seconds in long[:_SHOWN]
     )
     waiters = {row[0] for row in long}
     roots = [row[2] for row in long if row[2] not in waiters] or [long[0][2]]
-    return warn(f"{named}.", psql(f"SELECT pg_terminate_backend({roots[0]})"))
+    return warn(f"{named}.", _end_blocker(roots, prepared))
+
+
+def _end_blocker(blockers: Sequence[int], prepared: Sequence[str]) -> str:
+    """What ends one of those who wait for nobody; a prepared one has no process to end."""
+    processes = [each for each in blockers if each != _PREPARED_PROCESS]
+    if processes:
+        return psql(f"SELECT pg_terminate_backend({processes[0]})")
+    if not prepared:
+        return psql("TABLE pg_prepared_xacts")
+    gid = prepared[0].replace("'", "''")
+    return "ask whoever prepared it; if nobody will finish it: " + psql(
+        f"ROLLBACK PREPARED '{gid}'"
+    )
 
 
 def _deadlocks(context: Context) -> Finding:

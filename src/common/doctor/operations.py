@@ -132,17 +132,18 @@ def _engine_queue(context: Context) -> Finding:
     url = given or (LOCAL_API_URL if settings.is_local else None)
     if url is None:
         return skipped("Only the API's processes know: --api-url names one.")
+    shown = _without_password(url)
     if given is None and not _listens(url):
-        return skipped(f"No API answers at {url}: --api-url names another.")
+        return skipped(f"No API answers at {shown}: --api-url names another.")
     import httpx  # takes its time
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
         status, written = asyncio.run(_scrape(url, context))
-    except httpx.HTTPError as error:
-        return unknown(f"No API answers at {url} ({type(error).__name__}).")
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        return unknown(f"No API answers at {shown} ({type(error).__name__}).")
     if status != HTTPStatus.OK:
-        return unknown(f"{url}/metrics answers {status}: METRICS_TOKEN may be another there.")
+        return unknown(f"{shown}/metrics answers {status}: METRICS_TOKEN may be another there.")
     samples = {
         sample.name: sample.value
         for family in text_string_to_metric_families(written)
@@ -150,13 +151,20 @@ def _engine_queue(context: Context) -> Finding:
     }
     queued = samples.get("flashslides_credits_engine_queued")
     if queued is None:
-        return unknown(f"{url}/metrics has no figures of the engine.")
+        return unknown(f"{shown}/metrics has no figures of the engine.")
     parked = samples.get("flashslides_credits_engine_parked_users", 0)
     allowed = settings.credits_engine_queue_max * settings.web_concurrency
     seen = f"{queued:.0f} of {allowed} operations wait; {parked:.0f} users are tried apart."
     if queued > QUEUE_SHARE_WARN * allowed:
         return warn(seen, "flashslides doctor blocked-sessions connections-in-use")
     return ok(seen)
+
+
+def _without_password(url: str) -> str:
+    """The address without who asks, for people to read."""
+    before, _, after = url.rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme}{separator}{after}" if separator or not before else after
 
 
 def _listens(url: str) -> bool:
@@ -173,7 +181,10 @@ async def _scrape(url: str, context: Context) -> tuple[int, str]:
 
     token = context.settings.metrics_token
     headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
-    async with open_http_client(timeout=_API_TIMEOUT_SECONDS) as client:
+    async with (
+        asyncio.timeout(_API_TIMEOUT_SECONDS),  # in all: one that dribbles is given up too
+        open_http_client(timeout=_API_TIMEOUT_SECONDS) as client,
+    ):
         answer = await client.get(f"{url.rstrip('/')}/metrics", headers=headers)
     return answer.status_code, answer.text
 

@@ -122,7 +122,8 @@ def _replication(context: Context) -> Finding:
         return warn(
             f"Nobody reads {count(len(slots), 'replication slot')}: {named}. The log is kept for "
             "them until the disk is full.",
-            psql(f"SELECT pg_drop_replication_slot('{slots[0][0]}')"),
+            "start its standby again; only if that is gone for good: "
+            + psql(f"SELECT pg_drop_replication_slot('{slots[0][0]}')"),
         )
     if any(state is None for _, state, *_ in standbys):
         return unknown(
