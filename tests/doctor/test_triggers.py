@@ -1,5 +1,13 @@
 """The ledger's triggers, as the doctor sees them and has them made again."""
 
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from src.common.doctor import money
+from src.common.models.ledger_triggers import CREATE_FUNCTIONS
 from tests.doctor.system import System, asked
 
 
@@ -12,4 +20,43 @@ def test_the_next_step_makes_the_triggers_that_are_missing(system: System) -> No
     assert (before, after) == ("flashslides db psql -c ", " && flashslides verify")
     for statement in statements.split(";"):
         system.run(statement)
+    assert asked("triggers").status == "ok"
+
+
+def test_every_function_of_the_ledger_is_compared(system: System) -> None:
+    """With the text that the migrations made, where all is right."""
+    assert len(money.FUNCTIONS) == len(CREATE_FUNCTIONS)
+    found = asked("triggers")
+    assert (found.status, found.seen) == ("ok", found.seen)
+    assert system
+
+
+@pytest.mark.parametrize("name", ["credit_users_balanced", "credit_ledger_append_only"])
+def test_an_emptied_function_is_named_and_made_again(system: System, name: str) -> None:
+    """Its trigger is there and enabled, and would let everything pass."""
+    system.run(
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RETURN NULL; END$$"
+    )
+    found = asked("triggers")
+    assert found.status == "fail"
+    assert f"the functions {name}." in found.seen
+    printing, _, rest = str(found.next).partition(" | ")
+    assert rest == "flashslides db psql && flashslides verify"
+    printing = printing.replace("python", shlex.quote(sys.executable), 1)
+    printed = subprocess.run(
+        ["/bin/bash", "-euc", printing], capture_output=True, text=True, check=True
+    ).stdout
+    system.db.connection().exec_driver_sql(printed.replace("%", "%%"))
+    system.db.commit()
+    assert asked("triggers").status == "ok"
+
+
+def test_a_newer_release_s_functions_are_its_own(system: System) -> None:
+    """This release cannot say what they are to be."""
+    system.run(
+        "CREATE OR REPLACE FUNCTION credit_users_balanced() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RETURN NULL; END$$"
+    )
+    system.run("UPDATE alembic_version SET version_num = 'newer'")
     assert asked("triggers").status == "ok"

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 
 from sqlalchemy import func, select, text
 
@@ -20,8 +21,9 @@ from src.common.doctor.checks import (
 )
 from src.common.doctor.context import Context
 from src.common.models.credit_hold import CreditDebt
-from src.common.models.ledger_triggers import CREATE_TRIGGERS
+from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
 from src.common.models.reconciliation import Reconciliation
+from src.common.postgres.migrations import describe_revision
 from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
 from src.common.purchases.reconciliations import (
     find_cut_off,
@@ -45,6 +47,22 @@ TRIGGERS = {
 }
 """The ledger's triggers: by name and table, the statement that makes it."""
 
+_FUNCTION = re.compile(r"FUNCTION @here\.(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL)
+FUNCTIONS = {
+    found["name"]: found["body"]
+    for found in map(_FUNCTION.search, CREATE_FUNCTIONS)
+    if found is not None
+}
+"""What the triggers run: by name, the body, in which `@here` is the schema of our tables."""
+_MAKE_FUNCTIONS = (
+    'python -c "from src.common.models.ledger_triggers import CREATE_FUNCTIONS as made; '
+    "print(*made, sep=';', end=';')\" | flashslides db psql && flashslides verify"
+)
+
+_BODIES = text("""
+    SELECT proname, prosrc, quote_ident(current_schema()) FROM pg_proc
+    WHERE pronamespace = current_schema()::regnamespace AND proname = ANY (:names)
+""")
 _STANDING = text("""
     SELECT tgname, relname, tgenabled FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
     WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace
@@ -97,10 +115,17 @@ def _drift(context: Context) -> Finding:
 
 
 def _triggers(context: Context) -> Finding:
-    """Whether the ledger's triggers are there and enabled, for this session too."""
+    """Whether the ledger's triggers are there, enabled for this session too, and do their work."""
+    is_ours = describe_revision(next(iter(context.revisions), None)) is None
     with context.looking() as session:
+        found = session.execute(_BODIES, {"names": list(FUNCTIONS)})
+        bodies = {name: (body, here) for name, body, here in found}
         standing = {(name, table): enabled for name, table, enabled in session.execute(_STANDING)}
         role = session.execute(text("SHOW session_replication_role")).scalar_one()
+    if is_ours and (others := sorted(name for name in FUNCTIONS if not _is_as_made(name, bodies))):
+        return fail(
+            f"Not as this release makes them: the functions {', '.join(others)}.", _MAKE_FUNCTIONS
+        )
     if missing := sorted(TRIGGERS.keys() - standing.keys()):
         named = ", ".join(f"{name} on {table}" for name, table in missing)
         statements = "; ".join(" ".join(TRIGGERS[key].split()) for key in missing)
@@ -115,7 +140,13 @@ def _triggers(context: Context) -> Finding:
             "session_replication_role is replica: no trigger runs for this role.",
             psql("ALTER ROLE CURRENT_USER RESET session_replication_role"),
         )
-    return ok(f"All {len(TRIGGERS)} are there and enabled.")
+    return ok(f"All {len(TRIGGERS)} are there and enabled, and their functions are the release's.")
+
+
+def _is_as_made(name: str, bodies: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a function is there, and its text is the models'."""
+    body, here = bodies.get(name, ("", ""))
+    return body == FUNCTIONS[name].replace("@here", here)
 
 
 def _runtime_role(context: Context) -> Finding:

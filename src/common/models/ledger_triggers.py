@@ -16,9 +16,9 @@ function, move its text of now into the migration that made it, and write one th
 
 from sqlalchemy import Connection, MetaData, event, text
 
-from src.common.models.ledger_triggers_ddl import CREATE_TRIGGERS, DROP_TRIGGERS
+from src.common.models.ledger_triggers_ddl import CREATE_FUNCTIONS, CREATE_TRIGGERS, DROP_TRIGGERS
 
-__all__ = ["CREATE_TRIGGERS", "DROP_TRIGGERS", "create_after_create_all"]
+__all__ = ["CREATE_FUNCTIONS", "CREATE_TRIGGERS", "DROP_TRIGGERS", "create_after_create_all"]
 
 
 def create_after_create_all(metadata: MetaData) -> None:

@@ -56,11 +56,12 @@ def _trigger_functions(bodies: Mapping[str, str], settings: str) -> tuple[str, .
 
 
 _LOOKING = {**JOURNAL_FUNCTIONS, **LOT_FUNCTIONS, **HOLD_FUNCTIONS}
-_FUNCTIONS = (
+CREATE_FUNCTIONS = (
     _function("credit_ledger_unbalanced(problem text)", "void", _PLAINLY, _UNBALANCED),
     *_trigger_functions(_REFUSALS, _PLAINLY),
     *_trigger_functions(_LOOKING, _BY_INDEX),
 )
+"""What the triggers run. Each statement can be executed again, over the function that is there."""
 
 _APPEND_ONLY = {
     "credit_entries": "UPDATE OR DELETE OR TRUNCATE",
@@ -190,7 +191,7 @@ _TRIGGERS = (
     ),
 )
 
-CREATE_TRIGGERS = tuple(statement.strip() for statement in (*_FUNCTIONS, *_TRIGGERS))
+CREATE_TRIGGERS = tuple(statement.strip() for statement in (*CREATE_FUNCTIONS, *_TRIGGERS))
 """Every function and trigger, in the order in which they can be made."""
 
 DROP_TRIGGERS = (
