@@ -1,8 +1,10 @@
 """A client that goes away in the middle of its request is no defect of ours."""
 
 import pytest
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
+from src.api.src import metrics
+from src.api.src.request_context import RequestContextMiddleware
 from src.common.observability import configure_logging
 from src.common.settings import load_settings
 from tests.fixtures.api import Api, logging_restored
@@ -44,3 +46,29 @@ async def test_a_client_that_leaves_is_no_error(
     assert "Client left" in logged
     assert "Unexpected error" not in logged
     assert "Traceback" not in logged
+
+
+async def test_whoever_left_is_counted_as_that_whatever_became_of_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where it ended in an error, of which nobody hears; who stays and gets none is a 500."""
+    seen: list[int] = []
+    monkeypatch.setattr(metrics, "observe_request", lambda *labels: seen.append(labels[2]))
+
+    async def serve(scope: Scope, receive: Receive, _send: Send) -> None:
+        assert scope
+        await receive()
+        raise ConnectionResetError
+
+    async def send(_message: Message) -> None:
+        """Nobody listens."""
+
+    for kind in ("http.disconnect", "http.request"):
+
+        async def receive(kind: str = kind) -> Message:
+            return {"type": kind}
+
+        scope: Scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        with pytest.raises(ConnectionResetError):
+            await RequestContextMiddleware(serve)(scope, receive, send)
+    assert seen == [499, 500]

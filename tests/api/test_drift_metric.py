@@ -3,13 +3,16 @@
 import math
 import uuid
 
+import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.api.src import scrapes
 from src.common import worker_failures
 from src.common.credits import unbookable
 from src.common.models import CreditVerification
 from src.common.postgres.kept_errors import KeptError
+from src.common.settings import get_settings
 from tests.api.test_database_trouble import metric
 from tests.fixtures.api import Api
 from tests.models.examples import a_user
@@ -31,6 +34,16 @@ async def test_the_scrape_tells_of_drift(api: Api, async_db: AsyncSession) -> No
     assert 3_600 <= await metric(api, age) < 7_200
     await async_db.execute(text("UPDATE credit_verifications SET last_pass_differing_users = 1"))
     assert await metric(api, users) == 2
+
+
+async def test_where_no_worker_is_to_verify_no_time_has_passed(
+    api: Api, async_db: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No alert waits for what CREDITS_VERIFY_INTERVAL_SECONDS=0 means never to happen."""
+    assert async_db
+    never = get_settings().model_copy(update={"credits_verify_interval_seconds": 0})
+    monkeypatch.setattr(scrapes, "get_settings", lambda: never)
+    assert await metric(api, "flashslides_credits_drift_age_seconds") == 0
 
 
 async def test_the_scrape_tells_whom_and_what_the_workers_could_not_do(

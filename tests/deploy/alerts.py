@@ -191,3 +191,16 @@ FIRING = {
 }
 BESIDE = {"FlashSlidesDown": {"FlashSlidesInstanceDown"}}
 """What has to fire with it."""
+
+QUIET = {
+    "a webhook a few minutes that is none of Stripe's": {
+        _webhooks("200"): "0x120",
+        _webhooks("400"): "0x5 1x5 2x5 3x5 4x5 5x5 6x5 7x5 8x5 9x5 10x5 11x5 12x5 13x5 14x60",
+    },
+    "no worker is to verify the books, or to compare with Stripe": {
+        DRIFT_AGE: "0x120",
+        RECONCILIATION_AGE: "0x120",
+    },
+    "callers who leave before the answer": {_requests("499"): "0+600x120"},
+}
+"""What may be otherwise and should wake nobody."""

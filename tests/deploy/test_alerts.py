@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.metrics_page import RULES, names_in, series_names
-from tests.deploy.alerts import BESIDE, FIRING, HEALTHY
+from tests.deploy.alerts import BESIDE, FIRING, HEALTHY, QUIET
 
 ROOT = Path(__file__).parents[2]
 PROMTOOL = shutil.which("promtool")
@@ -104,6 +104,13 @@ def test_an_alert_fires_alone_where_it_should(alert: str, tmp_path: Path) -> Non
     """In a system that differs from a healthy one in this alone; no other alert is deceived."""
     firing = {name: expected(name) for name in {alert, *BESIDE.get(alert, set())}}
     run_tests(tmp_path, [in_a_test(HEALTHY | FIRING[alert].differs, firing)])
+
+
+@with_promtool
+@pytest.mark.parametrize("differs", QUIET.values(), ids=QUIET)
+def test_what_is_no_trouble_wakes_nobody(differs: dict[str, str], tmp_path: Path) -> None:
+    """Though it looks like one."""
+    run_tests(tmp_path, [in_a_test(HEALTHY | differs, {})])
 
 
 def run_tests(folder: Path, tests: list[dict[str, Any]]) -> None:

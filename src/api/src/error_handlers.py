@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.head_requests import ASKED_AS_HEAD
-from src.api.src.request_context import current_request_id
+from src.api.src.request_context import CLIENT_LEFT, current_request_id
 from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
 from src.common.postgres.errors import is_ledger_unbalanced
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-CLIENT_LEFT = 499
-"""Nobody gets this answer; it keeps a request that its client gave up out of the 500s."""
 _ERRORS_TOLD_MAX = 10
 _FIELD_LENGTH_MAX = 100
 """Of each part of where an error is: an unknown field's name is whatever somebody sent."""

@@ -70,7 +70,8 @@ DRIFT_USERS = Gauge(
 )
 DRIFT_AGE = Gauge(
     "flashslides_credits_drift_age_seconds",
-    "Time since the workers last finished everybody's books; +Inf before the first time",
+    "Time since the workers last finished everybody's books; +Inf before the first, 0 where"
+    " none is due",
     multiprocess_mode="mostrecent",
 )
 BOOKINGS_OVERDUE = Gauge(
@@ -114,7 +115,7 @@ DATABASE_CONNECTIONS_LIMIT = Gauge(
 )
 OLDEST_DATABASE_TRANSACTION = Gauge(
     "flashslides_database_oldest_transaction_seconds",
-    "Age of the oldest open database transaction that our role may look at",
+    "Age of the oldest open database transaction that our role may look at, but of pg_dump's",
     multiprocess_mode="mostrecent",
 )
 DEADLOCKS = Gauge(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HEADER = b"x-request-id"
 CACHE_CONTROL = b"cache-control"
+CLIENT_LEFT = 499
+"""Nobody gets this answer; it keeps a request that its client gave up out of the 500s."""
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 logger = structlog.get_logger("flashslides.access")
@@ -45,13 +47,20 @@ class RequestContextMiddleware:
             return
         given = dict(scope["headers"]).get(HEADER, b"")
         request_id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(16).encode()
-        status = 500
+        status: int | None = None
         started = time.perf_counter()
+
+        async def receive_or_leave() -> "Message":
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and status is None:
+                status = CLIENT_LEFT
+            return message
 
         async def send_with_id(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = status or message["status"]
                 headers = [*message.get("headers", []), (HEADER, request_id)]
                 if all(name.lower() != CACHE_CONTROL for name, _ in headers):
                     headers.append((CACHE_CONTROL, b"no-store"))
@@ -60,8 +69,9 @@ class RequestContextMiddleware:
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive_or_leave, send_with_id)
         finally:
+            status = status or 500
             seconds = time.perf_counter() - started
             method, path = scope["method"], loggable_path(scope)
             metrics.observe_request(method, path if scope.get("route") else "", status, seconds)

@@ -77,7 +77,8 @@ def _measure(session: Session) -> None:
     _measure_stripe(session, settings)
     found = drift(session)
     metrics.DRIFT_USERS.set(found.users)
-    metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds))
+    is_verified = settings.credits_verify_interval_seconds
+    metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds) if is_verified else 0)
     metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
     metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)

@@ -18,7 +18,9 @@ _LIMITS = text(
 _CONNECTIONS = text(
     "SELECT CASE WHEN state IN ('active', 'idle') THEN state"
     " WHEN state LIKE 'idle in transaction%' THEN 'idle in transaction' ELSE 'other' END,"
-    " count(*), coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float"
+    " count(*), coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)"
+    # A backup is open for as long as it takes, and says so by its name.
+    " FILTER (WHERE application_name NOT IN ('pg_dump', 'pg_dumpall'))), 0)::float"
     " FROM pg_stat_activity"
     " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1"
 )
@@ -32,7 +34,8 @@ class ServerFigures(NamedTuple):
     connections_limit: int
     """How many there may be, without those reserved."""
     oldest_transaction_seconds: float
-    """Age of the oldest open database transaction of a client that this role may look at."""
+    """Age of the oldest open database transaction of a client that this role may look at, but of
+    `pg_dump`'s."""
     database: str
     deadlocks: int
     """In this database since its statistics began."""
