@@ -78,13 +78,14 @@ def locked(database: ConnectionParameters, who: uuid.UUID) -> Generator[psycopg.
         yield other
 
 
-@contextmanager
-def writes_held_up(database: ConnectionParameters) -> Generator[psycopg.Connection]:
+@asynccontextmanager
+async def writes_held_up(database: ConnectionParameters) -> AsyncGenerator[None]:
     """No entry can be written until this database transaction ends."""
     with open_connection(database) as other:
         other.execute("BEGIN")
-        other.execute("LOCK TABLE credit_entries IN SHARE MODE")
-        yield other
+        # What the engine has written it commits from this event loop, which must not wait for it.
+        await asyncio.to_thread(other.execute, "LOCK TABLE credit_entries IN SHARE MODE")
+        yield
 
 
 async def until_waiting(database: ConnectionParameters, number: int = 1) -> list[int]:

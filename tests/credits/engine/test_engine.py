@@ -117,7 +117,7 @@ async def test_who_is_cancelled_meanwhile_learns_from_the_key(
     [who] = make_users(100)
     command = spend(who, 7)
     async with running(credits_engine_lanes=1) as engine:
-        with writes_held_up(fresh_database):
+        async with writes_held_up(fresh_database):
             caller = asyncio.create_task(engine.execute(command))
             await until_waiting(fresh_database)
             caller.cancel()
@@ -169,7 +169,7 @@ async def test_whoever_gives_up_closing_leaves_nobody_unanswered(
     """Closing that is cancelled, by a time limit perhaps, does not take the lanes with it."""
     [who] = make_users(100)
     async with running() as engine:
-        with writes_held_up(fresh_database):
+        async with writes_held_up(fresh_database):
             answer = engine.submit(spend(who, 1))
             await until_waiting(fresh_database)
             closing = asyncio.create_task(engine.aclose())

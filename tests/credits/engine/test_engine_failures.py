@@ -172,7 +172,7 @@ async def test_a_connection_lost_in_a_batch_is_told_and_the_key_decides(
     people = make_users(100, 100, 100)
     commands = [spend(who, 1) for who in people for _ in range(3)]
     async with running(credits_engine_lanes=1) as engine:
-        with writes_held_up(fresh_database):
+        async with writes_held_up(fresh_database):
             asked = [engine.submit(command) for command in commands]
             [pid] = await until_waiting(fresh_database)
             terminate(fresh_database, pid)

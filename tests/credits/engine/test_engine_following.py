@@ -150,7 +150,7 @@ async def test_a_connection_lost_under_a_batch_takes_nobody_else_along(
     commands = [spend(who, 1) for _ in range(MANY)]
     async with running(credits_engine_lanes=1) as engine:
         await warm_up(engine, spend(who, 1))
-        with writes_held_up(fresh_database):
+        async with writes_held_up(fresh_database):
             asked = [engine.submit(command) for command in commands]
             await until_waiting(fresh_database)
             terminate_engine(fresh_database)

@@ -102,7 +102,7 @@ async def test_a_lane_that_was_woken_gets_its_share(fresh_database: ConnectionPa
         callers = [asyncio.create_task(ask_again_and_again(who)) for who in people]
         for _ in range(5):
             await engine.execute(spend(other, 1))
-        with writes_held_up(fresh_database):
+        async with writes_held_up(fresh_database):
             await until_waiting(fresh_database, 2)
             is_over.set()
         times = await asyncio.gather(*callers)
@@ -154,7 +154,7 @@ async def test_a_lanes_own_bug_leaves_no_operation_in_the_queue(
         await engine.execute(spend(who, 1))
         with monkeypatch.context() as patched, capture_logs():
             patched.setattr(lane, "_answer", fail)
-            with writes_held_up(fresh_database):
+            async with writes_held_up(fresh_database):
                 asked = [engine.submit(spend(who, 1)) for _ in range(2)]
                 await until_waiting(fresh_database)
                 asked[0].cancel()
