@@ -1,11 +1,9 @@
 """Fixtures every test may use; the environment of whoever runs the tests does not reach them."""
 
 import os
-import shutil
 import signal
 import uuid
 from collections.abc import Generator
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -26,10 +24,8 @@ _OURS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Forget the caller's configuration: the tests' own is the only one."""
     from src.common.settings import Settings
-    from tests.fixtures.folders import parent_of_data
 
     config.option.testrunuid = config.option.testrunuid or uuid.uuid4().hex
-    config.option.data_parent = config.option.data_parent or str(parent_of_data())
     for name in list(os.environ):
         if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
@@ -63,18 +59,6 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove the server's folder, once, after every worker has left; no other run's."""
-    if hasattr(session.config, "workerinput"):
-        return
-    from tests.fixtures.databases import folder_of_run
-
-    folder = folder_of_run(session.config, _run_of(session.config))
-    if folder.exists() and not _in_use(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def testrun_uid(request: pytest.FixtureRequest) -> str:
     """The same for every worker, and, unlike xdist's own, for a run without workers too."""
@@ -84,12 +68,3 @@ def testrun_uid(request: pytest.FixtureRequest) -> str:
 def _run_of(config: pytest.Config) -> str:
     given = getattr(config, "workerinput", {}).get("testrunuid") or config.option.testrunuid
     return str(given)
-
-
-def _in_use(folder: Path) -> bool:
-    from src.local_postgres import LocalPostgresError, status
-
-    try:
-        return status(folder).running
-    except LocalPostgresError:  # a run that was stopped while it made the server
-        return False
