@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
+from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
 from src.common.exceptions import Conflict, Invalid
+from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -2,11 +2,11 @@
 
 import datetime as dt
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
 from src.common.exceptions import Invalid
+from src.common.time_zones import find_zone
 
 EXAMPLES = "2030-01-31, 2030-01-31 14:00 or 2030-01-31T14:00:00Z"
 
@@ -18,8 +18,6 @@ TimeZone = Annotated[
         help="The time zone of instants that do not name theirs, such as Europe/Berlin.",
     ),
 ]
-UTC = "UTC"
-"""Where they are meant by default."""
 
 
 def instant(option: str, written: str | None, time_zone: str) -> dt.datetime | None:
@@ -30,7 +28,7 @@ def instant(option: str, written: str | None, time_zone: str) -> dt.datetime | N
     """
     if written is None:
         return None
-    in_zone = zone(time_zone)
+    in_zone = find_zone("--time-zone", time_zone)
     try:
         read = dt.datetime.fromisoformat(written)
         found = (read if read.tzinfo else read.replace(tzinfo=in_zone)).astimezone(dt.UTC)
@@ -50,20 +48,3 @@ def instant(option: str, written: str | None, time_zone: str) -> dt.datetime | N
 
 def _naive(instant: dt.datetime) -> dt.datetime:
     return instant.replace(tzinfo=None)
-
-
-def zone(name: str) -> dt.tzinfo:
-    """The time zone of this name.
-
-    Raises:
-        Invalid: VALIDATION_ERROR, there is none.
-    """
-    if name == UTC:  # which needs no database of zones
-        return dt.UTC
-    try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # OSError: a folder of them, such as Europe
-        raise Invalid(
-            f"--time-zone: {name!r} is no time zone such as Europe/Berlin or UTC",
-            "VALIDATION_ERROR",
-        ) from None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
+from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows, say
 from src.cli.reach import get_settings, run_with_stripe
 from src.common.exceptions import Invalid, NotFound
+from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
     from src.common.models.reconciliation import Reconciliation

@@ -11,10 +11,11 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from src.cli.choices import ReportByName, ReportFormatName, ReportNameName
-from src.cli.instants import UTC, TimeZone, instant, zone
+from src.cli.instants import TimeZone, instant
 from src.cli.output import is_terminal, print_file, print_rows, progress, say
 from src.cli.reach import get_settings, migrated_database
 from src.common.exceptions import Invalid
+from src.common.time_zones import UTC, find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -91,7 +92,7 @@ def report(  # noqa: PLR0913  its options
         since=instant("--from", since, time_zone),
         until=instant("--to", until, time_zone),
         by=None if by is None else By(by),
-        zone=zone(time_zone),
+        zone=find_zone("--time-zone", time_zone),
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.choices import STRIPE_EVENT_STATUSES
-from src.cli.instants import EXAMPLES, UTC, TimeZone, instant
+from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows
 from src.cli.reach import get_settings, run_operation, run_with_stripe
 from src.common.exceptions import Invalid
+from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

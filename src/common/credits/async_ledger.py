@@ -8,42 +8,22 @@ errors are those of its namesake in `ledger.py`. There is no second implementati
 function on the session inside (`AsyncSession.run_sync`).
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
 from src.common.credits import ledger
+from src.common.postgres.async_functions import for_async_session
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _async(
-    operation: Callable[Concatenate[Session, P], T],
-) -> Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T]]:
-    async def run(session: AsyncSession, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await session.run_sync(operation, *args, **kwargs)
-
-    run.__name__ = run.__qualname__ = operation.__name__
-    run.__doc__ = operation.__doc__
-    return run
-
-
-grant = _async(ledger.grant)
-spend = _async(ledger.spend)
-adjust = _async(ledger.adjust)
-open_hold = _async(ledger.open_hold)
-capture = _async(ledger.capture)
-release = _async(ledger.release)
-renew = _async(ledger.renew)
-reverse = _async(ledger.reverse)
-execute = _async(ledger.execute)
-execute_each = _async(ledger.execute_each)
-expire_due = _async(ledger.expire_due)
-lock_users = _async(ledger.lock_users)
-balance = _async(ledger.balance)
-history = _async(ledger.history)
-preview = _async(ledger.preview)
-explain = _async(ledger.explain)
+grant = for_async_session(ledger.grant)
+spend = for_async_session(ledger.spend)
+adjust = for_async_session(ledger.adjust)
+open_hold = for_async_session(ledger.open_hold)
+capture = for_async_session(ledger.capture)
+release = for_async_session(ledger.release)
+renew = for_async_session(ledger.renew)
+reverse = for_async_session(ledger.reverse)
+execute = for_async_session(ledger.execute)
+execute_each = for_async_session(ledger.execute_each)
+expire_due = for_async_session(ledger.expire_due)
+lock_users = for_async_session(ledger.lock_users)
+balance = for_async_session(ledger.balance)
+history = for_async_session(ledger.history)
+preview = for_async_session(ledger.preview)
+explain = for_async_session(ledger.explain)

@@ -1,11 +1,9 @@
 """Figures of the whole ledger, for finance."""
 
-import datetime as dt
 import tempfile
 import threading
 from collections.abc import Iterator
 from typing import IO, Annotated
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
@@ -16,12 +14,13 @@ from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.common.accounts.api_keys import Scope
 from src.common.database import SessionLocal
-from src.common.exceptions import Invalid, Unavailable
+from src.common.exceptions import Unavailable
 from src.common.reports.catalogue import ReportName, Wanted, write_report
 from src.common.reports.formats import MEDIA_TYPES, Format
 from src.common.reports.periods import By
 from src.common.reports.snapshots import begin_report
 from src.common.reports.users import UserFilter
+from src.common.time_zones import find_zone
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
@@ -112,7 +111,7 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
         since=since,
         until=until,
         by=by,
-        zone=_zone(time_zone),
+        zone=find_zone("time_zone", time_zone),
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
@@ -158,14 +157,3 @@ def _sent(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
-
-
-def _zone(name: str) -> dt.tzinfo:
-    try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # OSError: a folder of them, such as Europe
-        raise Invalid(
-            f"time_zone: {name!r} is no time zone such as Europe/Berlin or UTC",
-            "VALIDATION_ERROR",
-            field="time_zone",
-        ) from None
