@@ -59,7 +59,7 @@ def test_the_first_charge_goes_as_written(shop: Program) -> None:
         printed = bash(shop, ASK.replace("http://localhost:8000", url))
         assert re.search(r'"slides":3.*"cost":10', printed)
         assert "idempotent-replayed: true" in printed
-        assert printed.count("-10") == 1
+        assert printed.count(" -10 ") == 1
         assert printed.count("render") == 2
         file = shop.folder / "shop.py"
         file.write_text(SHOP.replace("charge(10,", "charge(20,"))
