@@ -215,6 +215,7 @@ def test_one_local_process_does_the_workers_work(
     assert status_of(event_id) == "unmatched"
 
 
+@pytest.mark.usefixtures("fresh_database")  # for the signs of life
 def test_a_worker_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a step raises is logged, and the next one works; leaving the block ends it."""
     steps = threading.Semaphore(0)

@@ -188,6 +188,7 @@ def test_a_promised_retry_is_kept_while_nothing_else_is_due(
     assert event_of(broken).status == "failed"
 
 
+@pytest.mark.usefixtures("fresh_database")  # for the signs of life
 @pytest.mark.parametrize("stuck", list(work.WORK))
 def test_no_kind_of_work_waits_for_another(monkeypatch: pytest.MonkeyPatch, stuck: str) -> None:
     """One never returns; all the others have their turn again and again, and it is cut off."""
