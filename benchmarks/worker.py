@@ -84,8 +84,11 @@ def main() -> None:
         tally = uvloop.run(_run_tasks(job, calls, workload))
     else:
         tally = _run_threads(job, calls, workload)
-    Path(job.report).write_text(tally.as_json(), encoding="ascii")
     print("done", flush=True)
+    if isinstance(calls, AsyncCalls):
+        uvloop.run(calls.restore())
+    tally.acknowledged += calls.unmeasured
+    Path(job.report).write_text(tally.as_json(), encoding="ascii")
 
 
 def _workload(job: Job, calls: AsyncCalls | ThreadCalls) -> Workload:
@@ -172,9 +175,7 @@ async def _run_tasks(job: Job, calls: AsyncCalls, workload: Workload) -> Tally:
         elapsed, used = time.perf_counter() - started, _cpu_seconds() - cpu_before
     finally:
         await calls.close()
-    tally = _together(callers, elapsed, used)
-    tally.acknowledged += calls.prepared
-    return tally
+    return _together(callers, elapsed, used)
 
 
 async def _in_tasks(

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 import griffe
 from sqlalchemy import CheckConstraint, Column, Table, UniqueConstraint
@@ -10,6 +11,7 @@ from sqlalchemy.schema import CreateIndex
 
 from src.common.models import Base
 
+MODELS = "src.common.models"
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 INTRODUCTION = """# The schema
 
@@ -89,13 +91,19 @@ def _section(table: Table, model: type) -> str:
 
 def _meanings(model: type) -> dict[str, str]:
     """What the models say below their columns."""
-    module = griffe.load(model.__module__, search_paths=["."])
+    module = _models()[model.__module__.removeprefix(f"{MODELS}.")]
     members = module.members[model.__name__].members
     return {
         name: " ".join(member.docstring.value.split()).replace("|", r"\|")
         for name, member in members.items()
         if member.docstring is not None
     }
+
+
+@cache
+def _models() -> griffe.Object | griffe.Alias:
+    """Their source, read once: griffe reads all of `src` whatever it is asked for."""
+    return griffe.load(MODELS, search_paths=["."])
 
 
 def _rules(table: Table) -> Iterator[str]:

@@ -17,8 +17,8 @@ class Calls:
     """Whether users are granted another lot when one is used up."""
     replays: ClassVar[bool] = True
     """Whether a request can be sent twice and is done once."""
-    prepared: int = 0
-    """Operations done while opening, of which the callers know nothing."""
+    unmeasured: int = 0
+    """Operations done before the callers began and after they ended, which know nothing of them."""
 
 
 class AsyncCalls(Calls, ABC):
@@ -31,6 +31,9 @@ class AsyncCalls(Calls, ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close every connection."""
+
+    async def restore(self) -> None:
+        """Once all is measured: leave the users as others need them."""
 
     @abstractmethod
     async def call(self, caller: int, operation: Operation) -> bool:

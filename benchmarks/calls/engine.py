@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 import uuid
+from collections import Counter
 from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,11 @@ class EngineCalls(AsyncCalls):
 
 
 class EngineReversals(EngineCalls):
-    """Undoing of spends, which are made while nothing is measured, those of all users mixed."""
+    """Undoing of spends, which are made while nothing is measured, those of all users mixed.
+
+    What it gave back is spent again at its end: `same-rows` knows spends of two lots at most, and
+    lots that were opened again with a credit or two would make them draw on more.
+    """
 
     tops_up = False
     replays = False
@@ -59,19 +64,31 @@ class EngineReversals(EngineCalls):
         await super().open(callers)
         user_ids = await asyncio.to_thread(_user_ids)
         self._spends: list[tuple[uuid.UUID, int]] = []
+        self._given_back = Counter[uuid.UUID]()
         async with asyncio.TaskGroup() as group:
             for _ in range(callers):
                 group.create_task(self._spend(random.choices(user_ids, k=_SPENDS_EACH)))  # noqa: S311  no secret
-        self.prepared = len(self._spends)
+        self.unmeasured = len(self._spends)
         self._undone: Iterator[tuple[uuid.UUID, int]] = itertools.chain.from_iterable(
             itertools.repeat(self._spends, _TAKEN)
         )
 
+    async def restore(self) -> None:
+        """Spend what was given back."""
+        await super().open(1)
+        async with asyncio.TaskGroup() as group:
+            for user_id, credits_back in self._given_back.items():
+                group.create_task(self._take(user_id, credits_back))
+        self.unmeasured += len(self._given_back)
+        await super().close()
+
     async def _spend(self, user_ids: list[uuid.UUID]) -> None:
         for user_id in user_ids:
-            key = uuid.uuid4().hex
-            result = await self._engine.spend(user_id, _TAKEN, key=key, actor=ACTOR)
-            self._spends.append((user_id, result.seq))
+            self._spends.append((user_id, await self._take(user_id, _TAKEN)))
+
+    async def _take(self, user_id: uuid.UUID, amount: int) -> int:
+        key = uuid.uuid4().hex
+        return int((await self._engine.spend(user_id, amount, key=key, actor=ACTOR)).seq)
 
     async def call(self, caller: int, operation: Operation) -> bool:
         """Give one credit back, of the next spend in turn."""
@@ -85,6 +102,7 @@ class EngineReversals(EngineCalls):
             )
         except ExceptionWithErrorType as refusal:
             raise Refused(refusal.error_type) from refusal
+        self._given_back[user_id] += 1
         return False
 
 

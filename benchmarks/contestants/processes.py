@@ -63,6 +63,8 @@ def run_workers(
         for worker in workers:
             worker.read("done")
         clocks.stop()
+        for worker in workers:
+            worker.wait()
         return _outcome([json.loads(Path(job.report).read_bytes()) for job in jobs])
 
 
@@ -105,6 +107,15 @@ class _Worker:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def wait(self) -> None:
+        """Wait until it has put away what it used, and reported.
+
+        Raises:
+            ContestantFailed: if it could not.
+        """
+        if self._process.wait() != 0:
+            raise self._failed()
+
     def read(self, expected: str) -> None:
         """Wait until it says so.
 
@@ -113,9 +124,11 @@ class _Worker:
         """
         line = _pipe(self._process.stdout).readline().strip()
         if line != expected:
-            raise ContestantFailed(
-                f"{self._name} failed: its process ended with {self._process.wait()}, see above."
-            )
+            raise self._failed()
+
+    def _failed(self) -> ContestantFailed:
+        code = self._process.wait()
+        return ContestantFailed(f"{self._name} failed: its process ended with {code}, see above.")
 
     def write(self, line: str) -> None:
         """Send it a line."""

@@ -1,5 +1,6 @@
 """`flashslides report`: figures of the whole ledger, for finance."""
 
+import json
 import secrets
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from src.common.exceptions import Invalid
 from src.common.time_zones import UTC, find_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from sqlalchemy.orm import Session
 
@@ -131,12 +132,21 @@ def _answer(
                 spooled.seek(0)
                 print_file(spooled)
             else:
-                _save(spooled, output)
+                _save(spooled, "--output", output)
         if picture is not None and svg is not None:
-            _save(picture, svg)
+            _save(picture, "--svg", svg)
 
 
-def _save(spooled: IO[bytes], path: Path) -> None:
+def _save(spooled: IO[bytes], option: str, path: Path) -> None:
+    try:
+        _replace(path, spooled)
+    except OSError as error:
+        raise Invalid(
+            f"{option}: {path} cannot be written ({error.strerror})", "VALIDATION_ERROR"
+        ) from None
+
+
+def _replace(path: Path, spooled: IO[bytes]) -> None:
     """Write all of it or nothing: a full disk leaves the file that was there before."""
     spooled.seek(0)
     path = path.resolve()  # of a link, the file that it names is replaced
@@ -157,15 +167,15 @@ def _save(spooled: IO[bytes], path: Path) -> None:
 
 
 @contextmanager
-def _snapshot(name: str) -> "Generator[tuple[Session, Callable[[], None]]]":
-    """A session that sees one snapshot, and what stops the bar on a terminal's stderr."""
+def _snapshot(name: str) -> "Generator[Session]":
+    """A session that sees one snapshot, and a bar on a terminal's stderr meanwhile."""
     from src.common.database import SessionLocal
     from src.common.reports.snapshots import begin_report
 
     with SessionLocal.begin() as session, progress(transient=True) as bars:
         bars.add_task(name.capitalize(), total=None)
         begin_report(session)
-        yield session, bars.stop
+        yield session
 
 
 def _write(
@@ -174,7 +184,7 @@ def _write(
     from src.common.reports.catalogue import write_report
     from src.common.reports.formats import Format
 
-    with _snapshot(wanted.name) as (session, _):
+    with _snapshot(wanted.name) as session:
         write_report(session, wanted, Format(format_), file, bom=bom, svg=svg)
 
 
@@ -183,15 +193,17 @@ def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
     from src.common.reports.catalogue import read_report
     from src.common.reports.formats import readable
 
-    with _snapshot(wanted.name) as (session, stop_bar):
-        figures = read_report(session, wanted, svg=svg)
-        names = [column.name for column in figures.columns]
-        rows = (
-            {name: readable(value, wanted.zone) for name, value in zip(names, row, strict=True)}
-            for row in figures.rows
-        )
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spooled:
+        # No snapshot stays open, and keeps rows from being vacuumed, while somebody reads a page.
+        with _snapshot(wanted.name) as session:
+            figures = read_report(session, wanted, svg=svg)
+            names = [column.name for column in figures.columns]
+            for row in figures.rows:
+                record = (readable(value, wanted.zone) for value in row)
+                spooled.write(json.dumps(dict(zip(names, record, strict=True))) + "\n")
+        spooled.seek(0)
+        rows = map(json.loads, spooled)
         portion = list(islice(rows, _TABLE_ROWS))
-        stop_bar()  # before the table, whose last line it would wipe from a terminal
         if not portion:
             say("There is nothing to report.")
         while portion:

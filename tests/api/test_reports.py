@@ -43,6 +43,9 @@ async def test_reports_are_sent_in_the_format_asked_for(start_api: StartApi) -> 
         ),
         ("liability", {"by": "day"}, 422),
         ("journal", {}, 422),
+        ("journal", {"format": "hledger", "by": "week"}, 422),
+        ("movements", {"by": "entry"}, 422),
+        ("sales", {"bom": "true"}, 422),
     ],
 )
 async def test_what_a_report_does_not_take_is_refused(

@@ -159,7 +159,9 @@ def test_a_file_is_written_whole_or_not_at_all(
 
     with monkeypatch.context() as full:
         full.setattr(shutil, "copyfileobj", fill_the_disk)
-        assert reporting(*arguments).exit_code != 0
+        failed = reporting(*arguments)
+    assert (failed.exit_code, failed.out) == (2, "")
+    assert f"--output: {link} cannot be written (No space left on device)" in failed.err
     assert file.read_text() == "before"
     assert sorted(tmp_path.iterdir()) == [link, file]
     assert reporting(*arguments).exit_code == 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 
 import psycopg
 import pytest
+from psycopg import Connection
 from sqlalchemy import text
 
 from src.common.database import SessionLocal, dispose_db
@@ -18,7 +19,7 @@ from tests.credits.books import make_user
 from tests.doctor.system import asked
 from tests.fixtures.databases import Server
 
-Connect = Callable[..., psycopg.Connection]
+Connect = Callable[..., Connection]
 LEDGER = ("credit_entries", "credit_postings", "credit_lots", "credit_holds", "credit_debts")
 SCANS = text(
     "SELECT relname, seq_scan FROM pg_stat_user_tables"
@@ -29,10 +30,9 @@ SCANS = text(
 @pytest.fixture
 def connect(fresh_database: ConnectionParameters) -> Generator[Connect]:
     """Open connections to this test's database, closed after it."""
-    opened: list[psycopg.Connection] = []
+    opened: list[Connection] = []
 
-    def open_one(options: str = "") -> psycopg.Connection:
-        at = fresh_database
+    def open_one(options: str = "", at: ConnectionParameters = fresh_database) -> Connection:
         opened.append(
             psycopg.connect(
                 host=at.host,
@@ -81,6 +81,23 @@ def test_who_blocks_whom_is_named(connect: Connect, monkeypatch: pytest.MonkeyPa
     thread.join()
     assert f"process {waiter.info.backend_pid} (application) waits for" in found.seen
     assert f"pg_terminate_backend({blocker.info.backend_pid})" in (found.next or "")
+
+
+def test_who_blocks_whom_in_another_database_is_not_named(
+    connect: Connect, worker_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks after this one may not even know of that one."""
+    monkeypatch.setattr(connections, "BLOCKED_WARN_SECONDS", 0.0)
+    blocker, waiter, looking = (connect(at=worker_database) for _ in range(3))
+    waits = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+    blocker.execute("LOCK TABLE users")
+    thread = threading.Thread(target=waiter.execute, args=["LOCK TABLE users"])
+    thread.start()
+    until(lambda: looking.execute(waits, [waiter.info.backend_pid]).fetchone() == (True,))
+    found = asked("blocked-sessions")
+    blocker.rollback()
+    thread.join()
+    assert found.status == "ok"
 
 
 def test_a_prepared_database_transaction_that_blocks_is_named(

@@ -15,7 +15,14 @@ INSTANTS = st.integers(631_152_000, 2_208_988_800).map(
     lambda seconds: dt.datetime.fromtimestamp(seconds, dt.UTC)
 )
 ZONES = st.sampled_from(
-    ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Africa/Cairo", "Australia/Lord_Howe"]
+    [
+        "UTC",
+        "Europe/Berlin",
+        "America/Sao_Paulo",
+        "Africa/Cairo",
+        "Australia/Lord_Howe",
+        "Pacific/Apia",
+    ]
 ).map(ZoneInfo)
 
 
@@ -36,6 +43,17 @@ def test_a_day_without_midnight_begins_where_the_clocks_jump() -> None:
     """In Cairo on 28 April 2023, at 22:00 UTC."""
     days = boundaries(at(2023, 4, 27, 12), at(2023, 4, 28, 12), By.DAY, ZoneInfo("Africa/Cairo"))
     assert days == [at(2023, 4, 27, 12), at(2023, 4, 27, 22), at(2023, 4, 28, 12)]
+
+
+def test_a_day_that_is_left_out_is_no_period() -> None:
+    """Samoa went from 29 to 31 December 2011."""
+    days = boundaries(at(2011, 12, 29, 12), at(2011, 12, 31, 12), By.DAY, ZoneInfo("Pacific/Apia"))
+    assert days == [
+        at(2011, 12, 29, 12),
+        at(2011, 12, 30, 10),
+        at(2011, 12, 31, 10),
+        at(2011, 12, 31, 12),
+    ]
 
 
 def test_weeks_begin_on_monday_and_months_on_the_first() -> None:

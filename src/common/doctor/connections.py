@@ -63,7 +63,7 @@ _BLOCKED = text("""
     FROM (SELECT pid, min(waitstart) AS since FROM pg_locks WHERE NOT granted GROUP BY pid)
          AS waiting
     CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
-    LEFT JOIN pg_stat_activity AS name ON name.pid = waiting.pid
+    JOIN pg_stat_activity AS name ON name.pid = waiting.pid AND name.datname = current_database()
     LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
     ORDER BY waiting.since, 1, 3
 """)

@@ -104,8 +104,10 @@ def read_report(
     report = wanted.report
     if wanted.since is not None and not report.has_beginning:
         raise _not_taken("from", wanted)
-    if wanted.by is By.ENTRY or (wanted.by is not None and not report.has_periods):
+    if wanted.by is not None and not report.has_periods:
         raise _not_taken("by", wanted)
+    if wanted.by is By.ENTRY:
+        raise Invalid("by: entry is for the journal", "VALIDATION_ERROR", field="by")
     if wanted.until is not None and not report.has_end:
         raise _not_taken("to", wanted)
     if wanted.test_money and not report.values_credits:
@@ -157,6 +159,8 @@ def write_report(
             "VALIDATION_ERROR",
             field="format",
         )
+    if bom and format_ is not Format.CSV:
+        raise Invalid("bom: goes with csv", "VALIDATION_ERROR", field="bom")
     if not is_journal:
         figures = read_report(session, wanted, svg=svg, now=now)
         write(figures, format_, file, zone=wanted.zone, bom=bom)
@@ -166,7 +170,7 @@ def write_report(
     if svg is not None:
         raise _not_taken("svg", wanted)
     if wanted.by not in {None, By.ENTRY, By.DAY}:
-        raise _not_taken("by", wanted)
+        raise Invalid("by: the journal is by entry or day", "VALIDATION_ERROR", field="by")
     snapshot = take_snapshot(session, now=now)
     for line in journal(
         session,

@@ -39,7 +39,7 @@ def boundaries(
         for instant in _beginnings(first, by, zone):
             if instant >= last:
                 break
-            if instant > first:
+            if instant > found[-1]:  # a day that a zone leaves out has no length
                 found.append(instant)
             if len(found) > PERIODS_MAX:
                 raise Invalid(

@@ -82,7 +82,7 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
         Format, Query(alias="format", description="What the answer is written in.")
     ] = Format.JSON,
     bom: Annotated[  # noqa: FBT002  FastAPI names it
-        bool, Query(description="Whether CSV begins with the mark that tells Excel it is UTF-8.")
+        bool, Query(description="For CSV: begin with the mark that tells Excel it is UTF-8.")
     ] = False,
     test_money: Annotated[  # noqa: FBT002
         bool,
