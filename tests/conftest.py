@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Generator
 
@@ -30,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
     os.environ["ENV"] = "local"
+    # The hundreds of processes that tests start would each compile all that they import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # What a shell starts in the background ignores Ctrl-C, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("patient", deadline=None)  # whatever else the machine does

@@ -4,9 +4,11 @@ Help and completion load the commands' own modules and no more: those name what 
 what does it when they are called.
 """
 
-from typing import Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import get_command
 
 from src.cli import (
     adoption,
@@ -27,6 +29,9 @@ from src.cli.doctor import doctor
 from src.cli.output import say
 from src.cli.usage import Commands
 from src.cli.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="flashslides",
@@ -81,3 +86,9 @@ def flashslides(
     ] = False,
 ) -> None:
     """Users, Stripe purchases and prepaid credits on PostgreSQL."""
+
+
+@cache
+def command() -> "Callable[[], None]":
+    """All commands as one that reads `sys.argv`; making it takes as long as a short command."""
+    return get_command(app)

@@ -23,13 +23,13 @@ def main() -> None:
     heeds_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeds_ctrl_c:  # not below nohup, or in the background of a shell
         signal.signal(signal.SIGINT, _end_at_once)
-    from src.cli.commands import app
+    from src.cli.commands import command
 
     threading.excepthook = _report_thread
     try:
         if heeds_ctrl_c:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        app()
+        command()()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the edge
         _leave(error)
     finally:

@@ -56,6 +56,7 @@ def test_before_and_after_a_command(program: str, printed: int, tmp_path: Path) 
     assert len(ended.stdout.splitlines()) == printed
 
 
+@pytest.mark.usefixtures("worker_database")
 @pytest.mark.parametrize("name", sorted(COMMAND_LINES))
 def test_of_every_command(
     run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, note: Note, name: str
