@@ -133,11 +133,17 @@ ROWS: dict[str, list[Panel]] = {
             (86_400, "orange"),
             (172_800, "red"),
         ),
-        _stat(
-            "Payments without credit",
-            "Paid, and credited to nobody: somebody has to look.",
+        Panel(
+            "Waiting for people",
+            "Payments that credited nobody, and requests that wait for another person's consent.",
             "short",
-            _newest("flashslides_unmatched_payments_open"),
+            [
+                (_newest("flashslides_unmatched_payments_open"), "payments"),
+                (_newest("flashslides_approvals_open"), "requests"),
+            ],
+            4,
+            "stat",
+            BAD_ABOVE_0,
         ),
         _stat(
             "Differences from Stripe",

@@ -57,6 +57,7 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
         "flashslides_credits_drift_users": Explained("users"),
         "flashslides_credits_drift_age_seconds": Explained("seconds"),
         "flashslides_unmatched_payments_open": Explained("payments"),
+        "flashslides_approvals_open": Explained("requests"),
         "flashslides_stripe_drift": Explained("differences"),
         "flashslides_stripe_reconciliation_age_seconds": Explained("seconds"),
     },

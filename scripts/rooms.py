@@ -77,7 +77,11 @@ WHERE = (
     ),
     (
         "Where would I add a package, or a currency?",
-        ("src/common/settings.py: Package", "src/html_pages.py: money"),
+        ("src/common/packages.py: Package", "src/html_pages.py: money"),
+    ),
+    (
+        "What takes a second person's consent?",
+        ("src/common/approvals/operations.py: takes_consent",),
     ),
     ("What makes a JWT valid?", ("src/api/src/authentication.py: TokenVerifier.verify",)),
     ("Where would I add a command to the CLI?", ("src/cli/commands.py: app",)),

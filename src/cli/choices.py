@@ -7,6 +7,7 @@ from typing import Literal
 
 UserTypeName = Literal["admin", "member", "guest", "individual"]
 PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
+ApprovalStatusName = Literal["open", "expired", "consented", "refused", "withdrawn"]
 HoldStatusName = Literal["open", "captured", "released", "expired"]
 ReportNameName = Literal[
     "movements", "liability", "revenue", "sales", "payments", "users", "journal"

@@ -13,11 +13,13 @@ from typer.main import get_command
 from src.cli import (
     adoption,
     api_keys,
+    approvals,
     bench,
     db_migrations,
     db_roles,
     db_server,
     holds,
+    moves,
     purchases,
     report,
     services,
@@ -47,10 +49,12 @@ db_server.register(db)
 db_migrations.register(db)
 db_roles.register(db)
 db.command("adopt")(adoption.adopt)
+moves.register(credits_app)
 credits_app.command("import-opening-balances")(adoption.import_opening_balances)
 app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
+app.add_typer(approvals.app, name="approvals")
 credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")
 app.add_typer(purchases.app, name="purchases")

@@ -1,25 +1,23 @@
-"""`flashslides credits …`: what a user has and why, and moving credits by hand."""
+"""`flashslides credits …`: what a user has and why; `moves.py` moves credits by hand."""
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from src.cli.instants import EXAMPLES, TimeZone, instant
-from src.cli.output import AsJson, operator, print_json, print_record, print_rows, say
+from src.cli.output import AsJson, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, migrated_database, run_operation
-from src.cli.refunds import refund
+from src.cli.reach import get_settings, run_operation
 from src.cli.users import EmailOrId, find_user
-from src.common.exceptions import Conflict, Invalid
 from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
+    import uuid
+
     from sqlalchemy.orm import Session
 
-    from src.common.credits.domain.commands import Command, Result
     from src.common.credits.domain.views import (
         Balance,
         Explanation,
@@ -34,18 +32,6 @@ app = typer.Typer(
     help="Credits: show, history, explain, grant, spend, adjust, reverse, holds, refund.",
     no_args_is_help=True,
 )
-app.command("refund")(refund)
-
-GrantSource = Literal["promo", "subscription", "adjustment"]
-"""What somebody may give: `Grant.sources`, as a choice that the command line can offer."""
-Amount = Annotated[int, typer.Argument(help="Whole credits, 1 or more.")]
-Reference = Annotated[str | None, typer.Option(help="What it is for. Kept in the journal.")]
-Key = Annotated[
-    str | None,
-    typer.Option(help="Idempotency key: a request is done once for each key. Default: a new key."),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Allow more than CREDITS_MANUAL_LIMIT.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @app.command("show")
@@ -101,185 +87,11 @@ def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
         _print_explanation(found)
 
 
-@app.command("grant")
-def grant(  # noqa: PLR0913  a command has the options it has
-    user: EmailOrId,
-    amount: Amount,
-    *,
-    source: Annotated[
-        GrantSource, typer.Option(help="Why they are given. The source decides the priority.")
-    ] = "promo",
-    priority: Annotated[
-        int | None,
-        typer.Option(help="Lower numbers are spent first. Default: the source's priority."),
-    ] = None,
-    expires_at: Annotated[
-        str | None, typer.Option(help=f"When they expire, as {EXAMPLES}. Default: never.")
-    ] = None,
-    time_zone: TimeZone = UTC,
-    reference: Reference = None,
-    key: Key = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Give credits that nobody paid for.
-
-    Credits that were paid for come from their payment. See `stripe unmatched resolve --credit`.
-    """
-    from src.common.credits.domain.commands import Grant
-    from src.common.models.credit_lot import LotSource
-
-    _check_limit(amount, is_sure=yes or dry_run)
-    facts = {
-        "amount": amount,
-        "source": LotSource(source),
-        "priority": priority,
-        "expires_at": instant("--expires-at", expires_at, time_zone),
-        "reference": reference,
-    }
-    move(Grant, user, facts, key=key, dry_run=dry_run, as_json=as_json)
-
-
-@app.command("spend")
-def spend(
-    user: EmailOrId,
-    amount: Amount,
-    *,
-    reference: Reference = None,
-    key: Key = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Spend a user's credits."""
-    from src.common.credits.domain.commands import Spend
-
-    facts = {"amount": amount, "reference": reference}
-    move(Spend, user, facts, key=key, dry_run=dry_run, as_json=as_json)
-
-
-# Without this -5 would be taken for an option.
-@app.command("adjust", context_settings={"ignore_unknown_options": True})
-def adjust(
-    user: EmailOrId,
-    amount: Annotated[int, typer.Argument(help="Credits to add. With a minus: credits to take.")],
-    *,
-    reason: Annotated[str, typer.Option(help="Why. Kept in the journal for ever.")],
-    key: Key = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Correct a balance, up or down. It cannot go below 0."""
-    from src.common.credits.domain.commands import Adjust
-
-    _check_limit(amount, is_sure=yes or dry_run)
-    facts = {"amount": amount, "reason": reason}
-    move(Adjust, user, facts, key=key, dry_run=dry_run, as_json=as_json)
-
-
-@app.command("reverse")
-def reverse(
-    user: EmailOrId,
-    seq: Annotated[int, typer.Argument(help="The entry's number. Of captures: the hold's.")],
-    *,
-    amount: Annotated[
-        int | None, typer.Option(help="Whole credits. Default: all that is left of the entry.")
-    ] = None,
-    as_far_as_possible: Annotated[
-        bool,
-        typer.Option(
-            "--as-far-as-possible", help="Of a grant: take what is left, even if it is less."
-        ),
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why. Kept in the journal for ever.")],
-    key: Key = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Undo a spend, a hold's captures, a grant or an adjustment, in the lots that it moved."""
-    from src.common.credits.domain.commands import Reverse
-
-    facts = {
-        "seq": seq,
-        "amount": amount,
-        "as_far_as_possible": as_far_as_possible,
-        "reason": reason,
-    }
-    if not (yes or dry_run):
-        _check_limit(_given_by(user, facts), is_sure=False)
-    move(Reverse, user, facts, key=key, dry_run=dry_run, as_json=as_json)
-
-
-def _given_by(user: str, facts: "Mapping[str, Any]") -> int:
-    """How much a reversal would give; 0 where it is refused, or was done before with its key."""
-    from src.common.credits import queries
-    from src.common.credits.domain.commands import Reverse
-    from src.common.credits.domain.errors import InsufficientCredits
-
-    def foresee(session: "Session", user_id: uuid.UUID) -> int:
-        asked = Reverse(user_id=user_id, key="foreseen", actor=operator(), **facts)
-        return queries.preview(session, asked).result.amount
-
-    try:
-        return read(user, foresee)
-    except (Conflict, Invalid, InsufficientCredits):
-        return 0
-
-
 def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:
     """What `reading` finds of the user of this e-mail or id."""
     return run_operation(
         get_settings(), lambda session: reading(session, find_user(session, user).user_id)
     )
-
-
-def _check_limit(amount: int, *, is_sure: bool) -> None:
-    limit = get_settings().credits_manual_limit
-    if amount > limit and not is_sure:
-        raise Invalid(
-            f"amount: more than {limit} (CREDITS_MANUAL_LIMIT) takes --yes", "VALIDATION_ERROR"
-        )
-
-
-def move(
-    kind: "Callable[..., Command]",
-    user: str,
-    facts: Mapping[str, Any],
-    *,
-    key: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Do it as whoever runs the command, or say what it would do."""
-    from src.common.credits import queries
-    from src.common.credits.operations import execute
-
-    chosen = str(uuid.uuid4()) if key is None else key
-
-    def command(user_id: uuid.UUID) -> "Command":
-        return kind(user_id=user_id, key=chosen, actor=operator(), **facts)
-
-    if dry_run:
-        preview = read(user, lambda session, user_id: queries.preview(session, command(user_id)))
-        if as_json:
-            print_json(asdict(preview.result) | {"entries": list(map(asdict, preview.entries))})
-            return
-        print_record(_result_record(preview.result), as_json=False)
-        print_section("It would write", map(entry_row, preview.entries))
-    else:
-        with migrated_database(get_settings()):
-            if key is None:
-                say(f"If this is cut off, run it again with --key {chosen}", err=True)
-            [result] = read(user, lambda session, user_id: execute(session, [command(user_id)]))
-        shown = asdict(result) if as_json else _result_record(result)
-        print_record({"idempotency_key": chosen, **shown}, as_json=as_json)
-
-
-def _result_record(result: "Result") -> dict[str, Any]:
-    """What people are shown: without what only holds have, such as an expiry."""
-    return {name: value for name, value in asdict(result).items() if value is not None}
 
 
 def _explanation_as_answered(found: "Explanation") -> dict[str, Any]:

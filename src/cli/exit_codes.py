@@ -8,6 +8,7 @@ WRONG_USE = 2
 CHECK_FAILS = 2
 NOT_FOUND = 3
 REFUSED = 4
+ASKED = 5
 TRY_LATER = 75
 MISCONFIGURED = 78
 INTERRUPTED = 130
@@ -21,6 +22,7 @@ MEANINGS = {
     WRONG_USE: "Wrong use, or a value that is not acceptable; of `doctor`: a check fails",
     NOT_FOUND: "There is no such thing",
     REFUSED: "Refused as things stand: too few credits, a deactivated user, a key used before",
+    ASKED: "Nothing was done yet: another person has to consent (`approvals`)",
     TRY_LATER: "Try again later (EX_TEMPFAIL): the database or Stripe is out of reach, or busy",
     MISCONFIGURED: "Wrong configuration (EX_CONFIG): settings, the database's role, name, tables",
     INTERRUPTED: "Ended by Ctrl-C",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.choices import HoldStatusName
-from src.cli.credits import DryRun, Key, hold_as_answered, hold_record, move, read
+from src.cli.credits import hold_as_answered, hold_record, read
+from src.cli.moves import DryRun, Key, move
 from src.cli.output import AsJson
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation

@@ -4,9 +4,9 @@ Whatever is printed goes through here (ruff bans the rest), where others' text i
 """
 
 import datetime as dt
-import getpass
 import json
 import os
+import pwd
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -96,10 +96,13 @@ def is_terminal() -> bool:
 
 
 def operator() -> str:
-    """Who runs this command: the account of the operating system, as the journal names it."""
+    """Who runs this command: the account of the operating system, as the journal names it.
+
+    It is the process's own: variables that name another account are not asked.
+    """
     try:
-        account = getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        account = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have no name
         account = "unknown"
     return f"system:cli:{account}"
 

@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.approvals import print_asked
 from src.cli.output import AsJson, operator, print_record, print_rows, say
 from src.cli.reach import get_settings, migrated_database, run_operation, run_with_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 
 if TYPE_CHECKING:
+    from src.common.approvals.operations import Asked
+    from src.common.purchases.refunds import RefundWish
+    from src.common.settings import Settings
     from src.common.stripe.gateway import Gateway
     from src.common.stripe.processing import InDatabase
     from src.common.stripe.refunds import Refunded
@@ -56,7 +60,7 @@ def refund(
         raise Invalid("transaction_id: name a purchase", "VALIDATION_ERROR", field="transaction_id")
     from src.cli.running_stripe import with_running_stripe
     from src.common.purchases.refunds import RefundWish
-    from src.common.stripe.refunds import refund_payment
+    from src.common.stripe.refunds import Refunded
 
     wish = RefundWish(
         transaction_id=transaction_id,
@@ -67,13 +71,13 @@ def refund(
     )
     settings = with_running_stripe(get_settings())
 
-    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> "Refunded":
-        return await refund_payment(in_database, gateway, settings, wish)
-
     with migrated_database(settings):
         if key is None:
             say(f"If this is cut off, run it again with --key {wish.key}", err=True)
-        refunded = run_with_stripe(settings, work)
+        refunded = _refund(settings, wish)
+    if not isinstance(refunded, Refunded):
+        print_asked(refunded, as_json=as_json)
+        return
     print_record(
         {
             "refund_id": refunded.refund_id,
@@ -83,6 +87,21 @@ def refund(
         },
         as_json=as_json,
     )
+
+
+def _refund(settings: "Settings", wish: "RefundWish") -> "Refunded | Asked":
+    """Pay back, or ask for another person's consent where the settings want that of commands."""
+    from src.common.approvals.refunds import refund_or_ask
+    from src.common.approvals.rules import Limits
+    from src.common.stripe.refunds import refund_payment
+
+    async def work(in_database: "InDatabase", gateway: "Gateway | None") -> "Refunded | Asked":
+        if settings.approvals_required:
+            limits = Limits.of(settings)
+            return await refund_or_ask(in_database, gateway, settings, wish, limits)
+        return await refund_payment(in_database, gateway, settings, wish)
+
+    return run_with_stripe(settings, work)
 
 
 def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
+from src.common.approvals.refunds import cut_off_refunds
 from src.common.credits import charged_requests, ledger, unbookable
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verification.drift import verify_next_slice
@@ -33,7 +34,12 @@ from src.common.stripe.gateway import open_gateway
 from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import Processor
 from src.common.stripe.reconcile import reconcile
-from src.common.stripe.refunds import KEY_LIFETIME, close_if_unknown
+from src.common.stripe.refunds import (
+    KEY_LIFETIME,
+    Refunded,
+    close_if_unknown,
+    resume_refund,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -207,32 +213,48 @@ async def _reconcile(settings: Settings, since: dt.datetime, account: str | None
     )
 
 
-async def close_refund_requests() -> bool:
-    """Ask Stripe after refunds that were cut off, once it has forgotten their keys."""
+async def settle_refund_requests() -> bool:
+    """Go on with refunds that were cut off.
+
+    Those that a second person consented to are asked for until Stripe answers. Stripe is asked
+    after the others once it has forgotten their keys, and they are closed where it knows nothing.
+    """
     settings = get_settings()
     if settings.stripe_secret_key is None:
         return False
-    stale = await in_database(
-        partial(
-            open_requests,
-            livemode=bool(settings.stripe_livemode),
-            older_than=KEY_LIFETIME,
-            limit=REFUND_REQUESTS,
+    livemode = bool(settings.stripe_livemode)
+    approved, stale = await in_database(
+        lambda session: (
+            cut_off_refunds(session, livemode=livemode, limit=REFUND_REQUESTS),
+            open_requests(
+                session,
+                livemode=livemode,
+                older_than=KEY_LIFETIME,
+                approved=False,
+                limit=REFUND_REQUESTS,
+            ),
         )
     )
-    if not stale:
+    if not approved and not stale:
         return False
     async with open_gateway(settings) as gateway:
+        for request in approved:
+            await _settle_refund(partial(resume_refund, in_database, gateway, settings, request))
         for request in stale:
-            try:
-                is_closed = await close_if_unknown(in_database, gateway, settings, request)
-            except Exception as error:
-                if concerns_others(error):
-                    raise
-                logger.warning("A refund stays open", error_type=keep(error).error_type)
-            else:
-                logger.info("A refund that was cut off is settled", is_paid=not is_closed)
+            await _settle_refund(partial(close_if_unknown, in_database, gateway, settings, request))
     return False
+
+
+async def _settle_refund(settle: Callable[[], Coroutine[Any, Any, Refunded | bool]]) -> None:
+    """Settle one refund that was cut off; what is wrong with it is none of the others'."""
+    try:
+        outcome = await settle()
+    except Exception as error:
+        if concerns_others(error):
+            raise
+        logger.warning("A refund stays open", error_type=keep(error).error_type)
+    else:
+        logger.info("A refund that was cut off is settled", is_paid=outcome is not True)
 
 
 WORK: dict[str, Step] = {
@@ -241,7 +263,7 @@ WORK: dict[str, Step] = {
     "events": settle_events,
     "lookups": settle_lookups,
     "bodies": drop_bodies,
-    "refunds": close_refund_requests,
+    "refunds": settle_refund_requests,
     "reconciliation": reconcile_where_due,
 }
 """Every kind, by the name under which its failures are counted."""

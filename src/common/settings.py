@@ -11,8 +11,6 @@ from ipaddress import ip_address
 from typing import Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
@@ -27,6 +25,7 @@ from pydantic_settings import (
 )
 
 from src.common.exceptions import SettingsError
+from src.common.packages import DEFAULT_PACKAGES, Package
 from src.common.ssm import ENV_PATTERN, SsmSource
 
 DEFAULT_PASSWORDS = frozenset(
@@ -57,33 +56,6 @@ class DatabasePooler(StrEnum):
     document's `statement_cache_size=0`, time-outs set in each database transaction."""
     PREPARED = "prepared"
     """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
-
-
-class Package(BaseModel):
-    """So many credits for so much money, once.
-
-    The same credits in another currency are another package.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    package_id: str = Field(pattern=r"^[\w.-]{1,100}$")
-    """What the front end and a Checkout Session's metadata call it."""
-    name: str = Field(min_length=1, max_length=250)
-    credits: int = Field(gt=0, lt=2**31)
-    price_cents: int = Field(ge=0, lt=2**31)
-    """In the smallest unit of `currency`: cents of a dollar, whole yen."""
-    currency: str = Field(default="usd", pattern=r"^[a-z]{3}$")
-    """ISO 4217, in lower case. Any will do: no other code has a list of those we take."""
-
-
-DEFAULT_PACKAGES = (
-    Package(package_id="500", name="Starter", credits=500, price_cents=500),
-    Package(package_id="1000", name="Basic", credits=1_000, price_cents=900),
-    Package(package_id="2500", name="Pro", credits=2_500, price_cents=2_000),
-    Package(package_id="5000", name="Business", credits=5_000, price_cents=3_500),
-    Package(package_id="10000", name="Enterprise", credits=10_000, price_cents=6_000),
-)
 
 
 class Settings(BaseSettings):
@@ -144,6 +116,17 @@ class Settings(BaseSettings):
     credits_manual_limit: int = Field(default=100_000, ge=0)
     """The most credits given at once by a grant or adjustment over HTTP, or by a command without
     `--yes`."""
+
+    approvals_required: bool = False
+    """Whether commands obey the limits below too (rule 13); the console always does."""
+    approvals_credits_above: int = Field(default=10_000, ge=0)
+    """How many credits one person gives a user within a day, or takes, without another's consent.
+    `credits_manual_limit` guards against slips of one's own, and holds beside it."""
+    approvals_refund_cents_above: int = Field(default=10_000, ge=0)
+    """How much of one currency one person pays back to a user within a day likewise, in its
+    smallest unit."""
+    approvals_lifetime_seconds: int = Field(default=259_200, ge=60, le=2_592_000)
+    """How long somebody else may consent to what was asked for."""
 
     charge_replay_seconds: int = Field(default=86_400, ge=0, le=2_592_000)
     """How long the answer of a charged request is kept for whoever sends it again; 0 for never."""

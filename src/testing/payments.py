@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
+from src.common.packages import Package
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import PurchaseStatus, settle_payment
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment, Terms
-from src.common.settings import Package
 
 _ENV = "testing"
 _PACKAGE = "testing"

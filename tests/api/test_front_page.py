@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 import pytest
 from pydantic import SecretStr
 
-from src.common.settings import DEFAULT_PACKAGES, Package
+from src.common.packages import DEFAULT_PACKAGES, Package
 from tests.fixtures.api import Api, StartApi
 
 OFFLINE_STRIPE = "http://127.0.0.1:12111"

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ class Result:
 
 RunCommand = Callable[..., Result]
 Note = Callable[[str, str, int, str], None]
+RunAs = Callable[[str | None], None]
 
 
 def after(cursor: str | None) -> tuple[str, ...]:
@@ -85,6 +87,21 @@ def note(record_property: Callable[[str, object], None]) -> Note:
         record_property(f"{name}|{condition}", f"{exit_code}|{said}")
 
     return write
+
+
+@pytest.fixture
+def run_as(monkeypatch: pytest.MonkeyPatch) -> RunAs:
+    """Run what follows as this account of the operating system; None is one without a name."""
+
+    def become(account: str | None) -> None:
+        def entry(_uid: int) -> SimpleNamespace:
+            if account is None:
+                raise KeyError
+            return SimpleNamespace(pw_name=account)
+
+        monkeypatch.setattr("pwd.getpwuid", entry)
+
+    return become
 
 
 @pytest.fixture

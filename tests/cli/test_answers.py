@@ -10,11 +10,15 @@ from rich.cells import cell_len
 from sqlalchemy.orm import Session
 
 from src.cli import output
+from src.cli.output import operator
+from src.common.approvals.operations import Asked, execute_or_ask
 from src.common.credits import ledger
 from src.common.models.user import User
+from tests.approvals.requests import NOTHING_ALONE
 from tests.cli.conftest import Note, Result, RunCommand
 from tests.cli.every_command import COMMAND_LINES, commands
 from tests.cli.test_stripe import store
+from tests.credits.books import grant
 from tests.models.examples import a_user
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
@@ -49,6 +53,7 @@ LISTS = {
     "stripe unmatched list": "",
 }
 PAGES = {
+    "approvals list": "",
     "credits history": "{user} --limit 2",
     "credits holds list": "{user}",
     "purchases list": "",
@@ -58,6 +63,10 @@ PAGES = {
 RECORDS = {
     "api-key create": "--scopes credits:read --expires-in-days 9",
     "api-key revoke": "{key}",
+    "approvals consent": "{asked}",
+    "approvals refuse": "{asked}",
+    "approvals show": "{asked}",
+    "approvals withdraw": "{asked_here}",
     "credits adjust": "{user} 5 --reason test",
     "credits explain": "{user}",
     "credits grant": "{user} 5 --expires-at 2100-01-31",
@@ -113,8 +122,16 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
             "credits", "spend", str(user.user_id), amount, "--reference", "a deck of slides"
         )
     hold = ledger.open_hold(db, user.user_id, 3, expires_in_seconds=900, key="hold")
+    asked, here = (
+        execute_or_ask(db, grant(user.user_id, 9, actor=who, reference="sorry"), NOTHING_ALONE)
+        for who in ("system:cli:somebody-else", operator())
+    )
+    assert isinstance(asked, Asked)
+    assert isinstance(here, Asked)
     db.commit()
     named = {
+        "asked": str(asked.approval.approval_id),
+        "asked_here": str(here.approval.approval_id),
         "hold": str(hold.seq),
         "user": str(user.user_id),
         "purchase": str(only_purchase(db).transaction_id),

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from src.cli.credits import GrantSource
+from src.cli.moves import GrantSource
 from src.common.credits.domain.commands import Grant, OpenHold
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.user import User
-from tests.cli.conftest import RunCommand
+from tests.cli.conftest import RunAs, RunCommand
 from tests.credits.ledger import ask, someone
 
 ADA = "ada@example.com"
@@ -71,16 +71,17 @@ def test_a_grant_has_the_lot_that_was_asked_for(flashslides: RunCommand, ada: uu
 
 
 def test_the_journal_names_the_account_that_ran_the_command(
-    flashslides: RunCommand, db: Session, ada: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+    flashslides: RunCommand,
+    db: Session,
+    ada: uuid.UUID,
+    run_as: RunAs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`system:cli:` and the operating system's account; one without a name is `unknown`."""
-    monkeypatch.setattr("getpass.getuser", lambda: "operator")
+    """`system:cli:` and the process's account, whatever variables say; or `unknown`."""
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    run_as("operator")
     flashslides("credits", "grant", str(ada), "1")
-
-    def nameless() -> str:
-        raise KeyError("uid not found")
-
-    monkeypatch.setattr("getpass.getuser", nameless)
+    run_as(None)
     flashslides("credits", "grant", str(ada), "1")
     actors = db.scalars(select(CreditEntry.actor).order_by(CreditEntry.seq)).all()
     assert actors == ["system:cli:operator", "system:cli:unknown"]

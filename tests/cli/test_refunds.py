@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from src.cli.work import close_refund_requests
+from src.cli.work import settle_refund_requests
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
@@ -143,11 +143,11 @@ def test_the_worker_asks_after_what_was_cut_off_a_day_ago(
 ) -> None:
     """What Stripe never heard of is closed, and may be asked for anew; the other is taken in."""
     cut_off(loop, purchase, reaches_stripe=reaches_stripe)
-    asyncio.run(close_refund_requests())
+    asyncio.run(settle_refund_requests())
     request = db.scalars(select(RefundRequest)).one()
     assert request.status == "requested", "its first answer may still be on its way"
     let_a_day_pass(db)
-    asyncio.run(close_refund_requests())
+    asyncio.run(settle_refund_requests())
     db.refresh(request)
     assert "No refund was cut off." in flashslides("credits", "refund", "--list").out
     if reaches_stripe:
@@ -166,5 +166,5 @@ def test_a_silent_stripe_closes_nothing(db: Session, loop: Loop, purchase: Trans
     let_a_day_pass(db)
     loop.offline.troubles.add(Trouble(TroubleKind.ERROR, times=50))
     with pytest.raises(StripeGatewayError):
-        asyncio.run(close_refund_requests())
+        asyncio.run(settle_refund_requests())
     assert db.scalars(select(RefundRequest.status)).one() == "requested"

@@ -7,11 +7,11 @@ from sqlalchemy.orm import Session
 from src.common.credits.domain.commands import STRIPE_ACTOR, Grant
 from src.common.credits.domain.own_commands import purchase
 from src.common.models.stripe_reversal import ReversalKind
+from src.common.packages import Package
 from src.common.purchases.money_back import record_reversal
 from src.common.purchases.operations import settle_payment
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment, Terms
-from src.common.settings import Package
 from tests.credits.model_values import MoneyBack
 
 PACKAGES = (

@@ -37,13 +37,14 @@ LONG_AGO = -10 * 365 * 86_400
 """Seconds before the tests' start of time."""
 SECRET_VALUE = "not-a-number-7c1f"
 ELSEWHERE = {
+    "approvals": "tests/doctor/test_approvals.py",
     "database": "tests/cli/test_database_conditions.py",
     "blocked-sessions": "tests/doctor/test_sessions.py",
     "deadlocks": "tests/doctor/test_sessions.py",
     "idle-in-transaction": "tests/doctor/test_sessions.py",
     "replication": "tests/doctor/test_sessions.py",
 }
-"""Checks whose trouble takes sessions of its own, and where it is made."""
+"""Checks whose trouble is made in another file, with sessions or people of its own."""
 
 
 def _restricted(system: System) -> None:

@@ -34,6 +34,7 @@ RUN_BY = {
     "docs/explanation/database-transactions.md": "tests/document/test_explanation.py",
     "docs/explanation/ledger.md": "tests/document/test_explanation.py",
     "docs/explanation/payments.md": "tests/cli/test_purchases.py",
+    "docs/how-to/ask-a-second-person.md": "tests/cli/test_how_to_ask.py",
     "docs/how-to/back-up-and-restore.md": "tests/migrations/test_backups.py",
     "docs/how-to/bring-a-database-over.md": "tests/migrations/test_adoption.py",
     "docs/how-to/change-the-schema.md": "tests/migrations/test_how_to.py",
@@ -56,7 +57,7 @@ RUN_BY = {
     "docs/tutorial.md": "tests/document/test_tutorial.py",
 }
 """Who runs the blocks of a page, or compares them with what the code makes."""
-A_PURCHASE = "00000000-0000-4000-8000-000000000001"
+AN_ID = "00000000-0000-4000-8000-000000000001"
 NOT_WHOLE = re.compile(r"[…<|\[]| ROLE| N$")
 """Commands of which a page shows only a part or a pattern."""
 
@@ -112,7 +113,7 @@ def test_a_command_exists_and_takes_these_options(command_line: str) -> None:
 
     A command may be named without what it requires: `flashslides credits refund`.
     """
-    _, *words = shlex.split(command_line.replace("$PURCHASE", A_PURCHASE))
+    _, *words = shlex.split(re.sub(r"\$(PURCHASE|APPROVAL)", AN_ID, command_line))
     command: Any = get_command(app)
     names: list[str] = []
     while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):

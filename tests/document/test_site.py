@@ -59,7 +59,7 @@ def test_no_page_names_a_script_a_style_or_a_picture_of_another_host(site: Path)
         ("/", 1),
         ("/explanation/ledger/", 1),
         ("/explanation/payments/", 1),
-        ("/reference/rooms/", 3),
+        ("/reference/rooms/", 4),
         ("/reference/schema/", 2),
         ("/reference/states/", 6),
     ],

@@ -12,7 +12,7 @@ FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
 ENDS_A_DATABASE_TRANSACTION = re.compile(r"\.(commit|rollback)\(")
 OF_THE_EDGES = {"fastapi", "starlette", "typer"}
-DOMAIN = ("accounts", "credits", "purchases", "stripe")
+DOMAIN = ("accounts", "approvals", "credits", "purchases", "stripe")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from src.common.models import (
     ApiKey,
+    Approval,
     Base,
     ChargedRequest,
     CheckoutOrder,
@@ -43,6 +44,15 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "last_four": "abcd",
         "service_name": "slides",
         "scopes": ["users:read"],
+    },
+    Approval: {
+        "command": {"version": 1, "operation": "adjustment", "amount": 5},
+        "reason": "counted twice",
+        "requester": "user:1",
+        "idempotency_key": "k",
+        "request_digest": bytes(32),
+        "created_at": NOW,
+        "expires_at": NOW + dt.timedelta(days=3),
     },
     CheckoutOrder: {
         "idempotency_key": "k",
@@ -84,6 +94,8 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "stage": "sessions",
     },
 }
+_LONG = "a" * 256
+_CONSENTED = {"status": "consented", "decider": "user:2", "decided_at": NOW}
 RESOLVED = {"status": "resolved", "resolved_at": NOW, "resolution": "granted", "actor": "user:1"}
 WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (User, "ck_users_credits_balance_not_negative", {"credits_balance": -1}),
@@ -115,6 +127,33 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (ApiKey, "ck_api_keys_last_four_length", {"last_four": "abc"}),
     (ApiKey, "ck_api_keys_service_name_not_empty", {"service_name": ""}),
     (ApiKey, "ck_api_keys_scopes_not_empty", {"scopes": []}),
+    (Approval, "ck_approvals_command_is_versioned", {"command": {"operation": "adjustment"}}),
+    (Approval, "ck_approvals_command_is_versioned", {"command": {"version": 1}}),
+    (
+        Approval,
+        "ck_approvals_command_is_versioned",
+        {"command": {"version": 1, "operation": "spend"}},
+    ),
+    (
+        Approval,
+        "ck_approvals_refund_names_purchase",
+        {"command": {"version": 1, "operation": "refund"}},
+    ),
+    (Approval, "ck_approvals_key_length", {"idempotency_key": ""}),
+    (Approval, "ck_approvals_digest_is_sha256", {"request_digest": bytes(31)}),
+    (Approval, "ck_approvals_reason_length", {"reason": _LONG}),
+    (Approval, "ck_approvals_expires_later", {"expires_at": NOW}),
+    (Approval, "ck_approvals_decided_says_by_whom", {"decider": "user:2"}),
+    (Approval, "ck_approvals_decided_says_by_whom", {**_CONSENTED, "decided_at": None}),
+    (Approval, "ck_approvals_status", {**_CONSENTED, "status": "lost"}),
+    (Approval, "ck_approvals_note_length", {**_CONSENTED, "note": _LONG}),
+    (
+        Approval,
+        "ck_approvals_decided_in_time",
+        {**_CONSENTED, "decided_at": NOW + dt.timedelta(days=3)},
+    ),
+    (Approval, "ck_approvals_decided_by_somebody_else", {**_CONSENTED, "decider": "user:1"}),
+    (Approval, "ck_approvals_decided_by_somebody_else", {**_CONSENTED, "status": "withdrawn"}),
     (CheckoutOrder, "ck_checkout_orders_status", {"status": "lost"}),
     (CheckoutOrder, "ck_checkout_orders_credits_positive", {"credits": 0}),
     (CheckoutOrder, "ck_checkout_orders_amount_cents_not_negative", {"amount_cents": -1}),
@@ -155,9 +194,8 @@ CASES = pytest.mark.parametrize(
 
 def row(model: type[Base], user: User, **columns: Any) -> Insert:
     """An INSERT of a row that is right but for `columns`."""
-    owner = (
-        {"user_id": user.user_id} if model in {Transaction, CheckoutOrder, ChargedRequest} else {}
-    )
+    owned = {Transaction, CheckoutOrder, ChargedRequest, Approval}
+    owner = {"user_id": user.user_id} if model in owned else {}
     paid = {"transaction_id": uuid.UUID(int=1)} if model is RefundRequest else {}
     return insert(model).values({**RIGHT[model], **owner, **paid, **columns})
 

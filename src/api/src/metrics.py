@@ -38,6 +38,11 @@ UNMATCHED_PAYMENTS = Gauge(
     "Payments nobody was credited for yet",
     multiprocess_mode="mostrecent",
 )
+OPEN_APPROVALS = Gauge(
+    "flashslides_approvals_open",
+    "Requests for credits or refunds that wait for another person's consent",
+    multiprocess_mode="mostrecent",
+)
 DEAD_EVENTS = Gauge(
     "flashslides_stripe_events_dead",
     "Stripe events nobody tries any more: replay or ignore them",

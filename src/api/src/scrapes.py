@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures, worker_heartbeats
+from src.common.approvals.queries import count_waiting
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
@@ -79,6 +80,7 @@ def _measure(session: Session) -> None:
     metrics.DRIFT_USERS.set(found.users)
     is_verified = settings.credits_verify_interval_seconds
     metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds) if is_verified else 0)
+    metrics.OPEN_APPROVALS.set(count_waiting(session).open)
     metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
     metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from src.common.models.approval import ERASURE_ACTOR, Approval, Decision
 from src.common.models.charged_request import ChargedRequest
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.credit_entry import CreditEntryMetadata
@@ -52,6 +53,16 @@ def forget_elsewhere(session: Session, user_id: uuid.UUID, names: Iterable[str])
         .where(RefundRequest.transaction_id.in_(_purchases(user_id)))
         .where(RefundRequest.status != "requested")
         .values(reason=None),
+        # Nobody is to decide about a person who is gone, or could any more without the reason.
+        update(Approval)
+        .where(Approval.user_id == user_id, Approval.status == Decision.OPEN)
+        .where(Approval.expires_at > func.statement_timestamp())
+        .values(
+            status=Decision.WITHDRAWN,
+            decider=ERASURE_ACTOR,
+            decided_at=func.statement_timestamp(),
+        ),
+        update(Approval).where(Approval.user_id == user_id).values(reason=None, note=None),
         update(UnmatchedPayment)
         .where(_is_theirs(user_id), UnmatchedPayment.status == "resolved")
         .values(resolution=ERASED_TEXT),

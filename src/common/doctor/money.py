@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import func, select, text
 
+from src.common.approvals.queries import count_waiting
 from src.common.credits.verification.drift import drift
 from src.common.doctor.checks import (
     Check,
@@ -20,6 +21,7 @@ from src.common.doctor.checks import (
     warn,
 )
 from src.common.doctor.context import Context
+from src.common.models import approval_triggers
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
 from src.common.models.reconciliation import Reconciliation
@@ -35,6 +37,10 @@ from src.common.purchases.unmatched import count_open_unmatched_payments
 
 DRIFT_AGE_WARN_SECONDS = 86_400.0
 """Everybody's books are to be verified at least so often."""
+APPROVAL_AGE_WARN_SECONDS = 86_400.0
+"""Somebody is to have decided about a request within this time."""
+REFUND_AGE_WARN_SECONDS = 900.0
+"""So long after the consent Stripe is to have answered."""
 RECONCILIATION_INTERVALS_WARN = 3
 """After so many intervals without a finished run something is wrong."""
 _TRIGGER = re.compile(
@@ -42,10 +48,10 @@ _TRIGGER = re.compile(
 )
 TRIGGERS = {
     (found["name"], found["table"]): found.string
-    for found in map(_TRIGGER.match, CREATE_TRIGGERS)
+    for found in map(_TRIGGER.match, (*CREATE_TRIGGERS, *approval_triggers.CREATE_TRIGGERS))
     if found is not None
 }
-"""The ledger's triggers: by name and table, the statement that makes it."""
+"""The triggers of the ledger and of approvals: by name and table, the statement that makes it."""
 
 _FUNCTION = re.compile(r"FUNCTION @here\.(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL)
 FUNCTIONS = {
@@ -206,6 +212,27 @@ def _unmatched_payments(context: Context) -> Finding:
     return ok("Every payment was credited or settled.")
 
 
+def _approvals(context: Context) -> Finding:
+    """Requests that wait for another person's consent, and refunds with it that wait for Stripe."""
+    with context.looking() as session:
+        waiting = count_waiting(session)
+    if waiting.oldest_refund_seconds > REFUND_AGE_WARN_SECONDS:
+        return warn(
+            f"{count(waiting.refunds, 'refund')} with consent not answered by Stripe, one for "
+            f"{duration(waiting.oldest_refund_seconds)}.",
+            "flashslides doctor worker stripe; then flashslides credits refund --resume",
+        )
+    if not waiting.open:
+        return ok("Nothing waits for another person's consent.")
+    seen = (
+        f"{count(waiting.open, 'request')} without a decision, the oldest for "
+        f"{duration(waiting.oldest_seconds)}."
+    )
+    if waiting.oldest_seconds > APPROVAL_AGE_WARN_SECONDS:
+        return warn(seen, "flashslides approvals list")
+    return ok(seen)
+
+
 def _reconciliation(context: Context) -> Finding:
     """When Stripe was last compared with our books, and what that left."""
     settings = context.settings
@@ -292,6 +319,12 @@ CHECKS = (
         _unmatched_payments,
         Needs.TABLES,
         "Somebody has paid and waits for credits.",
+    ),
+    Check(
+        "approvals",
+        _approvals,
+        Needs.TABLES,
+        "What nobody decides about expires, and somebody waits for credits or money.",
     ),
     Check(
         "reconciliation",

@@ -1,6 +1,8 @@
 """The tables, one file each; importing this package makes `Base.metadata` complete."""
 
+from src.common.models import approval_triggers
 from src.common.models.api_key import ApiKey
+from src.common.models.approval import Approval
 from src.common.models.base import Base
 from src.common.models.charged_request import ChargedRequest
 from src.common.models.checkout_order import CheckoutOrder
@@ -21,9 +23,11 @@ from src.common.models.worker_failure import WorkerFailure
 from src.common.models.worker_heartbeat import WorkerHeartbeat
 
 create_after_create_all(Base.metadata)
+approval_triggers.create_after_create_all(Base.metadata)
 
 __all__ = [
     "ApiKey",
+    "Approval",
     "Base",
     "ChargedRequest",
     "CheckoutOrder",

@@ -71,6 +71,11 @@ FATES: dict[str, dict[str, Fate]] = {
         **_each(Fate.KEPT, "reversal_id payment_intent_id"),
         **_each(Fate.IMPERSONAL, "kind currency status stripe_account"),
     },
+    "approvals": {
+        **_each(Fate.ERASED, "reason note"),
+        **_each(Fate.KEPT, "idempotency_key request_digest requester decider"),
+        **_each(Fate.IMPERSONAL, "command status"),
+    },
     "api_keys": _each(Fate.IMPERSONAL, "key_hash last_four service_name scopes"),
     "credit_holds": _each(Fate.IMPERSONAL, "status"),
     "credit_lots": _each(Fate.IMPERSONAL, "source"),

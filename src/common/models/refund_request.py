@@ -2,7 +2,7 @@
 
 import uuid
 
-from sqlalchemy import CheckConstraint, ForeignKey, Integer, LargeBinary, String, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.common.models.base import Base, CreatedAt
@@ -48,4 +48,10 @@ class RefundRequest(Base):
         CheckConstraint("octet_length(request_digest) = 32", "digest_is_sha256"),
         CheckConstraint("(status = 'accepted') = (refund_id IS NOT NULL)", "accepted_has_refund"),
         CheckConstraint("(status = 'refused') = (error IS NOT NULL)", "refused_says_why"),
+        Index(
+            "ix_refund_requests_open",
+            "created_at",
+            "idempotency_key",
+            postgresql_where=text("status = 'requested'"),
+        ),
     )

@@ -28,6 +28,7 @@ PRIVILEGES = {
     "reconciliations": "SELECT, INSERT, UPDATE",
     "unmatched_payments": "SELECT, INSERT, UPDATE",
     "api_keys": "SELECT, INSERT, UPDATE",
+    "approvals": "SELECT, INSERT, UPDATE (status, decider, decided_at, reason, note)",
     "credit_entries": "SELECT, INSERT",
     "credit_entry_metadata": "SELECT, INSERT, DELETE",
     "credit_postings": "SELECT, INSERT",

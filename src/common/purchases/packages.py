@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from src.common.settings import DEFAULT_PACKAGES, Package
+from src.common.packages import DEFAULT_PACKAGES, Package
 
 __all__ = ["PACKAGES", "Package", "find_package"]
 

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
 from src.common.accounts.rules import storable
+from src.common.credits.domain.commands import OWN_KEY_PREFIX
 from src.common.credits.domain.digest import digest_of
 from src.common.credits.domain.errors import key_reused
+from src.common.credits.domain.own_commands import APPROVAL_KEY_PREFIX
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
@@ -37,6 +39,8 @@ class RefundWish:
     """In the smallest unit of the purchase's currency, 1 or more. None is all that is left."""
     reason: str | None = None
     """Why; Stripe keeps it in the refund's metadata."""
+    is_own: bool = False
+    """Whether we ask it ourselves; only then the key may begin with `~`."""
 
     @property
     def digest(self) -> bytes:
@@ -77,18 +81,7 @@ def request_refund(session: Session, wish: RefundWish) -> RefundRequest:
         if found.request_digest != wish.digest:
             raise key_reused()
         return found
-    _check(wish)
-    # Asked for, and not yet among the refunds that Stripe has told of.
-    asked_for = session.scalars(
-        select(func.coalesce(func.sum(RefundRequest.amount_cents), 0)).where(
-            RefundRequest.transaction_id == wish.transaction_id,
-            RefundRequest.status == "requested",
-        )
-    ).one()
-    left = transaction.amount_paid_cents - transaction.refunded_cents - asked_for
-    amount = wish.amount_cents if wish.amount_cents is not None else left
-    if not 0 < amount <= left:
-        raise refund_exceeds_payment(max(left, 0))
+    amount = refundable_amount(session, transaction, wish)
     return session.scalars(
         insert(RefundRequest)
         .values(
@@ -101,6 +94,27 @@ def request_refund(session: Session, wish: RefundWish) -> RefundRequest:
         )
         .returning(RefundRequest)
     ).one()
+
+
+def refundable_amount(session: Session, transaction: Transaction, wish: RefundWish) -> int:
+    """How much a wish asks for, in cents, where so much is left. The user's row is locked.
+
+    Raises:
+        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
+    """
+    _check(wish)
+    # Asked for, and not yet among the refunds that Stripe has told of.
+    asked_for = session.scalars(
+        select(func.coalesce(func.sum(RefundRequest.amount_cents), 0)).where(
+            RefundRequest.transaction_id == wish.transaction_id,
+            RefundRequest.status == "requested",
+        )
+    ).one()
+    left = transaction.amount_paid_cents - transaction.refunded_cents - asked_for
+    amount = wish.amount_cents if wish.amount_cents is not None else left
+    if not 0 < amount <= left:
+        raise refund_exceeds_payment(max(left, 0))
+    return amount
 
 
 def accept_request(session: Session, transaction: Transaction, name: str, refund_id: str) -> bool:
@@ -132,9 +146,13 @@ def open_requests(
     transaction_id: uuid.UUID | None = None,
     livemode: bool | None = None,
     older_than: dt.timedelta | None = None,
+    approved: bool | None = None,
     limit: int,
 ) -> Sequence[RefundRequest]:
-    """Requests of which nobody knows yet whether Stripe heard of them, oldest first."""
+    """Requests of which nobody knows yet whether Stripe heard of them, oldest first.
+
+    `approved` picks those that a second person consented to (rule 13), or all others.
+    """
     statement = (
         select(RefundRequest)
         .where(RefundRequest.status == "requested")
@@ -145,6 +163,9 @@ def open_requests(
         statement = statement.where(RefundRequest.transaction_id == transaction_id)
     if older_than is not None:
         statement = statement.where(RefundRequest.created_at < func.now() - older_than)
+    if approved is not None:
+        is_approved = RefundRequest.idempotency_key.startswith(APPROVAL_KEY_PREFIX)
+        statement = statement.where(is_approved == approved)
     if livemode is not None:
         statement = statement.join(
             Transaction, Transaction.transaction_id == RefundRequest.transaction_id
@@ -194,5 +215,9 @@ def _check(wish: RefundWish) -> None:
             raise Invalid(
                 f"{name}: must be 1 to 255 characters long", "VALIDATION_ERROR", field=name
             )
+    if wish.key.startswith(OWN_KEY_PREFIX) and not wish.is_own:
+        raise Invalid(
+            f"key: must not begin with {OWN_KEY_PREFIX!r}", "VALIDATION_ERROR", field="key"
+        )
     if wish.amount_cents is not None and wish.amount_cents <= 0:
         raise Invalid("amount_cents: must be positive", "VALIDATION_ERROR", field="amount_cents")

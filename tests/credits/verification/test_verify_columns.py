@@ -23,7 +23,7 @@ from src.common.credits.operations import execute
 from src.common.credits.verification.reading import fetch_rows
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
-from src.common.settings import Package
+from src.common.packages import Package
 from tests.credits import stripe_side
 from tests.credits.books import adjust, from_before, triggers_off
 from tests.credits.ledger import at, do, someone

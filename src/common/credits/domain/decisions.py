@@ -12,6 +12,7 @@ from typing import cast
 from src.common.credits.domain import errors, rules
 from src.common.credits.domain.book import Book, StoredBook
 from src.common.credits.domain.commands import Capture, Command, Release, Renew, Result, Reverse
+from src.common.credits.domain.own_commands import ApprovedReversal
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -45,7 +46,13 @@ def holds_named(commands: Iterable[Command]) -> set[int]:
 
 def entries_named(commands: Iterable[Command]) -> list[tuple[uuid.UUID, int]]:
     """The entries the commands undo: each user's, each once."""
-    return list({(each.user_id, each.seq): None for each in commands if type(each) is Reverse})
+    return list(
+        {
+            (each.user_id, each.seq): None
+            for each in commands
+            if type(each) is Reverse or type(each) is ApprovedReversal
+        }
+    )
 
 
 def _outcome(book: Book | None, command: Command) -> Outcome:

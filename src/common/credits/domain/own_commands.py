@@ -5,8 +5,17 @@ refuse these commands, and no module but the ledger's own may import this one (i
 """
 
 import uuid
+from typing import Any, TypeAlias
 
-from src.common.credits.domain.commands import LEDGER_ACTOR, OWN_KEY_PREFIX, Adjust, Grant
+from msgspec import structs
+
+from src.common.credits.domain.commands import (
+    LEDGER_ACTOR,
+    OWN_KEY_PREFIX,
+    Adjust,
+    Grant,
+    Reverse,
+)
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
@@ -14,6 +23,7 @@ OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
 _PURCHASE_KEY_PREFIX = f"{OWN_KEY_PREFIX}purchase:"
 _REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
 ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
+APPROVAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}approval:"
 
 
 class Opening(Grant, frozen=True, kw_only=True, gc=False):
@@ -40,6 +50,28 @@ class Assignment(Adjust, frozen=True, kw_only=True, gc=False):
     """What the document's own `credits_balance += n` added or took."""
 
     is_own = True
+
+
+class ApprovedGrant(Grant, frozen=True, kw_only=True, gc=False):
+    """A grant that a second person has consented to."""
+
+    is_own = True
+
+
+class ApprovedAdjustment(Adjust, frozen=True, kw_only=True, gc=False):
+    """An adjustment that a second person has consented to."""
+
+    is_own = True
+
+
+class ApprovedReversal(Reverse, frozen=True, kw_only=True, gc=False):
+    """A reversal that a second person has consented to."""
+
+    is_own = True
+
+
+ByHand: TypeAlias = Grant | Adjust | Reverse
+"""What may take a second person's consent (rule 13)."""
 
 
 def opening(user_id: uuid.UUID, amount: int, *, actor: str = LEDGER_ACTOR) -> Opening:
@@ -85,6 +117,21 @@ def assignment(user_id: uuid.UUID, delta: int, *, actor: str) -> Assignment:
         amount=delta,
         reason="credits_balance assigned",
     )
+
+
+def approved(command: ByHand, approval_id: uuid.UUID) -> ByHand:
+    """The same, as it is done once a second person has consented."""
+    fields: dict[str, Any] = structs.asdict(command) | {"key": approval_key(approval_id)}
+    if isinstance(command, Grant):
+        return ApprovedGrant(**fields)
+    if isinstance(command, Adjust):
+        return ApprovedAdjustment(**fields)
+    return ApprovedReversal(**fields)
+
+
+def approval_key(approval_id: uuid.UUID) -> str:
+    """The key with which a request that was consented to is executed."""
+    return f"{APPROVAL_KEY_PREFIX}{approval_id}"
 
 
 def entry_key(kind: str, seq: int) -> str:

@@ -19,7 +19,14 @@ from src.common.credits.domain.commands import (
     Reverse,
     Spend,
 )
-from src.common.credits.domain.own_commands import ASSIGNMENT_KEY_PREFIX, Assignment
+from src.common.credits.domain.own_commands import (
+    APPROVAL_KEY_PREFIX,
+    ASSIGNMENT_KEY_PREFIX,
+    ApprovedAdjustment,
+    ApprovedGrant,
+    ApprovedReversal,
+    Assignment,
+)
 from src.common.credits.verification.stored import EntryRow, LotRow, PurchaseRow
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
@@ -84,8 +91,7 @@ def _rare_command(entry: EntryRow, user_id: uuid.UUID) -> Command:
     key, actor = entry.idempotency_key, entry.actor
     match entry.kind:
         case EntryKind.ADJUSTMENT:
-            kind = Assignment if key.startswith(ASSIGNMENT_KEY_PREFIX) else Adjust
-            return kind(
+            return _adjustment_of(key)(
                 user_id=user_id,
                 key=key,
                 actor=actor,
@@ -136,7 +142,8 @@ def _purchase(
 def _grant(entry: EntryRow, user_id: uuid.UUID, lot: LotRow) -> Command:
     source = _SOURCES.get(lot.source) or LotSource(lot.source)
     is_default = lot.priority == DEFAULT_PRIORITY[source]
-    grant = Grant(
+    kind = ApprovedGrant if _is_approved(entry.idempotency_key) else Grant
+    grant = kind(
         user_id=user_id,
         key=entry.idempotency_key,
         actor=entry.actor,
@@ -179,6 +186,7 @@ def _reversal(entry: EntryRow, user_id: uuid.UUID) -> Command:
     """It may have asked for a number, or for all there was."""
     if entry.related_seq is None:
         raise Inexplicable("it names no entry")
+    kind = ApprovedReversal if _is_approved(entry.idempotency_key) else Reverse
     given: tuple[tuple[int | None, bool], ...] = (
         (abs(entry.amount), False),
         (None, False),
@@ -187,7 +195,7 @@ def _reversal(entry: EntryRow, user_id: uuid.UUID) -> Command:
     return _asked_for(
         entry,
         (
-            Reverse(
+            kind(
                 user_id=user_id,
                 key=entry.idempotency_key,
                 actor=entry.actor,
@@ -199,6 +207,16 @@ def _reversal(entry: EntryRow, user_id: uuid.UUID) -> Command:
             for amount, as_far_as_possible in given
         ),
     )
+
+
+def _adjustment_of(key: str) -> type[Adjust]:
+    if key.startswith(ASSIGNMENT_KEY_PREFIX):
+        return Assignment
+    return ApprovedAdjustment if _is_approved(key) else Adjust
+
+
+def _is_approved(key: str) -> bool:
+    return key.startswith(APPROVAL_KEY_PREFIX)
 
 
 def _asked_for(entry: EntryRow, candidates: Iterable[C]) -> C:

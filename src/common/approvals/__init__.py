@@ -1,0 +1,1 @@
+"""What one person asks for and another consents to (rule 13)."""

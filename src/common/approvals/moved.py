@@ -1,0 +1,68 @@
+"""What one person gave, took or paid back by hand lately, without another's consent.
+
+The user's row is locked, so that nobody gives at the same time.
+"""
+
+import uuid
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
+
+from src.common.approvals.rules import WINDOW
+from src.common.credits.domain.commands import OWN_KEY_PREFIX
+from src.common.models.credit_entry import CreditEntry, EntryKind
+from src.common.models.refund_request import RefundRequest
+from src.common.models.transaction import Transaction
+
+_GIVING = (EntryKind.GRANT, EntryKind.ADJUSTMENT, EntryKind.REVERSAL)
+_TAKING = (EntryKind.ADJUSTMENT,)
+"""Not a reversal: it takes no more than somebody gave by hand, out of the very lot."""
+
+
+def credits_moved(session: Session, user_id: uuid.UUID, actor: str, *, gives: bool) -> int:
+    """Whole credits that `actor` gave the user within the window, or took from them; 0 or more.
+
+    What another person consented to does not count: its key is ours. Entries are read from the
+    newest back to the first that is too old.
+    """
+    since = func.clock_timestamp() - WINDOW
+    older = aliased(CreditEntry)
+    newest_old = (
+        select(older.seq)
+        .where(older.user_id == user_id, older.created_at < since)
+        .order_by(older.seq.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    amount = CreditEntry.amount
+    total = session.scalars(
+        select(func.coalesce(func.sum(func.abs(amount)), 0)).where(
+            CreditEntry.user_id == user_id,
+            CreditEntry.seq > func.coalesce(newest_old, 0),
+            CreditEntry.actor == actor,
+            CreditEntry.kind.in_(_GIVING if gives else _TAKING),
+            amount > 0 if gives else amount < 0,
+            func.left(CreditEntry.idempotency_key, 1) != OWN_KEY_PREFIX,
+        )
+    ).one()
+    return int(total)
+
+
+def cents_paid_back(session: Session, user_id: uuid.UUID, actor: str, currency: str) -> int:
+    """What `actor` paid back to the user within the window, in the currency's smallest unit.
+
+    Refunds that Stripe has not answered yet count, those that it refused do not.
+    """
+    total = session.scalars(
+        select(func.coalesce(func.sum(RefundRequest.amount_cents), 0))
+        .join(Transaction, Transaction.transaction_id == RefundRequest.transaction_id)
+        .where(
+            Transaction.user_id == user_id,
+            Transaction.currency == currency,
+            RefundRequest.actor == actor,
+            RefundRequest.status != "refused",
+            RefundRequest.created_at >= func.clock_timestamp() - WINDOW,
+            func.left(RefundRequest.idempotency_key, 1) != OWN_KEY_PREFIX,
+        )
+    ).one()
+    return int(total)

@@ -1,0 +1,344 @@
+"""Asking for a second person's consent, and deciding: on the caller's open session (rule 13).
+
+Nothing here commits. The user's row is locked first, then the request's. What is consented to is
+done in the same database transaction as the consent, with a key made from the request: credits are
+moved, and a refund is written down for Stripe to be asked (`refunds.py`).
+"""
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass, replace
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from src.common.accounts.operations import lock_user
+from src.common.approvals import forms, moved, rules
+from src.common.approvals.forms import Form, RefundForm
+from src.common.approvals.rules import Limits
+from src.common.credits import operations as ledger
+from src.common.credits import queries, requests
+from src.common.credits.domain import errors
+from src.common.credits.domain.arguments import check_text
+from src.common.credits.domain.commands import (
+    KEY_LENGTH_MAX,
+    REFERENCE_LENGTH_MAX,
+    Grant,
+    Result,
+    Reverse,
+)
+from src.common.credits.domain.digest import digest_of
+from src.common.credits.domain.own_commands import ByHand, approval_key, approved
+from src.common.exceptions import Invalid, NotFound
+from src.common.models.approval import Approval, Decision
+from src.common.models.credit_entry import CreditEntry
+from src.common.models.refund_request import RefundRequest
+from src.common.purchases.refunds import (
+    RefundWish,
+    get_transaction,
+    refundable_amount,
+    request_refund,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Another person has to consent; nothing was done yet."""
+
+    approval: Approval
+    replayed: bool
+    """Whether it was asked before with this key."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be written down."""
+
+    user_id: uuid.UUID
+    form: Form
+    reason: str
+    requester: str
+    key: str
+    digest: bytes
+    transaction_id: uuid.UUID | None = None
+
+
+def execute_or_ask(session: Session, command: ByHand, limits: Limits) -> Result | Asked:
+    """Do it, or ask for another person's consent where that takes it.
+
+    With one key it is done once or asked once. What would be refused now is not asked for.
+
+    Args:
+        session: In a database transaction of the caller's.
+        command: A grant, an adjustment or a reversal, whose actor is the person who asks.
+        limits: Above what it takes another person.
+
+    Raises:
+        ExceptionWithErrorType: the command's refusals. Invalid: VALIDATION_ERROR, there is no
+            reason. Conflict: IDEMPOTENCY_KEY_REUSED.
+        RetryableDatabaseError: a passing condition of the database.
+    """
+    requests.of_caller(command)
+    session.flush()
+    if lock_user(session, command.user_id) is None:
+        raise errors.user_not_found()
+    if _is_booked(session, command):  # a replay, or another request's key
+        return ledger.execute(session, [command])[0]
+    found = _find_asked(session, command.user_id, command.key, command.digest)
+    if found is not None:
+        return found
+    amount = queries.preview(session, command).result.amount
+    if not takes_consent(session, command, amount, limits):
+        return ledger.execute(session, [command])[0]
+    if command.metadata is not None:
+        raise Invalid(
+            "metadata: is not kept with a request that takes consent",
+            "VALIDATION_ERROR",
+            field="metadata",
+        )
+    field = "reference" if isinstance(command, Grant) else "reason"
+    request = _Request(
+        user_id=command.user_id,
+        form=forms.form_of(command, amount),
+        reason=rules.check_reason(command.noted, field),
+        requester=command.actor,
+        key=command.key,
+        digest=command.digest,
+    )
+    return _ask(session, request, limits)
+
+
+def takes_consent(session: Session, command: ByHand, amount: int, limits: Limits) -> bool:
+    """Whether a command that moves `amount` credits, signed, takes another person's consent now.
+
+    So it is where that, with what its actor gave the user lately, is more than the limit; credits
+    that are taken are summed apart.
+    """
+    if isinstance(command, Reverse) and amount < 0:
+        return False
+    before = moved.credits_moved(session, command.user_id, command.actor, gives=amount > 0)
+    return before + abs(amount) > limits.credits_above
+
+
+def refund_takes_consent(session: Session, wish: RefundWish, limits: Limits) -> bool:
+    """Whether a refund takes another person's consent now, as `takes_consent` says of credits.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
+    """
+    transaction = get_transaction(session, wish.transaction_id)
+    amount_cents = refundable_amount(session, transaction, wish)
+    before = moved.cents_paid_back(session, transaction.user_id, wish.actor, transaction.currency)
+    return before + amount_cents > limits.refund_cents_above
+
+
+def request_or_ask(session: Session, wish: RefundWish, limits: Limits) -> Asked | None:
+    """Write a refund down, or ask for another person's consent where that takes it.
+
+    Returns:
+        What was asked for; None where the refund may go on.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
+        Conflict: IDEMPOTENCY_KEY_REUSED.
+    """
+    transaction = get_transaction(session, wish.transaction_id)
+    lock_user(session, transaction.user_id)
+    session.refresh(transaction)
+    if _is_requested(session, wish):
+        return None
+    digest = digest_of(
+        wish.actor, "refund", str(wish.transaction_id), wish.amount_cents, wish.reason
+    )
+    found = _find_asked(session, transaction.user_id, wish.key, digest)
+    if found is not None:
+        return found
+    amount_cents = refundable_amount(session, transaction, wish)
+    if not refund_takes_consent(session, wish, limits):
+        request_refund(session, wish)
+        return None
+    request = _Request(
+        user_id=transaction.user_id,
+        transaction_id=wish.transaction_id,
+        form=RefundForm(amount_cents=amount_cents),
+        reason=rules.check_reason(wish.reason, "reason"),
+        requester=wish.actor,
+        key=wish.key,
+        digest=digest,
+    )
+    return _ask(session, request, limits)
+
+
+def consent(
+    session: Session, approval_id: uuid.UUID, *, decider: str, note: str | None = None
+) -> Approval:
+    """Consent to what another person asked for, and do it.
+
+    A refund is written down; Stripe is asked afterwards. Whoever consents again is answered the
+    same, and nothing more is done. What is refused leaves the request open: the balance may suffice
+    later, and nobody has to ask anew.
+
+    Raises:
+        NotFound: APPROVAL_NOT_FOUND.
+        Forbidden: APPROVAL_IS_OWN.
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED, APPROVAL_UNREADABLE.
+        ExceptionWithErrorType: what the operation is refused with, now.
+    """
+    return _decide(session, approval_id, Decision.CONSENTED, decider, note)
+
+
+def refuse(
+    session: Session, approval_id: uuid.UUID, *, decider: str, note: str | None = None
+) -> Approval:
+    """Refuse what another person asked for. It is never done.
+
+    Raises:
+        NotFound: APPROVAL_NOT_FOUND.
+        Forbidden: APPROVAL_IS_OWN, whoever asked withdraws.
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED.
+    """
+    return _decide(session, approval_id, Decision.REFUSED, decider, note)
+
+
+def withdraw(
+    session: Session, approval_id: uuid.UUID, *, decider: str, note: str | None = None
+) -> Approval:
+    """Take back what one asked for oneself. It is never done.
+
+    Raises:
+        NotFound: APPROVAL_NOT_FOUND.
+        Forbidden: FORBIDDEN, somebody else asked for it.
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED.
+    """
+    return _decide(session, approval_id, Decision.WITHDRAWN, decider, note)
+
+
+def approval_not_found() -> NotFound:
+    """APPROVAL_NOT_FOUND: nobody asked for this."""
+    return NotFound("There is no such request", "APPROVAL_NOT_FOUND")
+
+
+def refund_wish(approval: Approval, form: RefundForm) -> RefundWish:
+    """The refund that was asked for, with its own key."""
+    assert approval.transaction_id is not None  # noqa: S101  a constraint says so
+    return RefundWish(
+        transaction_id=approval.transaction_id,
+        key=approval_key(approval.approval_id),
+        actor=approval.requester,
+        amount_cents=form.amount_cents,
+        reason=approval.reason,
+        is_own=True,
+    )
+
+
+def command_of(approval: Approval, form: forms.CreditsForm) -> ByHand:
+    """The command that was asked for, with the requester's key."""
+    return forms.command_of(
+        form,
+        user_id=approval.user_id,
+        actor=approval.requester,
+        reason=approval.reason or "",
+        key=approval.idempotency_key,
+    )
+
+
+def _is_booked(session: Session, command: ByHand) -> bool:
+    return session.scalars(
+        select(
+            exists().where(
+                CreditEntry.user_id == command.user_id,
+                CreditEntry.idempotency_key == command.key,
+            )
+        )
+    ).one()
+
+
+def _is_requested(session: Session, wish: RefundWish) -> bool:
+    return session.get(RefundRequest, (wish.transaction_id, wish.key)) is not None
+
+
+def _find_asked(session: Session, user_id: uuid.UUID, key: str, digest: bytes) -> Asked | None:
+    found = session.scalars(
+        select(Approval).where(Approval.user_id == user_id, Approval.idempotency_key == key)
+    ).one_or_none()
+    if found is None:
+        return None
+    if found.request_digest != digest:
+        raise errors.key_reused()
+    return Asked(found, replayed=True)
+
+
+def _ask(session: Session, request: _Request, limits: Limits) -> Asked:
+    now = _clock(session)
+    written = session.scalars(
+        insert(Approval)
+        .values(
+            user_id=request.user_id,
+            transaction_id=request.transaction_id,
+            command=forms.written(request.form),
+            reason=request.reason,
+            requester=request.requester,
+            idempotency_key=request.key,
+            request_digest=request.digest,
+            created_at=now,
+            expires_at=now + limits.lifetime,
+        )
+        .returning(Approval)
+    ).one()
+    return Asked(written, replayed=False)
+
+
+def _decide(
+    session: Session,
+    approval_id: uuid.UUID,
+    decision: Decision,
+    decider: str,
+    note: str | None,
+) -> Approval:
+    """Do what was consented to, and note the decision; the same again changes nothing."""
+    check_text("decider", decider, KEY_LENGTH_MAX)
+    if note is not None:
+        check_text("note", note, REFERENCE_LENGTH_MAX)
+    approval = _locked(session, approval_id)
+    if (approval.status, approval.decider) == (decision, decider):
+        return approval
+    now = _clock(session)
+    rules.check_decision(approval, decision, decider, now)
+    if decision is Decision.CONSENTED:
+        _execute(session, approval)
+    approval.status, approval.decider = decision, decider
+    approval.decided_at, approval.note = now, note
+    session.flush()
+    return approval
+
+
+def _locked(session: Session, approval_id: uuid.UUID) -> Approval:
+    found = session.get(Approval, approval_id)
+    if found is None:
+        raise approval_not_found()
+    lock_user(session, found.user_id)
+    return session.get_one(Approval, approval_id, with_for_update=True, populate_existing=True)
+
+
+def _execute(session: Session, approval: Approval) -> None:
+    """Do it, unless it was done meanwhile without consent, with the requester's own key."""
+    form = forms.read(approval.command)
+    if isinstance(form, RefundForm):
+        wish = refund_wish(approval, form)
+        if _is_requested(session, replace(wish, key=approval.idempotency_key)):
+            raise errors.key_reused()
+        request_refund(session, wish)
+        return
+    command = command_of(approval, form)
+    if _is_booked(session, command):
+        raise errors.key_reused()
+    ledger.execute(session, [approved(command, approval.approval_id)])
+
+
+def _clock(session: Session) -> dt.datetime:
+    """The database's, read after the locks: never before this database transaction began."""
+    now: dt.datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return now

@@ -1,0 +1,96 @@
+"""Who may decide what, until when, and what takes a second person: pure (rule 13)."""
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from src.common.exceptions import Conflict, Forbidden, Invalid
+from src.common.models.approval import Approval, Decision
+from src.common.settings import Settings
+
+WINDOW = dt.timedelta(days=1)
+"""What one person gave a user within this time counts together: many small gifts are a large one.
+"""
+
+
+class ApprovalStatus(StrEnum):
+    """How a request stands: what was decided, or that its time is over."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    CONSENTED = "consented"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Above what a second person has to consent."""
+
+    credits_above: int
+    """Whole credits that one person gives a user within `WINDOW`, or takes."""
+    refund_cents_above: int
+    """What one person pays back to a user within `WINDOW`, in a currency's smallest unit."""
+    lifetime: dt.timedelta
+    """How long somebody else may consent."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of the settings."""
+        return cls(
+            credits_above=settings.approvals_credits_above,
+            refund_cents_above=settings.approvals_refund_cents_above,
+            lifetime=dt.timedelta(seconds=settings.approvals_lifetime_seconds),
+        )
+
+
+def status_of(approval: Approval, now: dt.datetime) -> ApprovalStatus:
+    """How a request stands. At the very instant of its expiry it has expired."""
+    if approval.status == Decision.OPEN and approval.expires_at <= now:
+        return ApprovalStatus.EXPIRED
+    return ApprovalStatus(approval.status)
+
+
+def check_decision(approval: Approval, decision: Decision, decider: str, now: dt.datetime) -> None:
+    """Refuse who may not decide so, or no longer.
+
+    Raises:
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED.
+        Forbidden: APPROVAL_IS_OWN, FORBIDDEN.
+    """
+    status = status_of(approval, now)
+    if status is ApprovalStatus.EXPIRED:
+        raise Conflict(
+            "The request has expired: it can be asked for anew, with another key",
+            "APPROVAL_EXPIRED",
+        )
+    if status is not ApprovalStatus.OPEN:
+        raise Conflict(
+            f"The request was {status} by {approval.decider} already",
+            "APPROVAL_DECIDED",
+            status=str(status),
+        )
+    is_own = approval.requester == decider
+    if decision is Decision.WITHDRAWN and not is_own:
+        raise Forbidden("Whoever asked withdraws; anybody else refuses", "FORBIDDEN")
+    if decision is not Decision.WITHDRAWN and is_own:
+        raise Forbidden(
+            "Whoever asked never decides: another person does. It can be withdrawn",
+            "APPROVAL_IS_OWN",
+        )
+
+
+def check_reason(reason: str | None, field: str) -> str:
+    """The reason of a request that another person is to judge.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, there is none.
+    """
+    if reason is None:
+        raise Invalid(
+            f"{field}: this takes another person's consent, who needs to know what it is for",
+            "VALIDATION_ERROR",
+            field=field,
+        )
+    return reason
