@@ -56,7 +56,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._answers_transport = _AnswersTransport(transport, self._close)
+        self._answers_transport = _AnswersTransport(transport, self.loop, self._close)
         if self._descriptors.refuses(transport.get_extra_info("socket").fileno()):
             transport.abort()
         else:
@@ -104,6 +104,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, if there can be one."""
+        self._answers_transport.flush()
         super().on_response_complete()
         if self._is_closed_to_requests:
             self._unset_keepalive_if_required()
@@ -205,9 +206,42 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 class _AnswersTransport:
-    """A connection as uvicorn's answers use it, which close it in our way."""
+    """A connection as uvicorn's answers use it, which close it in our way.
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    uvicorn writes an answer's head and its body apart, each by a call of the kernel. What is
+    written first waits for what comes next, until the event loop's next turn at the latest.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        close: Callable[[], None],
+    ) -> None:
         self.is_closing = transport.is_closing
-        self.close = close
+        self._transport = transport
+        self._loop = loop
+        self._close = close
+        self._held = b""
+        self._flush_handle: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send it, with what waits."""
+        if self._flush_handle is None:
+            self._held = data
+            self._flush_handle = self._loop.call_soon(self.flush)
+        else:
+            self._held += data
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+            self._transport.write(self._held)
+
+    def close(self) -> None:
+        """Send what waits, and close the connection."""
+        self.flush()
+        self._close()

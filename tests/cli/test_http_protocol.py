@@ -7,7 +7,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 
 from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.error_handlers import install_error_handlers
@@ -48,6 +49,15 @@ def small_app() -> FastAPI:
         BEGUN.set()
         await asyncio.to_thread(GATE.wait, PATIENCE_SECONDS)
         return "done"
+
+    @app.get("/pieces")
+    async def pieces() -> StreamingResponse:
+        async def made() -> AsyncGenerator[bytes]:
+            yield b"first"
+            await asyncio.to_thread(GATE.wait, PATIENCE_SECONDS)
+            yield b"last"
+
+        return StreamingResponse(made())
 
     @app.get("/quick")
     async def quick() -> str:
@@ -236,6 +246,48 @@ def test_a_connection_whose_whole_request_was_read_is_kept(start_serving: StartS
                 b"POST /read HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%b" % (500, body)
             )
             assert answer_on(connection) == (200, "", b"500")
+
+
+class Recording:
+    """A connection that notes what is sent on it, call by call."""
+
+    def __init__(self, transport: asyncio.Transport, sent: list[bytes]) -> None:
+        self._transport, self._sent = transport, sent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Note it, and send it."""
+        self._sent.append(data)
+        self._transport.write(data)
+
+
+def test_head_and_body_are_sent_at_once_and_neither_waits_for_what_takes_its_time(
+    start_serving: StartServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call a whole answer; of one that is made piece by piece, each piece when it is there."""
+    sent: list[bytes] = []
+    as_it_is: Any = vars(http_protocol)["_AnswersTransport"]
+
+    def recorded(transport: Any, *others: Any) -> Any:
+        return as_it_is(Recording(transport, sent), *others)
+
+    monkeypatch.setattr(http_protocol, "_AnswersTransport", recorded)
+    GATE.clear()
+    with start_serving() as (_, connect):
+        connection = connect()
+        connection.sendall(b"GET /quick HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert answer_on(connection) == (200, "", b'"done"')
+        [whole] = sent
+        assert whole.startswith(b"HTTP/1.1 200 ")
+        assert whole.endswith(b'"done"')
+        connection.sendall(b"GET /pieces HTTP/1.1\r\nHost: t\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.read(5) == b"first"
+        GATE.set()
+        assert answer.read() == b"last"
 
 
 def is_served(connection: socket.socket) -> bool:

@@ -1,12 +1,13 @@
 """What strangers may send, and for how long: no request keeps the server, or its end, waiting."""
 
 import json
+import secrets
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -22,7 +23,7 @@ from src.common.database import SessionLocal
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.processes import PATIENCE_SECONDS, Program, stop
 from tests.credits.books import grant, make_user
-from tests.fixtures.databases import environment_of
+from tests.fixtures.databases import Server, environment_of
 
 HEAD = "POST /api/v1/webhook HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
 HANDSHAKE = (
@@ -62,20 +63,36 @@ def answer_on(connection: socket.socket) -> tuple[int, Any]:
     return status, json.loads(body) if body else None
 
 
-@pytest.fixture
-def served(tmp_path: Path, fresh_database: ConnectionParameters) -> Generator[Served]:
+@contextmanager
+def serving(folder: Path, database: ConnectionParameters) -> Generator[Served]:
     """The service, patient for two seconds with heads and bodies, and long with all else."""
-    environment = environment_of(fresh_database) | {
-        "FLASHSLIDES_DATA_DIR": str(tmp_path / "data"),
+    environment = environment_of(database) | {
+        "FLASHSLIDES_DATA_DIR": str(folder / "data"),
         "API_HEAD_TIMEOUT_SECONDS": "2",
         "API_BODY_TIMEOUT_SECONDS": "2",
         "API_SHUTDOWN_TIMEOUT_SECONDS": "60",
         "CREDITS_ENGINE_LOCK_TIMEOUT_MS": "60000",
         "DATABASE_LOCK_TIMEOUT_MS": "60000",
     }
-    program, port = Program(tmp_path, environment), free_port()
+    program, port = Program(folder, environment), free_port()
     with program.serve(port) as process, ExitStack() as connections:
         yield Served(program, process, port, connections)
+
+
+@pytest.fixture(scope="module")
+def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    """One for all tests that leave nothing behind."""
+    name = f"bounds_{secrets.token_hex(4)}"
+    with serving(tmp_path_factory.mktemp("bounds"), server.clone(name)) as served:
+        yield served
+    server.drop(name)
+
+
+@pytest.fixture
+def served_alone(tmp_path: Path, fresh_database: ConnectionParameters) -> Generator[Served]:
+    """One that a test may stop, on the database that its own process is at."""
+    with serving(tmp_path, fresh_database) as served:
+        yield served
 
 
 def test_what_is_too_large_or_too_slow_is_refused_in_the_one_body(served: Served) -> None:
@@ -155,8 +172,9 @@ def test_a_websocket_is_an_ordinary_request(served: Served) -> None:
     assert "WebSocket" not in served.program.said()
 
 
-def test_sigterm_waits_for_whom_we_serve_and_for_no_stranger(served: Served) -> None:
+def test_sigterm_waits_for_whom_we_serve_and_for_no_stranger(served_alone: Served) -> None:
     """A spend that waits for a lock is answered 200; what never comes is not waited for."""
+    served = served_alone
     with SessionLocal.begin() as session:
         user_id = make_user(session).user_id
         execute(session, [grant(user_id, 100)])
