@@ -14,20 +14,30 @@ _COUNTED = 7
 def family_seconds(parent: int) -> float:
     """Return the CPU time so far of a server: its first process, and that one's children.
 
-    Living ones and those that have ended. Exact while no child is just ending.
+    Living ones and those that have ended. A child that ends while it is counted would be missed, or
+    counted twice: the kernel adds its time to its parent's.
     """
-    ticks = 0
+    ended, living = _family(parent)
+    while True:
+        ended_before, pids_before = ended, living.keys()
+        ended, living = _family(parent)
+        if (ended, living.keys()) == (ended_before, pids_before):
+            return (ended + sum(living.values())) / _TICKS_PER_SECOND
+
+
+def _family(parent: int) -> tuple[int, dict[int, int]]:
+    """The ticks of the children that have ended, and of all others by their numbers."""
+    ended, living = 0, dict[int, int]()
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        fields = _stat(entry)
+        fields = _stat(entry) if entry.name.isdigit() else None
         if fields is None:
             continue
-        if int(entry.name) == parent:
-            ticks += sum(map(int, fields[_USER : _CHILDREN_SYSTEM + 1]))
-        elif int(fields[_PARENT]) == parent:
-            ticks += int(fields[_USER]) + int(fields[_SYSTEM])
-    return ticks / _TICKS_PER_SECOND
+        pid = int(entry.name)
+        if pid == parent:
+            ended = int(fields[_CHILDREN_USER]) + int(fields[_CHILDREN_SYSTEM])
+        if parent in {pid, int(fields[_PARENT])}:
+            living[pid] = int(fields[_USER]) + int(fields[_SYSTEM])
+    return ended, living
 
 
 def machine_seconds() -> float:
