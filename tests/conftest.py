@@ -11,6 +11,7 @@ import pytest
 
 pytest_plugins = [
     *("tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"),
+    "tests.fixtures.console",
     "src.testing.plugin",
     "tests.fixtures.durations",
 ]
@@ -18,7 +19,7 @@ pytest_plugins = [
 _OURS = (
     *("DATABASE_", "AUTH_", "STRIPE_", "AWS_", "API_", "LOG_", "FLASHSLIDES_", "PROMETHEUS_"),
     "OTEL_",
-    *("CREDIT_", "CREDITS_", "CHECKOUT_"),
+    *("CREDIT_", "CREDITS_", "CHECKOUT_", "CONSOLE_"),
 )
 
 

@@ -1,6 +1,7 @@
 """What `flashslides serve` does: database, migrations, API, from one command."""
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ from types import FrameType
 
 from src.cli.choices import APPLICATION
 from src.cli.development import development_keys
-from src.cli.output import say
+from src.cli.output import operator, say
 from src.cli.reach import database_in_reach, refuse_old_schema
 from src.cli.running_stripe import announced, offline_key, with_running_stripe
 from src.cli.stripe_permissions import tell_of_missing_permissions
@@ -51,7 +52,7 @@ def serve(
         tell_of_missing_permissions(settings)
         if app != APPLICATION:
             _look_for(app, reload=reload)
-        _greet(settings, app, host, port, works=works)
+        _greet(settings, app, host, port, works=works, link=_console_link(settings, app))
         _run(settings, app, host, port, workers, reload=reload)
 
 
@@ -118,6 +119,8 @@ def _with_development_keys(settings: Settings, workers: int) -> Settings:
         if not settings.stripe_webhook_secrets:
             secret = development_keys(settings).webhook_secret
             os.environ["STRIPE_WEBHOOK_SECRET"] = secret.get_secret_value()
+        if settings.console_session_secret is None:  # every server process signs with the same
+            os.environ["CONSOLE_SESSION_SECRET"] = secrets.token_urlsafe(32)
     get_settings.cache_clear()
     return get_settings()
 
@@ -158,7 +161,22 @@ def _sent_to_stripe_at(url: str) -> Settings:
     return get_settings()
 
 
-def _greet(settings: Settings, app: str, host: str, port: int, *, works: bool) -> None:
+def _console_link(settings: Settings, app: str) -> str | None:
+    """Below the service's address, where the console is, with a token that signs in once."""
+    if not settings.is_local or not settings.has_console or app != APPLICATION:
+        return None
+    from src.common.database import SessionLocal
+    from src.console import sessions
+
+    with SessionLocal.begin() as session:
+        identity = sessions.local_identity(operator().rpartition(":")[2])
+        token = sessions.make_link(session, identity)
+    return f"/console/sign-in/link?token={token}"
+
+
+def _greet(
+    settings: Settings, app: str, host: str, port: int, *, works: bool, link: str | None
+) -> None:
     url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"  # noqa: S104  only compared
     lines = [
         f"FlashSlides ({settings.env})",
@@ -176,6 +194,8 @@ def _greet(settings: Settings, app: str, host: str, port: int, *, works: bool) -
             "  A user     flashslides user create ada@example.com",
             "  A token    flashslides user token ada@example.com",
         ]
+    if link is not None:
+        lines.append(f"  Console    {url}{link} (signs you in, once)")
     if settings.stripe_api_base_url is not None:
         lines.append(f"  Stripe     {settings.stripe_api_base_url} (offline: no card, no money)")
     lines.append("Ctrl-C stops it.")

@@ -28,6 +28,7 @@ from src.common.purchases import reconciliations
 from src.common.purchases.refunds import open_requests
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
+from src.common.stripe.asked_runs import window_begins_at
 from src.common.stripe.batches.backlog import settle_backlog
 from src.common.stripe.findings import concerns_others
 from src.common.stripe.gateway import open_gateway
@@ -42,9 +43,6 @@ from src.common.stripe.refunds import (
 )
 
 logger = structlog.get_logger(__name__)
-
-RECONCILED = dt.timedelta(days=3)
-"""How far back the worker compares, each time."""
 
 REFUND_REQUESTS = 100
 """How many refunds that were cut off are asked about in one step."""
@@ -177,7 +175,7 @@ async def reconcile_where_due() -> bool:
     interval = settings.stripe_reconcile_interval_seconds
     if settings.stripe_secret_key is None or not interval:
         return False
-    since = _window_begins_at()
+    since = window_begins_at()
     failure: StripeGatewayError | None = None
     for account in settings.accounts:
         is_due = partial(
@@ -196,12 +194,6 @@ async def reconcile_where_due() -> bool:
     if failure is not None:
         raise failure
     return False
-
-
-def _window_begins_at() -> dt.datetime:
-    """A midnight, so that a run that was cut off is found again."""
-    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today - RECONCILED
 
 
 async def _reconcile(settings: Settings, since: dt.datetime, account: str | None) -> None:

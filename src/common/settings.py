@@ -24,9 +24,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from src.common.console_settings import ConsoleSettings
 from src.common.exceptions import SettingsError
 from src.common.packages import DEFAULT_PACKAGES, Package
-from src.common.ssm import ENV_PATTERN, SsmSource
+from src.common.ssm import SsmSource
 
 DEFAULT_PASSWORDS = frozenset(
     {"", "admin", "changeme", "change-me", "flashslides", "password", "postgres", "secret"}
@@ -58,7 +59,7 @@ class DatabasePooler(StrEnum):
     """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
 
 
-class Settings(BaseSettings):
+class Settings(ConsoleSettings, BaseSettings):
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(
@@ -68,10 +69,6 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         env_ignore_empty=True,
     )
-
-    env: str = Field(default="local", pattern=ENV_PATTERN)
-    """The deployment, `local`, `staging`, `prod` …; part of the SSM paths and of every Checkout
-    Session's metadata. Only `local` relaxes anything."""
 
     database_host: str | None = None
     """A host name or the folder of a unix socket; None means the embedded server."""
@@ -225,6 +222,8 @@ class Settings(BaseSettings):
         "stripe_secret_key",
         "stripe_webhook_secret",
         "metrics_token",
+        "console_session_secret",
+        "console_oidc_client_secret",
         mode="before",
     )
     @classmethod
@@ -294,11 +293,6 @@ class Settings(BaseSettings):
                 f"STRIPE_MODE={key['mode']}"
             )
         return self
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this is a developer's machine, the only place where checks are relaxed."""
-        return self.env == "local"
 
     @property
     def credits_engine_connections(self) -> int:

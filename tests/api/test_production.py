@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-STAND_INS = ("src.offline_stripe", "src.local_postgres")
+STAND_INS = ("src.offline_stripe", "src.local_postgres", "src.console")
 PROGRAM = """
 import sys
 from src.api.src.main import create_app
@@ -13,7 +13,10 @@ print(*(name for name in sys.modules if name.startswith("src.")))
 
 
 def test_production_loads_no_stand_in() -> None:
-    """The API outside `local` has neither the offline Stripe nor the embedded server in it."""
+    """The API outside `local` has neither the offline Stripe nor the embedded server in it.
+
+    Nor the console, where nobody configured a sign-in to it.
+    """
     environment = {
         "ENV": "prod",
         "DATABASE_HOST": "db.internal",

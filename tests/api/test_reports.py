@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.api.src.routes import reports
 from src.common.accounts.api_keys import Scope
+from src.common.reports import making
 from tests.api.credits import fresh_key, post
 from tests.fixtures.api import StartApi, error_type_of, make_api_key, make_user
 
@@ -63,12 +63,12 @@ async def test_only_some_reports_are_made_at_once(start_api: StartApi) -> None:
     """The next one is told when to come again, and is made when one of them has ended."""
     api = await start_api()
     token = await make_api_key(Scope.REPORTS_READ)
-    for _ in range(reports.AT_ONCE):
-        reports.places.acquire()
+    for _ in range(making.AT_ONCE):
+        making.places.acquire()
     answer = await api.get("/reports/liability", token)
     assert (answer.status_code, error_type_of(answer)) == (503, "REPORTS_BUSY")
     assert int(answer.headers["Retry-After"]) > 0
-    for _ in range(reports.AT_ONCE):
-        reports.places.release()
-    for _ in range(reports.AT_ONCE + 1):
+    for _ in range(making.AT_ONCE):
+        making.places.release()
+    for _ in range(making.AT_ONCE + 1):
         assert (await api.get("/reports/liability", token)).status_code == 200

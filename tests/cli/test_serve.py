@@ -81,10 +81,22 @@ def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
         )(lambda: ask(user["user_id"]).json()["credits_balance"])
         (item,) = ask(f"{user['user_id']}/transactions").json()["items"]
         assert page.endswith(item["stripe_session_id"])
+        assert overview_behind(program) == [200, 403]  # the link that it prints is used once
         assert stop(process, signal.SIGINT) == 0
     wait_until_gone(postmaster)
     assert not status(data).running
     assert not (secrets_of(data) & set(program.said().split()))
+
+
+def overview_behind(program: Program) -> list[int]:
+    """The answers to two who follow the console's link that `serve` printed."""
+    [link] = re.findall(r"Console +(http\S+)", program.said())
+    address = link.replace("localhost", "127.0.0.1")
+    answers: list[int] = []
+    for _ in range(2):
+        with httpx.Client(follow_redirects=True, trust_env=False) as browser:
+            answers.append(browser.get(address).status_code)
+    return answers
 
 
 @one_after_the_other

@@ -45,6 +45,7 @@ RUN_BY = {
     "docs/how-to/watch-with-prometheus.md": "tests/deploy/test_run_books.py",
     "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/how-to/report-and-reconcile-figures.md": "tests/cli/test_how_to_report.py",
+    "docs/how-to/use-the-console.md": "tests/console/test_how_to.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",
     "docs/reference/cli.md": "tests/document/test_reference.py",

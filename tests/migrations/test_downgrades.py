@@ -36,6 +36,7 @@ DERIVED = {
     "credit_booking_failures",
     "worker_failures",
     "worker_heartbeats",
+    "console_sessions",
 }
 """Tables that say nothing which is not found out again."""
 YEARS_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

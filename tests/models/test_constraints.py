@@ -16,6 +16,8 @@ from src.common.models import (
     Base,
     ChargedRequest,
     CheckoutOrder,
+    ConsoleAction,
+    ConsoleSession,
     Reconciliation,
     RefundRequest,
     StripeEvent,
@@ -92,6 +94,15 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "until_at": NOW,
         "repairs": True,
         "stage": "sessions",
+    },
+    ConsoleAction: {"actor": "user:1", "action": "users.see"},
+    ConsoleSession: {
+        "secret_hash": bytes(32),
+        "person_id": uuid.UUID(int=1),
+        "roles": ["viewer"],
+        "is_link": False,
+        "confirmed_at": NOW,
+        "expires_at": NOW.replace(year=2126),
     },
 }
 _LONG = "a" * 256
@@ -184,6 +195,17 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (Reconciliation, "ck_reconciliations_window_not_empty", {"since_at": NOW}),
     (Reconciliation, "ck_reconciliations_counts_not_negative", {"drift": -1}),
     (Reconciliation, "ck_reconciliations_finished_says_when", {"status": "finished"}),
+    (ConsoleAction, "ck_console_actions_actor_is_a_person", {"actor": "system:1"}),
+    (ConsoleAction, "ck_console_actions_actor_is_a_person", {"actor": "user:"}),
+    (ConsoleAction, "ck_console_actions_action_not_empty", {"action": ""}),
+    (ConsoleAction, "ck_console_actions_reason_length", {"reason": ""}),
+    (ConsoleAction, "ck_console_actions_reason_length", {"reason": "a" * 501}),
+    (ConsoleAction, "ck_console_actions_names_no_address", {"reason": "for ada@example.com"}),
+    (ConsoleAction, "ck_console_actions_names_no_address", {"after": {"email": "a@b.c"}}),
+    (ConsoleSession, "ck_console_sessions_secret_hash_is_sha256", {"secret_hash": bytes(31)}),
+    (ConsoleSession, "ck_console_sessions_roles_are_known", {"roles": ["gardener"]}),
+    (ConsoleSession, "ck_console_sessions_roles_are_known", {"roles": []}),
+    (ConsoleSession, "ck_console_sessions_expires_later", {"expires_at": NOW}),
 ]
 CASES = pytest.mark.parametrize(
     ("model", "constraint", "wrong"),

@@ -19,6 +19,8 @@ SECRETS = {
     "STRIPE_SECRET_KEY": "sk_live_hush-stripe",
     "STRIPE_WEBHOOK_SECRET": "hush-webhook",
     "METRICS_TOKEN": "hush-metrics",
+    "CONSOLE_SESSION_SECRET": "hush-console-session-and-32-characters",
+    "CONSOLE_OIDC_CLIENT_SECRET": "hush-console-client",
 }
 
 
@@ -27,6 +29,7 @@ def secrets_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every secret is set, each to a value that is easy to find in a text."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CONSOLE_ENABLED", "false")  # its sign-in would want more than secrets
 
 
 @pytest.mark.usefixtures("secrets_in_environment")
@@ -207,7 +210,7 @@ def test_no_secret_is_left_in_the_environment_of_the_tests() -> None:
 def _production(**arguments: object) -> Settings:
     """Load settings of a production process that was handed every secret."""
     handed = {name.lower(): value for name, value in SECRETS.items()}
-    return load_settings(**{**handed, "env": "prod", **arguments})
+    return load_settings(**{**handed, "env": "prod", "console_enabled": False, **arguments})
 
 
 def _without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.request_context import CLIENT_LEFT, current_request_id
 from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
 from src.common.postgres.errors import is_ledger_unbalanced
+from src.http_statuses import STATUS_BY_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,8 @@ from src.common.settings import get_settings
 
 
 def create_app() -> FastAPI:
-    """The whole API, configured by the settings of this process."""
+    """The whole API, and the console where it is on, by the settings of this process."""
+    settings = get_settings()
     app = FastAPIOffline(  # FastAPI, whose /docs and /redoc come from this service alone
         title="FlashSlides AI",
         summary="Users, Stripe purchases and prepaid credits",
@@ -41,7 +42,7 @@ def create_app() -> FastAPI:
     )
     install(app)
     app.include_router(front_page.router)
-    if get_settings().is_local:
+    if settings.is_local:
         app.include_router(checkout_pages.router)
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
@@ -50,6 +51,10 @@ def create_app() -> FastAPI:
     app.include_router(payments.router, prefix=API_PREFIX)
     app.include_router(reports.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
+    if settings.has_console:
+        from src.console.application import mount_console  # nothing of it is loaded where it is off
+
+        mount_console(app, settings)
     return app
 
 

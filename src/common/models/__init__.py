@@ -6,6 +6,8 @@ from src.common.models.approval import Approval
 from src.common.models.base import Base
 from src.common.models.charged_request import ChargedRequest
 from src.common.models.checkout_order import CheckoutOrder
+from src.common.models.console_action import ConsoleAction, create_guard_after_create_all
+from src.common.models.console_session import ConsolePerson, ConsoleSession
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
@@ -24,6 +26,7 @@ from src.common.models.worker_heartbeat import WorkerHeartbeat
 
 create_after_create_all(Base.metadata)
 approval_triggers.create_after_create_all(Base.metadata)
+create_guard_after_create_all(Base.metadata)
 
 __all__ = [
     "ApiKey",
@@ -31,6 +34,9 @@ __all__ = [
     "Base",
     "ChargedRequest",
     "CheckoutOrder",
+    "ConsoleAction",
+    "ConsolePerson",
+    "ConsoleSession",
     "CreditBookingFailure",
     "CreditDebt",
     "CreditEntry",

@@ -82,6 +82,14 @@ FATES: dict[str, dict[str, Fate]] = {
     "credit_booking_failures": _each(Fate.IMPERSONAL, "error_type message"),
     "worker_failures": _each(Fate.IMPERSONAL, "work error_type message"),
     "worker_heartbeats": _each(Fate.IMPERSONAL, "work"),
+    "console_actions": {
+        # An audit trail, which never changes; a CHECK constraint refuses addresses in it.
+        **_each(Fate.KEPT, "actor target reason request_id"),
+        **_each(Fate.IMPERSONAL, "action before after"),
+    },
+    # Those who work here: who they were belongs to the audit trail.
+    "console_people": _each(Fate.KEPT, "issuer subject name"),
+    "console_sessions": _each(Fate.IMPERSONAL, "secret_hash roles"),
     "reconciliations": _each(Fate.IMPERSONAL, "status stage cursor findings stripe_account"),
 }
 """By table and column: each that could hold personal data (a test compares it with the models)."""

@@ -39,6 +39,9 @@ PRIVILEGES = {
     "credit_booking_failures": "SELECT, INSERT, UPDATE, DELETE",
     "worker_failures": "SELECT, INSERT, UPDATE",
     "worker_heartbeats": "SELECT, INSERT, UPDATE, DELETE",
+    "console_actions": "SELECT, INSERT",
+    "console_people": "SELECT, INSERT, UPDATE",
+    "console_sessions": "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
 

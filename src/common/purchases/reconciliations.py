@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from src.common.exceptions import NotFound
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
@@ -89,6 +90,24 @@ def find_cut_off(
         .limit(1)
     )
     return session.scalars(statement).one_or_none()
+
+
+def newest_runs(session: Session, limit: int) -> Sequence[Reconciliation]:
+    """The runs that began last, newest first."""
+    statement = select(Reconciliation).order_by(Reconciliation.started_at.desc()).limit(limit)
+    return session.scalars(statement).all()
+
+
+def get_run(session: Session, reconciliation_id: uuid.UUID) -> Reconciliation:
+    """A run.
+
+    Raises:
+        NotFound: RECONCILIATION_NOT_FOUND.
+    """
+    run = session.get(Reconciliation, reconciliation_id)
+    if run is None:
+        raise NotFound("No run has this id", "RECONCILIATION_NOT_FOUND")
+    return run
 
 
 def find_of_window(

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from src.common.accounts.rules import storable
@@ -73,21 +73,47 @@ def resolve(
     return row, purchase
 
 
+def find_unmatched(session: Session, stripe_object_id: str) -> UnmatchedPayment:
+    """The unmatched payment of this id, an open one first; nothing is written.
+
+    Of a purchase that credited nobody, and of which no event told, the row is made up.
+
+    Raises:
+        NotFound: UNMATCHED_PAYMENT_NOT_FOUND.
+    """
+    name = storable(stripe_object_id)
+    written = uncredited.find_unlisted(session, name)
+    if written is not None:
+        return unmatched.unlisted(written)
+    row = session.scalars(_of_name(name)).one_or_none()
+    if row is None:
+        raise _not_found()
+    return row
+
+
+def _of_name(stripe_object_id: str) -> Select[UnmatchedPayment]:
+    return (
+        select(UnmatchedPayment)
+        .where(UnmatchedPayment.stripe_object_id == stripe_object_id)
+        .order_by(UnmatchedPayment.status)
+        .limit(1)
+    )
+
+
+def _not_found() -> NotFound:
+    return NotFound("No unmatched payment has this id", "UNMATCHED_PAYMENT_NOT_FOUND")
+
+
 def _locked(session: Session, stripe_object_id: str) -> UnmatchedPayment:
     """The row, an open one first; its payment is locked before it, as whoever settles it does."""
     written = uncredited.find_unlisted(session, stripe_object_id)
     if written is not None:
         lock_payment(session, written.payment_intent_id or written.stripe_session_id)
         unmatched.note_uncredited(session, written)
-    statement = (
-        select(UnmatchedPayment)
-        .where(UnmatchedPayment.stripe_object_id == stripe_object_id)
-        .order_by(UnmatchedPayment.status)
-        .limit(1)
-    )
+    statement = _of_name(stripe_object_id)
     row = session.scalars(statement).one_or_none()
     if row is None:
-        raise NotFound("No unmatched payment has this id", "UNMATCHED_PAYMENT_NOT_FOUND")
+        raise _not_found()
     payment = payment_of(row)
     lock_payment(session, payment.payment_intent_id or payment.stripe_session_id)
     if payment.invoice_id is not None:

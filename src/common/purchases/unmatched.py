@@ -35,11 +35,15 @@ def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedP
         .order_by(UnmatchedPayment.created_at)
         .limit(limit)
     ).all()
-    derived = [
-        UnmatchedPayment(**_key_of(purchase), **_about(purchase), created_at=purchase.created_at)
-        for purchase in uncredited.oldest_unlisted(session, limit)
-    ]
+    derived = [unlisted(purchase) for purchase in uncredited.oldest_unlisted(session, limit)]
     return sorted((*noted, *derived), key=lambda each: each.created_at)[:limit]
+
+
+def unlisted(purchase: Transaction) -> UnmatchedPayment:
+    """The row of a purchase that credited nobody, as it would be noted; of no session."""
+    return UnmatchedPayment(
+        **_key_of(purchase), **_about(purchase), status="open", created_at=purchase.created_at
+    )
 
 
 def count_open_unmatched_payments(session: Session) -> int:

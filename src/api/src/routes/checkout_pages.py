@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from starlette.routing import NoMatchFound
 
 from src.api.src.dependencies import GatewayOf, SettingsOf
-from src.api.src.errors import STATUS_BY_KIND
 from src.api.src.pages import page
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.queries import balance
@@ -32,6 +31,7 @@ from src.common.stripe.confirmation import CheckoutStatus, confirm_checkout
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.processing import Processor
 from src.html_pages import NOTHING, facts, money
+from src.http_statuses import STATUS_BY_KIND
 
 router = APIRouter(prefix="/checkout", include_in_schema=False)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf
-from src.api.src.errors import AUTHENTICATED, EVERYWHERE, STATUS_BY_KIND, error_responses
+from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.principals import Principal
 from src.api.src.schemas.credit_batches import (
     BatchIn,
@@ -23,6 +23,7 @@ from src.common.credits.domain.commands import Command, Grant, Reverse, Spend
 from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
+from src.http_statuses import STATUS_BY_KIND
 
 router = APIRouter(prefix="/credits", tags=["credits"])
 

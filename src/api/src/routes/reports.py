@@ -1,8 +1,7 @@
 """Figures of the whole ledger, for finance."""
 
-import tempfile
-import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -13,33 +12,16 @@ from pydantic import AwareDatetime
 from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.common.accounts.api_keys import Scope
-from src.common.database import SessionLocal
-from src.common.exceptions import Unavailable
-from src.common.reports.catalogue import ReportName, Wanted, write_report
+from src.common.reports.catalogue import ReportName, Wanted
 from src.common.reports.formats import MEDIA_TYPES, Format
+from src.common.reports.making import make_report
 from src.common.reports.periods import By
-from src.common.reports.snapshots import begin_report
 from src.common.reports.users import UserFilter
 from src.common.time_zones import find_zone
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
-_IN_MEMORY_BYTES = 2**20
 _CHUNK_BYTES = 2**16
-AT_ONCE = 2
-"""Reports that a process makes at once: each holds a connection for as long as it takes."""
-places = threading.BoundedSemaphore(AT_ONCE)
-
-
-class ReportsBusy(Unavailable):
-    """As many reports are being made as may be."""
-
-    retry_after_seconds = 10
-
-    def __init__(self) -> None:
-        super().__init__(
-            f"{AT_ONCE} reports are being made already; ask again in some seconds.", "REPORTS_BUSY"
-        )
 
 
 async def may_read_reports(caller: Caller) -> None:
@@ -115,7 +97,7 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
-    file = await run_in_threadpool(_written, wanted, format_, bom)
+    file = await run_in_threadpool(partial(make_report, wanted, format_, bom=bom))
     return StreamingResponse(
         _sent(file),
         media_type=MEDIA_TYPES[format_],
@@ -124,33 +106,6 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
             "Cache-Control": "private, no-store",
         },
     )
-
-
-def _written(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: FBT001  private
-    """The whole report, on disk where it is long: no snapshot stays open for a slow reader.
-
-    Raises:
-        ReportsBusy: too many are being made.
-    """
-    if not places.acquire(blocking=False):
-        raise ReportsBusy
-    try:
-        return _spooled(wanted, format_, bom)
-    finally:
-        places.release()
-
-
-def _spooled(wanted: Wanted, format_: Format, bom: bool) -> IO[bytes]:  # noqa: FBT001  private
-    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  closed once sent
-    try:
-        with SessionLocal.begin() as session:
-            begin_report(session)
-            write_report(session, wanted, format_, file, bom=bom)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return file
 
 
 def _sent(file: IO[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,26 @@
+"""The navigation: every page that a person can go to from anywhere, in its order."""
+
+from dataclasses import dataclass
+
+from src.console.permissions import Permission
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the navigation, shown to those who may see the page."""
+
+    title: str
+    route: str
+    permission: Permission
+
+
+NAVIGATION = (
+    Place("Overview", "console_overview", Permission.OVERVIEW_SEE),
+    Place("Inbox", "console_inbox", Permission.INBOX_SEE),
+    Place("Unmatched", "console_unmatched", Permission.UNMATCHED_SEE),
+    Place("Reconciliation", "console_reconciliations", Permission.RECONCILIATIONS_SEE),
+    Place("Reports", "console_reports", Permission.REPORTS_SEE),
+    Place("API keys", "console_keys", Permission.KEYS_SEE),
+    Place("Audit trail", "console_audit", Permission.AUDIT_SEE),
+    Place("Doctor", "console_doctor", Permission.DOCTOR_SEE),
+)

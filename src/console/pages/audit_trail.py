@@ -1,0 +1,76 @@
+"""The audit trail: who did and saw what, newest first."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import Invalid
+from src.common.models.console_action import ConsoleAction
+from src.common.models.console_session import ConsolePerson
+from src.common.postgres.counts import RowCount, count_rows
+from src.console.people import Person, require
+from src.console.permissions import Permission
+from src.console.rendering import render
+
+router = APIRouter(prefix="/audit")
+
+PAGE_SIZE = 100
+
+
+@router.get("", name="console_audit")
+async def show_audit_trail(
+    request: Request,
+    person: Annotated[Person, require(Permission.AUDIT_SEE)],
+    actor: Annotated[str, Query(max_length=60)] = "",
+    user_id: Annotated[str, Query(max_length=36)] = "",
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> Response:
+    """Of everybody, of one person, or about one user."""
+
+    def work(session: Session) -> tuple[Sequence[ConsoleAction], Mapping[str, str], RowCount]:
+        rows = session.scalars(
+            select(ConsoleAction)
+            .where(
+                *([ConsoleAction.actor == actor] if actor else []),
+                *([ConsoleAction.user_id == _user_id(user_id)] if user_id else []),
+                *([ConsoleAction.action_id < before] if before else []),
+            )
+            .order_by(ConsoleAction.action_id.desc())
+            .limit(PAGE_SIZE + 1)
+        ).all()
+        return rows, names_of(session, rows), count_rows(session, ConsoleAction)
+
+    rows, names, count = await run_in_async_database_transaction(work)
+    shown = rows[:PAGE_SIZE]
+    return render(
+        request,
+        person,
+        "audit_trail.html",
+        actions=shown,
+        names=names,
+        count=count,
+        chosen={"actor": actor, "user_id": user_id},
+        next_before=shown[-1].action_id if len(rows) > PAGE_SIZE else None,
+    )
+
+
+def names_of(session: Session, actions: Sequence[ConsoleAction]) -> Mapping[str, str]:
+    """What colleagues call those who did these, by actor."""
+    ids = {uuid.UUID(each.actor.removeprefix("user:")) for each in actions}
+    people = session.execute(
+        select(ConsolePerson.person_id, ConsolePerson.name).where(ConsolePerson.person_id.in_(ids))
+    )
+    return {f"user:{person_id}": name for person_id, name in people}
+
+
+def _user_id(written: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(written)
+    except ValueError:
+        raise Invalid("user_id: no id", "VALIDATION_ERROR", field="user_id") from None

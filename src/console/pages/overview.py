@@ -1,0 +1,129 @@
+"""The first page: how the service is doing, in tiles and charts."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from src.common.doctor.examination import Examined
+from src.common.reports.recent import Day
+from src.console.charts import Chart, Series
+from src.console.overview_figures import Figures, KnownFigures
+from src.console.pages.doctor import BADGES
+from src.console.people import Person, require
+from src.console.permissions import Permission
+from src.console.rendering import path_of, render
+from src.html_pages import money
+
+router = APIRouter()
+
+_PLACES: Mapping[str, tuple[str, str]] = {
+    "dead-events": ("Inbox, given up", "console_inbox"),
+    "late-events": ("Inbox, late", "console_inbox"),
+    "unmatched-payments": ("Unmatched payments", "console_unmatched"),
+    "reconciliation": ("Stripe and the books", "console_reconciliations"),
+    "drift": ("Books and journal", "console_doctor"),
+    "engine-queue": ("Batch engine", "console_doctor"),
+    "worker": ("Worker", "console_doctor"),
+}
+"""What a check's tile is called, and where somebody looks next."""
+_WITH_STATUS = {"dead-events": "?status=dead", "late-events": "?status=failed"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One word or figure, its colour, and where it leads."""
+
+    title: str
+    value: str
+    kind: str = "quiet"
+    href: str | None = None
+    note: str = ""
+
+
+@router.get("/", name="console_overview")
+async def show_overview(
+    request: Request, person: Annotated[Person, require(Permission.OVERVIEW_SEE)]
+) -> Response:
+    """Tiles and charts; the figures are a minute old at most, unless reading them takes longer."""
+    known: KnownFigures = request.app.state.figures
+    figures = await known.get()
+    if figures is None:
+        return render(request, person, "overview.html", figures=None)
+    return render(
+        request,
+        person,
+        "overview.html",
+        figures=figures,
+        checks=[_tile(request, figures.checks[name]) for name in _PLACES if name in figures.checks],
+        tiles=list(_tiles(figures)),
+        charts=list(_charts(figures.days)),
+    )
+
+
+def _tile(request: Request, check: Examined) -> Tile:
+    title, route = _PLACES[check.name]
+    if check.status == "ok":
+        return Tile(title, "ok", "ok", note=check.seen)
+    fragment = f"#{check.name}" if route == "console_doctor" else _WITH_STATUS.get(check.name, "")
+    href = path_of(request, route) + fragment
+    return Tile(title, str(check.status), BADGES[check.status], href, check.seen)
+
+
+def _tiles(figures: Figures) -> Iterator[Tile]:
+    today = list(figures.days.values())[-1]
+    yield Tile("Credits outstanding", f"{figures.credits:,}", note="in customers' balances")
+    for currency, cents in sorted(figures.owed_cents.items()):
+        yield Tile("Deferred revenue", money(cents, currency), note="what was paid for them")
+    for title, number in (
+        ("Sold today", today.sold),
+        ("Given today", today.given),
+        ("Spent today", today.spent),
+        ("Expired today", today.expired),
+    ):
+        yield Tile(title, f"{number:,}", note="credits")
+    yield Tile("Purchases today", f"{today.purchases:,}")
+
+
+def _charts(days: Mapping[dt.date, Day]) -> Iterator[Chart]:
+    labels = [day.isoformat() for day in days]
+    found = list(days.values())
+    yield Chart(
+        title="Credits sold and given a day",
+        unit="credits",
+        labels=labels,
+        series=[
+            Series("sold", [each.sold for each in found]),
+            Series("given", [each.given for each in found]),
+        ],
+        is_stacked=True,
+    )
+    yield Chart(
+        title="Credits spent and expired a day",
+        unit="credits",
+        labels=labels,
+        series=[
+            Series("spent", [each.spent for each in found]),
+            Series("expired", [each.expired for each in found]),
+        ],
+        is_stacked=True,
+    )
+    yield Chart(
+        title="Purchases a day",
+        unit="purchases",
+        labels=labels,
+        series=[Series("purchases", [each.purchases for each in found])],
+    )
+    for currency in sorted({currency for each in found for currency in each.paid_cents}):
+        yield Chart(
+            title=f"Paid, and gone back of that by now, a day, in {currency.upper()}",
+            unit="smallest unit",
+            labels=labels,
+            series=[
+                Series("paid", [each.paid_cents.get(currency, 0) for each in found]),
+                Series("gone back", [each.reversed_cents.get(currency, 0) for each in found]),
+            ],
+        )

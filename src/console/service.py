@@ -1,0 +1,21 @@
+"""What the console's pages ask of the service they are a part of."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from src.common.settings import Settings
+    from src.common.stripe.gateway import Gateway
+
+
+def settings_of(request: "Request") -> "Settings":
+    """The settings that the service was started with."""
+    settings: Settings = request.app.state.service.settings
+    return settings
+
+
+def gateway_of(request: "Request") -> "Gateway | None":
+    """The way to Stripe; None where no key is configured."""
+    gateway: Gateway | None = getattr(request.app.state.service, "gateway", None)
+    return gateway
