@@ -55,14 +55,11 @@ def read_figures(settings: Settings) -> Figures:
         DatabaseBusy: a passing condition of the database.
         ReportsBusy: too many reports are being made.
     """
+    is_live = settings.stripe_livemode is not False
     with reading() as session:
         snapshot = take_snapshot(session)
-        outstanding = Liability(
-            session, snapshot, snapshot.now, test_money=settings.stripe_livemode is False
-        )
-        days = read_recent_days(
-            session, snapshot.now.date(), days=DAYS, livemode=settings.stripe_livemode
-        )
+        outstanding = Liability(session, snapshot, snapshot.now, test_money=not is_live)
+        days = read_recent_days(session, snapshot.now.date(), days=DAYS, livemode=is_live)
     context = Context()
     try:
         checks = {each.name: each for each in examine(named(CHECKS), context)}

@@ -26,7 +26,7 @@ _BOUGHT = text("""
 SELECT CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, currency, count(*),
        sum(amount_paid_cents), sum(refunded_cents + disputed_cents)
 FROM transactions
-WHERE created_at >= :since AND livemode IS NOT DISTINCT FROM :livemode
+WHERE created_at >= :since AND coalesce(livemode, true) = :is_live
 GROUP BY 1, 2
 """)
 
@@ -46,11 +46,12 @@ class Day:
 
 
 def read_recent_days(
-    session: Session, today: dt.date, *, days: int, livemode: bool | None
+    session: Session, today: dt.date, *, days: int, livemode: bool
 ) -> dict[dt.date, Day]:
     """So many days up to today, each of them, in their order.
 
-    Of purchases, those of the mode. Two statements, each over the rows of these days.
+    Of purchases, those of real money, or of test mode; who did not say is taken to have moved
+    real money, as in the other reports. Two statements, each over the rows of these days.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
@@ -63,7 +64,7 @@ def read_recent_days(
             of_day = found[day]
             of_day.sold, of_day.given = int(sold or 0), int(given or 0)
             of_day.spent, of_day.expired = int(spent or 0), int(expired or 0)
-    parameters = {"since": since, "livemode": livemode}
+    parameters = {"since": since, "is_live": livemode}
     for day, currency, purchases, paid, back in session.execute(_BOUGHT, parameters):
         if day in found:
             of_day = found[day]
