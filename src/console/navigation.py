@@ -20,6 +20,7 @@ NAVIGATION = (
     Place("Unmatched", "console_unmatched", Permission.UNMATCHED_SEE),
     Place("Reconciliation", "console_reconciliations", Permission.RECONCILIATIONS_SEE),
     Place("Reports", "console_reports", Permission.REPORTS_SEE),
+    Place("Approvals", "console_approvals", Permission.APPROVALS_SEE),
     Place("API keys", "console_keys", Permission.KEYS_SEE),
     Place("Audit trail", "console_audit", Permission.AUDIT_SEE),
     Place("Doctor", "console_doctor", Permission.DOCTOR_SEE),

@@ -28,6 +28,7 @@ CHECKS = (
     "dead-events",
     "late-events",
     "unmatched-payments",
+    "approvals",
     "reconciliation",
     "drift",
     "engine-queue",

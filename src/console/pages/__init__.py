@@ -1,12 +1,15 @@
 """The console's pages, a module each."""
 
 from src.console.pages import (
+    approvals,
     audit_trail,
+    credit_moves,
     doctor,
     inbox,
     keys,
     overview,
     reconciliation,
+    refunds,
     reports,
     unmatched,
 )
@@ -17,6 +20,9 @@ ROUTERS = (
     unmatched.router,
     reconciliation.router,
     reports.router,
+    approvals.router,
+    credit_moves.router,
+    refunds.router,
     keys.router,
     audit_trail.router,
     doctor.router,

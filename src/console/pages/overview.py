@@ -24,6 +24,7 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "dead-events": ("Inbox, given up", "console_inbox"),
     "late-events": ("Inbox, late", "console_inbox"),
     "unmatched-payments": ("Unmatched payments", "console_unmatched"),
+    "approvals": ("Waiting for consent", "console_approvals"),
     "reconciliation": ("Stripe and the books", "console_reconciliations"),
     "drift": ("Books and journal", "console_doctor"),
     "engine-queue": ("Batch engine", "console_doctor"),

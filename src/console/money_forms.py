@@ -1,0 +1,97 @@
+"""The forms of actions that move credits or money: shown, and shown again with what is wrong."""
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi.responses import HTMLResponse
+
+from src.common.exceptions import ErrorKind, ExceptionWithErrorType
+from src.console.forms import Form
+from src.console.people import Person
+from src.console.rendering import confirm, render
+from src.http_statuses import STATUS_BY_KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import Request
+
+_NOBODY_KNOWS = frozenset({ErrorKind.UNAVAILABLE, ErrorKind.BAD_GATEWAY})
+"""Errors after which it may have been done."""
+
+
+@dataclass(frozen=True)
+class FormPage:
+    """A form for one action."""
+
+    title: str
+    route: str
+    """The page's, to which one comes back."""
+    fields: tuple[str, ...]
+
+
+def show_form(
+    request: "Request",
+    person: Person,
+    page: FormPage,
+    about: uuid.UUID,
+    *,
+    target: str | None = None,
+    sources: "Sequence[str]" = (),
+    form: Form | None = None,
+    problem: ExceptionWithErrorType | None = None,
+) -> HTMLResponse:
+    """The form; with `form` and `problem`, as it was filled in and why nothing was done."""
+    values = {name: "" if form is None else str(form.fields.get(name, "")) for name in page.fields}
+    return render(
+        request,
+        person,
+        "money_form.html",
+        problem=problem,
+        title=page.title,
+        about=about,
+        target=target,
+        sources=sources,
+        values=values,
+        action=request.scope["path"],
+    )
+
+
+def answer_problem(
+    request: "Request",
+    person: Person,
+    form: Form,
+    page: FormPage,
+    about: uuid.UUID,
+    error: ExceptionWithErrorType,
+    *,
+    target: str | None = None,
+    sources: "Sequence[str]" = (),
+) -> HTMLResponse:
+    """The form with the error's sentence; where it may have been done all the same, with its key.
+
+    So whoever goes on does not do it twice.
+    """
+    if not form.is_confirmed or error.kind not in _NOBODY_KNOWS:
+        return show_form(
+            request,
+            person,
+            page,
+            about,
+            target=target,
+            sources=sources,
+            form=form,
+            problem=error,
+        )
+    answer = confirm(
+        request,
+        person,
+        form,
+        heading=f"{page.title}: nobody knows yet whether it was done",
+        facts={"Why": error.message, "About": target or str(about)},
+        button="Go on",
+        warning="Go on with this form: whatever became of the first try, it is done once.",
+    )
+    answer.status_code = STATUS_BY_KIND[error.kind]
+    return answer

@@ -1,0 +1,211 @@
+"""Requests that take another person's consent: what waits, what it would do, and deciding."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy.orm import Session
+
+from src.common.approvals import operations, queries, refunds
+from src.common.approvals.forms import Form as AskedForm
+from src.common.approvals.forms import GrantForm, RefundForm, ReversalForm
+from src.common.approvals.queries import ApprovalState, RefundPreview
+from src.common.approvals.rules import ApprovalStatus
+from src.common.async_database import run_in_async_database_transaction
+from src.common.exceptions import ExceptionWithErrorType, Invalid
+from src.common.models.approval import Approval
+from src.console.audit import record
+from src.console.forms import Form, posted
+from src.console.people import Person, require
+from src.console.permissions import Permission
+from src.console.rendering import confirm, done, render
+from src.console.service import gateway_of, settings_of
+from src.html_pages import money
+
+router = APIRouter(prefix="/approvals")
+
+PAGE_SIZE = 50
+CONSENT, REFUSE = "consent", "refuse"
+Seer = Annotated[Person, require(Permission.APPROVALS_SEE)]
+Decider = Annotated[Person, require(Permission.APPROVALS_DECIDE)]
+OurForm = Annotated[Form, posted()]
+
+
+@router.get("", name="console_approvals")
+async def show_approvals(
+    request: Request,
+    person: Seer,
+    status: ApprovalStatus = ApprovalStatus.OPEN,
+    cursor: str | None = None,
+) -> Response:
+    """Requests by status, the newest first."""
+    found = await run_in_async_database_transaction(
+        lambda session: queries.list_approvals(
+            session, status=status, cursor=cursor, limit=PAGE_SIZE
+        )
+    )
+    return render(
+        request,
+        person,
+        "approvals.html",
+        requests=[(each, _in_words(each.form)) for each in found.items],
+        next_cursor=found.next_cursor,
+        statuses=list(ApprovalStatus),
+        chosen=status,
+    )
+
+
+@router.get("/{approval_id}", name="console_approval")
+async def show_approval(request: Request, person: Seer, approval_id: uuid.UUID) -> Response:
+    """One request, and what consent to it would do now; nobody sees a button on their own."""
+    found, facts = await run_in_async_database_transaction(
+        lambda session: _with_preview(session, approval_id)
+    )
+    is_open = found.status is ApprovalStatus.OPEN
+    is_own = found.approval.requester == person.actor
+    return render(
+        request,
+        person,
+        "approval.html",
+        state=found,
+        asked=_in_words(found.form),
+        foreseen=facts,
+        is_own=is_own,
+        may_decide=is_open and not is_own and person.may(Permission.APPROVALS_DECIDE),
+        may_withdraw=is_open and is_own,
+        may_go_on=_may_go_on(found, person),
+    )
+
+
+@router.post("/{approval_id}", name="console_approval_decide")
+async def decide(
+    request: Request, person: Decider, approval_id: uuid.UUID, form: OurForm
+) -> Response:
+    """Consent, after what it will do was shown, or refuse."""
+    what = form.required("do")
+    if what not in {CONSENT, REFUSE}:
+        raise Invalid("do: consent or refuse", "VALIDATION_ERROR", field="do")
+    found, facts = await run_in_async_database_transaction(
+        lambda session: _with_preview(session, approval_id)
+    )
+    if not form.is_confirmed and found.status is ApprovalStatus.OPEN:
+        return confirm(
+            request,
+            person,
+            form,
+            heading=f"{what.capitalize()} to {_in_words(found.form)}?"
+            if what == CONSENT
+            else "Refuse this request?",
+            facts={**facts, "Asked by": found.approval.requester, "For": str(found.approval.reason)}
+            if what == CONSENT
+            else {"Asked for": _in_words(found.form), "What happens": "it is never done"},
+            button=what.capitalize(),
+        )
+    if what == REFUSE:
+        await _decide(operations.refuse, "approvals.refuse", person, approval_id, form)
+        return done(request, "Refused.", "console_approvals")
+    note = form.text("note") or None
+    await refunds.consent(
+        run_in_async_database_transaction,
+        gateway_of(request),
+        settings_of(request),
+        approval_id,
+        decider=person.actor,
+        note=note,
+        and_note=lambda session, approval: _record(
+            session, "approvals.consent", person, form, approval
+        ),
+    )
+    return done(request, "Done.", "console_approval", approval_id=approval_id)
+
+
+@router.post("/{approval_id}/withdraw", name="console_approval_withdraw")
+async def withdraw(
+    request: Request, person: Seer, approval_id: uuid.UUID, form: OurForm
+) -> Response:
+    """Take back what one asked for oneself."""
+    await _decide(operations.withdraw, "approvals.withdraw", person, approval_id, form)
+    return done(request, "Withdrawn.", "console_approvals")
+
+
+async def _decide(
+    decision: Callable[..., Approval],
+    action: str,
+    person: Person,
+    approval_id: uuid.UUID,
+    form: Form,
+) -> None:
+    """Decide and record it in one database transaction; the same form again changes nothing."""
+    note = form.text("note") or None
+
+    def work(session: Session) -> None:
+        approval = decision(session, approval_id, decider=person.actor, note=note)
+        _record(session, action, person, form, approval)
+
+    await run_in_async_database_transaction(work)
+
+
+def _record(session: Session, action: str, person: Person, form: Form, approval: Approval) -> None:
+    record(
+        session,
+        person,
+        action,
+        user_id=approval.user_id,
+        target=str(approval.approval_id),
+        reason=approval.note,
+        before={"status": "open"},
+        after={"status": str(approval.status), "command": approval.command},
+        key=form.key,
+    )
+
+
+def _with_preview(
+    session: Session, approval_id: uuid.UUID
+) -> tuple[ApprovalState, Mapping[str, str]]:
+    """A request, and in words what consent would do now; nothing where it is not open."""
+    found = queries.find_approval(session, approval_id)
+    if found.status is not ApprovalStatus.OPEN:
+        return found, {}
+    try:
+        foreseen = queries.preview(session, found)
+    except ExceptionWithErrorType as refused:
+        return found, {"Would be refused now": refused.message}
+    if isinstance(foreseen, RefundPreview):
+        return found, {
+            "Paid back": money(foreseen.amount_cents, foreseen.currency),
+            "Credits that go with it": f"{foreseen.credits:,}",
+            "Balance now": f"{foreseen.balance:,}",
+        }
+    balance = foreseen.result.balance
+    lots = [
+        f"{posting.amount:+,} in lot {posting.lot_seq}"
+        for entry in foreseen.entries
+        for posting in entry.postings
+    ]
+    return found, {
+        "Credits": f"{foreseen.result.amount:+,}",
+        "Balance afterwards": f"{balance:,}",
+        "Lots": ", ".join(lots),
+    }
+
+
+def _in_words(form: AskedForm | None) -> str:
+    """What is asked for, in a few words."""
+    if form is None:
+        return "something that this release cannot read"
+    if isinstance(form, RefundForm):
+        return f"a refund of {form.amount_cents:,} cents"
+    if isinstance(form, ReversalForm):
+        return f"{form.amount:,} credits of entry {form.seq} given back"
+    if isinstance(form, GrantForm):
+        until = "" if form.expires_at is None else f" until {form.expires_at:%Y-%m-%d %H:%M} UTC"
+        return f"{form.amount:,} {form.source} credits given{until}"
+    return f"a correction by {form.amount:+,} credits"
+
+
+def _may_go_on(found: ApprovalState, person: Person) -> bool:
+    """Whether this person consented to a refund that Stripe has not answered."""
+    is_waiting = found.refund is not None and found.refund.status == "requested"
+    return is_waiting and found.approval.decider == person.actor
