@@ -2,13 +2,16 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.common.async_database import run_in_async_database_transaction
 from src.console.permissions import Role
+from tests.approvals.requests import a_grant, asked
 from tests.fixtures.api import Api, make_api_key, make_user
 from tests.fixtures.console import Console
 from tests.stripe.payments import make_event, make_session
@@ -18,6 +21,7 @@ STATEMENTS = {
     "/unmatched": 2,
     "/reconciliation": 1,
     "/reports": 0,
+    "/approvals": 1,
     "/keys": 1,
     "/audit": 3,
 }
@@ -39,11 +43,12 @@ def counted(connection: Any) -> Generator[list[str]]:
 
 
 async def add_rows(api: Api, count: int) -> None:
-    """So many events, unmatched payments, keys and entries of the audit trail."""
+    """So many events, unmatched payments, keys, requests and entries of the audit trail."""
     user = await make_user()
     for _ in range(count):
         await api.deliver(make_event(make_session(user, amount_total=1)))
         await make_api_key("users:read")
+        await run_in_async_database_transaction(partial(asked, command=a_grant(user.user_id)))
 
 
 @pytest.mark.parametrize("path", STATEMENTS)
