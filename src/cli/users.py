@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from src.common.accounts.queries import FoundUser
+    from src.common.accounts.search import FoundUser, UserFilter
     from src.common.models.user import User
-    from src.common.postgres.pagination import Page
 
 app = typer.Typer(
     help="Users: create, show, list, find, token, set-type, activate, deactivate, erase.",
@@ -86,22 +85,29 @@ def list_users(
     with_debt: Annotated[
         bool, typer.Option("--with-debt", help="Only users who owe credits.")
     ] = False,
+    with_open_holds: Annotated[
+        bool, typer.Option("--with-open-holds", help="Only users who have open holds.")
+    ] = False,
     inactive: Annotated[
         bool, typer.Option("--inactive", help="Only users who are deactivated.")
+    ] = False,
+    never_bought: Annotated[
+        bool, typer.Option("--never-bought", help="Only users without a purchase.")
     ] = False,
     limit: Limit = 20,
     cursor: Cursor = None,
     as_json: AsJson = False,
 ) -> None:
     """List users, newest first."""
-    from src.common.accounts import queries as directory
+    from src.common.accounts.search import UserFilter
 
-    _print_page(
-        lambda session: directory.list_users(
-            session, cursor=cursor, limit=limit, with_debt=with_debt, inactive=inactive
-        ),
-        as_json=as_json,
+    wanted = UserFilter(
+        with_debt=with_debt,
+        with_open_holds=with_open_holds,
+        inactive=inactive,
+        never_bought=never_bought,
     )
+    _print_found(wanted, cursor, limit, as_json=as_json)
 
 
 @app.command("find")
@@ -109,8 +115,8 @@ def find(
     text: Annotated[
         str,
         typer.Argument(
-            help="A part of an e-mail, a name or a company. Or an id of Stripe's: of a customer, "
-            "session, PaymentIntent or invoice."
+            help="A part of an e-mail, a name or a company. Or a whole id: a user's, an order's, "
+            "a purchase's, or of Stripe's customer, session, PaymentIntent, invoice, refund …"
         ),
     ],
     *,
@@ -120,17 +126,13 @@ def find(
 ) -> None:
     """Find users by a part of their e-mail, name or company, newest first.
 
-    Capital and small letters count as the same. An id of Stripe's finds its user at once.
+    Capital and small letters count as the same. An id finds its user.
 
-    A part of a text may take long: users are read until the page is full, and for as long as
-    DATABASE_STATEMENT_TIMEOUT_MS allows.
+    One or two characters are looked for in so many users at a time: the next page goes on there.
     """
-    from src.common.accounts import queries as directory
+    from src.common.accounts.search import UserFilter
 
-    _print_page(
-        lambda session: directory.find_users(session, text, cursor=cursor, limit=limit),
-        as_json=as_json,
-    )
+    _print_found(UserFilter(text=text), cursor, limit, as_json=as_json)
 
 
 @app.command("token")
@@ -260,14 +262,16 @@ def find_user(session: "Session", email_or_id: str) -> "User":
     return accounts.get_user(session, user_id)
 
 
-def _print_page(
-    reading: "Callable[[Session], Page[FoundUser]]",
-    *,
-    as_json: bool,
-) -> None:
-    page = run_operation(get_settings(), reading)
-    rows = [_row(each) for each in page.items]
-    print_page(rows, page.next_cursor, as_json=as_json, empty="No user is as asked for.")
+def _print_found(wanted: "UserFilter", cursor: str | None, limit: int, *, as_json: bool) -> None:
+    from src.common.accounts.search import search_users
+
+    page = run_operation(
+        get_settings(), lambda session: search_users(session, wanted, cursor=cursor, limit=limit)
+    )
+    empty = "No user is as asked for."
+    if page.looked_back_to is not None:
+        empty = f"No user who came since {page.looked_back_to:%Y-%m-%d} is as asked for."
+    print_page(list(map(_row, page.items)), page.next_cursor, as_json=as_json, empty=empty)
 
 
 def _row(found: "FoundUser") -> dict[str, Any]:

@@ -45,6 +45,13 @@ def people(db: Session) -> dict[str, User]:
     db.flush()
     for name, seq, owed in (("ada", 1, 30), ("ada", 2, 12), ("ada", 3, 0), ("eve", 1, 0)):
         db.execute(owing, {"user": found[name].user_id, "seq": seq, "owed": owed})
+    hold = (
+        "INSERT INTO credit_holds (user_id, seq, amount, captured, status, expires_at)"
+        " VALUES (:user, :seq, 1, 0, :status, now())"
+    )
+    for name, seq, status in (("eve", 2, "open"), ("eve", 3, "open"), ("ada", 4, "released")):
+        facts = {"user": found[name].user_id, "seq": seq, "status": status}
+        db.execute(text(hold), facts)
     db.execute(text("SET session_replication_role = origin"))
     db.commit()
     return found
@@ -64,12 +71,15 @@ def emails(result: Result) -> list[str]:
         (["--with-debt"], ["ada"]),
         (["--inactive"], ["bob"]),
         (["--with-debt", "--inactive"], []),
+        (["--never-bought"], ["eve", "bob"]),
+        (["--never-bought", "--inactive"], ["bob"]),
+        (["--with-open-holds"], ["eve"]),
     ],
 )
 def test_users_are_listed_newest_first(
     flashslides: RunCommand, people: dict[str, User], options: list[str], expected: list[str]
 ) -> None:
-    """All, those who owe, the deactivated; nobody is an empty list and no error."""
+    """All, who owe, hold or never bought, the deactivated; nobody is an empty list and no error."""
     assert people
     assert emails(flashslides("user", "list", "--json", *options)) == expected
     for_people = flashslides("user", "list", *options)

@@ -23,7 +23,14 @@ UNLISTED = {"/api/v1/stripe-webhook"}
 """Addresses that OpenAPI leaves out: other names of those that it lists."""
 OF_OTHERS = {
     *("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
-    *("pg_basebackup", "archive_command", "archive_timeout", "get_route_handler"),
+    *(
+        "pg_basebackup",
+        "pg_trgm",
+        "concat_ws",
+        "archive_command",
+        "archive_timeout",
+        "get_route_handler",
+    ),
     *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "parentbased_traceidratio"),
     *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }

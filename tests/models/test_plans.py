@@ -12,7 +12,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import find_user_by_email
-from src.common.accounts.queries import list_users
+from src.common.accounts.search import UserFilter, search_users
 from src.common.database import SessionLocal
 from src.common.models import Transaction, User
 from src.common.purchases.queries import PurchaseFilter, PurchaseState, list_purchases
@@ -31,6 +31,13 @@ FILL_TRANSACTIONS = text(
     " SELECT user_id, email || n, 500, 500, now() - n * interval '1 minute'"
     " FROM generate_series(1, 300) AS n, (SELECT user_id, email FROM users LIMIT 20) AS buyers"
 )
+FILL_FEW = (
+    """INSERT INTO credit_debts (user_id, seq, outstanding) SELECT user_id, n, n / 30
+    FROM (SELECT user_id FROM users LIMIT 100) AS few, generate_series(1, 30) AS n""",
+    """INSERT INTO credit_holds (user_id, seq, amount, captured, status, expires_at)
+    SELECT user_id, n, 1, 0, CASE n WHEN 30 THEN 'open' ELSE 'released' END, now()
+    FROM (SELECT user_id FROM users LIMIT 100) AS few, generate_series(1, 30) AS n""",
+)
 GENERIC_PLANS = text(
     "SELECT sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE '%->>%'"
 )
@@ -48,8 +55,8 @@ def filled(fresh_database: ConnectionParameters) -> Generator[Session]:
         yield db
 
 
-def plan_of(db: Session, ask: Callable[[], object]) -> str:
-    """How PostgreSQL runs the last statement of `ask`, with the very parameters it was sent."""
+def plan_of(db: Session, ask: Callable[[], object], *, of: int = -1) -> str:
+    """How PostgreSQL runs a statement of `ask`, the last, with the very parameters it was sent."""
     sent: list[tuple[str, Any]] = []
 
     def keep(_connection: object, _cursor: object, statement: str, *rest: Any) -> None:
@@ -59,7 +66,7 @@ def plan_of(db: Session, ask: Callable[[], object]) -> str:
     event.listen(connection, "before_cursor_execute", keep)
     ask()
     event.remove(connection, "before_cursor_execute", keep)
-    statement, parameters = sent[-1]
+    statement, parameters = sent[of]
     return json.dumps(
         connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
     )
@@ -139,12 +146,48 @@ def test_everybodys_purchases_are_found_by_an_index(
     [({}, "ix_users_created_at"), ({"inactive": True}, "ix_users_inactive")],
 )
 def test_a_page_of_users_is_a_range_of_an_index(
-    filled: Session, wanted: dict[str, bool], index: str
+    filled: Session, wanted: dict[str, Any], index: str
 ) -> None:
     """The second page starts where the first ended, in index order, and sorts nothing."""
     filled.execute(text("UPDATE users SET is_active = email NOT LIKE '1%'"))
-    cursor = list_users(filled, cursor=None, limit=20, **wanted).next_cursor
+    users = UserFilter(**wanted)
+    cursor = search_users(filled, users, cursor=None, limit=20).next_cursor
     assert cursor is not None
-    plan = plan_of(filled, lambda: list_users(filled, cursor=cursor, limit=20, **wanted))
+    plan = plan_of(filled, lambda: search_users(filled, users, cursor=cursor, limit=20), of=0)
     assert f'"Index Name": "{index}"' in plan
     assert "Sort Key" not in plan
+
+
+def test_a_part_is_found_by_the_index_of_all_parts(filled: Session) -> None:
+    """A part that few have, wherever it begins; a page after the first likewise."""
+    filled.execute(text("SELECT gin_clean_pending_list('ix_users_search')"))
+    cursor = search_users(filled, UserFilter(), cursor=None, limit=20).next_cursor
+    for after in (None, cursor):
+        plan = plan_of(
+            filled,
+            lambda: search_users(filled, UserFilter(text="77@exa"), cursor=after, limit=100),  # noqa: B023
+            of=2,
+        )
+        assert '"Index Name": "ix_users_search"' in plan
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({"with_debt": True}, "ix_credit_debts_outstanding"),
+        ({"with_open_holds": True}, "ix_credit_holds_"),
+    ],
+)
+def test_few_who_owe_or_hold_are_found_by_an_index(
+    filled: Session, wanted: dict[str, Any], index: str
+) -> None:
+    """No walk through all users, each of whom is asked what they owe."""
+    filled.execute(text("SET LOCAL session_replication_role = replica"))
+    for statement in FILL_FEW:
+        filled.execute(text(statement))
+    filled.execute(text("ANALYZE credit_debts, credit_holds"))
+    plan = plan_of(
+        filled, lambda: search_users(filled, UserFilter(**wanted), cursor=None, limit=20), of=0
+    )
+    assert index in plan
+    assert "ix_users_created_at" not in plan

@@ -29,11 +29,8 @@ from src.common.models.credit_entry import (
     CreditEntry,
     CreditEntryMetadata,
     CreditPosting,
-    EntryKind,
 )
 from src.common.models.transaction import Transaction
-
-_OF_A_PURCHASE = (EntryKind.CLAWBACK, EntryKind.REINSTATEMENT, EntryKind.DEBT_REPAYMENT)
 
 _HISTORY_COLUMNS = (
     CreditEntry.seq,
@@ -114,19 +111,29 @@ def entries_of_lot(
     session: Session, user_id: uuid.UUID, lot_seq: int, *, limit: int
 ) -> list[HistoryEntry]:
     """What made a purchase's lot, and what money back did to it; the oldest first."""
-    seqs = session.scalars(
+    seqs = _naming(session, user_id, lot_seq, limit)
+    found = read_entries(session, user_id, [lot_seq, *seqs])
+    return [found[seq] for seq in sorted(found)]
+
+
+def related_entries(
+    session: Session, user_id: uuid.UUID, seq: int, *, limit: int
+) -> list[HistoryEntry]:
+    """What acted on this hold, undid this entry, or took from this payment; the oldest first."""
+    found = read_entries(session, user_id, _naming(session, user_id, seq, limit))
+    return [found[each] for each in sorted(found)]
+
+
+def _naming(session: Session, user_id: uuid.UUID, seq: int, limit: int) -> Sequence[int]:
+    """The entries that name this one."""
+    return session.scalars(
         select(CreditEntry.seq)
         .where(
-            CreditEntry.user_id == user_id,
-            CreditEntry.seq > lot_seq,
-            CreditEntry.related_seq == lot_seq,
-            CreditEntry.kind.in_(_OF_A_PURCHASE),
+            CreditEntry.user_id == user_id, CreditEntry.seq > seq, CreditEntry.related_seq == seq
         )
         .order_by(CreditEntry.seq)
         .limit(limit)
     ).all()
-    found = read_entries(session, user_id, [lot_seq, *seqs])
-    return [found[seq] for seq in sorted(found)]
 
 
 def _purchases(

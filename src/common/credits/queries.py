@@ -16,6 +16,7 @@ from typing import TypeVar
 from sqlalchemy import (
     ColumnElement,
     Integer,
+    String,
     Uuid,
     and_,
     bindparam,
@@ -77,6 +78,7 @@ _PAGE = (
     .limit(bindparam("limit", type_=Integer))
 )
 """The numbers of a page's entries."""
+_PAGE_OF_A_KIND = _PAGE.where(CreditEntry.kind == bindparam("kind", type_=String))
 
 
 def balance(
@@ -101,7 +103,7 @@ def balance(
     """
     if as_of is not None:
         check_instant("as_of", as_of)
-    book = _settled(session, user_id, now=now)
+    book = settled_book(session, user_id, now=now)
     return balance_of(book) if as_of is None else balance_as_of(session, book, as_of)
 
 
@@ -111,25 +113,33 @@ def history(
     *,
     cursor: str | None = None,
     limit: int = PAGE_SIZE_DEFAULT,
+    kind: EntryKind | None = None,
 ) -> Page[HistoryEntry]:
     """One page of the entries that are booked, the newest first.
 
-    A page is a range of the primary key: the last costs as much as the first.
+    A page is a range of the primary key: the last costs as much as the first. One of a `kind` reads
+    as many of the user's entries as it takes to be full.
 
     Args:
         session: May be in a database transaction or not; it is not committed.
         user_id: Whose entries.
         cursor: `next_cursor` of the page before; None is the first page.
         limit: How many entries at most, 1 or more.
+        kind: Only entries of this kind; None is all.
 
     Raises:
         NotFound: USER_NOT_FOUND.
-        Invalid: VALIDATION_ERROR, the cursor is not one of ours.
+        Invalid: VALIDATION_ERROR, the cursor is not one of ours, or there is no such kind.
     """
     check_user_id(user_id)
+    statement = _PAGE
+    if kind is not None:
+        check_choice("kind", kind, list(EntryKind))
+        statement = _PAGE_OF_A_KIND
     parameters = {"user_id": user_id, "before": _before(cursor), "limit": _one_more(limit)}
+    parameters |= {} if kind is None else {"kind": str(kind)}
     session.flush()
-    seqs = run(reading_connection_of(session), _PAGE, parameters).scalars().all()
+    seqs = run(reading_connection_of(session), statement, parameters).scalars().all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
         raise errors.user_not_found()
     entries = read_entries(session, user_id, seqs[:limit])
@@ -172,7 +182,7 @@ def holds(
     if status is not None:
         statement = statement.where(_has_status(status, now))
     seqs = session.scalars(statement).all()
-    book = _settled(session, user_id, hold_seqs=seqs[:limit], now=now)
+    book = settled_book(session, user_id, hold_seqs=seqs[:limit], now=now)
     return _page(_hold_states(session, book, seqs[:limit]), seqs, limit)
 
 
@@ -186,7 +196,7 @@ def get_hold(
         Invalid: VALIDATION_ERROR, `seq` is no integer of 1 or more.
     """
     check_number("seq", seq)
-    book = _settled(session, user_id, hold_seqs=[seq], now=now)
+    book = settled_book(session, user_id, hold_seqs=[seq], now=now)
     if seq not in book.holds:
         raise errors.hold_not_found()
     return _hold_states(session, book, [seq])[0]
@@ -207,7 +217,7 @@ def preview(session: Session, command: Command, *, now: dt.datetime | None = Non
     """
     requests.of_caller(command)
     named = holds_named([command])
-    book = _settled(
+    book = settled_book(
         session, command.user_id, hold_seqs=named, originals=entries_named([command]), now=now
     )
     result = rules.apply(book, command, open_holds_max=OPEN_HOLDS_MAX)
@@ -268,7 +278,7 @@ def _stored(
     return stored, pending
 
 
-def _settled(
+def settled_book(
     session: Session,
     user_id: uuid.UUID,
     *,
@@ -276,7 +286,11 @@ def _settled(
     originals: Sequence[EntryId] = (),
     now: dt.datetime | None,
 ) -> Book:
-    """The user's book as the next operation would find it."""
+    """The user's book as the next operation would find it; nothing of it is to be written.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
     stored, pending = _stored(session, user_id, hold_seqs=hold_seqs, originals=originals, now=now)
     book = rules.settle(stored)
     _apply_pending(book, pending)

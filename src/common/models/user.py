@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, UuidPrimaryKey
 from src.common.models.booked_columns import BookedBalance, KeptVersion, note_unflushed
 from src.common.models.preferences import Preferences, begin_empty, read_null_as_empty
+from src.common.models.user_search import INDEXED, IX_USERS_SEARCH, create_before_users
 
 if TYPE_CHECKING:
     from src.common.models.transaction import Transaction
@@ -118,6 +119,7 @@ class User(Base):
         Index(UQ_USERS_EMAIL_LOWER, func.lower(email), unique=True),
         Index("ix_users_preferences", preferences, postgresql_using="gin"),
         Index("ix_users_company", text("(preferences ->> 'company')")),
+        Index(IX_USERS_SEARCH, text(INDEXED), postgresql_using="gin"),
         Index("ix_users_created_at", text("created_at DESC"), text("user_id DESC")),
         Index(
             "ix_users_inactive",
@@ -137,6 +139,7 @@ class User(Base):
     )
 
 
+create_before_users(User.__table__)  # type: ignore[arg-type]
 event.listen(User, "pickle", note_unflushed, propagate=True)
 event.listen(User.preferences, "init_scalar", begin_empty, retval=True, propagate=True)
 event.listen(User, "load", read_null_as_empty, propagate=True)

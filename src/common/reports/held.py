@@ -1,7 +1,7 @@
 """Which lots captured credits came from, in SQL: off the hold's lots in burn order (rules 6, 7).
 
 Opening a hold posts what it takes from each lot, and closing it what goes back. What is kept in
-between has no postings: here it is counted off, as `rules._returned` does. Amounts are `int`, as
+between has no postings: here it is counted off, as `rules.returned` does. Amounts are `int`, as
 those of postings are: then sums over both are `bigint`, which adds up faster than `numeric`.
 """
 

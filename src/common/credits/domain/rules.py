@@ -210,7 +210,7 @@ def _capture(book: Book, command: Capture) -> Entry:
     _change(book, hold)
     hold.captured += command.amount
     closes = command.final or hold.uncaptured == 0
-    lines = _returned(book, hold) if closes else []
+    lines = returned(book, hold) if closes else []
     if closes:
         hold.status = HoldStatus.CAPTURED
     entry = steps.write_entry(book, command, lines, related_seq=hold.seq, captured=command.amount)
@@ -240,7 +240,7 @@ def _retake(book: Book, hold: Hold, command: Capture) -> Entry:
 def _release(book: Book, command: Release) -> Entry:
     hold = _find_hold(book, command.hold_seq)
     _check_open(hold)
-    lines = _returned(book, hold)
+    lines = returned(book, hold)
     _change(book, hold)
     hold.status = HoldStatus.RELEASED
     entry = steps.write_entry(book, command, lines, related_seq=hold.seq, captured=0)
@@ -259,7 +259,7 @@ def _renew(book: Book, command: Renew) -> Entry:
 
 
 def _expire_hold(book: Book, hold: Hold, instant: dt.datetime) -> None:
-    lines = _returned(book, hold)
+    lines = returned(book, hold)
     _change(book, hold)
     hold.status = HoldStatus.EXPIRED
     book.write(EntryKind.HOLD_EXPIRY, lines, effective_at=instant, related_seq=hold.seq, captured=0)
@@ -286,8 +286,11 @@ def _come_in(
     return entry
 
 
-def _returned(book: Book, hold: Hold) -> steps.Lines:
-    """What goes back to which lot: captured credits count off the hold's lots in burn order."""
+def returned(book: Book, hold: Hold) -> steps.Lines:
+    """What closing a hold gives back to which lot; of an open one, what it holds of each.
+
+    Captured credits count off the hold's lots in burn order.
+    """
     kept = hold.captured
     lines: steps.Lines = []
     lots = sorted((book.lots[seq] for seq in hold.allocations), key=burn_order)
