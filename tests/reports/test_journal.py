@@ -61,16 +61,10 @@ def test_a_time_zone_that_postgresql_does_not_know_is_refused(db: Session) -> No
 def written_journal(db: Session, now: dt.datetime | None, name: str) -> list[str]:
     """For beancount, up to this instant."""
     snapshot = take_snapshot(db, now=now)
-    return list(
-        journal(
-            db,
-            snapshot,
-            Program.BEANCOUNT,
-            until=snapshot.now,
-            zone=ZoneInfo(name),
-            by_day=False,
-        )
+    written = journal(
+        db, snapshot, Program.BEANCOUNT, until=snapshot.now, zone=ZoneInfo(name), by_day=False
     )
+    return "\n".join(written).splitlines()
 
 
 @pytest.mark.parametrize("program", Program)

@@ -50,7 +50,7 @@ def journal(
     by_day: bool,
     test_money: bool = False,
 ) -> Iterator[str]:
-    """The journal from the first entry to `until`, line by line, read while it is iterated.
+    """The journal from the first entry to `until`, in pieces of lines, read while it is iterated.
 
     All credits are in it; of money what really moved, or with `test_money` only what moved in
     Stripe's test mode.
@@ -77,7 +77,7 @@ def journal(
         while next_end is not None and entry.day > next_end[0]:
             yield from _assertion(program, *next_end)
             next_end = next(coming, None)
-        yield from _written(program, entry)
+        yield _written(program, entry)
     while next_end is not None:
         yield from _assertion(program, *next_end)
         next_end = next(coming, None)
@@ -121,19 +121,23 @@ def _declarations(program: Program, currencies: list[str]) -> Iterator[str]:
     yield ""
 
 
-def _written(program: Program, entry: DoubleEntry) -> Iterator[str]:
+def _written(program: Program, entry: DoubleEntry) -> str:
+    lines = "".join(
+        f"  {account}  {_quantity(amount, currency)} {_commodity(currency)}\n"
+        for (account, currency), amount in entry.lines.items()
+    )
+    return f"{_heading(program, entry)}\n{lines}"
+
+
+def _heading(program: Program, entry: DoubleEntry) -> str:
     if program is Program.BEANCOUNT:
-        yield f'{entry.day} * "{entry.narration}"'
-        if entry.entry is not None:
-            user_id, seq = entry.entry
-            yield f'  user: "{user_id}"'
-            yield f"  seq: {seq}"
+        about = '\n  user: "{}"\n  seq: {}'
+        narration = f'"{entry.narration}"'
     else:
-        about = "" if entry.entry is None else "  ; user:{}, seq:{}".format(*entry.entry)
-        yield f"{entry.day} * {entry.narration}{about}"
-    for (account, currency), amount in entry.lines.items():
-        yield f"  {account}  {_quantity(amount, currency)} {_commodity(currency)}"
-    yield ""
+        about = "  ; user:{}, seq:{}"
+        narration = entry.narration
+    whose = "" if entry.entry is None else about.format(*entry.entry)
+    return f"{entry.day} * {narration}{whose}"
 
 
 def _assertion(program: Program, day: dt.date, amounts: Amounts) -> Iterator[str]:

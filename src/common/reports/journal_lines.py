@@ -7,9 +7,10 @@ the lots' sources. What was paid for it is deferred revenue, in cents, until it 
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
@@ -80,15 +81,14 @@ ACCOUNTS = sorted(
 """Every account that a journal may name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DoubleEntry:
+class DoubleEntry(NamedTuple):
     """One entry of the ledger, or all of one day."""
 
     day: dt.date
     entry: tuple[Any, int] | None
     """Whose and its number; None where it is a day."""
     narration: str
-    lines: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    lines: dict[tuple[str, str], int]
     """By account and currency (or `CREDITS`): what is added; they sum to 0 in each currency."""
 
 
@@ -97,7 +97,7 @@ class DoubleEntry:
 _DAY = "CAST(effective_at - interval '1 microsecond' AS date)"
 _SET_ZONE = text("SELECT set_config('TimeZone', :zone, true)")
 
-_STATEMENT = f"""
+_ENTRIES = f"""
 WITH {UNBOOKED}, {UNOPENED}, {CAPTURED}, {EARNINGS},
 lines AS (
     SELECT effective_at, user_id, seq, kind, lot_seq, lines.amount
@@ -130,14 +130,20 @@ double_entries AS (
     FROM credit_debts AS debts
     JOIN credit_entries AS made ON made.user_id = debts.user_id AND made.seq = debts.seq
 )
-SELECT {_DAY} AS day, {{who}}, kind, source, currency, CAST(sum(amount) AS bigint)
-FROM double_entries WHERE effective_at <= :until
-GROUP BY {{group}}, kind, source, currency
-HAVING sum(amount) <> 0
-ORDER BY {{group}}, kind, source, currency
 """  # noqa: S608  nothing of anybody else's in it
-_BY_ENTRY = _STATEMENT.format(who="user_id, seq", group="effective_at, user_id, seq")
-_BY_DAY = _STATEMENT.format(who="NULL, NULL", group="1")
+# Not added up: of most entries there is one row.
+_BY_ENTRY = f"""{_ENTRIES}
+SELECT {_DAY} AS day, user_id, seq, kind, source, currency, CAST(amount AS bigint)
+FROM double_entries WHERE effective_at <= :until
+ORDER BY effective_at, user_id, seq, kind, source, currency
+"""  # noqa: S608
+_BY_DAY = f"""{_ENTRIES}
+SELECT {_DAY} AS day, NULL, NULL, kind, source, currency, CAST(sum(amount) AS bigint)
+FROM double_entries WHERE effective_at <= :until
+GROUP BY 1, kind, source, currency
+HAVING sum(amount) <> 0
+ORDER BY 1, kind, source, currency
+"""  # noqa: S608
 
 
 def read_double_entries(
@@ -169,30 +175,34 @@ def read_double_entries(
         parameters,
         execution_options={"yield_per": ROWS_A_FETCH},
     )
-    by_entry: Iterator[tuple[tuple[Any, ...], Iterator[Any]]] = groupby(
-        rows, key=lambda row: tuple(row)[:3]
-    )
-    for (day, user_id, seq), group in by_entry:
-        moves = [tuple(row)[3:] for row in group]
+    for (day, user_id, seq), group in groupby(rows, itemgetter(0, 1, 2)):
         lines: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for kind, source, currency, amount in moves:
-            for account, sign in _accounts(kind, source, currency):
-                lines[account, currency] += sign * amount
+        kinds: dict[str, None] = {}
+        for *_, kind, source, currency, amount in group:
+            kinds[kind] = None
+            for line, sign in _accounts(kind, source, currency):
+                lines[line] += sign * amount
         yield DoubleEntry(
             day=day,
             entry=None if by_day else (user_id, seq),
-            narration="entries of the day" if by_day else _narration(moves),
+            narration="entries of the day" if by_day else _narration(tuple(kinds)),
             lines={line: amount for line, amount in sorted(lines.items()) if amount},
         )
 
 
-def _narration(moves: list[tuple[Any, ...]]) -> str:
-    kinds = dict.fromkeys(kind for kind, *_ in moves if kind not in {_KEPT, DISPUTED})
-    return ", ".join(kinds) or EntryKind.CAPTURE
+@cache
+def _narration(kinds: tuple[str, ...]) -> str:
+    told = [kind for kind in kinds if kind not in {_KEPT, DISPUTED}]
+    return ", ".join(told) or EntryKind.CAPTURE
 
 
-def _accounts(kind: str, source: str, currency: str) -> tuple[tuple[str, int], ...]:
-    """Which accounts an amount counts in, and with which sign."""
+@cache
+def _accounts(kind: str, source: str, currency: str) -> tuple[tuple[tuple[str, str], int], ...]:
+    """Which accounts, with the currency, an amount counts in, and with which sign."""
+    return tuple(((account, currency), sign) for account, sign in _signs(kind, source, currency))
+
+
+def _signs(kind: str, source: str, currency: str) -> tuple[tuple[str, int], ...]:
     if kind == _OWED:
         return (DEBTS, 1), (_DEBTS_ARISEN, -1)
     if currency != CREDITS:
