@@ -1,5 +1,6 @@
 """Charts: figures that a page draws with Chart.js, and always writes as a table as well."""
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,6 +35,8 @@ class Chart:
     kind: Literal["line", "bar"] = "bar"
     is_stacked: bool = False
     marks: Sequence[Mark] = field(default=())
+    instants: Sequence[dt.datetime] = field(default=())
+    """When each label is, where they are not equally far apart: then the axis is the time."""
 
     @property
     def rows(self) -> Sequence[tuple[str, Sequence[float | None], str]]:
@@ -55,5 +58,6 @@ class Chart:
             "unit": self.unit,
             "labels": list(self.labels),
             "series": [{"name": each.name, "values": list(each.values)} for each in self.series],
+            "seconds": [instant.timestamp() for instant in self.instants],
             "marks": [{"label": each.label, "text": each.text} for each in self.marks],
         }

@@ -16,6 +16,8 @@ class Place:
 
 NAVIGATION = (
     Place("Overview", "console_overview", Permission.OVERVIEW_SEE),
+    Place("Users", "console_users", Permission.USERS_SEE),
+    Place("Payments", "console_payments", Permission.PAYMENTS_SEE),
     Place("Inbox", "console_inbox", Permission.INBOX_SEE),
     Place("Unmatched", "console_unmatched", Permission.UNMATCHED_SEE),
     Place("Reconciliation", "console_reconciliations", Permission.RECONCILIATIONS_SEE),

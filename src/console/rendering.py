@@ -1,6 +1,7 @@
 """Pages: a template with what every page has, the confirmation before an action, and after it."""
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
@@ -22,6 +23,7 @@ from src.console.forms import (
     token_of,
 )
 from src.console.navigation import NAVIGATION
+from src.console.wording import KINDS, SHARES, STEPS
 from src.html_pages import money
 from src.http_statuses import STATUS_BY_KIND
 
@@ -141,14 +143,26 @@ def _environment() -> Environment:
     # Typed as what Jinja itself puts there.
     names: dict[str, Any] = cast("Any", environment.globals)
     names.update(TOKEN_FIELD=TOKEN_FIELD, KEY_FIELD=KEY_FIELD)
+    names.update(KINDS=KINDS, SHARES=SHARES, STEPS=STEPS)
     filters: dict[str, Any] = cast("Any", environment.filters)
     filters.update(number=_number, money=money, instant=_instant, plain=_plain)
+    filters.update(signed=_signed, laid_out=_laid_out)
     return environment
 
 
 def _number(value: float | None) -> str:
     """With its thousands apart."""
     return NOTHING if value is None else f"{value:,}"
+
+
+def _signed(value: int) -> str:
+    """What came (+) or went (-), with its thousands apart."""
+    return f"{value:+,}"
+
+
+def _laid_out(document: object) -> str:
+    """JSON with its levels, as `plain` text."""
+    return _plain(json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True))
 
 
 def _instant(value: dt.datetime | None) -> str:

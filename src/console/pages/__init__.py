@@ -8,14 +8,19 @@ from src.console.pages import (
     inbox,
     keys,
     overview,
+    payments,
     reconciliation,
     refunds,
     reports,
     unmatched,
+    user,
+    users,
 )
 
 ROUTERS = (
     overview.router,
+    users.router,
+    user.router,
     inbox.router,
     unmatched.router,
     reconciliation.router,
@@ -23,6 +28,7 @@ ROUTERS = (
     approvals.router,
     credit_moves.router,
     refunds.router,
+    payments.router,
     keys.router,
     audit_trail.router,
     doctor.router,

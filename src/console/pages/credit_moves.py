@@ -203,9 +203,8 @@ async def _move(request: Request, person: Person, form: Form, wish: _Wish) -> Re
         request,
         f"Done: {outcome.amount:+,} credits, entry {outcome.seq}. The balance is"
         f" {outcome.balance:,}.",
-        wish.page.route,
+        "console_user",
         user_id=wish.user_id,
-        **wish.place,
     )
 
 

@@ -72,7 +72,7 @@ async def refund(
     except ExceptionWithErrorType as error:
         return answer_problem(request, person, form, PAGE, transaction_id, error, target="purchase")
     sentence = f"Paid back: refund {refunded.refund_id}."
-    return done(request, sentence, PAGE.route, transaction_id=transaction_id)
+    return done(request, sentence, "console_payment", name=transaction_id)
 
 
 def _wish(person: Person, transaction_id: uuid.UUID, form: Form) -> RefundWish:

@@ -11,16 +11,21 @@ function texts(marks, label) {
   return marks.filter((mark) => mark.label === label).map((mark) => mark.text);
 }
 
+function asDay(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(0, 10);
+}
+
 function draw(canvas) {
   const chart = JSON.parse(canvas.dataset.chart);
   const ink = color("--pico-color");
   const grid = color("--pico-muted-border-color");
   const isLine = chart.kind === "line";
+  const isOverTime = chart.seconds.length > 0;
   const datasets = chart.series.map((series, index) => {
     const shade = color(`--series-${(index % SERIES_MAX) + 1}`);
     return {
       label: series.name,
-      data: series.values,
+      data: isOverTime ? series.values.map((y, index) => ({ x: chart.seconds[index], y })) : series.values,
       borderColor: shade,
       backgroundColor: isLine && !chart.isStacked ? "transparent" : shade + (isLine ? "88" : ""),
       fill: isLine && chart.isStacked,
@@ -40,12 +45,23 @@ function draw(canvas) {
       color: ink,
       interaction: { mode: "index", intersect: false },
       scales: {
-        x: { stacked: chart.isStacked, ticks: { color: ink, maxRotation: 0 }, grid: { color: grid } },
+        x: {
+          type: isOverTime ? "linear" : "category",
+          bounds: "data",
+          stacked: chart.isStacked,
+          ticks: { color: ink, maxRotation: 0, ...(isOverTime ? { callback: asDay, maxTicksLimit: 8 } : {}) },
+          grid: { color: grid },
+        },
         y: { stacked: chart.isStacked, beginAtZero: true, ticks: { color: ink }, grid: { color: grid } },
       },
       plugins: {
         legend: { labels: { color: ink } },
-        tooltip: { callbacks: { afterBody: (items) => texts(chart.marks, items[0].label) } },
+        tooltip: {
+          callbacks: {
+            title: (items) => chart.labels[items[0].dataIndex],
+            afterBody: (items) => texts(chart.marks, chart.labels[items[0].dataIndex]),
+          },
+        },
       },
     },
   });
