@@ -76,7 +76,8 @@ def test_marks_are_all_entries_after_the_beginning(db: Session) -> None:
     [since, *_] = [each for each in life.instants(9) if each < life.now][2:]
     entry = CreditEntry
     for user_id in life.ids:
-        marks = balance_history(db, user_id, since=since, now=life.now).marks
+        history = balance_history(db, user_id, since=since, now=life.now)
+        marks = history.marks
         due = [
             it for it in queries.explain(db, user_id, now=life.now).due if it.effective_at > since
         ]
@@ -90,11 +91,25 @@ def test_marks_are_all_entries_after_the_beginning(db: Session) -> None:
             n, s = expected.get(each.kind, (0, 0))
             expected[each.kind] = (n + 1, s + each.amount)
         found: dict[str, tuple[int, int]] = {}
+        assert {mark.at for mark in marks} <= set(history.instants)
         for mark in marks:
             n, s = found.get(mark.kind, (0, 0))
             found[mark.kind] = (n + mark.entries, s + mark.amount)
             assert mark.first_seq <= mark.last_seq
         assert found == expected
+
+
+def test_a_mark_is_at_an_instant_of_the_history(db: Session) -> None:
+    """Also where several kinds of entries fall between two instants: at the later one."""
+    user_id = someone(db)
+    for number in range(3):
+        do(db, Grant, user_id, 1 + number / 1000, amount=9)
+        do(db, Spend, user_id, 1 + (number + 0.5) / 1000, amount=1)
+    history = check(db, user_id, at(-1000), until=at(1000), now=at(1000))
+    assert [(mark.kind, mark.at, mark.entries) for mark in history.marks] == [
+        ("grant", at(1.0025), 3),
+        ("spend", at(1.0025), 3),
+    ]
 
 
 def test_a_long_journal_has_as_many_points_as_a_chart_can_show(db: Session) -> None:

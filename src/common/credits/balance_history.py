@@ -48,7 +48,7 @@ class Mark:
     """What happened between two instants of a history, the later one included."""
 
     at: dt.datetime
-    """When the last of it counted; one of the history's instants."""
+    """The later one, by which all of it counts."""
     kind: str
     """A value of `EntryKind`."""
     entries: int
@@ -267,14 +267,14 @@ def _history(
     changes: _Changes, at_last: dict[_Key, int], since: dt.datetime, end: dt.datetime
 ) -> BalanceHistory:
     """The series, from what there is now back to the beginning."""
-    marks = sorted(
-        (each for (span, _), each in changes.marks.items() if span <= _SPANS),
-        key=lambda mark: (mark.at, mark.first_seq),
-    )
     ends: dict[int, dt.datetime] = {}
     for (span, _), mark in changes.marks.items():
         if span <= _SPANS:
             ends[span] = max(mark.at, ends.get(span, mark.at))
+    marks = sorted(
+        (replace(mark, at=ends[span]) for (span, _), mark in changes.marks.items() if span in ends),
+        key=lambda mark: (mark.at, mark.first_seq),
+    )
     places = sorted(ends.items())
     if not places or places[-1][1] != end:
         places.append((_SPANS, end))
