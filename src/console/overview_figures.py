@@ -31,7 +31,6 @@ CHECKS = (
     "approvals",
     "reconciliation",
     "drift",
-    "engine-queue",
     "worker",
 )
 

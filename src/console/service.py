@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from src.common.credits.engine.engine import Engine
     from src.common.settings import Settings
     from src.common.stripe.gateway import Gateway
 
@@ -13,6 +14,12 @@ def settings_of(request: "Request") -> "Settings":
     """The settings that the service was started with."""
     settings: Settings = request.app.state.service.settings
     return settings
+
+
+def engine_of(request: "Request") -> "Engine":
+    """The batch engine of this process."""
+    engine: Engine = request.app.state.service.ledger
+    return engine
 
 
 def gateway_of(request: "Request") -> "Gateway | None":

@@ -46,6 +46,7 @@ async def test_the_overview_shows_what_is_wrong_and_how_much_there_is(served: Co
     assert tiles["Inbox, given up"] == "ok"
     assert tiles["Unmatched payments"] == "warn"
     assert tiles["Worker"] == "fail"
+    assert tiles["Batch engine"] == "ok"
     assert '<a href="/console/unmatched">warn</a>' in page.text
     assert '<a href="/console/doctor#worker">fail</a>' in page.text
     assert ">500</p>" in page.text  # credits outstanding

@@ -45,6 +45,9 @@ PRIVILEGES = {
     "alembic_version": "SELECT",
 }
 
+SEQUENCES = ("console_actions_action_id_seq",)
+"""Of columns that number rows. Inserting needs no privilege; a backup reads how far they are."""
+
 
 def grant_runtime(connection: Connection, role: str) -> bool:
     """Give `role` what a running service needs, and nothing else where our tables are.
@@ -67,6 +70,9 @@ def grant_runtime(connection: Connection, role: str) -> bool:
         _run(connection, sql.SQL("REVOKE ALL ON {} FROM {}"), on_table, name)
         granting = sql.SQL(f"GRANT {privileges} ON {{}} TO {{}}")  # pyright: ignore[reportArgumentType]  our own table above
         _run(connection, granting, on_table, name)
+    for sequence in map(sql.Identifier, SEQUENCES):
+        _run(connection, sql.SQL("REVOKE ALL ON SEQUENCE {} FROM {}"), sequence, name)
+        _run(connection, sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}"), sequence, name)
     return exists is None
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from src.common.doctor.examination import Examined
+from src.common.doctor.operations import QUEUE_SHARE_WARN
 from src.common.reports.recent import Day
 from src.console.charts import Chart, Series
 from src.console.overview_figures import Figures, KnownFigures
@@ -16,6 +17,7 @@ from src.console.pages.doctor import BADGES
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import path_of, render
+from src.console.service import engine_of, settings_of
 from src.html_pages import money
 
 router = APIRouter()
@@ -27,7 +29,6 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "approvals": ("Waiting for consent", "console_approvals"),
     "reconciliation": ("Stripe and the books", "console_reconciliations"),
     "drift": ("Books and journal", "console_doctor"),
-    "engine-queue": ("Batch engine", "console_doctor"),
     "worker": ("Worker", "console_doctor"),
 }
 """What a check's tile is called, and where somebody looks next."""
@@ -59,7 +60,10 @@ async def show_overview(
         person,
         "overview.html",
         figures=figures,
-        checks=[_tile(request, figures.checks[name]) for name in _PLACES if name in figures.checks],
+        checks=[
+            *(_tile(request, figures.checks[name]) for name in _PLACES if name in figures.checks),
+            _engine_tile(request),
+        ],
         tiles=list(_tiles(figures)),
         charts=list(_charts(figures.days)),
     )
@@ -72,6 +76,20 @@ def _tile(request: Request, check: Examined) -> Tile:
     fragment = f"#{check.name}" if route == "console_doctor" else _WITH_STATUS.get(check.name, "")
     href = path_of(request, route) + fragment
     return Tile(title, str(check.status), BADGES[check.status], href, check.seen)
+
+
+def _engine_tile(request: Request) -> Tile:
+    """How busy the engine of the process that answers is, at this moment."""
+    waiting = engine_of(request).operations_waiting
+    allowed = settings_of(request).credits_engine_queue_max
+    is_full = waiting > QUEUE_SHARE_WARN * allowed
+    return Tile(
+        "Batch engine",
+        "warn" if is_full else "ok",
+        "warn" if is_full else "ok",
+        f"{path_of(request, 'console_doctor')}#blocked-sessions" if is_full else None,
+        f"{waiting:,} operations wait or are under way in this process.",
+    )
 
 
 def _tiles(figures: Figures) -> Iterator[Tile]:

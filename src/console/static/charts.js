@@ -11,8 +11,11 @@ function texts(marks, label) {
   return marks.filter((mark) => mark.label === label).map((mark) => mark.text);
 }
 
-function asDay(seconds) {
-  return new Date(seconds * 1000).toISOString().slice(0, 10);
+/* A tick of the axis of time, in UTC: the day, and the time where all is within two days. */
+function tick(seconds, index, ticks) {
+  const instant = new Date(seconds * 1000).toISOString();
+  const within = ticks[ticks.length - 1].value - ticks[0].value;
+  return within > 2 * 86400 ? instant.slice(0, 10) : instant.slice(5, within > 600 ? 16 : 19).replace("T", " ");
 }
 
 function draw(canvas) {
@@ -49,7 +52,7 @@ function draw(canvas) {
           type: isOverTime ? "linear" : "category",
           bounds: "data",
           stacked: chart.isStacked,
-          ticks: { color: ink, maxRotation: 0, ...(isOverTime ? { callback: asDay, maxTicksLimit: 8 } : {}) },
+          ticks: { color: ink, maxRotation: 0, ...(isOverTime ? { callback: tick, maxTicksLimit: 8 } : {}) },
           grid: { color: grid },
         },
         y: { stacked: chart.isStacked, beginAtZero: true, ticks: { color: ink }, grid: { color: grid } },

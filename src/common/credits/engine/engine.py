@@ -175,6 +175,11 @@ class Engine:
             note_caller(answer)
         return answer
 
+    @property
+    def operations_waiting(self) -> int:
+        """How many operations wait or are under way."""
+        return self._queue.length
+
     def is_worth_a_lane(self, lane: Lane) -> bool:
         """Whether a lane that does nothing should take what is ready.
 
