@@ -31,7 +31,7 @@ function draw(canvas) {
       data: isOverTime ? series.values.map((y, index) => ({ x: chart.seconds[index], y })) : series.values,
       borderColor: shade,
       backgroundColor: isLine && !chart.isStacked ? "transparent" : shade + (isLine ? "88" : ""),
-      fill: isLine && chart.isStacked,
+      fill: isLine && chart.isStacked ? (index === 0 ? "origin" : "-1") : false,
       stepped: isLine,
       pointRadius: isLine ? chart.labels.map((l) => (texts(chart.marks, l).length ? 4 : 0)) : 0,
       pointHitRadius: 8,
