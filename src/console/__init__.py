@@ -10,7 +10,7 @@ A page is a router's function in `pages/`, with its template in `templates/`. To
 3. Answer with `render(request, person, "NAME.html", …)`; the template extends `layout.html`.
    `{{ path("console_NAME") }}` is the address of a route. What a template prints is escaped.
 4. A route that changes something takes `form: Annotated[Form, posted()]`: it has refused foreign
-   pages, and brings `form.key`, the idempotency key that was made with the form. Its template
+   pages, and brings `form.key`, the idempotency key of the form at this address. Its template
    writes `{% call form_to(path(…)) %}…{% endcall %}` of `macros.html`. Show first what it will do:
    unless `form.is_confirmed`, answer `confirm(request, person, form, …)` with what
    `preview(session, work)` found. Then do it, and answer `done(request, "sentence", "console_X")`.

@@ -18,7 +18,8 @@ from src.console.people import SESSION
 TOKEN_FIELD, KEY_FIELD, CONFIRMED_FIELD = "form_token", "form_key", "confirmed"
 OWN_FIELDS = frozenset({TOKEN_FIELD, KEY_FIELD, CONFIRMED_FIELD})
 FIELDS_MAX = 1_000
-_NUMBER = re.compile(r"[+-]?[0-9][0-9,]*")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)")
+"""A comma stands between thousands only: 12,50 is not 1250."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Form:
     """A form of ours that somebody sent."""
 
     fields: FormData
-    key: uuid.UUID
+    written_key: uuid.UUID
     """Made with the form: the same at a double click, a reload and after the confirmation."""
+    key: uuid.UUID
+    """Of this form at this address: a key that somebody writes into another form is another."""
     is_confirmed: bool
     """Whether what it will do was shown before."""
 
@@ -55,8 +58,15 @@ class Form:
         return written
 
     def texts(self, name: str) -> Sequence[str]:
-        """All values of a field that may be chosen several times."""
-        return [value for value in self.fields.getlist(name) if isinstance(value, str)]
+        """All values of a field that may be chosen several times.
+
+        Raises:
+            Invalid: VALIDATION_ERROR.
+        """
+        found = [value for value in self.fields.getlist(name) if isinstance(value, str)]
+        if any("\x00" in value for value in found):
+            raise _invalid(name, "no NUL")
+        return found
 
     def integer(self, name: str, *, least: int, most: int) -> int:
         """A whole number.
@@ -78,10 +88,15 @@ class Form:
         Raises:
             Invalid: VALIDATION_ERROR, none, too long, or it names an e-mail address.
         """
-        written = self.required(name, length_max=REASON_LENGTH_MAX)
-        if "@" in written:
-            raise _invalid(name, "it is kept for ever, so name no e-mail address in it")
-        return written
+        return _naming_nobody(name, self.required(name, length_max=REASON_LENGTH_MAX))
+
+    def note(self, name: str = "note") -> str | None:
+        """What there is to say about a decision, kept as a reason is; None where it is empty.
+
+        Raises:
+            Invalid: VALIDATION_ERROR, too long, or it names an e-mail address.
+        """
+        return _naming_nobody(name, self.text(name)) or None
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class Posted:
         """
         fields = await request.form(max_files=0, max_fields=FIELDS_MAX)
         token = fields.get(TOKEN_FIELD)
-        if not isinstance(token, str) or not hmac.compare_digest(token, token_of(request)):
+        if not isinstance(token, str) or not _is_same(token, token_of(request)):
             raise Forbidden(
                 "This form is of an earlier session, or of another page: load the page again, "
                 "then repeat it. Nothing was done",
@@ -107,7 +122,8 @@ class Posted:
             key = uuid.UUID(str(fields.get(KEY_FIELD)))
         except ValueError:
             raise _invalid(KEY_FIELD, "not a key of ours; load the page again") from None
-        return Form(fields, key, fields.get(CONFIRMED_FIELD) == "yes")
+        here = uuid.uuid5(key, request.scope["path"])
+        return Form(fields, key, here, fields.get(CONFIRMED_FIELD) == "yes")
 
 
 def posted() -> Any:
@@ -134,6 +150,16 @@ def field_of(problem: Exception | None) -> str | None:
     """The field that an error is about, if it names one."""
     details: Mapping[str, Any] = getattr(problem, "details", {})
     return details.get("field")
+
+
+def _is_same(token: str, expected: str) -> bool:
+    return hmac.compare_digest(token.encode(), expected.encode())
+
+
+def _naming_nobody(name: str, written: str) -> str:
+    if "@" in written:
+        raise _invalid(name, "it is kept for ever, so name no e-mail address in it")
+    return written
 
 
 def _invalid(name: str, sentence: str) -> Invalid:

@@ -1,8 +1,12 @@
 """The navigation: every page that a person can go to from anywhere, in its order."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from src.console.permissions import Permission
+
+if TYPE_CHECKING:
+    from src.console.people import Person
 
 
 @dataclass(frozen=True)
@@ -27,3 +31,8 @@ NAVIGATION = (
     Place("Audit trail", "console_audit", Permission.AUDIT_SEE),
     Place("Doctor", "console_doctor", Permission.DOCTOR_SEE),
 )
+
+
+def may_open(person: "Person", route: str) -> bool:
+    """Whether a page of the navigation is one that this person may see, and be led to."""
+    return any(place.route == route and person.may(place.permission) for place in NAVIGATION)

@@ -100,7 +100,7 @@ def confirm(
         button=button,
         warning=warning,
         action=request.scope["path"],
-        fields=[(CONFIRMED_FIELD, "yes"), (KEY_FIELD, str(form.key)), *hidden_fields(form)],
+        fields=[(CONFIRMED_FIELD, "yes"), (KEY_FIELD, str(form.written_key)), *hidden_fields(form)],
     )
 
 

@@ -1,5 +1,6 @@
 """Requests that take another person's consent: what waits, what it would do, and deciding."""
 
+import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -84,7 +85,7 @@ async def decide(
     request: Request, person: Decider, approval_id: uuid.UUID, form: OurForm
 ) -> Response:
     """Consent, after what it will do was shown, or refuse."""
-    what = form.required("do")
+    what, note = form.required("do"), form.note()
     if what not in {CONSENT, REFUSE}:
         raise Invalid("do: consent or refuse", "VALIDATION_ERROR", field="do")
     found, facts = await run_in_async_database_transaction(
@@ -106,7 +107,6 @@ async def decide(
     if what == REFUSE:
         await _decide(operations.refuse, "approvals.refuse", person, approval_id, form)
         return done(request, "Refused.", "console_approvals")
-    note = form.text("note") or None
     await refunds.consent(
         run_in_async_database_transaction,
         gateway_of(request),
@@ -115,7 +115,7 @@ async def decide(
         decider=person.actor,
         note=note,
         and_note=lambda session, approval: _record(
-            session, "approvals.consent", person, form, approval
+            session, "approvals.consent", person, form, approval, before=found.status
         ),
     )
     return done(request, "Done.", "console_approval", approval_id=approval_id)
@@ -138,16 +138,25 @@ async def _decide(
     form: Form,
 ) -> None:
     """Decide and record it in one database transaction; the same form again changes nothing."""
-    note = form.text("note") or None
+    note = form.note()
 
     def work(session: Session) -> None:
+        before = queries.find_approval(session, approval_id).status
         approval = decision(session, approval_id, decider=person.actor, note=note)
-        _record(session, action, person, form, approval)
+        _record(session, action, person, form, approval, before=before)
 
     await run_in_async_database_transaction(work)
 
 
-def _record(session: Session, action: str, person: Person, form: Form, approval: Approval) -> None:
+def _record(
+    session: Session,
+    action: str,
+    person: Person,
+    form: Form,
+    approval: Approval,
+    *,
+    before: ApprovalStatus,
+) -> None:
     record(
         session,
         person,
@@ -155,7 +164,7 @@ def _record(session: Session, action: str, person: Person, form: Form, approval:
         user_id=approval.user_id,
         target=str(approval.approval_id),
         reason=approval.note,
-        before={"status": "open"},
+        before={"status": str(before)},
         after={"status": str(approval.status), "command": approval.command},
         key=form.key,
     )
@@ -200,7 +209,7 @@ def _in_words(form: AskedForm | None) -> str:
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
     if isinstance(form, GrantForm):
-        until = "" if form.expires_at is None else f" until {form.expires_at:%Y-%m-%d %H:%M} UTC"
+        until = "" if form.expires_at is None else f" until {form.expires_at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
         return f"{form.amount:,} {form.source} credits given{until}"
     return f"a correction by {form.amount:+,} credits"
 

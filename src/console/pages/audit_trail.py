@@ -27,7 +27,7 @@ PAGE_SIZE = 100
 async def show_audit_trail(
     request: Request,
     person: Annotated[Person, require(Permission.AUDIT_SEE)],
-    actor: Annotated[str, Query(max_length=60)] = "",
+    actor: Annotated[str, Query(max_length=60, pattern=r"^[\w:.-]*$")] = "",
     user_id: Annotated[str, Query(max_length=36)] = "",
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Response:

@@ -12,6 +12,7 @@ from src.common.doctor.examination import Examined
 from src.common.doctor.operations import QUEUE_SHARE_WARN
 from src.common.reports.recent import Day
 from src.console.charts import Chart, Series
+from src.console.navigation import may_open
 from src.console.overview_figures import Figures, KnownFigures
 from src.console.pages.doctor import BADGES
 from src.console.people import Person, require
@@ -61,7 +62,11 @@ async def show_overview(
         "overview.html",
         figures=figures,
         checks=[
-            *(_tile(request, figures.checks[name]) for name in _PLACES if name in figures.checks),
+            *(
+                _tile(request, person, figures.checks[name])
+                for name in _PLACES
+                if name in figures.checks
+            ),
             _engine_tile(request),
         ],
         tiles=list(_tiles(figures)),
@@ -69,12 +74,13 @@ async def show_overview(
     )
 
 
-def _tile(request: Request, check: Examined) -> Tile:
+def _tile(request: Request, person: Person, check: Examined) -> Tile:
+    """What is wrong leads to its page, whoever may see that."""
     title, route = _PLACES[check.name]
     if check.status == "ok":
         return Tile(title, "ok", "ok", note=check.seen)
     fragment = f"#{check.name}" if route == "console_doctor" else _WITH_STATUS.get(check.name, "")
-    href = path_of(request, route) + fragment
+    href = path_of(request, route) + fragment if may_open(person, route) else None
     return Tile(title, str(check.status), BADGES[check.status], href, check.seen)
 
 
