@@ -216,8 +216,9 @@ def _execute(session: "Session", command: "Command") -> "Result | Asked":
     from src.common.credits.operations import execute
 
     settings = get_settings()
-    if settings.approvals_required and isinstance(command, Grant | Adjust | Reverse):
-        return execute_or_ask(session, command, Limits.of(settings))
+    if isinstance(command, Grant | Adjust | Reverse):
+        limits = Limits.of(settings) if settings.approvals_required else None
+        return execute_or_ask(session, command, limits)
     return execute(session, [command])[0]
 
 

@@ -93,13 +93,10 @@ def _refund(settings: "Settings", wish: "RefundWish") -> "Refunded | Asked":
     """Pay back, or ask for another person's consent where the settings want that of commands."""
     from src.common.approvals.refunds import refund_or_ask
     from src.common.approvals.rules import Limits
-    from src.common.stripe.refunds import refund_payment
 
     async def work(in_database: "InDatabase", gateway: "Gateway | None") -> "Refunded | Asked":
-        if settings.approvals_required:
-            limits = Limits.of(settings)
-            return await refund_or_ask(in_database, gateway, settings, wish, limits)
-        return await refund_payment(in_database, gateway, settings, wish)
+        limits = Limits.of(settings) if settings.approvals_required else None
+        return await refund_or_ask(in_database, gateway, settings, wish, limits)
 
     return run_with_stripe(settings, work)
 

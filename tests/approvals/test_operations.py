@@ -3,6 +3,7 @@
 import datetime as dt
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import erase_user, set_active
 from src.common.approvals import async_operations, operations, queries
-from src.common.approvals.operations import execute_or_ask
+from src.common.approvals.operations import Asked, execute_or_ask
 from src.common.approvals.queries import find_approval, list_approvals
-from src.common.approvals.rules import ApprovalStatus
+from src.common.approvals.rules import ApprovalStatus, Limits
 from src.common.credits.domain.commands import Result
 from src.common.credits.domain.own_commands import ByHand, approval_key
 from src.common.credits.domain.views import Preview
@@ -104,6 +105,43 @@ def test_the_same_key_asks_once(db: Session, who: uuid.UUID) -> None:
     assert isinstance(done, Result)
     small = a_grant(who, 500, key="small")
     assert refused(lambda: execute_or_ask(db, small, LIMITS)) == "IDEMPOTENCY_KEY_REUSED"
+
+
+@pytest.mark.parametrize("limits", [NOTHING_ALONE, None])
+def test_the_key_of_what_there_was_consent_to_gives_nothing_again(
+    db: Session, who: uuid.UUID, limits: Limits | None
+) -> None:
+    """Whoever asked repeats it and is told of the entry, with the rule in force or not."""
+    command = a_grant(who, 500, key="gift")
+    approval_id = asked(db, command).approval.approval_id
+    assert isinstance(execute_or_ask(db, command, limits), Asked)
+    assert booked_balance(db, who) == 200
+    operations.consent(db, approval_id, decider=GRACE)
+    again = execute_or_ask(db, command, limits)
+    assert isinstance(again, Result)
+    assert (again.seq, again.amount, again.replayed) == (
+        find_approval(db, approval_id).entry_seq,
+        500,
+        True,
+    )
+    assert booked_balance(db, who) == 700
+
+
+@pytest.mark.parametrize("limits", [NOTHING_ALONE, None])
+def test_the_key_of_what_is_never_done_is_spent(
+    db: Session, who: uuid.UUID, limits: Limits | None
+) -> None:
+    """Refused, withdrawn, expired: it is asked for anew with another key, and says so."""
+    for number, decide in enumerate((operations.refuse, operations.withdraw)):
+        command = a_grant(who, 500, key=f"gift {number}")
+        decider = GRACE if decide is operations.refuse else ADA
+        decide(db, asked(db, command).approval.approval_id, decider=decider)
+        assert refused(partial(execute_or_ask, db, command, limits)) == "APPROVAL_DECIDED"
+    late = a_grant(who, 500, key="late")
+    at_once = replace(NOTHING_ALONE, lifetime=dt.timedelta(microseconds=1))
+    asked(db, late, at_once)
+    assert refused(partial(execute_or_ask, db, late, limits)) == "APPROVAL_EXPIRED"
+    assert booked_balance(db, who) == 200
 
 
 def test_what_was_done_alone_is_replayed_whatever_the_limit_is_by_now(

@@ -72,7 +72,7 @@ def ask(
     loop: Loop,
     bought: Transaction,
     cents: int | None = None,
-    limits: Limits = NOTHING_ALONE,
+    limits: Limits | None = NOTHING_ALONE,
     key: str = "r",
     reason: str | None = "not what they wanted",
 ) -> Refunded | Asked:
@@ -141,6 +141,20 @@ def test_consent_pays_back_once(db: Session, loop: Loop, user: User, bought: Tra
     loop.deliver(loop.webhooks())
     assert booked_balance(db, user.user_id) == 300
     check_books(db)
+
+
+@pytest.mark.parametrize("limits", [NOTHING_ALONE, None])
+def test_the_key_of_what_was_paid_back_pays_nothing_again(
+    loop: Loop, bought: Transaction, limits: Limits | None
+) -> None:
+    """Whoever asked repeats it once there was consent, with the rule in force or not."""
+    approval_id = asked(loop, bought, 200)
+    assert isinstance(ask(loop, bought, 200, limits), Asked)
+    consent(loop, approval_id)
+    again = ask(loop, bought, 200, limits)
+    assert isinstance(again, Refunded)
+    [made] = loop.offline.account.all("refund")
+    assert (again.refund_id, again.replayed) == (made["id"], True)
 
 
 def test_the_amount_is_settled_when_it_is_asked_for(

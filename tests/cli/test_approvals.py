@@ -110,6 +110,28 @@ def test_the_same_key_finds_the_request_again(flashslides: RunCommand, ada: str)
     assert ask(flashslides, ada, "--key", "gift") == ask(flashslides, ada, "--key", "gift")
 
 
+@pytest.mark.parametrize("is_required", ["true", "false"])
+def test_the_key_of_what_was_consented_to_gives_nothing_again(
+    db: Session,
+    flashslides: RunCommand,
+    ada: str,
+    run_as: RunAs,
+    monkeypatch: pytest.MonkeyPatch,
+    is_required: str,
+) -> None:
+    """Also once the rule is not in force any more: the command says what was done."""
+    approval_id = ask(flashslides, ada, "--key", "gift")
+    run_as("grace")
+    assert flashslides("approvals", "consent", approval_id).exit_code == 0
+    run_as("ada")
+    monkeypatch.setenv("APPROVALS_REQUIRED", is_required)
+    get_settings.cache_clear()
+    grant = ("credits", "grant", ada, "500", "--reference", "sorry", "--key", "gift", "--json")
+    again = flashslides(*grant)
+    assert (again.exit_code, again.json["replayed"], again.json["seq"]) == (0, True, 1)
+    assert booked_balance(db, uuid.UUID(ada)) == 500
+
+
 def test_it_is_refused_or_withdrawn(flashslides: RunCommand, ada: str, run_as: RunAs) -> None:
     """By another, and by whoever asked; neither is done any more, and `show` says by whom."""
     first, second = ask(flashslides, ada), ask(flashslides, ada)

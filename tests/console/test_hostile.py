@@ -81,9 +81,7 @@ async def test_no_form_is_a_defect(
     """Whatever stands in its fields."""
     await console.sign_in(Role.ADMIN)
     hidden = console.hidden(await console.get(PAGE), "/sign-in/out")
-    answer = await console.client.post(
-        f"/console{action or page}", data={**hidden, **fields}
-    )
+    answer = await console.client.post(f"/console{action or page}", data={**hidden, **fields})
     assert 400 <= answer.status_code < 500, answer.text
 
 
@@ -127,9 +125,7 @@ async def test_a_note_names_no_address(console: Console, what: str) -> None:
     await console.sign_in(Role.ADMIN)
     address = f"/approvals/{await a_request()}"
     page = await console.get(address)
-    answer = await console.send(
-        page, address, do=what, note="ask ada@example.com", confirmed="yes"
-    )
+    answer = await console.send(page, address, do=what, note="ask ada@example.com", confirmed="yes")
     assert (answer.status_code, "note: " in answer.text) == (422, True)
 
 
@@ -163,5 +159,7 @@ async def test_going_on_is_no_second_decision(console: Console) -> None:
         answer = await console.client.post(f"/console{address}", data=data)
         assert answer.status_code == 303
     statement = select(ConsoleAction.before).where(ConsoleAction.action == "approvals.consent")
-    found = await run_in_async_database_transaction(lambda session: session.scalars(statement).all())
+    found = await run_in_async_database_transaction(
+        lambda session: session.scalars(statement).all()
+    )
     assert found == [{"status": "open"}, {"status": "consented"}]

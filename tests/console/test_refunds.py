@@ -6,7 +6,7 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import request_or_ask
+from src.common.approvals.operations import Asked, request_or_ask
 from src.common.async_database import run_in_async_database_transaction
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
@@ -72,7 +72,7 @@ async def test_a_refund_with_consent_is_paid_once(console: Console, api: Api) ->
     def work(session: Session) -> uuid.UUID:
         wish = RefundWish(purchase.transaction_id, "k", "user:somebody", 200, "not wanted")
         asked = request_or_ask(session, wish, NOTHING_ALONE)
-        assert asked is not None
+        assert isinstance(asked, Asked)
         return asked.approval.approval_id
 
     request_id = await run_in_async_database_transaction(work)

@@ -64,19 +64,22 @@ class _Request:
     transaction_id: uuid.UUID | None = None
 
 
-def execute_or_ask(session: Session, command: ByHand, limits: Limits) -> Result | Asked:
+def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> Result | Asked:
     """Do it, or ask for another person's consent where that takes it.
 
-    With one key it is done once or asked once. What would be refused now is not asked for.
+    With one key it is done once or asked once; whoever repeats what there was consent to is
+    answered what it did. What would be refused now is not asked for.
 
     Args:
         session: In a database transaction of the caller's.
         command: A grant, an adjustment or a reversal, whose actor is the person who asks.
-        limits: Above what it takes another person.
+        limits: Above what it takes another person; None where nothing does. A request of before is
+            found all the same.
 
     Raises:
         ExceptionWithErrorType: the command's refusals. Invalid: VALIDATION_ERROR, there is no
-            reason. Conflict: IDEMPOTENCY_KEY_REUSED.
+            reason. Conflict: IDEMPOTENCY_KEY_REUSED. APPROVAL_DECIDED, APPROVAL_EXPIRED, nothing
+            comes of what was asked for with this key.
         RetryableDatabaseError: a passing condition of the database.
     """
     requests.of_caller(command)
@@ -87,9 +90,10 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits) -> Result 
         return ledger.execute(session, [command])[0]
     found = _find_asked(session, command.user_id, command.key, command.digest)
     if found is not None:
-        return found
+        is_done = found.approval.status == Decision.CONSENTED
+        return _again(session, found.approval) if is_done else found
     amount = queries.preview(session, command).result.amount
-    if not takes_consent(session, command, amount, limits):
+    if limits is None or not takes_consent(session, command, amount, limits):
         return ledger.execute(session, [command])[0]
     if command.metadata is not None:
         raise Invalid(
@@ -134,32 +138,39 @@ def refund_takes_consent(session: Session, wish: RefundWish, limits: Limits) -> 
     return before + amount_cents > limits.refund_cents_above
 
 
-def request_or_ask(session: Session, wish: RefundWish, limits: Limits) -> Asked | None:
+def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) -> Asked | RefundWish:
     """Write a refund down, or ask for another person's consent where that takes it.
 
     Returns:
-        What was asked for; None where the refund may go on.
+        What was asked for; else the refund that may go on: what is wished for, or what there was
+        consent to with its key.
 
     Raises:
         NotFound: TRANSACTION_NOT_FOUND.
         Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
-        Conflict: IDEMPOTENCY_KEY_REUSED.
+        Conflict: IDEMPOTENCY_KEY_REUSED. APPROVAL_DECIDED, APPROVAL_EXPIRED, as `execute_or_ask`.
     """
     transaction = get_transaction(session, wish.transaction_id)
     lock_user(session, transaction.user_id)
     session.refresh(transaction)
     if _is_requested(session, wish):
-        return None
+        return wish
     digest = digest_of(
         wish.actor, "refund", str(wish.transaction_id), wish.amount_cents, wish.reason
     )
     found = _find_asked(session, transaction.user_id, wish.key, digest)
     if found is not None:
+        if found.approval.status == Decision.CONSENTED:
+            form = forms.read(found.approval.command)
+            assert isinstance(form, RefundForm)  # noqa: S101  its digest is a refund's
+            return refund_wish(found.approval, form)
         return found
+    if limits is None:  # nothing to be counted: it is written down as Stripe is asked
+        return wish
     amount_cents = refundable_amount(session, transaction, wish)
     if not refund_takes_consent(session, wish, limits):
         request_refund(session, wish)
-        return None
+        return wish
     request = _Request(
         user_id=transaction.user_id,
         transaction_id=wish.transaction_id,
@@ -268,7 +279,16 @@ def _find_asked(session: Session, user_id: uuid.UUID, key: str, digest: bytes) -
         return None
     if found.request_digest != digest:
         raise errors.key_reused()
+    rules.check_not_over(found, _clock(session))
     return Asked(found, replayed=True)
+
+
+def _again(session: Session, approval: Approval) -> Result:
+    """What was done once there was consent, as its entry says."""
+    form = forms.read(approval.command)
+    assert not isinstance(form, RefundForm)  # noqa: S101  its digest is a command's
+    command = approved(command_of(approval, form), approval.approval_id)
+    return ledger.execute(session, [command])[0]
 
 
 def _ask(session: Session, request: _Request, limits: Limits) -> Asked:

@@ -34,16 +34,21 @@ async def refund_or_ask(
     gateway: Gateway | None,
     settings: Settings,
     wish: RefundWish,
-    limits: Limits,
+    limits: Limits | None,
 ) -> Refunded | Asked:
     """As `refund_payment`, or ask for another person's consent where that takes it.
 
+    With `limits` None nothing takes it; a request of before is found all the same.
+
     Raises:
-        ExceptionWithErrorType: as `refund_payment`. Invalid: VALIDATION_ERROR, there is no reason.
+        ExceptionWithErrorType: as `refund_payment` and `request_or_ask`. Invalid:
+            VALIDATION_ERROR, there is no reason.
     """
     configured(gateway)
-    asked = await in_database(lambda session: operations.request_or_ask(session, wish, limits))
-    return asked or await refund_payment(in_database, gateway, settings, wish)
+    found = await in_database(lambda session: operations.request_or_ask(session, wish, limits))
+    if isinstance(found, Asked):
+        return found
+    return await refund_payment(in_database, gateway, settings, found)
 
 
 async def consent(

@@ -52,6 +52,19 @@ def status_of(approval: Approval, now: dt.datetime) -> ApprovalStatus:
     return ApprovalStatus(approval.status)
 
 
+def check_not_over(approval: Approval, now: dt.datetime) -> None:
+    """Refuse to ask again, with the key of before, for what is never done.
+
+    Raises:
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED.
+    """
+    status = status_of(approval, now)
+    if status is ApprovalStatus.EXPIRED:
+        raise _expired()
+    if status in {ApprovalStatus.REFUSED, ApprovalStatus.WITHDRAWN}:
+        raise _decided(approval)
+
+
 def check_decision(approval: Approval, decision: Decision, decider: str, now: dt.datetime) -> None:
     """Refuse who may not decide so, or no longer.
 
@@ -61,16 +74,9 @@ def check_decision(approval: Approval, decision: Decision, decider: str, now: dt
     """
     status = status_of(approval, now)
     if status is ApprovalStatus.EXPIRED:
-        raise Conflict(
-            "The request has expired: it can be asked for anew, with another key",
-            "APPROVAL_EXPIRED",
-        )
+        raise _expired()
     if status is not ApprovalStatus.OPEN:
-        raise Conflict(
-            f"The request was {status} by {approval.decider} already",
-            "APPROVAL_DECIDED",
-            status=str(status),
-        )
+        raise _decided(approval)
     is_own = approval.requester == decider
     if decision is Decision.WITHDRAWN and not is_own:
         raise Forbidden("Whoever asked withdraws; anybody else refuses", "FORBIDDEN")
@@ -94,3 +100,18 @@ def check_reason(reason: str | None, field: str) -> str:
             field=field,
         )
     return reason
+
+
+def _expired() -> Conflict:
+    return Conflict(
+        "The request has expired: it can be asked for anew, with another key", "APPROVAL_EXPIRED"
+    )
+
+
+def _decided(approval: Approval) -> Conflict:
+    status = str(approval.status)
+    return Conflict(
+        f"The request was {status} by {approval.decider} already",
+        "APPROVAL_DECIDED",
+        status=status,
+    )

@@ -209,7 +209,11 @@ def _in_words(form: AskedForm | None) -> str:
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
     if isinstance(form, GrantForm):
-        until = "" if form.expires_at is None else f" until {form.expires_at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+        until = (
+            ""
+            if form.expires_at is None
+            else f" until {form.expires_at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+        )
         return f"{form.amount:,} {form.source} credits given{until}"
     return f"a correction by {form.amount:+,} credits"
 

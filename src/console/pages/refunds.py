@@ -58,17 +58,17 @@ async def refund(
                 )
             )
             return _show_before(request, person, form, foreseen, asks=asks)
-        asked = await run_in_async_database_transaction(
+        begun = await run_in_async_database_transaction(
             lambda session: _begin(session, person, form, wish, limits)
         )
-        if asked is not None:
+        if isinstance(begun, Asked):
             return done(
                 request,
                 "It was asked for: another person has to consent.",
                 "console_approval",
-                approval_id=asked.approval.approval_id,
+                approval_id=begun.approval.approval_id,
             )
-        refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, wish)
+        refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, begun)
     except ExceptionWithErrorType as error:
         return answer_problem(request, person, form, PAGE, transaction_id, error, target="purchase")
     sentence = f"Paid back: refund {refunded.refund_id}."
@@ -88,9 +88,9 @@ def _wish(person: Person, transaction_id: uuid.UUID, form: Form) -> RefundWish:
 
 def _begin(
     session: Session, person: Person, form: Form, wish: RefundWish, limits: Limits
-) -> Asked | None:
+) -> Asked | RefundWish:
     """Write the refund or the request down, and record it; the same form again finds it."""
-    asked = request_or_ask(session, wish, limits)
+    begun = request_or_ask(session, wish, limits)
     record(
         session,
         person,
@@ -98,12 +98,12 @@ def _begin(
         user_id=get_transaction(session, wish.transaction_id).user_id,
         target=str(wish.transaction_id),
         reason=wish.reason,
-        after={"asked_for": str(asked.approval.approval_id)}
-        if asked
+        after={"asked_for": str(begun.approval.approval_id)}
+        if isinstance(begun, Asked)
         else {"amount_cents": wish.amount_cents},
         key=form.key,
     )
-    return asked
+    return begun
 
 
 def _show_before(
