@@ -10,6 +10,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.api.src import scrapes
+from src.api.src.routes import health
 from src.common.async_database import dispose_async_db, get_async_db, get_async_engine
 from src.common.models.user import User
 from src.common.postgres.migrations import alembic_config
@@ -60,7 +62,9 @@ async def metric(api: Api, name: str) -> float:
 
 
 @pytest.mark.parametrize("pool_timeout", ["0.2", "60"])
-async def test_an_exhausted_pool_is_busy(start_api: StartApi, pool_timeout: str) -> None:
+async def test_an_exhausted_pool_is_busy(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch, pool_timeout: str
+) -> None:
     """With the one connection held elsewhere every route gives up in time, and metrics answer."""
     api = await start_api(
         DATABASE_ASYNC_POOL_SIZE="1",
@@ -70,12 +74,15 @@ async def test_an_exhausted_pool_is_busy(start_api: StartApi, pool_timeout: str)
     user = await make_user()
     assert await metric(api, "flashslides_database_up") == 1
     async with get_async_engine().connect():
+        monkeypatch.setattr(scrapes, "MEASURING_TIMEOUT_SECONDS", 0.5)
         assert await metric(api, "flashslides_database_up") == 0
-        answers = (
-            await every_route(api, user)
-            if pool_timeout == "0.2"
-            else {"readyz": await api.client.get("/readyz")}
-        )
+        with monkeypatch.context() as soon:
+            soon.setattr(health, "READINESS_TIMEOUT_SECONDS", 0.5)
+            answers = (
+                await every_route(api, user)
+                if pool_timeout == "0.2"
+                else {"readyz": await api.client.get("/readyz")}
+            )
         assert (
             'pool_connections{pool="async",state="in_use"} 1.0'
             in (await api.client.get("/metrics")).text

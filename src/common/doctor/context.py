@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -28,21 +28,22 @@ STATEMENT_TIMEOUT_MS = 2_000
 LOCK_TIMEOUT_MS = 200
 CONNECT_TIMEOUT_SECONDS = 5
 STRIPE_TIMEOUT_SECONDS = 5.0
-_LOOKING = {
-    "transaction_read_only": "on",
-    "statement_timeout": f"{STATEMENT_TIMEOUT_MS}",
-    "lock_timeout": f"{LOCK_TIMEOUT_MS}",
-    # No table is read whole, as it may be large; that such a plan looks dear starts no compiler.
-    "enable_seqscan": "off",
-    "jit": "off",
-}
-_LIMIT = text(
-    "SELECT "
-    + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _LOOKING.items())
-)
-"""How a check's database transaction is limited."""
 
 T = TypeVar("T")
+
+
+def _limit() -> TextClause:
+    """How a check's database transaction is limited."""
+    looking = {
+        "transaction_read_only": "on",
+        "statement_timeout": STATEMENT_TIMEOUT_MS,
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        # No table is read whole: it may be large. That such a plan looks dear starts no compiler.
+        "enable_seqscan": "off",
+        "jit": "off",
+    }
+    settings = (f"set_config('{name}', '{value}', true)" for name, value in looking.items())
+    return text(f"SELECT {', '.join(settings)}")
 
 
 def _bounded(settings: Settings) -> Settings:
@@ -119,7 +120,7 @@ class Context:
         """
         session = self.session
         try:
-            session.execute(_LIMIT)
+            session.execute(_limit())
             yield session
         except DBAPIError as error:
             self._note_loss(error)
