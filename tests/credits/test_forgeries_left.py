@@ -10,6 +10,7 @@ from src.common.credits.domain.commands import LEDGER_ACTOR, Command, Grant
 from src.common.credits.verification.recompute import recompute
 from src.common.credits.verification.report import Report
 from tests.approvals import test_triggers
+from tests.console import test_audit_forgeries
 from tests.credits import test_forgeries_holds, test_forgeries_journal
 from tests.credits.forging import Forgery, Write, entry, forging, lot, owning
 from tests.document.document import REPOSITORY
@@ -171,4 +172,5 @@ def test_the_reference_names_every_statement_and_what_refuses_it() -> None:
     rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
     said = {what: by for what, by in rows if what.strip("-") and what != "what is tried"}
     requests = {name: forged.by for name, forged in test_triggers.FORGERIES.items()}
-    assert said == requests | {name: forgery.by for name, forgery in tried.items()}
+    trail = {name: by for name, (_, by) in test_audit_forgeries.FORGERIES.items()}
+    assert said == requests | trail | {name: forgery.by for name, forgery in tried.items()}

@@ -21,7 +21,7 @@ from src.common.doctor.checks import (
     warn,
 )
 from src.common.doctor.context import Context
-from src.common.models import approval_triggers
+from src.common.models import approval_triggers, console_action
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
 from src.common.models.reconciliation import Reconciliation
@@ -48,20 +48,25 @@ _TRIGGER = re.compile(
 )
 TRIGGERS = {
     (found["name"], found["table"]): found.string
-    for found in map(_TRIGGER.match, (*CREATE_TRIGGERS, *approval_triggers.CREATE_TRIGGERS))
+    for found in map(
+        _TRIGGER.match,
+        (*CREATE_TRIGGERS, *approval_triggers.CREATE_TRIGGERS, *console_action.CREATE_GUARD),
+    )
     if found is not None
 }
-"""The triggers of the ledger and of approvals: by name and table, the statement that makes it."""
+"""Those of the ledger, of approvals and of the audit trail: by name and table, the statement that
+makes it."""
 
-_FUNCTION = re.compile(r"FUNCTION @here\.(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL)
+_FUNCTION = re.compile(
+    r"FUNCTION (?:@here\.)?(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL
+)
+MADE = (*CREATE_FUNCTIONS, approval_triggers.CREATE_FUNCTION, console_action.CREATE_GUARD[0])
 FUNCTIONS = {
-    found["name"]: found["body"]
-    for found in map(_FUNCTION.search, CREATE_FUNCTIONS)
-    if found is not None
+    found["name"]: found["body"] for found in map(_FUNCTION.search, MADE) if found is not None
 }
 """What the triggers run: by name, the body, in which `@here` is the schema of our tables."""
 _MAKE_FUNCTIONS = (
-    'python -c "from src.common.models.ledger_triggers import CREATE_FUNCTIONS as made; '
+    'python -c "from src.common.doctor.money import MADE as made; '
     "print(*made, sep=';', end=';')\" | flashslides db psql && flashslides verify"
 )
 
@@ -121,7 +126,7 @@ def _drift(context: Context) -> Finding:
 
 
 def _triggers(context: Context) -> Finding:
-    """Whether the ledger's triggers are there, enabled for this session too, and do their work."""
+    """Whether the triggers are there, enabled for this session too, and do their work."""
     is_ours = describe_revision(next(iter(context.revisions), None)) is None
     with context.looking() as session:
         found = session.execute(_BODIES, {"names": list(FUNCTIONS)})
