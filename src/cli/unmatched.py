@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from src.common.models.transaction import Transaction
     from src.common.models.unmatched_payment import UnmatchedPayment
+    from src.common.purchases.resolutions import Ruling
 
 app = typer.Typer(help="Unmatched payments: those that credited nobody.", no_args_is_help=True)
 
@@ -77,9 +78,10 @@ def resolve_unmatched(
     """Close an unmatched payment. Nothing automatic credits it afterwards.
 
     With `--credit` it becomes a purchase, whatever the reason was. Refunds and disputes then take
-    its credits back.
+    its credits back. Where APPROVALS_REQUIRED says so, nobody credits alone, beyond what the money
+    buys, more than APPROVALS_CREDITS_ABOVE.
     """
-    from src.common.purchases.resolutions import Ruling, resolve
+    from src.common.purchases.resolutions import Ruling
 
     named = (user, credits_bought, amount_cents, currency)
     if not credit and any(each is not None for each in named):
@@ -88,17 +90,7 @@ def resolve_unmatched(
     def work(session: "Session") -> "tuple[UnmatchedPayment, Transaction | None]":
         user_id = find_user(session, user).user_id if user is not None else None
         ruling = Ruling(user_id, credits_bought, amount_cents, currency) if credit else None
-        row, purchase = resolve(
-            session, stripe_object_id, resolution=note, actor=operator(), ruling=ruling
-        )
-        limit = get_settings().credits_manual_limit
-        if purchase is not None and purchase.credits_added > limit and not yes:
-            raise Invalid(
-                f"credits: more than {limit} (CREDITS_MANUAL_LIMIT) takes --yes",
-                "VALIDATION_ERROR",
-                field="credits",
-            )
-        return row, purchase
+        return _resolve(session, stripe_object_id, note, ruling, is_sure=yes)
 
     row, purchase = run_operation(get_settings(), work)
     record: dict[str, Any] = {
@@ -115,3 +107,29 @@ def resolve_unmatched(
             "credits": purchase.credits_added,
         }
     print_record(record, as_json=as_json)
+
+
+def _resolve(
+    session: "Session", stripe_object_id: str, note: str, ruling: "Ruling | None", *, is_sure: bool
+) -> "tuple[UnmatchedPayment, Transaction | None]":
+    """Resolve it as whoever runs the command, within what one person may give."""
+    from src.common.approvals.payments import resolve
+    from src.common.approvals.rules import Limits
+
+    settings = get_settings()
+    row, purchase = resolve(
+        session,
+        stripe_object_id,
+        resolution=note,
+        actor=operator(),
+        ruling=ruling,
+        limits=Limits.of(settings) if settings.approvals_required else None,
+    )
+    limit = settings.credits_manual_limit
+    if purchase is not None and purchase.credits_added > limit and not is_sure:
+        raise Invalid(
+            f"credits: more than {limit} (CREDITS_MANUAL_LIMIT) takes --yes",
+            "VALIDATION_ERROR",
+            field="credits",
+        )
+    return row, purchase

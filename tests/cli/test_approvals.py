@@ -16,8 +16,10 @@ from src.common.models.user import User
 from src.common.settings import get_settings
 from src.offline_stripe import Trouble, TroubleKind
 from tests.cli.conftest import RunAs, RunCommand
+from tests.cli.test_stripe import store as take_in
 from tests.credits.books import booked_balance
 from tests.stripe.loop import Loop, only_purchase
+from tests.stripe.payments import make_event, make_session
 
 
 @pytest.fixture
@@ -164,6 +166,23 @@ def test_show_says_what_consent_would_be_refused_with(
     flashslides("credits", "spend", ada, "100")
     shown = flashslides("approvals", "show", asked.json["approval_id"])
     assert "Consent would be refused now: 100 credits are needed, 0 are available" in shown.out
+
+
+def test_a_free_number_of_credits_for_a_payment_takes_two(
+    db: Session, flashslides: RunCommand, ada: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 are what the money buys, 100 may be given alone; `--yes` changes nothing."""
+    event = make_event(make_session(uuid.UUID(ada), metadata={"package_id": "501"}), id="evt_1")
+    take_in(event)
+    name = event["data"]["object"]["id"]
+    command = ("stripe", "unmatched", "resolve", name, "--note", "x", "--credit", "--yes")
+    refused = flashslides(*command, "--credits", "601")
+    assert (refused.exit_code, "another person's consent" in refused.err) == (2, True)
+    assert booked_balance(db, uuid.UUID(ada)) == 0
+    monkeypatch.setenv("APPROVALS_REQUIRED", "false")
+    get_settings.cache_clear()
+    assert flashslides(*command, "--credits", "601").exit_code == 0
+    assert booked_balance(db, uuid.UUID(ada)) == 601
 
 
 def test_what_does_not_exist_has_its_own_exit_code(flashslides: RunCommand, ada: str) -> None:

@@ -125,3 +125,38 @@ async def test_what_is_wrong_is_said_beside_the_form(
     if fields.get(field):
         assert fields[field] in sent.text
     assert await trail() == []
+
+
+async def test_a_free_number_of_credits_takes_two_persons(api: Api, console: Console) -> None:
+    """A payment of a few dollars is no way around the rule: nor are two of them."""
+    await console.sign_in(Role.FINANCE)
+    user = await make_user()
+    names = [await pay(api, user, metadata={"package_id": "501"}) for _ in range(2)]
+    given = 0
+    for name, written, status in (
+        (names[0], "10501", 422),  # 500 credits are what the money buys
+        (names[0], "10400", 200),
+        (names[1], "601", 422),
+        (names[1], "600", 200),
+    ):
+        address = f"/unmatched/{name}"
+        page = await console.get(address)
+        fields = {"do": "credit", "reason": "x", "credits": written}
+        answer = await console.send(page, address, **fields)
+        assert answer.status_code == status, (written, answer.text)
+        if status == 200:
+            assert (await console.send(answer, address)).status_code == 303
+            given += int(written)
+        else:
+            assert "another person" in answer.text
+    assert await balance_of(user.user_id) == given
+
+
+async def test_what_is_neither_done_is_not_closing(api: Api, console: Console) -> None:
+    """A word that is none closes no payment."""
+    await console.sign_in(Role.FINANCE)
+    name = await pay(api, await make_user(), amount_total=1)
+    page = await console.get(f"/unmatched/{name}")
+    answer = await console.send(page, f"/unmatched/{name}", do="cerdit", reason="x")
+    assert answer.status_code == 422
+    assert await fetch(select(UnmatchedPayment.status)) == "open"

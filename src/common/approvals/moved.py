@@ -5,14 +5,16 @@ The user's row is locked, so that nobody gives at the same time.
 
 import uuid
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, aliased
 
-from src.common.approvals.rules import WINDOW
+from src.common.approvals.rules import WINDOW, Credited, Limits, credits_beyond_price
 from src.common.credits.domain.commands import OWN_KEY_PREFIX
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases.rules import Reason
 
 _GIVING = (EntryKind.GRANT, EntryKind.ADJUSTMENT, EntryKind.REVERSAL)
 _TAKING = (EntryKind.ADJUSTMENT,)
@@ -46,6 +48,47 @@ def credits_moved(session: Session, user_id: uuid.UUID, actor: str, *, gives: bo
         )
     ).one()
     return int(total)
+
+
+def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits: Limits) -> int:
+    """Whole credits, beyond what the money buys, of payments that `actor` credited to the user.
+
+    Within the window. What application code wrote is no decision of theirs.
+    """
+    rows = session.execute(
+        select(
+            Transaction.credits_added,
+            Transaction.amount_paid_cents,
+            Transaction.currency,
+            UnmatchedPayment.livemode,
+            UnmatchedPayment.details["amount_total_cents"].astext.is_not(None),
+        )
+        .join(
+            UnmatchedPayment,
+            and_(
+                UnmatchedPayment.livemode.in_([True, False]),  # as the key has it
+                UnmatchedPayment.stripe_object_id == Transaction.stripe_session_id,
+            ),
+        )
+        .where(
+            Transaction.user_id == user_id,
+            UnmatchedPayment.actor == actor,
+            UnmatchedPayment.resolved_at >= func.clock_timestamp() - WINDOW,
+            UnmatchedPayment.reason != Reason.TRANSACTION_WITHOUT_CREDIT,
+        )
+    )
+    return sum(
+        credits_beyond_price(
+            Credited(
+                credits=credits_added,
+                paid_cents=paid_cents if is_said else None,
+                currency=currency,
+                livemode=livemode,
+            ),
+            limits,
+        )
+        for credits_added, paid_cents, currency, livemode, is_said in rows
+    )
 
 
 def cents_paid_back(session: Session, user_id: uuid.UUID, actor: str, currency: str) -> int:

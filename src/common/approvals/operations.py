@@ -121,7 +121,10 @@ def takes_consent(session: Session, command: ByHand, amount: int, limits: Limits
     """
     if isinstance(command, Reverse) and amount < 0:
         return False
-    before = moved.credits_moved(session, command.user_id, command.actor, gives=amount > 0)
+    user_id, actor = command.user_id, command.actor
+    before = moved.credits_moved(session, user_id, actor, gives=amount > 0)
+    if amount > 0:
+        before += moved.credits_of_payments(session, user_id, actor, limits)
     return before + abs(amount) > limits.credits_above
 
 

@@ -7,11 +7,23 @@ from typing import Self
 
 from src.common.exceptions import Conflict, Forbidden, Invalid
 from src.common.models.approval import Approval, Decision
+from src.common.packages import Package
 from src.common.settings import Settings
 
 WINDOW = dt.timedelta(days=1)
 """What one person gave a user within this time counts together: many small gifts are a large one.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credited:
+    """A payment that somebody credited by hand."""
+
+    credits: int
+    paid_cents: int | None
+    """What came, in the currency's smallest unit; None where only whoever credited it says so."""
+    currency: str
+    livemode: bool
 
 
 class ApprovalStatus(StrEnum):
@@ -34,6 +46,10 @@ class Limits:
     """What one person pays back to a user within `WINDOW`, in a currency's smallest unit."""
     lifetime: dt.timedelta
     """How long somebody else may consent."""
+    packages: tuple[Package, ...] = ()
+    """What money buys: only credits beyond that are given by hand."""
+    is_live: bool = False
+    """Whether only real money buys anything."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -42,6 +58,8 @@ class Limits:
             credits_above=settings.approvals_credits_above,
             refund_cents_above=settings.approvals_refund_cents_above,
             lifetime=dt.timedelta(seconds=settings.approvals_lifetime_seconds),
+            packages=settings.packages,
+            is_live=settings.stripe_livemode is True,
         )
 
 
@@ -85,6 +103,20 @@ def check_decision(approval: Approval, decision: Decision, decider: str, now: dt
             "Whoever asked never decides: another person does. It can be withdrawn",
             "APPROVAL_IS_OWN",
         )
+
+
+def credits_beyond_price(credited: Credited, limits: Limits) -> int:
+    """Whole credits beyond the largest package that the money that came buys; 0 or more."""
+    is_money = credited.livemode or not limits.is_live
+    paid_cents = credited.paid_cents if is_money else None
+    bought = [
+        each.credits
+        for each in limits.packages
+        if paid_cents is not None
+        and each.currency == credited.currency
+        and each.price_cents <= paid_cents
+    ]
+    return max(credited.credits - max(bought, default=0), 0)
 
 
 def check_reason(reason: str | None, field: str) -> str:

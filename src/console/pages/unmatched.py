@@ -9,13 +9,15 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import find_user_by_email, get_user
+from src.common.approvals.payments import resolve
+from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.credits.queries import balance
 from src.common.exceptions import ExceptionWithErrorType, Invalid, NotFound
 from src.common.models.transaction import Transaction
 from src.common.purchases import unmatched
-from src.common.purchases.resolutions import Ruling, find_unmatched, resolve
+from src.common.purchases.resolutions import Ruling, find_unmatched
 from src.common.purchases.rules import Reason
 from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
@@ -106,12 +108,18 @@ async def settle(
 
 
 async def _settle(request: Request, person: Person, form: Form, name: str) -> Response:
-    is_credit, reason = form.required("do") == CREDIT, form.reason()
+    what, reason = form.required("do"), form.reason()
+    if what not in {CREDIT, CLOSE}:
+        raise Invalid("do: credit or close", "VALIDATION_ERROR", field="do")
+    is_credit = what == CREDIT
+    limits = Limits.of(settings_of(request))
     limit = settings_of(request).credits_manual_limit
 
     def do(session: Session) -> dict[str, Any]:
         ruling = _ruling(session, form) if is_credit else None
-        row, bought = resolve(session, name, resolution=reason, actor=person.actor, ruling=ruling)
+        row, bought = resolve(
+            session, name, resolution=reason, actor=person.actor, ruling=ruling, limits=limits
+        )
         if bought is not None and bought.credits_added > limit:
             raise Invalid(
                 f"credits: more than {limit:,} (CREDITS_MANUAL_LIMIT) are not given here",
