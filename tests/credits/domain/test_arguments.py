@@ -46,6 +46,7 @@ WRONG: dict[str, list[Any]] = {
     "now": [*NOT_AN_INSTANT, NOW.replace(tzinfo=None)],
     "metadata": ["{}", [("a", 1)], 7, {"a": b"b"}],
     "status": ["garbage", 7, ["open"]],
+    "kind": ["garbage", 7, ["spend"]],
     "final": [1, "true", None],
     "as_far_as_possible": [1, "true", None],
     "own_only": [1, "true", None],
