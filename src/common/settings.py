@@ -115,7 +115,7 @@ class Settings(ConsoleSettings, BaseSettings):
     `--yes`."""
 
     approvals_required: bool = False
-    """Whether commands obey the limits below too (rule 13); the console always does."""
+    """Whether commands and persons' tokens obey the limits below too; the console always does."""
     approvals_credits_above: int = Field(default=10_000, ge=0)
     """How many credits one person gives a user within a day, or takes, without another's consent.
     `credits_manual_limit` guards against slips of one's own, and holds beside it."""

@@ -46,6 +46,10 @@ ERRORS: dict[str, tuple[int, str]] = {
     "EMAIL_TAKEN": (409, "Another account has this e-mail address"),
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than `API_MAX_BODY_BYTES`"),
     "VALIDATION_ERROR": (422, "A field is missing or wrong; `errors` names it"),
+    "CONSENT_NEEDED": (
+        422,
+        "A person's token, and more than one person may give or pay back alone",
+    ),
     "CAPTURE_EXCEEDS_HOLD": (422, "More than the `uncaptured` credits that are left in the hold"),
     "REVERSAL_EXCEEDS_ENTRY": (
         422,

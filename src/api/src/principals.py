@@ -20,6 +20,11 @@ class Principal:
     """The user, where a user asks."""
     scopes: frozenset[Scope]
 
+    @property
+    def is_person(self) -> bool:
+        """Whether it is somebody who may have to ask another person first (rule 13)."""
+        return self.user_id is not None
+
     def require(self, *scopes: Scope) -> None:
         """Raise unless this principal has one of `scopes`.
 

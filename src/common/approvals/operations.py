@@ -113,6 +113,24 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> 
     return _ask(session, request, limits)
 
 
+def execute_alone(session: Session, command: ByHand, limits: Limits) -> Result:
+    """Do it, where one person may do it alone.
+
+    Raises:
+        ExceptionWithErrorType: the command's refusals. Invalid: CONSENT_NEEDED.
+        RetryableDatabaseError: a passing condition of the database.
+    """
+    requests.of_caller(command)
+    session.flush()
+    if lock_user(session, command.user_id) is None:
+        raise errors.user_not_found()
+    if not _is_booked(session, command):
+        amount = queries.preview(session, command).result.amount
+        if takes_consent(session, command, amount, limits):
+            raise rules.consent_needed()
+    return ledger.execute(session, [command])[0]
+
+
 def takes_consent(session: Session, command: ByHand, amount: int, limits: Limits) -> bool:
     """Whether a command that moves `amount` credits, signed, takes another person's consent now.
 
@@ -139,6 +157,20 @@ def refund_takes_consent(session: Session, wish: RefundWish, limits: Limits) -> 
     amount_cents = refundable_amount(session, transaction, wish)
     before = moved.cents_paid_back(session, transaction.user_id, wish.actor, transaction.currency)
     return before + amount_cents > limits.refund_cents_above
+
+
+def request_alone(session: Session, wish: RefundWish, limits: Limits) -> None:
+    """Write a refund down, where one person may pay it back alone.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR, CONSENT_NEEDED.
+        Conflict: IDEMPOTENCY_KEY_REUSED.
+    """
+    lock_user(session, get_transaction(session, wish.transaction_id).user_id)
+    if not _is_requested(session, wish) and refund_takes_consent(session, wish, limits):
+        raise rules.consent_needed()
+    request_refund(session, wish)
 
 
 def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) -> Asked | RefundWish:

@@ -119,6 +119,15 @@ def credits_beyond_price(credited: Credited, limits: Limits) -> int:
     return max(credited.credits - max(bought, default=0), 0)
 
 
+def consent_needed() -> Invalid:
+    """CONSENT_NEEDED: who may not ask here asks in the console, or by a command."""
+    return Invalid(
+        "This is more than one person gives or pays back alone within a day: ask for it in the "
+        "console, where another person consents",
+        "CONSENT_NEEDED",
+    )
+
+
 def check_reason(reason: str | None, field: str) -> str:
     """The reason of a request that another person is to judge.
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf, known_service
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
+from src.api.src.persons import ledger_for
 from src.api.src.principals import Principal
 from src.api.src.routes import API_PREFIX, UserId
 from src.api.src.routes.credits import READS, EntrySeq, HoldSeq
@@ -138,7 +139,8 @@ class _WriteWith:
         key = _DRY_RUN_KEY if dry_run else idempotency_key
         if not key:
             raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
-        return Write(user_id, caller, key, dry_run, ledger, settings.credits_manual_limit)
+        allowed = ledger_for(caller, ledger, settings)
+        return Write(user_id, caller, key, dry_run, allowed, settings.credits_manual_limit)
 
     async def at_hand(self, request: Request) -> Write | None:
         """The same for a service that asked a moment ago, may write and sends a key."""
@@ -175,7 +177,7 @@ async def spend(write: SpendWrite, body: SpendIn) -> Response:
 @router.post(
     "/grant",
     summary="Give credits",
-    responses=error_responses(*WRITES, "BALANCE_LIMIT_EXCEEDED"),
+    responses=error_responses(*WRITES, "BALANCE_LIMIT_EXCEEDED", "CONSENT_NEEDED"),
     response_model=ResultOut | PreviewOut,
 )
 async def grant(write: GrantWrite, body: GrantIn) -> Response:
@@ -187,7 +189,9 @@ async def grant(write: GrantWrite, body: GrantIn) -> Response:
 @router.post(
     "/adjust",
     summary="Correct a balance",
-    responses=error_responses(*WRITES, "INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
+    responses=error_responses(
+        *WRITES, "INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED", "CONSENT_NEEDED"
+    ),
     response_model=ResultOut | PreviewOut,
 )
 async def adjust(write: GrantWrite, body: AdjustIn) -> Response:
@@ -244,7 +248,7 @@ async def renew(write: SpendWrite, seq: HoldSeq, body: RenewIn) -> Response:
     summary="Undo an entry",
     responses=error_responses(
         *(*WRITES, "ENTRY_NOT_FOUND", "ENTRY_NOT_REVERSIBLE", "REVERSAL_EXCEEDS_ENTRY"),
-        *("INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED"),
+        *("INSUFFICIENT_CREDITS", "BALANCE_LIMIT_EXCEEDED", "CONSENT_NEEDED"),
     ),
     response_model=ReversalOut | ReversalPreviewOut,
 )

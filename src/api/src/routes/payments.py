@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from src.api.src.dependencies import Caller, CallingUser, GatewayOf, SettingsOf
 from src.api.src.errors import ALWAYS, AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.persons import begin_refund
 from src.api.src.principals import Principal
 from src.api.src.routes.checkout_pages import pages_of
 from src.api.src.schemas.payments import (
@@ -130,6 +131,7 @@ RefundCaller = Annotated[Principal, Depends(_refund_caller)]
         "TRANSACTION_NOT_FOUND",
         "REFUND_EXCEEDS_PAYMENT",
         "REFUND_REFUSED",
+        "CONSENT_NEEDED",
     ),
 )
 async def refund_transaction(
@@ -142,18 +144,15 @@ async def refund_transaction(
     idempotency_key: IdempotencyKey = None,
 ) -> RefundOut:
     """Refund all of a purchase or a part. The credits it bought are taken back with it."""
-    refunded = await refund_payment(
-        run_in_async_database_transaction,
-        gateway,
-        settings,
-        RefundWish(
-            transaction_id=transaction_id,
-            key=_required(idempotency_key),
-            actor=caller.actor,
-            amount_cents=wish.amount_cents,
-            reason=wish.reason,
-        ),
+    asked = RefundWish(
+        transaction_id=transaction_id,
+        key=_required(idempotency_key),
+        actor=caller.actor,
+        amount_cents=wish.amount_cents,
+        reason=wish.reason,
     )
+    await begin_refund(caller, settings, asked)
+    refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, asked)
     if refunded.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return RefundOut.model_validate(refunded)
