@@ -10,6 +10,7 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.console import sessions
 from src.console.permissions import Permission, Role, permitted
+from src.console.service import settings_of
 
 SESSION = "session"
 """What the cookie calls the session's secret."""
@@ -82,11 +83,12 @@ async def signed_in(request: Request) -> Person:
         known = await run_in_async_database_transaction(
             lambda session: sessions.find(session, secret)
         )
-    if known is None:
+    is_by_link = known is not None and known.issuer == sessions.LOCAL_ISSUER
+    if known is None or (is_by_link and not settings_of(request).is_local):
         raise SignInNeeded("Nobody is signed in", "AUTHENTICATION_FAILURE")
     person = Person(f"user:{known.person_id}", known.name, known.roles)
     request.state.person = person
-    if known.issuer != sessions.LOCAL_ISSUER:
+    if not is_by_link:
         _refuse_unconfirmed(request, known.confirmed_at)
     return person
 

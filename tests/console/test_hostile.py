@@ -14,6 +14,7 @@ from src.common.models.console_action import ConsoleAction
 from src.console.permissions import Role
 from tests.approvals.requests import NOTHING_ALONE, a_grant
 from tests.credits.books import booked_balance, make_user
+from tests.fixtures.api import Api
 from tests.fixtures.console import PAGE, Console
 
 NOBODY = uuid.UUID(int=9)
@@ -163,3 +164,15 @@ async def test_going_on_is_no_second_decision(console: Console) -> None:
         lambda session: session.scalars(statement).all()
     )
     assert found == [{"status": "open"}, {"status": "consented"}]
+
+
+async def test_who_came_by_a_link_is_known_on_a_developer_s_machine_only(
+    api: Api, console: Console
+) -> None:
+    """Nobody confirms such a session, so elsewhere it opens nothing, whoever has its cookie."""
+    await console.sign_in(Role.ADMIN)
+    assert (await console.get(PAGE)).status_code == 200
+    settings = api.app.state.settings
+    api.app.state.settings = settings.model_copy(update={"env": "prod"})
+    answer = await console.get(PAGE)
+    assert (answer.status_code, "/sign-in" in answer.headers["location"]) == (303, True)

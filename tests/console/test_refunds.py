@@ -117,7 +117,10 @@ async def test_a_refund_above_the_limit_becomes_a_request(console: Console, api:
         answer = await console.send(shown, address)
         assert len(list(offline.account.all("refund"))) == 1
     page = await console.client.get(answer.headers["location"])
-    assert ("a refund of 6,000 cents" in page.text, ">Consent<" in page.text) == (True, False)
+    assert ("a refund of 6,000 in the currency" in page.text, ">Consent<" in page.text) == (
+        True,
+        False,
+    )
 
 
 async def test_what_cannot_be_paid_back_is_said_at_the_form(console: Console, api: Api) -> None:

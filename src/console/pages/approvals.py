@@ -205,7 +205,7 @@ def _in_words(form: AskedForm | None) -> str:
     if form is None:
         return "something that this release cannot read"
     if isinstance(form, RefundForm):
-        return f"a refund of {form.amount_cents:,} cents"
+        return f"a refund of {form.amount_cents:,} in the currency's smallest unit"
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
     if isinstance(form, GrantForm):
