@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SPENDS_EACH = 128
+_AT_ONCE = 256
+"""Of those that restore what was there: the engine refuses more than its queue holds."""
 _TAKEN = 3
 """Credits of each spend that is undone: so often it can be undone, by one each time."""
 
@@ -76,15 +78,20 @@ class EngineReversals(EngineCalls):
     async def restore(self) -> None:
         """Spend what was given back."""
         await super().open(1)
+        due = iter(self._given_back.items())
         async with asyncio.TaskGroup() as group:
-            for user_id, credits_back in self._given_back.items():
-                group.create_task(self._take(user_id, credits_back))
+            for _ in range(_AT_ONCE):
+                group.create_task(self._take_each(due))
         self.unmeasured += len(self._given_back)
         await super().close()
 
     async def _spend(self, user_ids: list[uuid.UUID]) -> None:
         for user_id in user_ids:
             self._spends.append((user_id, await self._take(user_id, _TAKEN)))
+
+    async def _take_each(self, due: "Iterator[tuple[uuid.UUID, int]]") -> None:
+        for user_id, amount in due:
+            await self._take(user_id, amount)
 
     async def _take(self, user_id: uuid.UUID, amount: int) -> int:
         key = uuid.uuid4().hex
