@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -18,6 +18,7 @@ AT_ONCE = 2
 """Reports that a process makes at once."""
 places = threading.BoundedSemaphore(AT_ONCE)
 _IN_MEMORY_BYTES = 2**20
+_CHUNK_BYTES = 2**16
 
 
 class ReportsBusy(Unavailable):
@@ -64,3 +65,10 @@ def make_report(wanted: Wanted, format_: Format, *, bom: bool = False) -> IO[byt
         raise
     file.seek(0)
     return file
+
+
+def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """What a report's file has, piece by piece; it is closed after the last."""
+    with file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

@@ -3,9 +3,9 @@
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
@@ -14,7 +14,7 @@ from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.reports.catalogue import REPORTS, ReportName, Wanted, read_report
 from src.common.reports.columns import Column, Holds
 from src.common.reports.formats import MEDIA_TYPES, Format, readable
-from src.common.reports.making import make_report, reading
+from src.common.reports.making import chunks_of, make_report, reading
 from src.common.reports.periods import By
 from src.common.reports.plots import Panel
 from src.common.time_zones import find_zone
@@ -27,9 +27,28 @@ from src.console.rendering import render
 router = APIRouter(prefix="/reports")
 
 ROWS_SHOWN_MAX = 500
-_CHUNK_BYTES = 2**16
 _JOURNAL_FORMATS = (Format.BEANCOUNT, Format.HLEDGER)
 Day = Annotated[str, Query(max_length=10, pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
+
+
+def _chosen(
+    since: Day = "",
+    until: Day = "",
+    by: str = "",
+    time_zone: Annotated[str, Query(max_length=64)] = "UTC",
+    test_money: bool = False,  # noqa: FBT001, FBT002  FastAPI names it
+) -> Mapping[str, str]:
+    """What of a report is asked for, as the page's form writes it; empty where nothing is."""
+    return {
+        "since": since,
+        "until": until,
+        "by": by,
+        "time_zone": time_zone,
+        "test_money": "true" if test_money else "",
+    }
+
+
+Choice = Annotated[Mapping[str, str], Depends(_chosen)]
 
 
 @router.get("", name="console_reports")
@@ -46,20 +65,9 @@ async def show_report(
     request: Request,
     person: Annotated[Person, require(Permission.REPORTS_SEE)],
     name: ReportName,
-    since: Day = "",
-    until: Day = "",
-    by: str = "",
-    time_zone: Annotated[str, Query(max_length=64)] = "UTC",
-    test_money: bool = False,  # noqa: FBT001, FBT002  FastAPI names it
+    chosen: Choice,
 ) -> Response:
     """A report's first rows and its charts; the files have all rows."""
-    chosen = {
-        "since": since,
-        "until": until,
-        "by": by,
-        "time_zone": time_zone,
-        "test_money": "true" if test_money else "",
-    }
     shown: dict[str, Any] = {
         "columns": (),
         "rows": [],
@@ -92,28 +100,17 @@ async def show_report(
 async def download_report(
     person: Annotated[Person, require(Permission.REPORTS_DOWNLOAD)],
     name: ReportName,
+    chosen: Choice,
     format_: Annotated[Format, Query(alias="format")] = Format.CSV,
-    since: Day = "",
-    until: Day = "",
-    by: str = "",
-    time_zone: Annotated[str, Query(max_length=64)] = "UTC",
-    test_money: bool = False,  # noqa: FBT001, FBT002  FastAPI names it
 ) -> Response:
     """All of a report as a file; that it was taken is recorded."""
-    chosen = {
-        "since": since,
-        "until": until,
-        "by": by,
-        "time_zone": time_zone,
-        "test_money": "true" if test_money else "",
-    }
     file = await run_in_threadpool(make_report, _wanted(name, chosen), format_)
     taken = {key: value for key, value in chosen.items() if value} | {"format": format_}
     await run_in_async_database_transaction(
         lambda session: record(session, person, "reports.download", target=name, after=taken)
     )
     return StreamingResponse(
-        _sent(file),
+        chunks_of(file),
         media_type=MEDIA_TYPES[format_],
         headers={"Content-Disposition": f'attachment; filename="{name}.{format_}"'},
     )
@@ -217,9 +214,3 @@ def _date(instant: dt.datetime, wanted: Wanted) -> str:
     """The last day of a period that ends with this instant."""
     last = instant - dt.timedelta(microseconds=1)
     return last.astimezone(wanted.zone).date().isoformat()
-
-
-def _sent(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

@@ -1,8 +1,7 @@
 """Figures of the whole ledger, for finance."""
 
-from collections.abc import Iterator
 from functools import partial
-from typing import IO, Annotated
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
@@ -14,14 +13,12 @@ from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.common.accounts.api_keys import Scope
 from src.common.reports.catalogue import ReportName, Wanted
 from src.common.reports.formats import MEDIA_TYPES, Format
-from src.common.reports.making import make_report
+from src.common.reports.making import chunks_of, make_report
 from src.common.reports.periods import By
 from src.common.reports.users import UserFilter
 from src.common.time_zones import find_zone
 
 router = APIRouter(prefix="/reports", tags=["reports"])
-
-_CHUNK_BYTES = 2**16
 
 
 async def may_read_reports(caller: Caller) -> None:
@@ -99,16 +96,10 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
     )
     file = await run_in_threadpool(partial(make_report, wanted, format_, bom=bom))
     return StreamingResponse(
-        _sent(file),
+        chunks_of(file),
         media_type=MEDIA_TYPES[format_],
         headers={
             "Content-Disposition": f'attachment; filename="{name}.{format_}"',
             "Cache-Control": "private, no-store",
         },
     )
-
-
-def _sent(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
