@@ -12,11 +12,12 @@ from starlette.types import Scope
 
 from src.common.settings import Settings
 from src.console import problems, sign_in
-from src.console.guards import DefectMiddleware, HeadersMiddleware, OwnPagesMiddleware
+from src.console.guards import HeadersMiddleware, OwnPagesMiddleware, page_of_defect
 from src.console.overview_figures import KnownFigures
 from src.console.pages import ROUTERS
 from src.console.rendering import FOLDER
 from src.console.sessions import SESSION_HOURS
+from src.defects import DefectMiddleware
 
 PATH = "/console"
 
@@ -62,7 +63,7 @@ def create_console(state: Any, settings: Settings) -> FastAPI:
                 same_site="lax",  # Strict is not sent when the identity provider sends one back
                 https_only=not settings.is_local,
             ),
-            Middleware(DefectMiddleware),
+            Middleware(DefectMiddleware, answer=page_of_defect),
         ],
     )
     console.mount("/static", _Files(directory=FOLDER / "static"), name="console_static")

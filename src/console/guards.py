@@ -77,36 +77,16 @@ def _is_foreign(scope: "Scope") -> bool:
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
-class DefectMiddleware:
-    """A defect of ours is logged and answered with a page."""
-
-    def __init__(self, app: "ASGIApp") -> None:
-        self.app = app
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Serve one request."""
-        has_begun = False
-
-        async def send_and_note(message: "Message") -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_and_note)
-        except Exception:
-            if scope["type"] != "http" or has_begun:
-                raise
-            logger.exception("Unexpected error")
-            request = Request(scope)
-            answer = render(
-                request,
-                person_at(request),
-                "error.html",
-                status=500,
-                heading="Something went wrong on our side",
-                error_type="INTERNAL_ERROR",
-                request_id=structlog.contextvars.get_contextvars().get("request_id"),
-                sentence="It may have been done or not: look before you repeat it.",
-            )
-            await answer(scope, receive, send)
+def page_of_defect(scope: "Scope", _error: Exception) -> "ASGIApp":
+    """What a person sees where something went wrong on our side."""
+    request = Request(scope)
+    return render(
+        request,
+        person_at(request),
+        "error.html",
+        status=500,
+        heading="Something went wrong on our side",
+        error_type="INTERNAL_ERROR",
+        request_id=structlog.contextvars.get_contextvars().get("request_id"),
+        sentence="It may have been done or not: look before you repeat it.",
+    )

@@ -16,12 +16,13 @@ from src.api.src.head_requests import ASKED_AS_HEAD
 from src.api.src.request_context import CLIENT_LEFT, current_request_id
 from src.common.exceptions import DatabaseBusy, ErrorKind, ExceptionWithErrorType, Unavailable
 from src.common.postgres.errors import is_ledger_unbalanced
+from src.defects import DefectMiddleware
 from src.http_statuses import STATUS_BY_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Scope
 
     from src.common.settings import Settings
 
@@ -46,38 +47,13 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
-    app.add_middleware(UnexpectedErrorMiddleware)
+    app.add_middleware(DefectMiddleware, answer=_answer_of_defect)
 
 
-class UnexpectedErrorMiddleware:
-    """A defect of ours is logged and answered 500.
-
-    A handler of Starlette's for `Exception` would run outside all middleware, where the request's
-    id is gone from logs and answer.
-    """
-
-    def __init__(self, app: "ASGIApp") -> None:
-        self.app = app
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Serve one request."""
-        has_begun = False
-
-        async def send_and_note(message: "Message") -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_and_note)
-        except Exception as error:
-            if scope["type"] != "http" or has_begun:
-                raise
-            logger.exception("Unexpected error")
-            unbalanced = isinstance(error, DBAPIError) and is_ledger_unbalanced(error)
-            error_type = "LEDGER_UNBALANCED" if unbalanced else "INTERNAL_ERROR"
-            answer = error_answer(500, error_type, "Something went wrong on our side")
-            await answer(scope, receive, send)
+def _answer_of_defect(_scope: "Scope", error: Exception) -> "ASGIApp":
+    unbalanced = isinstance(error, DBAPIError) and is_ledger_unbalanced(error)
+    error_type = "LEDGER_UNBALANCED" if unbalanced else "INTERNAL_ERROR"
+    return error_answer(500, error_type, "Something went wrong on our side")
 
 
 def error_answer(
