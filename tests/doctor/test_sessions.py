@@ -27,6 +27,10 @@ SCANS = text(
 )
 
 
+one_at_a_time = pytest.mark.xdist_group("replication")
+"""Slots and receivers are the server's, which all workers' databases share."""
+
+
 @pytest.fixture
 def connect(fresh_database: ConnectionParameters) -> Generator[Connect]:
     """Open connections to this test's database, closed after it."""
@@ -154,6 +158,7 @@ def test_deadlocks_are_counted(connect: Connect) -> None:
     assert "credits.lock_users" in (found.next or "")
 
 
+@one_at_a_time
 def test_a_replication_slot_of_nobody_is_named(
     server: Server, fresh_database: ConnectionParameters
 ) -> None:
@@ -170,6 +175,7 @@ def test_a_replication_slot_of_nobody_is_named(
     assert str(found.next).startswith("start its standby again; only if that is gone for good: ")
 
 
+@one_at_a_time
 def test_a_receiver_that_replays_nothing_is_a_standby_like_any(
     fresh_database: ConnectionParameters,
 ) -> None:
