@@ -7,6 +7,7 @@ the number in postmaster.pid: it may be a zombie's, or by now another program's.
 import errno
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_SECONDS = 120
 _STOP_TIMEOUT_SECONDS = 60
+_POLL_SECONDS = 0.05
 _CONNECT_TIMEOUT_SECONDS = 5
 _LOG_BYTES_MAX = 10_000_000
 _LOG_LINES_SHOWN = 15
@@ -191,6 +193,9 @@ def launch(layout: Layout, bin_dir: Path, account: Account) -> None:
 def shut_down(layout: Layout, bin_dir: Path, account: Account) -> None:
     """Stop the running server, cleanly; its clients are disconnected.
 
+    Returns when its last process has ended: `pg_ctl` goes by postmaster.pid, which is gone a moment
+    earlier.
+
     Raises:
         LocalPostgresError: if it does not stop in time.
     """
@@ -198,12 +203,16 @@ def shut_down(layout: Layout, bin_dir: Path, account: Account) -> None:
         *(bin_dir / "pg_ctl", "stop", "--wait", "--silent", "--mode=fast"),
         *("--pgdata", layout.pgdata, "--timeout", str(_STOP_TIMEOUT_SECONDS)),
     ]
+    deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     result = run_as(account, command)
-    if result.returncode != 0 and has_living_processes(layout):
-        raise LocalPostgresError(
-            f"The database server in {layout.folder} did not stop: {result.stderr.strip()}. The "
-            f"end of its log, {layout.log}:\n{log_tail(layout)}"
-        )
+    while has_living_processes(layout):
+        if result.returncode != 0 or time.monotonic() > deadline:
+            reason = result.stderr.strip() or "its last processes do not end"
+            raise LocalPostgresError(
+                f"The database server in {layout.folder} did not stop: {reason}. The end of its "
+                f"log, {layout.log}:\n{log_tail(layout)}"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def log_tail(layout: Layout, from_byte: int = 0) -> str:

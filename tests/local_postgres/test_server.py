@@ -3,8 +3,12 @@
 import os
 import signal
 import stat
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -12,12 +16,17 @@ from dirty_equals import IsStr
 
 from src.local_postgres import (
     LocalPostgresError,
+    accounts,
+    postmaster,
     read_connection,
     running_server,
     start,
     status,
     stop,
 )
+from src.local_postgres.accounts import Account
+from src.local_postgres.leases import server_lock
+from src.local_postgres.locations import layout_of
 from tests.local_postgres.machine import connect, holder, python, read_line, sql
 
 
@@ -237,6 +246,34 @@ def test_a_server_in_use_is_stopped_by_force_only(folder: Path) -> None:
             stop(folder)
         assert status(folder).running
         assert stop(folder, force=True)
+        assert not status(folder).running
+
+
+@pytest.mark.usefixtures("made")
+def test_a_stopped_server_has_no_process_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stop` waits for a process that ends later than the file that names the server."""
+    run_as = accounts.run_as
+    with ExitStack() as straggler, running_server(folder):
+
+        def outlived(account: Account, command: Sequence[str | Path]) -> CompletedProcess[str]:
+            result = run_as(account, command)
+            straggler.enter_context(server_lock(layout_of(folder), account))
+            return result
+
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                straggler.close()
+
+        monkeypatch.setattr(postmaster, "run_as", outlived)
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=wait)
+        monkeypatch.setattr(postmaster, "time", clock)
+        assert stop(folder, force=True)
+        assert len(waits) == 2
         assert not status(folder).running
 
 
