@@ -49,6 +49,24 @@ squawk:
 test *arguments:
     pytest {{arguments}}
 
+# How long the tests of this commit and of another take, by turns, each from an empty environment
+suite-against revision rounds="1":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    parent=$(mktemp -d)
+    trap 'rm -rf "$parent"' EXIT
+    unset VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
+    for _ in $(seq {{rounds}}); do
+        for revision in HEAD "{{revision}}"; do
+            rm -rf "$parent/clone"
+            git clone --quiet . "$parent/clone"
+            git -C "$parent/clone" checkout --quiet "$(git rev-parse "$revision")"
+            began=$(date +%s)
+            last=$(cd "$parent/clone" && uv run pytest | tail -1) || true
+            echo "$revision: $(($(date +%s) - began)) s, with what uv installs: $last"
+        done
+    done
+
 # The tests again and again under what a test must not depend on: a busy machine, order, autovacuum
 endurance rounds="10":
     #!/usr/bin/env bash

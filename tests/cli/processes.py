@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from typing import Any
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-COMMAND = Path(sys.executable).with_name("flashslides")
+from tests.fixtures.commands import COMMAND, forked_commands
+
 PATIENCE_SECONDS = 600
 
 
@@ -25,12 +25,22 @@ class Program:
 
     folder: Path
     environment: Mapping[str, str]
+    is_installed: bool = False
+    """Whether it is the installed command: for who looks at its imports, number or children.
+
+    Or at what comes first, a signal or the end of stdin: signals are passed on to a forked one.
+    """
+
+    @property
+    def command(self) -> Path:
+        """What is started."""
+        return COMMAND if self.is_installed else forked_commands() / "flashslides"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command; its stderr goes to a file, so that nothing it says can block it."""
         with (self.folder / "stderr").open("a") as stderr:
             return subprocess.Popen(
-                [str(COMMAND), *arguments],
+                [str(self.command), *arguments],
                 stdin=subprocess.PIPE,  # nobody answers
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -42,7 +52,7 @@ class Program:
     def run(self, *arguments: str) -> str:
         """Run a command that must succeed; what it printed on stdout."""
         done = subprocess.run(
-            [str(COMMAND), *arguments],
+            [str(self.command), *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,
@@ -79,17 +89,20 @@ class Program:
         return (self.folder / "stderr").read_text()
 
     def _wait_until_ready(self, process: subprocess.Popen[str], port: int, path: str) -> None:
-        def ask() -> None:
+        def ask(client: httpx.Client) -> None:
             if process.poll() is not None:
                 raise AssertionError(self.said())
-            httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).raise_for_status()
+            client.get(path).raise_for_status()
 
         waiting = Retrying(
             retry=retry_if_exception_type(httpx.HTTPError),
             wait=wait_fixed(0.05),
             stop=stop_after_delay(PATIENCE_SECONDS),
         )
-        waiting(ask)
+        address = f"http://127.0.0.1:{port}"
+        # A client reads all certificates; one for each attempt would take more CPU than the start.
+        with httpx.Client(base_url=address, trust_env=False) as client:
+            waiting(ask, client)
 
 
 def stop(process: subprocess.Popen[str], by: signal.Signals | None = None) -> int:

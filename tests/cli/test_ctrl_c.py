@@ -78,7 +78,7 @@ def test_of_every_command(
 
 def test_at_a_question(tmp_path: Path, worker_database: ConnectionParameters) -> None:
     """It is no answer: nothing is done."""
-    program = Program(tmp_path, environment_of(worker_database))
+    program = Program(tmp_path, environment_of(worker_database), is_installed=True)
     process = program.start("user", "erase", "ada@example.com")
     until(lambda: program.said().endswith(":"))
     assert stop(process, signal.SIGINT) == 130

@@ -22,8 +22,9 @@ from src.common.credits import ledger
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import ISSUER, jwk_set, make_token
-from tests.cli.processes import COMMAND, PATIENCE_SECONDS, Program
+from tests.cli.processes import PATIENCE_SECONDS, Program
 from tests.fixtures.api import Api, balance_of, client_of, logging_restored, make_user
+from tests.fixtures.commands import forked_commands
 from tests.fixtures.folders import copy_data, folder_for_data
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def shop(migrated_data: Path) -> Generator[Program]:
         environment = {
             "FLASHSLIDES_DATA_DIR": str(folder / "data"),
             "FLASHSLIDES_PG_PORT": str(free_port()),
-            "PATH": f"{COMMAND.parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{forked_commands()}:/usr/local/bin:/usr/bin:/bin",
         }
         yield Program(folder, environment)
 

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from src.cli.layout import lay_out_record, lay_out_rows
 from src.local_postgres import ConnectionParameters
-from tests.cli.processes import COMMAND, PATIENCE_SECONDS, Program
+from tests.cli.processes import PATIENCE_SECONDS, Program
 from tests.fixtures.databases import environment_of
 
 WIDTH = 80
@@ -100,7 +100,7 @@ def test_a_terminal_s_width_is_heeded(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     subprocess.run(
-        [str(COMMAND), "api-key", "list"],
+        [str(program.command), "api-key", "list"],
         stdout=theirs,
         check=True,
         cwd=tmp_path,

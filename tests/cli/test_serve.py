@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Generator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def tables(program: Program, migrated_data: Path) -> None:
 @one_after_the_other
 def test_a_payment_from_an_empty_folder_to_ctrl_c(program: Program) -> None:
     """Server, migrations, keys, user, token, offer, payment: all there, all gone with Ctrl-C."""
+    program = replace(program, is_installed=True)
     port = free_port()
     data = Path(program.environment["FLASHSLIDES_DATA_DIR"])
     url = f"http://127.0.0.1:{port}"
@@ -177,7 +179,7 @@ def test_several_processes_end_with_one_signal(
 ) -> None:
     """`--workers 2` stops its processes and exits 0; a configured database is left alone."""
     environment = environment_of(fresh_database) | {"FLASHSLIDES_DATA_DIR": str(tmp_path / "data")}
-    program = Program(tmp_path, environment)
+    program = Program(tmp_path, environment, is_installed=True)
     port = free_port()
     with program.serve(port, "--workers", "2") as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

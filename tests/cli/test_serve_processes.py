@@ -253,7 +253,7 @@ def test_a_killed_parent_leaves_no_orphan(
 ) -> None:
     """Its processes end, and the port is free again."""
     environment = environment_of(fresh_database) | {"FLASHSLIDES_DATA_DIR": str(tmp_path / "data")}
-    program, port = Program(tmp_path, environment), free_port()
+    program, port = Program(tmp_path, environment, is_installed=True), free_port()
     with program.serve(port, "--workers", "2") as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) >= 2
@@ -292,7 +292,7 @@ def test_a_stopped_server_process_is_replaced(
         "API_HANG_TIMEOUT_SECONDS": "5",
         "API_SHUTDOWN_TIMEOUT_SECONDS": "1",
     }
-    program, port = Program(tmp_path, environment), free_port()
+    program, port = Program(tmp_path, environment, is_installed=True), free_port()
     with program.serve(port, "--workers", "2") as process:
         hanging = answering_pid(port)
         os.kill(hanging, signal.SIGSTOP)

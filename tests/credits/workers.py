@@ -123,7 +123,8 @@ class Crowd:
 @contextmanager
 def crowd() -> Generator[Crowd]:
     """Processes that start once and then serve every test of a module."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
         yield Crowd(pool)
 

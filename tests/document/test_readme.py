@@ -28,7 +28,7 @@ def program() -> Generator[Program]:
             "FLASHSLIDES_PG_PORT": str(free_port()),
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         }
-        yield Program(folder, environment)
+        yield Program(folder, environment, is_installed=True)
 
 
 @pytest.mark.xdist_group("embedded servers")

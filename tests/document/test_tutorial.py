@@ -10,6 +10,7 @@ import pytest
 
 from src.local_postgres import free_port
 from tests.cli.processes import Program
+from tests.fixtures.commands import forked_commands
 from tests.fixtures.folders import copy_data, folder_for_data
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ END_OF_BLOCK = "-- end of block --"
 @pytest.fixture
 def reader(migrated_data: Path) -> Generator[Program]:
     """A folder with the page's files in it, and the command with a data folder and a port."""
+    programs = Path(sys.executable).parent
     with folder_for_data() as folder:
         copy_data(migrated_data, folder / "data")
         for language, name, content in FENCED.findall(PAGE):
@@ -36,7 +38,7 @@ def reader(migrated_data: Path) -> Generator[Program]:
         environment = {
             "FLASHSLIDES_DATA_DIR": str(folder / "data"),
             "FLASHSLIDES_PG_PORT": str(free_port()),
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{forked_commands()}:{programs}:/usr/local/bin:/usr/bin:/bin",
         }
         yield Program(folder, environment)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from src.common.postgres.migrations import alembic_config
+from tests.fixtures.commands import forked_commands
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -19,7 +20,7 @@ COPIED = ("alembic", "src", "alembic.ini", "pyproject.toml")
 def start_alembic(*arguments: str, root: Path = REPOSITORY) -> subprocess.Popen[str]:
     """Start a command and leave it running; the environment names the test's database."""
     return subprocess.Popen(
-        [str(PROGRAMS / "alembic"), *arguments],
+        [str(forked_commands() / "alembic"), *arguments],
         cwd=root,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
@@ -41,7 +42,7 @@ def copy_of_repository(folder: Path) -> Path:
     for name in COPIED:
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / name)  # compiled files too: they are still valid
         else:
             shutil.copy(source, folder / name)
     return folder
