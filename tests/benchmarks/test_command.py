@@ -1,6 +1,5 @@
 """`flashslides bench`, run as a program against the server it starts itself."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +16,7 @@ from benchmarks import command as benchmark
 from src.cli import bench
 from src.cli.commands import app
 from src.common.exceptions import SettingsError
+from tests.benchmarks.conftest import QuickRun
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,47 +30,27 @@ def place() -> Generator[Path]:
     path.rmdir()
 
 
-def run(
-    command: list[str], tmp_path: Path, *options: str | Path
-) -> subprocess.CompletedProcess[str]:
-    """Run the smoke test; its result goes to result.json."""
-    return subprocess.run(
-        [*command, "--quick", "--json", tmp_path / "result.json", *options],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
-def test_a_quick_run_prints_the_sql_and_figures_whose_books_agree(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("quick run")
+def test_a_quick_run_prints_the_sql_and_figures_whose_books_agree(quick_run: QuickRun) -> None:
     """Both kinds of pgbench and our own operations, on a durable server; curves where asked for."""
-    command = [sys.executable, "-m", "src.cli", "bench"]
-    done = run(
-        command, tmp_path, "--only=document-sql,same-rows,document-orm", "--svg", tmp_path / "svg"
-    )
-
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    result = quick_run.saved
+    names = ("document-sql", "same-rows", "document-orm")
     rates = {
         (one["contestant"], one["spread"], one["flush_delay_us"]): one["operations_per_second"]
-        for one in result["measurements"]
+        for one in quick_run.of(*names)
     }
-    assert set(rates) == {
-        (name, spread, 0)
-        for name in ("document-sql", "same-rows", "document-orm")
-        for spread in ("uniform", "hot")
-    } | {("document-sql", "hot", 1000)}
-    assert all(f"{rate:,.0f} (" in done.stdout for rate in rates.values())
+    assert set(rates) == {(name, spread, 0) for name in names for spread in ("uniform", "hot")} | {
+        ("document-sql", "hot", 1000)
+    }
+    assert all(f"{rate:,.0f} (" in quick_run.printed for rate in rates.values())
     for script in result["scripts"].values():
-        assert script.rstrip() in done.stdout
+        assert script.rstrip() in quick_run.printed
     durable = ("fsync", "synchronous_commit", "full_page_writes")
     assert [result["server_settings"][name] for name in durable] == ["on", "on", "on"]
     assert result["books"]["verified_users"] == 1_000
     acknowledged = sum(one["acknowledged"] for one in result["measurements"])
     assert acknowledged == result["books"]["acknowledged"] > 0
-    assert {path.name for path in (tmp_path / "svg").iterdir()} == {
+    assert {path.name for path in quick_run.drawn.iterdir()} == {
         "throughput.svg",
         "latency-p99.svg",
     }

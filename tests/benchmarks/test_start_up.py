@@ -1,8 +1,5 @@
 """What commands cost to start, and code of two revisions measured in turns."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,28 +16,17 @@ from benchmarks.plan import AGAINST, Sizes, groups_of, with_twins
 from benchmarks.required import checked
 from benchmarks.results import Measured
 from benchmarks.runner import Measurement
+from tests.benchmarks.conftest import QuickRun
 
-ROOT = Path(__file__).resolve().parents[2]
 OTHER = Checkout(Path("/elsewhere"), Path("/elsewhere/python"))
 
 
-def test_the_commands_are_measured_by_their_common_name(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("quick run")
+def test_the_commands_are_measured_by_their_common_name(quick_run: QuickRun) -> None:
     """An operation of verify is a user. CPU and memory are there, and nothing was written."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "--quick", "--only=start-up,verify"),
-            *("--json", tmp_path / "result.json"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    measured = {each["contestant"]: each for each in result["measurements"]}
-    assert set(measured) == {"start-up-help", "start-up-credits", "verify"}
+    names = ("start-up-help", "start-up-credits", "verify")
+    measured = {each["contestant"]: each for each in quick_run.of(*names)}
+    assert set(measured) == set(names)
     assert measured["verify"]["acknowledged"] % 1_000 == 0
     for each in measured.values():
         assert each["acknowledged"] == each["unwritten"] > 0
