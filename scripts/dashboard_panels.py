@@ -356,6 +356,31 @@ ROWS: dict[str, list[Panel]] = {
             "state-timeline",
             ((None, "red"), (1, "green")),
         ),
+        Panel(
+            "The replica answers",
+            "Whether it answered the last scrape, as a standby; nothing where there is none.",
+            "bool_yes_no",
+            [(f"min by (replica) (flashslides_replica_up{{{HERE}}})", "{{replica}}")],
+            kind="state-timeline",
+            steps=((None, "red"), (1, "green")),
+        ),
+        Panel(
+            "How far the replica is behind",
+            "Beyond DATABASE_REPLICA_LAG_MAX_SECONDS the primary answers in its place.",
+            "s",
+            [(f"max by (replica) (flashslides_replica_lag_seconds{{{HERE}}})", "{{replica}}")],
+        ),
+        Panel(
+            "Reads that a replica was asked for",
+            "By who answered them, and why the primary did.",
+            "reqps",
+            [
+                (
+                    _rate("flashslides_replica_reads_total", "answered_by, because"),
+                    "{{answered_by}} {{because}}",
+                )
+            ],
+        ),
     ],
     "Worker": [
         Panel(

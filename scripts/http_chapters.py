@@ -206,6 +206,11 @@ same key is done once. When it is sent again it gets the first answer, with the 
 **Pages.** A list has `items` and `next_cursor`. Send `next_cursor` as `cursor` to get the next
 page. It is null on the last page.
 
+**A replica.** With `read=replica` a read replica may answer, if there is one. `X-Read-From` says
+who did, `X-Read-As-Of` and `X-Read-Lag-Seconds` as of when. Balances and writes answer
+`X-Read-After`; sent back, it keeps a replica from answering that has less
+([more](../how-to/read-from-a-replica.md)).
+
 **Errors.** Every error has the [same body](errors.md). Below each operation a table names the
 `error_type` values of each status, and [Errors](errors.md) says what each means. The following can
 be the answer to any request, so those tables leave them out:

@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from src.api.src import metrics
 from src.cli.work import WORK
+from src.common.postgres.lagging_reads import PrimaryBecause, Source
 from src.common.postgres.server_figures import STATES
 from src.common.stripe.inbox import EventAnswer
 
@@ -109,6 +110,16 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
         "flashslides_database_connections_limit": Explained("connections"),
         "flashslides_database_oldest_transaction_seconds": Explained("seconds"),
         "flashslides_database_deadlocks": Explained("deadlocks", {"database": "its name"}),
+        "flashslides_replica_up": Explained("1 or 0", {"replica": "its address"}),
+        "flashslides_replica_lag_seconds": Explained("seconds", {"replica": "its address"}),
+        "flashslides_replica_reads": Explained(
+            "reads",
+            {
+                "answered_by": _one_of(Source),
+                "because": f"why the primary answered: {_one_of(PrimaryBecause)}; empty where the "
+                "replica did",
+            },
+        ),
     },
     "Worker": {
         "flashslides_workers_alive": Explained("workers"),

@@ -14,7 +14,7 @@ pytest_plugins = [
     *("tests.fixtures.databases", "tests.fixtures.api", "tests.fixtures.browser"),
     "tests.fixtures.console",
     "src.testing.plugin",
-    *("tests.fixtures.durations", "tests.fixtures.standbys"),
+    *("tests.fixtures.durations", "tests.fixtures.standbys", "tests.fixtures.replicas"),
 ]
 
 _OURS = (

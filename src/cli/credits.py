@@ -10,7 +10,8 @@ from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation
-from src.cli.users import EmailOrId, find_user
+from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.users import EmailOrId, find_user, id_of
 from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
@@ -62,29 +63,32 @@ def history(
     *,
     limit: Limit = 20,
     cursor: Cursor = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """List the movements of a user's credits, newest first."""
     from src.common.credits import queries
 
-    page = read(
-        user,
-        lambda session, user_id: queries.history(session, user_id, cursor=cursor, limit=limit),
-    )
+    with reader_in_reach(from_replica=from_replica) as reader:
+        found = reader.read(queries.history, id_of(user), cursor=cursor, limit=limit)
+    say_who_answered(found.read_from)
+    page = found.value
     rows = list(map(asdict if as_json else entry_row, page.items))
     print_page(rows, page.next_cursor, as_json=as_json, empty="There are no entries yet.")
 
 
 @app.command("explain")
-def explain(user: EmailOrId, *, as_json: AsJson = False) -> None:
+def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJson = False) -> None:
     """Show why a balance is what it is: sums by kind, and the lots, holds and debts behind it."""
     from src.common.credits import queries
 
-    found = read(user, queries.explain)
+    with reader_in_reach(from_replica=from_replica) as reader:
+        found = reader.read(queries.explain, id_of(user))
+    say_who_answered(found.read_from)
     if as_json:
-        print_json(_explanation_as_answered(found))
+        print_json(_explanation_as_answered(found.value))
     else:
-        _print_explanation(found)
+        _print_explanation(found.value)
 
 
 def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:

@@ -10,6 +10,7 @@ import typer
 from src.cli import exit_codes, output
 from src.cli.layout import lay_out_paragraph
 from src.cli.output import AsJson, print_json, print_rows, say, say_marked
+from src.cli.replicas import FromReplica, require_replica, say_who_answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ def doctor(
             "http://127.0.0.1:8000.",
         ),
     ] = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong, why it matters, and what to do next.
@@ -63,7 +65,7 @@ def doctor(
         rows = [{"name": each.name, "looks_at": each.looks_at, "why": each.why} for each in checks]
         print_rows(rows, as_json=as_json, empty="")
         return
-    examined = _examine(checks, api_url)
+    examined = _examine(checks, api_url, from_replica=from_replica)
     found = list(examined) if as_json else _print_all(examined)
     status = worst(found)
     if as_json:
@@ -74,16 +76,21 @@ def doctor(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def _examine(checks: "Sequence[Check]", api_url: str | None) -> "Iterator[Examined]":
+def _examine(
+    checks: "Sequence[Check]", api_url: str | None, *, from_replica: bool
+) -> "Iterator[Examined]":
     from src.common.doctor.context import Context
     from src.common.doctor.examination import examine
     from src.common.exceptions import SettingsError
     from src.common.observability import configure_logging
 
-    context = Context(api_url)
+    context = Context(api_url, from_replica=from_replica)
     with suppress(SettingsError):  # a check says so
         configure_logging(context.settings)
     try:
+        if from_replica:
+            require_replica(context.settings)
+            say_who_answered(context.read_from)
         yield from examine(checks, context)
     finally:
         context.close()

@@ -11,14 +11,12 @@ from src.cli.credits import entry_row, print_section
 from src.cli.output import AsJson, print_json, print_record
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation
-from src.cli.users import find_user
+from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.users import id_of
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from src.common.models.refund_request import RefundRequest
     from src.common.models.stripe_reversal import StripeReversal
-    from src.common.postgres.pagination import Page
     from src.common.purchases.queries import Purchase, PurchaseDetails
 
 app = typer.Typer(help="Purchases: list, show.", no_args_is_help=True)
@@ -48,6 +46,7 @@ def list_purchases(
     ] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """List purchases, newest first, with the credits left of each.
@@ -60,17 +59,17 @@ def list_purchases(
 
     since = month and month.replace(tzinfo=dt.UTC)
 
-    def work(session: "Session") -> "Page[Purchase]":
+    with reader_in_reach(from_replica=from_replica) as reader:
         wanted = PurchaseFilter(
-            user_id=None if user is None else find_user(session, user).user_id,
+            user_id=None if user is None else id_of(user),
             since=since,
             until=since and _next_month(since),
             state=None if state is None else PurchaseState(state),
             stripe_id=stripe_id,
         )
-        return queries.list_purchases(session, wanted, cursor=cursor, limit=limit)
-
-    page = run_operation(get_settings(), work)
+        found = reader.read(queries.list_purchases, wanted, cursor=cursor, limit=limit)
+    say_who_answered(found.read_from)
+    page = found.value
     rows = list(map(_row, page.items))
     print_page(rows, page.next_cursor, as_json=as_json, empty="No purchase is as asked for.")
 

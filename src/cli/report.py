@@ -14,15 +14,14 @@ import typer
 from src.cli.choices import ReportByName, ReportFormatName, ReportNameName
 from src.cli.instants import TimeZone, instant
 from src.cli.output import is_terminal, print_file, print_rows, progress, say
-from src.cli.reach import get_settings, migrated_database
+from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC, find_zone
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sqlalchemy.orm import Session
-
+    from src.common.replicas import Reader
     from src.common.reports.catalogue import Wanted
 
 _TABLE_ROWS = 1_000
@@ -72,6 +71,7 @@ def report(  # noqa: PLR0913  its options
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin CSV with the mark that tells Excel it is UTF-8.")
     ] = False,
+    from_replica: FromReplica = False,
 ) -> None:
     """Report on all users: movements, liability, revenue, sales, payments, users, journal.
 
@@ -97,7 +97,7 @@ def report(  # noqa: PLR0913  its options
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
-    _answer(wanted, format_, output, svg, bom=bom)
+    _answer(wanted, format_, output, svg, bom=bom, from_replica=from_replica)
 
 
 def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bom: bool) -> None:
@@ -118,16 +118,22 @@ def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bo
 
 
 def _answer(
-    wanted: "Wanted", format_: str, output: Path | None, svg: Path | None, *, bom: bool
+    wanted: "Wanted",
+    format_: str,
+    output: Path | None,
+    svg: Path | None,
+    *,
+    bom: bool,
+    from_replica: bool,
 ) -> None:
-    with migrated_database(get_settings()), ExitStack() as files:
+    with reader_in_reach(from_replica=from_replica) as reader, ExitStack() as files:
         # What fails on the way leaves no file behind that looks like a report.
         picture = None if svg is None else files.enter_context(tempfile.TemporaryFile())
         if format_ == "table":
-            _print_table(wanted, picture)
+            _print_table(reader, wanted, picture)
         else:
             spooled = files.enter_context(tempfile.TemporaryFile())
-            _write(wanted, format_, spooled, picture, bom=bom)
+            _write(reader, wanted, format_, spooled, picture, bom=bom)
             if output is None:
                 spooled.seek(0)
                 print_file(spooled)
@@ -166,41 +172,32 @@ def _replace(path: Path, spooled: IO[bytes]) -> None:
         raise
 
 
-@contextmanager
-def _snapshot(name: str) -> "Generator[Session]":
-    """A session that sees one snapshot, and a bar on a terminal's stderr meanwhile."""
-    from src.common.database import SessionLocal
-    from src.common.reports.snapshots import begin_report
-
-    with SessionLocal.begin() as session, progress(transient=True) as bars:
-        bars.add_task(name.capitalize(), total=None)
-        begin_report(session)
-        yield session
-
-
 def _write(
-    wanted: "Wanted", format_: str, file: IO[bytes], svg: IO[bytes] | None, *, bom: bool
+    reader: "Reader",
+    wanted: "Wanted",
+    format_: str,
+    file: IO[bytes],
+    svg: IO[bytes] | None,
+    *,
+    bom: bool,
 ) -> None:
-    from src.common.reports.catalogue import write_report
     from src.common.reports.formats import Format
+    from src.common.reports.making import write_whole_report
 
-    with _snapshot(wanted.name) as session:
-        write_report(session, wanted, Format(format_), file, bom=bom, svg=svg)
+    with _bar(wanted.name):
+        made = reader.read(write_whole_report, wanted, Format(format_), file, bom=bom, svg=svg)
+    say_who_answered(made.read_from)
 
 
-def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
+def _print_table(reader: "Reader", wanted: "Wanted", svg: IO[bytes] | None) -> None:
     """So many rows at a time, that memory is bounded however many there are."""
-    from src.common.reports.catalogue import read_report
-    from src.common.reports.formats import readable
+    from src.common.reports.making import write_whole_table
 
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as spooled:
+    with tempfile.TemporaryFile() as spooled:
         # No snapshot stays open, and keeps rows from being vacuumed, while somebody reads a page.
-        with _snapshot(wanted.name) as session:
-            figures = read_report(session, wanted, svg=svg)
-            names = [column.name for column in figures.columns]
-            for row in figures.rows:
-                record = (readable(value, wanted.zone) for value in row)
-                spooled.write(json.dumps(dict(zip(names, record, strict=True))) + "\n")
+        with _bar(wanted.name):
+            made = reader.read(write_whole_table, wanted, spooled, svg=svg)
+        say_who_answered(made.read_from)
         spooled.seek(0)
         rows = map(json.loads, spooled)
         portion = list(islice(rows, _TABLE_ROWS))
@@ -209,3 +206,11 @@ def _print_table(wanted: "Wanted", svg: IO[bytes] | None) -> None:
         while portion:
             print_rows(portion, as_json=False, empty="")
             portion = list(islice(rows, _TABLE_ROWS))
+
+
+@contextmanager
+def _bar(name: str) -> "Generator[None]":
+    """A bar on a terminal's stderr within the block."""
+    with progress(transient=True) as bars:
+        bars.add_task(name.capitalize(), total=None)
+        yield

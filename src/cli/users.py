@@ -10,6 +10,7 @@ from src.cli.choices import UserTypeName
 from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation
+from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.common.exceptions import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def list_users(
     ] = False,
     limit: Limit = 20,
     cursor: Cursor = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """List users, newest first."""
@@ -107,7 +109,7 @@ def list_users(
         inactive=inactive,
         never_bought=never_bought,
     )
-    _print_found(wanted, cursor, limit, as_json=as_json)
+    _print_found(wanted, cursor, limit, from_replica=from_replica, as_json=as_json)
 
 
 @app.command("find")
@@ -122,6 +124,7 @@ def find(
     *,
     limit: Limit = 20,
     cursor: Cursor = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """Find users by a part of their e-mail, name or company, newest first.
@@ -132,7 +135,7 @@ def find(
     """
     from src.common.accounts.search import UserFilter
 
-    _print_found(UserFilter(text=text), cursor, limit, as_json=as_json)
+    _print_found(UserFilter(text=text), cursor, limit, from_replica=from_replica, as_json=as_json)
 
 
 @app.command("token")
@@ -262,12 +265,22 @@ def find_user(session: "Session", email_or_id: str) -> "User":
     return accounts.get_user(session, user_id)
 
 
-def _print_found(wanted: "UserFilter", cursor: str | None, limit: int, *, as_json: bool) -> None:
+def id_of(user: str) -> uuid.UUID:
+    """The id of the user of this e-mail or id, as the primary knows them."""
+    from src.common.database import run_in_database_transaction
+
+    return run_in_database_transaction(lambda session: find_user(session, user).user_id)
+
+
+def _print_found(
+    wanted: "UserFilter", cursor: str | None, limit: int, *, from_replica: bool, as_json: bool
+) -> None:
     from src.common.accounts.search import search_users
 
-    page = run_operation(
-        get_settings(), lambda session: search_users(session, wanted, cursor=cursor, limit=limit)
-    )
+    with reader_in_reach(from_replica=from_replica) as reader:
+        found = reader.read(search_users, wanted, cursor=cursor, limit=limit)
+    say_who_answered(found.read_from)
+    page = found.value
     empty = "No user is as asked for."
     if page.looked_back_to is not None:
         empty = f"No user who came since {page.looked_back_to:%Y-%m-%d} is as asked for."

@@ -1,22 +1,25 @@
 """`flashslides verify`: recompute the books and name what differs."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from src.cli.output import AsJson, print_json, print_rows, progress, say
-from src.cli.reach import get_settings, migrated_database
-from src.cli.users import find_user
+from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.users import id_of
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
 
+    from sqlalchemy.orm import Session, sessionmaker
+
     from src.common.credits.verification.report import Report
     from src.common.models.credit_booking_failure import CreditBookingFailure
+    from src.common.replicas import Reader
 
 _USERS_A_PROCESS = 10_000
 """Fewer are done before a process of their own has started."""
@@ -38,6 +41,7 @@ def verify(
             "Default: one for each processor, at most 4, and fewer for few users.",
         ),
     ] = None,
+    from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every user's books. Exit code 1 means that something is wrong.
@@ -48,9 +52,9 @@ def verify(
     """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
-    with migrated_database(get_settings()):
+    with reader_in_reach(from_replica=from_replica) as wished:
         _warn_of_an_open_schema()
-        report, unbookable = _verify(user, sample, jobs)
+        report, unbookable = _verify(_chosen(wished), user, sample, jobs)
     if as_json:
         print_json({**asdict(report), "unbookable": unbookable})
     else:
@@ -76,26 +80,43 @@ def _warn_of_an_open_schema() -> None:
         )
 
 
+def _chosen(reader: "Reader") -> "Reader":
+    """Who is asked from now on: the replica, or the primary where that cannot answer now."""
+    from src.common.postgres.lagging_reads import Source
+    from src.common.replicas import look_at_replica
+
+    if reader.source is Source.PRIMARY:
+        return reader
+    read_from = look_at_replica()
+    say_who_answered(read_from)
+    return replace(reader, source=read_from.source)
+
+
 def _verify(
-    user: str | None, sample: int | None, jobs: int | None
+    reader: "Reader", user: str | None, sample: int | None, jobs: int | None
 ) -> "tuple[Report, list[dict[str, Any]]]":
     from src.common.credits.unbookable import unbookable_users
     from src.common.credits.verification import verify as books
     from src.common.credits.verification.report import Report
     from src.common.database import SessionLocal, run_in_database_transaction
+    from src.common.postgres.lagging_reads import Source
+    from src.common.replicas import ReplicaSessionLocal
 
     user_ids: Sequence[uuid.UUID] | None = None
     if user is not None:
-        user_ids = [run_in_database_transaction(lambda session: find_user(session, user).user_id)]
+        user_ids = [id_of(user)]
     elif sample is not None:
-        user_ids = run_in_database_transaction(lambda session: books.sample_users(session, sample))
-    total = run_in_database_transaction(books.count_users) if user_ids is None else len(user_ids)
+        user_ids = reader.read(books.sample_users, sample).value
+    total = reader.read(books.count_users).value if user_ids is None else len(user_ids)
+    at_replica = reader.source is Source.REPLICA
+    sessions: sessionmaker[Session] = ReplicaSessionLocal if at_replica else SessionLocal
+    otherwise = SessionLocal if at_replica else None
     if jobs is None:
         jobs = min(os.cpu_count() or 1, _JOBS_MAX, max(1, total // _USERS_A_PROCESS))
     report = Report()
     with progress() as bars:
         task = bars.add_task("Users verified", total=total)
-        for report in books.verify(SessionLocal, user_ids=user_ids, jobs=jobs):
+        for report in books.verify(sessions, otherwise=otherwise, user_ids=user_ids, jobs=jobs):
             bars.update(task, completed=report.users)
     found = run_in_database_transaction(lambda session: unbookable_users(session, user_ids))
     return report, [_row(failure) for failure in found]

@@ -27,6 +27,7 @@ from pydantic_settings import (
 from src.common.console_settings import ConsoleSettings
 from src.common.exceptions import SettingsError
 from src.common.packages import DEFAULT_PACKAGES, Package
+from src.common.replica_settings import ReplicaSettings
 from src.common.ssm import SsmSource
 
 DEFAULT_PASSWORDS = frozenset(
@@ -59,7 +60,7 @@ class DatabasePooler(StrEnum):
     """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
 
 
-class Settings(ConsoleSettings, BaseSettings):
+class Settings(ReplicaSettings, ConsoleSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(
@@ -248,6 +249,12 @@ class Settings(ConsoleSettings, BaseSettings):
                 f"ENV={self.env} refuses; "
                 f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_a_replica_of_the_embedded_server(self) -> Self:
+        if self.database_replica_host is not None and self.database_host is None:
+            raise ValueError("DATABASE_REPLICA_HOST is set and DATABASE_HOST, its primary, is not")
         return self
 
     @model_validator(mode="after")

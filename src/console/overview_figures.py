@@ -5,17 +5,22 @@ import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from src.common.doctor.catalogue import named
 from src.common.doctor.context import Context
 from src.common.doctor.examination import Examined, examine
+from src.common.postgres.lagging_reads import ReadFrom, may_lag
+from src.common.replicas import Reader
 from src.common.reports.liability import Liability
-from src.common.reports.making import reading
+from src.common.reports.making import read_in_place
 from src.common.reports.recent import Day, read_recent_days
-from src.common.reports.snapshots import take_snapshot
+from src.common.reports.snapshots import begin_report, take_snapshot
 from src.common.settings import Settings
+from src.console.service import source_of_lists
 
 DAYS = 30
 FRESH_SECONDS = 60.0
@@ -46,6 +51,8 @@ class Figures:
     owed_cents: Mapping[str, int]
     """What they paid for that, and for what is held, by currency: deferred revenue."""
     checks: Mapping[str, Examined]
+    read_from: ReadFrom
+    """Who gave the figures; the checks look at the primary."""
 
 
 def read_figures(settings: Settings) -> Figures:
@@ -56,22 +63,39 @@ def read_figures(settings: Settings) -> Figures:
         ReportsBusy: too many reports are being made.
     """
     is_live = settings.stripe_livemode is not False
-    with reading() as session:
-        snapshot = take_snapshot(session)
-        outstanding = Liability(session, snapshot, snapshot.now, test_money=not is_live)
-        days = read_recent_days(session, snapshot.now.date(), days=DAYS, livemode=is_live)
+    reader = Reader(source_of_lists(settings))
+    found = read_in_place(reader, _read_credits, is_live=is_live)
     context = Context()
     try:
         checks = {each.name: each for each in examine(named(CHECKS), context)}
     finally:
         context.close()
     return Figures(
-        read_at=snapshot.now,
-        days=days,
-        credits=sum(outstanding.credits.values()),
-        owed_cents=outstanding.cents,
+        read_at=found.value.read_at,
+        days=found.value.days,
+        credits=found.value.credits,
+        owed_cents=found.value.owed_cents,
         checks=checks,
+        read_from=found.read_from,
     )
+
+
+class _Credits(NamedTuple):
+    """What may lag of the figures."""
+
+    read_at: dt.datetime
+    days: Mapping[dt.date, Day]
+    credits: int
+    owed_cents: Mapping[str, int]
+
+
+@may_lag
+def _read_credits(session: Session, *, is_live: bool) -> _Credits:
+    begin_report(session)
+    snapshot = take_snapshot(session)
+    outstanding = Liability(session, snapshot, snapshot.now, test_money=not is_live)
+    days = read_recent_days(session, snapshot.now.date(), days=DAYS, livemode=is_live)
+    return _Credits(snapshot.now, days, sum(outstanding.credits.values()), outstanding.cents)
 
 
 class KnownFigures:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from src.common.postgres.lagging_reads import Source
+
 if TYPE_CHECKING:
     from fastapi import Request
 
@@ -14,6 +16,11 @@ def settings_of(request: "Request") -> "Settings":
     """The settings that the service was started with."""
     settings: Settings = request.app.state.service.settings
     return settings
+
+
+def source_of_lists(settings: "Settings") -> Source:
+    """Which server answers lists and reports: what somebody acts on is the primary's always."""
+    return Source.REPLICA if settings.database_replica_console else Source.PRIMARY
 
 
 def engine_of(request: "Request") -> "Engine":

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "blocked-sessions": "tests/doctor/test_sessions.py",
     "deadlocks": "tests/doctor/test_sessions.py",
     "idle-in-transaction": "tests/doctor/test_sessions.py",
+    "read-replica": "tests/replicas/test_surfaces.py",
     "replication": "tests/doctor/test_sessions.py",
 }
 """Checks whose trouble is made in another file, with sessions or people of its own."""

@@ -30,6 +30,7 @@ OF_OTHERS = {
         "archive_command",
         "archive_timeout",
         "get_route_handler",
+        "hot_standby_feedback",
     ),
     *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "parentbased_traceidratio"),
     *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),

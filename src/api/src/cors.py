@@ -12,10 +12,11 @@ METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """Ours, and those of applications that `install` made ready."""
 REQUEST_HEADERS = (
     *("Authorization", "Idempotency-Key", "If-None-Match", "X-Request-ID", "X-User-ID"),
-    *("traceparent", "tracestate"),
+    *("X-Read-After", "traceparent", "tracestate"),
 )
 ANSWER_HEADERS = (
     *("ETag", "Idempotent-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
+    *("X-Read-After", "X-Read-As-Of", "X-Read-From", "X-Read-Lag-Seconds"),
 )
 """Those beyond the few that browsers always show."""
 

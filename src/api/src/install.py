@@ -23,10 +23,12 @@ from src.api.src.scrapes import DatabaseFigures
 from src.common import tracing
 from src.common.accounts.known_sign_ins import KnownSignIns
 from src.common.async_database import dispose_async_db, get_async_engine, init_async_db
+from src.common.async_replicas import dispose_async_replicas
 from src.common.credits.engine.engine import Engine
 from src.common.credits.engine.readings import PageReadings, Readings
 from src.common.database import dispose_db, init_db
 from src.common.observability import configure_logging
+from src.common.replicas import dispose_replicas
 from src.common.settings import DatabasePooler, get_settings
 from src.common.stripe.batches.arrivals import Arrivals
 from src.common.stripe.checkout import check_pages
@@ -107,5 +109,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     finally:
         gc.unfreeze()
         dispose_db()
+        dispose_replicas()
         await dispose_async_db()
+        await dispose_async_replicas()
         await asyncio.to_thread(tracing.stop)

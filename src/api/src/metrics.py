@@ -129,6 +129,18 @@ DEADLOCKS = Gauge(
     ["database"],  # without a label it would be told as 0 before it is known
     multiprocess_mode="mostrecent",
 )
+REPLICA_UP = Gauge(
+    "flashslides_replica_up",
+    "Whether the read replica answered the last scrape, as a standby",
+    ["replica"],  # so that nothing is told where there is none
+    multiprocess_mode="mostrecent",
+)
+REPLICA_LAG = Gauge(
+    "flashslides_replica_lag_seconds",
+    "How far the read replica is behind its primary; +Inf where nobody knows",
+    ["replica"],
+    multiprocess_mode="mostrecent",
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

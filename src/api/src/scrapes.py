@@ -7,6 +7,7 @@ import math
 import structlog
 from fastapi import Request
 from fastapi.security.utils import get_authorization_scheme_param
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from src.api.src import metrics
@@ -14,10 +15,12 @@ from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures, worker_heartbeats
 from src.common.approvals.queries import count_waiting
 from src.common.async_database import run_in_async_database_transaction
+from src.common.async_replicas import read_replay_of_replica
 from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.credits.verification.drift import drift
 from src.common.exceptions import Unauthenticated
+from src.common.postgres.lagging_reads import PassedBy
 from src.common.postgres.server_figures import server_figures
 from src.common.purchases.reconciliations import newest_age_seconds, newest_drift
 from src.common.purchases.unmatched import count_open_unmatched_payments
@@ -56,6 +59,7 @@ class DatabaseFigures:
         except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
             logger.warning("No figures from the database", error=type(error).__name__)
             metrics.DATABASE_UP.set(0)
+        await _measure_replica(get_settings())
 
 
 async def require_metrics_token(request: Request, settings: SettingsOf) -> None:
@@ -96,6 +100,22 @@ def _measure(session: Session) -> None:
     metrics.DATABASE_CONNECTIONS_LIMIT.set(server.connections_limit)
     metrics.OLDEST_DATABASE_TRANSACTION.set(server.oldest_transaction_seconds)
     metrics.DEADLOCKS.labels(database=server.database).set(server.deadlocks)
+
+
+async def _measure_replica(settings: Settings) -> None:
+    """Set what the replica says of itself, where there is one."""
+    if settings.database_replica_host is None:
+        return
+    is_up, lag = False, None
+    try:
+        async with asyncio.timeout(MEASURING_TIMEOUT_SECONDS):
+            replay = await read_replay_of_replica()
+        is_up, lag = replay.is_standby, replay.lag_seconds
+    except (PassedBy, TimeoutError, SQLAlchemyError) as error:
+        logger.warning("No figures from the replica", error=type(error).__name__)
+    name = f"{settings.database_replica_host}:{settings.database_replica_port}"
+    metrics.REPLICA_UP.labels(replica=name).set(is_up)
+    metrics.REPLICA_LAG.labels(replica=name).set(_or_for_ever(lag if is_up else None))
 
 
 def _measure_stripe(session: Session, settings: Settings) -> None:

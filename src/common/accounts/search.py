@@ -35,6 +35,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.models.user_search import PART_LENGTH_MIN
+from src.common.postgres.lagging_reads import may_lag
 from src.common.postgres.pagination import Page, decode_cursor, encode_cursor
 
 LOOKED_AT_MAX = 20_000
@@ -95,6 +96,7 @@ class _Found:
     looked_back_to: dt.datetime | None = None
 
 
+@may_lag
 def search_users(
     session: Session, wanted: UserFilter, *, cursor: str | None, limit: int
 ) -> FoundUsers:

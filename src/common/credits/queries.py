@@ -64,6 +64,7 @@ from src.common.models.credit_entry import (
 )
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
+from src.common.postgres.lagging_reads import may_lag
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
 
 T = TypeVar("T")
@@ -107,6 +108,7 @@ def balance(
     return balance_of(book) if as_of is None else balance_as_of(session, book, as_of)
 
 
+@may_lag
 def history(
     session: Session,
     user_id: uuid.UUID,
@@ -224,6 +226,7 @@ def preview(session: Session, command: Command, *, now: dt.datetime | None = Non
     return Preview(result=result, entries=list(map(_not_booked, book.entries)))
 
 
+@may_lag
 def explain(session: Session, user_id: uuid.UUID, *, now: dt.datetime | None = None) -> Explanation:
     """Why the balance is what it is: lots, holds and debts, each with the entry that made it.
 

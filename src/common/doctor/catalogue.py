@@ -10,6 +10,7 @@ from src.common.doctor import (
     money,
     operations,
     preferences,
+    replica,
     server,
     storage,
     stripe_account,
@@ -26,7 +27,7 @@ CHAPTERS: dict[str, tuple[Check, ...]] = {
     "Clocks": clocks.CHECKS,
     "Money and credits": money.CHECKS,
     "Background work": operations.CHECKS,
-    "The server": server.CHECKS,
+    "The server": (*server.CHECKS, *replica.CHECKS),
     "Tables and indexes": storage.CHECKS,
 }
 """By what they are about."""

@@ -57,6 +57,8 @@ class Check:
     needs: Needs
     why: str
     """Why it matters, in a sentence."""
+    may_lag: bool = False
+    """Whether it looks at rows alone, which a replica has as well."""
 
     @property
     def looks_at(self) -> str:

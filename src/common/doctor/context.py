@@ -16,12 +16,23 @@ from sqlalchemy.orm import Session
 from src.common.database import SessionLocal
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.conditions import explain_database_error
-from src.common.postgres.engines import build_engine
+from src.common.postgres.engines import build_engine, replica_settings
 from src.common.postgres.errors import concerns_other_rows
+from src.common.postgres.lagging_reads import (
+    PassedBy,
+    PrimaryBecause,
+    ReadFrom,
+    ReplicaSession,
+    Source,
+    check_replay,
+)
 from src.common.postgres.migrations import current_revisions
+from src.common.postgres.replica_lag import Replay, read_replay
+from src.common.replicas import from_primary
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from src.common.doctor.checks import Check
     from src.common.doctor.stripe_answers import StripeAnswers
 
 STATEMENT_TIMEOUT_MS = 2_000
@@ -63,11 +74,13 @@ def _bounded(settings: Settings) -> Settings:
 class Context:
     """One examination's view of the system. Made for one thread; `close` ends the connection."""
 
-    def __init__(self, api_url: str | None = None) -> None:
+    def __init__(self, api_url: str | None = None, *, from_replica: bool = False) -> None:
         self.api_url = api_url
         """Where an API process answers, whose own figures are asked for; None asks nobody."""
         self._session: Session | None = None
-        self._engine: Engine | None = None
+        self._engines: list[Engine] = []
+        self._from_replica = from_replica
+        self._at_replica = False
         self._known: dict[str, Any] = {}
         self._failures: dict[str, ExceptionWithErrorType] = {}
 
@@ -75,8 +88,8 @@ class Context:
         """Give the connection back."""
         if self._session is not None:
             self._session.close()
-        if self._engine is not None:
-            self._engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
     @property
     def settings(self) -> Settings:
@@ -118,6 +131,10 @@ class Context:
         Raises:
             DatabaseBusy, SettingsError: as `session`; so from now on where the database is lost.
         """
+        if self._at_replica:
+            with self.looking_at_replica() as session:
+                yield session
+            return
         session = self.session
         try:
             session.execute(_limit())
@@ -128,6 +145,58 @@ class Context:
         finally:
             session.rollback()
 
+    @contextmanager
+    def looking_at_replica(self) -> Generator[Session]:
+        """The same at the replica.
+
+        Raises:
+            DatabaseBusy, SettingsError: it does not answer, or refuses us.
+        """
+        with self._reaching_replica() as engine, ReplicaSession(bind=engine) as session:
+            session.execute(_limit())
+            yield session
+
+    def read_replay(self) -> Replay:
+        """What the replica says about itself.
+
+        Raises:
+            DatabaseBusy, SettingsError: as `looking_at_replica`.
+        """
+        with self._reaching_replica() as engine, engine.connect() as connection:
+            return read_replay(connection)
+
+    @cached_property
+    def read_from(self) -> ReadFrom:
+        """Who answers the checks that may lag."""
+        if not self._from_replica:
+            return ReadFrom(source=Source.PRIMARY)
+        try:
+            return check_replay(self.read_replay(), self.settings.database_replica_lag_max_seconds)
+        except PassedBy as reason:
+            return from_primary(reason)
+        except ExceptionWithErrorType:
+            return from_primary(PassedBy(PrimaryBecause.AWAY))
+
+    @contextmanager
+    def serving(self, check: "Check") -> Generator[None]:
+        """Within the block, have `looking` look where this check may."""
+        self._at_replica = check.may_lag and self.read_from.source is Source.REPLICA
+        yield
+        self._at_replica = False
+
+    @contextmanager
+    def _reaching_replica(self) -> Generator[Engine]:
+        settings = _bounded(replica_settings(self.settings))
+        try:
+            yield self._once("replica", lambda: self._open(settings))
+        except DBAPIError as error:
+            raise explain_database_error(error, settings, lambda: None) or error from None
+
+    def _open(self, settings: Settings) -> Engine:
+        engine = build_engine(settings, takes_standbys=True)
+        self._engines.append(engine)
+        return engine
+
     def _note_loss(self, error: DBAPIError) -> None:
         explained = explain_database_error(error, self.settings, lambda: None)
         if explained is not None and concerns_other_rows(error):
@@ -136,7 +205,8 @@ class Context:
     def _connect(self) -> Session:
         # An engine of its own, so that no look waits longer where the service may: its time-outs
         # may be 0, and a server that falls silent ends no statement by itself.
-        self._engine = engine = build_engine(_bounded(self.settings))
+        engine = build_engine(_bounded(self.settings))
+        self._engines.append(engine)
         is_bound = SessionLocal.kw.get("bind") is not None
         self._session = session = SessionLocal() if is_bound else SessionLocal(bind=engine)
         try:

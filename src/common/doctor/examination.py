@@ -39,7 +39,8 @@ class Examined:
 def examine(checks: Sequence[Check], context: Context) -> Iterator[Examined]:
     """Each check's answer, in their order, as soon as it is there."""
     for check in checks:
-        finding = _look(check, context)
+        with context.serving(check):
+            finding = _look(check, context)
         yield Examined(
             name=check.name,
             status=finding.status,

@@ -306,6 +306,7 @@ CHECKS = (
         _drift,
         Needs.TABLES,
         "A balance that its journal does not explain is wrong, and nobody can say since when.",
+        may_lag=True,
     ),
     Check(
         "triggers",
@@ -324,23 +325,27 @@ CHECKS = (
         _unmatched_payments,
         Needs.TABLES,
         "Somebody has paid and waits for credits.",
+        may_lag=True,
     ),
     Check(
         "approvals",
         _approvals,
         Needs.TABLES,
         "What nobody decides about expires, and somebody waits for credits or money.",
+        may_lag=True,
     ),
     Check(
         "reconciliation",
         _reconciliation,
         Needs.TABLES,
         "It finds what webhooks lost: payments, refunds, disputes.",
+        may_lag=True,
     ),
     Check(
         "debts",
         _debts,
         Needs.TABLES,
         "They are what refunds and disputes have cost so far; many may mean fraud.",
+        may_lag=True,
     ),
 )

@@ -89,8 +89,11 @@ def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
     )
 
 
-def build_engine(settings: Settings) -> Engine:
-    """The sync engine (psycopg 3), with the document's pool. Nothing is connected yet."""
+def build_engine(settings: Settings, *, takes_standbys: bool = False) -> Engine:
+    """The sync engine (psycopg 3), with the document's pool. Nothing is connected yet.
+
+    A standby's connections are refused, unless it `takes_standbys`: for reads that may lag.
+    """
     pooler = settings.database_pooler
     connect_args: dict[str, Any] = {
         "application_name": settings.database_application_name,
@@ -113,16 +116,22 @@ def build_engine(settings: Settings) -> Engine:
         hide_parameters=True,  # statements' parameters are personal data; logs hold none
     )
     _prepare(engine, settings)
+    if not takes_standbys:
+        refuse_standbys(engine)
     install_patience(engine, patience_of(settings))
     return engine
 
 
 def build_async_engine(
-    settings: Settings, planner: Mapping[str, str] = MappingProxyType({})
+    settings: Settings,
+    planner: Mapping[str, str] = MappingProxyType({}),
+    *,
+    takes_standbys: bool = False,
 ) -> "AsyncEngine":
     """The async engine (asyncpg), with the document's pool. Nothing is connected yet.
 
     `planner` are PostgreSQL's own settings of its planner; a transaction pooler takes none.
+    Standbys are refused as of `build_engine`.
     """
     from sqlalchemy.ext.asyncio import create_async_engine  # which commands do without
 
@@ -149,6 +158,8 @@ def build_async_engine(
         hide_parameters=True,
     )
     _prepare(engine.sync_engine, settings)
+    if not takes_standbys:
+        refuse_standbys(engine.sync_engine)
     event.listen(engine.sync_engine, "do_connect", _connect_with_asyncpg)
     answer_lost_pings(engine.sync_engine)
     return engine
@@ -157,6 +168,25 @@ def build_async_engine(
 def build_lanes_engine(settings: Settings) -> "AsyncEngine":
     """The batch engine's own few connections: as the async engine's, none beyond the pool."""
     return build_async_engine(_lanes_settings(settings), _LANES_PLANNER)
+
+
+def replica_settings(settings: Settings) -> Settings:
+    """As these, with the replica in the place of the primary.
+
+    Its connections are not looked at before use: whoever takes one asks it first how far behind it
+    is. And nobody waits for it long.
+    """
+    patience = settings.database_replica_timeout_seconds
+    return settings.model_copy(
+        update={
+            "database_host": settings.database_replica_host,
+            "database_port": settings.database_replica_port,
+            "database_connect_timeout_seconds": patience,
+            "database_pool_timeout_seconds": patience,
+            "database_pool_pre_ping": False,
+            "database_async_pool_pre_ping": False,
+        }
+    )
 
 
 def begin_statement(settings: Settings) -> str:
@@ -259,7 +289,6 @@ def _prepare(engine: Engine, settings: Settings) -> None:
     _engines.add(engine)
     trace_engine(engine)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
-    refuse_standbys(engine)
     if settings.database_pooler is not DatabasePooler.NONE:
         statement = _timeouts_statement(settings)
 

@@ -14,7 +14,7 @@ from src.common.settings import Settings
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -73,6 +73,13 @@ def install_patience(engine: "Engine", patience: float | None) -> None:
     event.listen(engine, "checkin", restore)
 
 
+def limit_silence(connection: "Connection", seconds: float | None) -> None:
+    """Have a connection of psycopg's wait so long for an answer, until it is returned."""
+    raw = connection.connection.dbapi_connection
+    if isinstance(raw, PatientConnection):
+        raw.patience = seconds
+
+
 def lift_time_limits(session: "Session") -> None:
     """Let this session take as long as it needs, until its connection is returned.
 
@@ -81,9 +88,7 @@ def lift_time_limits(session: "Session") -> None:
     connection = session.connection()
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    raw = connection.connection.dbapi_connection
-    if isinstance(raw, PatientConnection):
-        raw.patience = None
+    limit_silence(connection, None)
 
 
 def answer_lost_pings(engine: "Engine") -> None:

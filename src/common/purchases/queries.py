@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from src.common.accounts.operations import get_user
 from src.common.accounts.rules import storable
 from src.common.credits.domain.views import HistoryEntry
 from src.common.credits.entries import entries_of_lot
@@ -20,6 +21,7 @@ from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
+from src.common.postgres.lagging_reads import may_lag
 from src.common.postgres.pagination import Page, decode_cursor, page_of
 
 SHOWN_MAX = 200
@@ -104,6 +106,22 @@ _STATE = case(*((condition, str(state)) for state, condition in _CONDITIONS.item
 _LEFT = case((CreditLot.expires_at <= func.statement_timestamp(), 0), else_=CreditLot.remaining)
 
 
+@may_lag
+def list_purchases_of(
+    session: Session, user_id: uuid.UUID, *, cursor: str | None, limit: int
+) -> Page[Purchase]:
+    """One page of one user's purchases, newest first.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+        Invalid: VALIDATION_ERROR, the cursor is not one of ours.
+    """
+    get_user(session, user_id)
+    wanted = PurchaseFilter(user_id=user_id)
+    return list_purchases(session, wanted, cursor=cursor, limit=limit)
+
+
+@may_lag
 def list_purchases(
     session: Session, wanted: PurchaseFilter, *, cursor: str | None, limit: int
 ) -> Page[Purchase]:

@@ -1,18 +1,22 @@
 """Makes reports as files, few at a time: each holds a connection for as long as it takes."""
 
+import json
 import tempfile
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
-from src.common.database import SessionLocal
 from src.common.exceptions import Unavailable
-from src.common.reports.catalogue import Wanted, write_report
-from src.common.reports.formats import Format
+from src.common.postgres.lagging_reads import Answered, MayLag, may_lag
+from src.common.replicas import Reader
+from src.common.reports.catalogue import Wanted, read_report, write_report
+from src.common.reports.formats import Format, readable
 from src.common.reports.snapshots import begin_report
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 AT_ONCE = 2
 """Reports that a process makes at once."""
@@ -32,9 +36,10 @@ class ReportsBusy(Unavailable):
         )
 
 
-@contextmanager
-def reading() -> Generator[Session]:
-    """A session for one report, on one snapshot, in one of the places there are.
+def read_in_place(
+    reader: Reader, reading: MayLag[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> Answered[T]:
+    """What a report's reading finds, in one of the places there are.
 
     Raises:
         ReportsBusy: too many are being made.
@@ -42,14 +47,55 @@ def reading() -> Generator[Session]:
     if not places.acquire(blocking=False):
         raise ReportsBusy
     try:
-        with SessionLocal.begin() as session:
-            begin_report(session)
-            yield session
+        return reader.read(reading, *args, **kwargs)
     finally:
         places.release()
 
 
-def make_report(wanted: Wanted, format_: Format, *, bom: bool = False) -> IO[bytes]:
+@may_lag
+def write_whole_report(
+    session: Session,
+    wanted: Wanted,
+    format_: Format,
+    file: IO[bytes],
+    *,
+    bom: bool = False,
+    svg: IO[bytes] | None = None,
+) -> None:
+    """Write a report as of one snapshot, into files that may hold what an earlier try wrote.
+
+    Raises:
+        DatabaseBusy, FiguresDiffer, Invalid: as of `write_report`.
+    """
+    _empty(file, svg)
+    begin_report(session)
+    write_report(session, wanted, format_, file, bom=bom, svg=svg)
+
+
+@may_lag
+def write_whole_table(
+    session: Session, wanted: Wanted, file: IO[bytes], *, svg: IO[bytes] | None = None
+) -> None:
+    """The same as JSON, an object a line, whose values are as people read them."""
+    _empty(file, svg)
+    begin_report(session)
+    figures = read_report(session, wanted, svg=svg)
+    names = [column.name for column in figures.columns]
+    for row in figures.rows:
+        record = (readable(value, wanted.zone) for value in row)
+        file.write(json.dumps(dict(zip(names, record, strict=True))).encode() + b"\n")
+
+
+def _empty(*files: IO[bytes] | None) -> None:
+    for each in files:
+        if each is not None:
+            each.seek(0)
+            each.truncate()
+
+
+def make_report(
+    wanted: Wanted, format_: Format, *, bom: bool = False, reader: Reader | None = None
+) -> Answered[IO[bytes]]:
     """The whole report, on disk where it is long: no snapshot stays open for a slow reader.
 
     Raises:
@@ -58,13 +104,12 @@ def make_report(wanted: Wanted, format_: Format, *, bom: bool = False) -> IO[byt
     """
     file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  closed once sent
     try:
-        with reading() as session:
-            write_report(session, wanted, format_, file, bom=bom)
+        made = read_in_place(reader or Reader(), write_whole_report, wanted, format_, file, bom=bom)
     except BaseException:
         file.close()
         raise
     file.seek(0)
-    return file
+    return Answered(file, made.read_from)
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:

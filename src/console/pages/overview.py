@@ -61,6 +61,7 @@ async def show_overview(
         person,
         "overview.html",
         figures=figures,
+        read_from=figures.read_from,
         checks=[
             *(
                 _tile(request, person, figures.checks[name])

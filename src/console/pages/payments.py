@@ -11,8 +11,10 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from src.common.async_database import run_in_async_database_transaction
+from src.common.async_replicas import AsyncReader
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.stripe_reversal import StripeReversal
+from src.common.postgres.lagging_reads import ReadFrom
 from src.common.postgres.pagination import Page
 from src.common.purchases.queries import Purchase, PurchaseFilter, PurchaseState, list_purchases
 from src.common.purchases.timeline import PaymentTimeline, payment_timeline
@@ -22,6 +24,7 @@ from src.console.audit import record
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import path_of, render
+from src.console.service import settings_of, source_of_lists
 
 router = APIRouter()
 SHOWN = 50
@@ -40,11 +43,12 @@ _Tab = Literal["purchases", "disputed", "refunded", "partly_refunded", "orders",
 
 @dataclass(kw_only=True)
 class _Lists:
-    """What the page shows: one of these."""
+    """What the page shows: one of these, and who gave the first."""
 
     purchases: Page[Purchase] | None = None
     orders: Sequence[CheckoutOrder] | None = None
     reversals: Sequence[StripeReversal] | None = None
+    read_from: ReadFrom | None = None
 
 
 @router.get("/payments", name="console_payments")
@@ -68,11 +72,15 @@ async def show_payments(
             return _Lists(orders=unfinished_orders(session, UNFINISHED_SHOWN))
         if tab == "reversals":
             return _Lists(reversals=unfinished_reversals(session, UNFINISHED_SHOWN))
-        state = None if tab == "purchases" else PurchaseState(tab)
-        wanted = PurchaseFilter(user_id=user, state=state)
-        return _Lists(purchases=list_purchases(session, wanted, cursor=cursor, limit=SHOWN))
+        return _Lists()
 
     found = await run_in_async_database_transaction(work)
+    if tab not in {"orders", "reversals"}:
+        state = None if tab == "purchases" else PurchaseState(tab)
+        wanted = PurchaseFilter(user_id=user, state=state)
+        reader = AsyncReader(source_of_lists(settings_of(request)))
+        page = await reader.read(list_purchases, wanted, cursor=cursor, limit=SHOWN)
+        found = _Lists(purchases=page.value, read_from=page.read_from)
     return render(
         request,
         person,
@@ -82,6 +90,7 @@ async def show_payments(
         purchases=found.purchases,
         orders=found.orders,
         reversals=found.reversals,
+        read_from=found.read_from,
         address=here_with(request),
     )
 

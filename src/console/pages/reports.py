@@ -2,27 +2,33 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
+from sqlalchemy.orm import Session
 
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, Invalid
+from src.common.postgres.lagging_reads import ReadFrom, may_lag
+from src.common.replicas import Reader
 from src.common.reports.catalogue import REPORTS, ReportName, Wanted, read_report
 from src.common.reports.columns import Column, Holds
 from src.common.reports.formats import MEDIA_TYPES, Format, readable
-from src.common.reports.making import chunks_of, make_report, reading
+from src.common.reports.making import chunks_of, make_report, read_in_place
 from src.common.reports.periods import By
 from src.common.reports.plots import Panel
+from src.common.reports.snapshots import begin_report
 from src.common.time_zones import find_zone
 from src.console.audit import record
 from src.console.charts import Chart, Series
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
+from src.console.service import settings_of, source_of_lists
 
 router = APIRouter(prefix="/reports")
 
@@ -76,9 +82,13 @@ async def show_report(
         "numbers": set(),
     }
     problem: ExceptionWithErrorType | None = None
+    read_from: ReadFrom | None = None
     if name is not ReportName.JOURNAL:
         try:
-            shown = await run_in_threadpool(_read, _wanted(name, chosen))
+            found = await run_in_threadpool(
+                read_in_place, _reader(request), _read, _wanted(name, chosen)
+            )
+            shown, read_from = found.value, found.read_from
         except Invalid as error:
             problem = error
     return render(
@@ -92,28 +102,36 @@ async def show_report(
         formats=_JOURNAL_FORMATS if name is ReportName.JOURNAL else tuple(_figures()),
         may_download=person.may(Permission.REPORTS_DOWNLOAD),
         rows_max=ROWS_SHOWN_MAX,
+        read_from=read_from,
         **shown,
     )
 
 
 @router.get("/{name}/file", name="console_report_file")
 async def download_report(
+    request: Request,
     person: Annotated[Person, require(Permission.REPORTS_DOWNLOAD)],
     name: ReportName,
     chosen: Choice,
     format_: Annotated[Format, Query(alias="format")] = Format.CSV,
 ) -> Response:
     """All of a report as a file; that it was taken is recorded."""
-    file = await run_in_threadpool(make_report, _wanted(name, chosen), format_)
+    made = await run_in_threadpool(
+        partial(make_report, _wanted(name, chosen), format_, reader=_reader(request))
+    )
     taken = {key: value for key, value in chosen.items() if value} | {"format": format_}
     await run_in_async_database_transaction(
         lambda session: record(session, person, "reports.download", target=name, after=taken)
     )
     return StreamingResponse(
-        chunks_of(file),
+        chunks_of(made.value),
         media_type=MEDIA_TYPES[format_],
         headers={"Content-Disposition": f'attachment; filename="{name}.{format_}"'},
     )
+
+
+def _reader(request: Request) -> Reader:
+    return Reader(source_of_lists(settings_of(request)))
 
 
 def _figures() -> Iterator[Format]:
@@ -153,10 +171,11 @@ def _midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), zone)
 
 
-def _read(wanted: Wanted) -> dict[str, Any]:
-    with reading() as session:
-        figures = read_report(session, wanted)
-        rows = list(islice(figures.rows, ROWS_SHOWN_MAX + 1))
+@may_lag
+def _read(session: Session, wanted: Wanted) -> dict[str, Any]:
+    begin_report(session)
+    figures = read_report(session, wanted)
+    rows = list(islice(figures.rows, ROWS_SHOWN_MAX + 1))
     shown = rows[:ROWS_SHOWN_MAX]
     return {
         "columns": figures.columns,

@@ -1,19 +1,23 @@
 """Finding users: by a part of who they are, by an id, and by how they stand."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from sqlalchemy.orm import Session
 
 from src.common.accounts.search import FoundUsers, UserFilter, search_users
 from src.common.async_database import run_in_async_database_transaction
+from src.common.async_replicas import AsyncReader
 from src.common.exceptions import Invalid
 from src.console.addresses import here_with
 from src.console.audit import record
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
+from src.console.service import settings_of, source_of_lists
+
+if TYPE_CHECKING:
+    from src.common.postgres.lagging_reads import Answered
 
 router = APIRouter()
 SHOWN = 50
@@ -40,19 +44,19 @@ async def show_users(
         never_bought=never_bought,
     )
 
-    def work(session: Session) -> FoundUsers:
-        page = search_users(session, wanted, cursor=cursor, limit=SHOWN)
-        if page.items:
-            seen = [str(each.user.user_id) for each in page.items]
-            record(session, person, "users.search", after={"found": seen})
-        return page
-
+    reader = AsyncReader(source_of_lists(settings_of(request)))
     problem = None
-    page: FoundUsers | None = None
+    found: Answered[FoundUsers] | None = None
     try:
-        page = await run_in_async_database_transaction(work)
+        found = await reader.read(search_users, wanted, cursor=cursor, limit=SHOWN)
     except Invalid as error:
         problem = error
+    if found is not None and found.value.items:
+        # Before anybody is shown; what a replica knows, only the primary can take note of.
+        seen = {"found": [str(each.user.user_id) for each in found.value.items]}
+        await run_in_async_database_transaction(
+            lambda session: record(session, person, "users.search", after=seen)
+        )
     return render(
         request,
         person,
@@ -60,6 +64,7 @@ async def show_users(
         problem=problem,
         wanted=wanted,
         q=q,
-        page=page,
+        page=None if found is None else found.value,
+        read_from=None if found is None else found.read_from,
         address=here_with(request),
     )

@@ -12,11 +12,13 @@ from pydantic_core import to_json
 from src.api.src.dependencies import Caller, claims_at_hand
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastReadRoute
+from src.api.src.lagging import ReaderOfUser, headers_of
 from src.api.src.principals import find_user, refuse_inactive
 from src.api.src.routes import API_PREFIX, Cursor, Limit, UserId
 from src.api.src.routes.credits import READS, readable_user
 from src.api.src.schemas.credits import EntryPage
 from src.common.async_database import run_in_async_database_transaction
+from src.common.async_replicas import AsyncReader
 from src.common.credits import queries
 from src.common.credits.domain import errors
 from src.common.credits.domain.views import HistoryEntry
@@ -26,6 +28,7 @@ from src.common.credits.engine.readings import (
     PageReadings,
 )
 from src.common.exceptions import Invalid
+from src.common.postgres.lagging_reads import Answered
 from src.common.postgres.pagination import (
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
@@ -50,13 +53,12 @@ class EntriesQuery:
     user_id: uuid.UUID
     cursor: str | None
     limit: int
+    reader: AsyncReader
 
-    async def read(self) -> Page[HistoryEntry]:
+    async def read(self) -> Answered[Page[HistoryEntry]]:
         """Read it by a session."""
-        return await run_in_async_database_transaction(
-            lambda session: queries.history(
-                session, self.user_id, cursor=self.cursor, limit=self.limit
-            )
+        return await self.reader.read(
+            queries.history, self.user_id, cursor=self.cursor, limit=self.limit
         )
 
 
@@ -69,7 +71,7 @@ class OwnEntriesQuery:
     limit: int
     readings: PageReadings
 
-    async def read(self) -> EntriesRead | Page[HistoryEntry]:
+    async def read(self) -> EntriesRead | Answered[Page[HistoryEntry]]:
         """Read it with all who ask now; by a session where that fails."""
         asked = EntriesAsked(self.user_id, decode_number_cursor(self.cursor), self.limit)
         with suppress(NotAnswered):
@@ -79,7 +81,7 @@ class OwnEntriesQuery:
             refuse_inactive(is_active=found.is_active)
             return found
         await run_in_async_database_transaction(lambda session: find_user(session, self.user_id))
-        return await EntriesQuery(self.user_id, self.cursor, self.limit).read()
+        return await EntriesQuery(self.user_id, self.cursor, self.limit, AsyncReader()).read()
 
 
 class _Entries:
@@ -89,10 +91,11 @@ class _Entries:
         self,
         user_id: UserId,
         caller: Caller,
+        reader: ReaderOfUser,
         cursor: Cursor = None,
         limit: Limit = PAGE_SIZE_DEFAULT,
     ) -> EntriesQuery | OwnEntriesQuery:
-        return EntriesQuery(await readable_user(user_id, caller), cursor, limit)
+        return EntriesQuery(await readable_user(user_id, caller), cursor, limit, reader)
 
     async def at_hand(self, request: Request) -> OwnEntriesQuery | None:
         """The same for a user who asks for their own entries and plainly."""
@@ -134,9 +137,11 @@ async def list_entries(
 ) -> Response:
     """Every movement of credits, newest first, a page at a time."""
     page = await entries.read()
+    headers: dict[str, str] = {}
     if isinstance(page, EntriesRead):  # plain values, and named as the model has them
         body = {"items": page.items, "next_cursor": page.next_cursor}
         written = to_json(body, inf_nan_mode="null")  # as models write it
     else:
-        written = EntryPage.model_validate(page).model_dump_json().encode()
-    return Response(written, media_type="application/json")
+        written = EntryPage.model_validate(page.value).model_dump_json().encode()
+        headers = headers_of(page.read_from)
+    return Response(written, media_type="application/json", headers=headers)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf, known_service
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
+from src.api.src.lagging import READ_AFTER
 from src.api.src.persons import ledger_for
 from src.api.src.principals import Principal
 from src.api.src.routes import API_PREFIX, UserId
@@ -85,7 +86,9 @@ class Write:
             foreseen = ReversalPreviewOut if kind is Reverse else PreviewOut
             return _json(foreseen.model_validate(preview))
         result = await self.ledger.execute(command)
-        headers = {"Idempotent-Replayed": "true"} if result.replayed else None
+        headers = {READ_AFTER: str(result.seq)}
+        if result.replayed:
+            headers["Idempotent-Replayed"] = "true"
         answer = ReversalOut if kind is Reverse else ResultOut
         return _json(answer.model_validate(result), headers)
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from src.api.src.dependencies import Caller, CallerOrOneself, Oneself
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.lagging import READ_AFTER, ReaderOfUser, headers_of
 from src.api.src.principals import Principal, find_user, refuse_inactive
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.credits import BalanceOut, ExplanationOut, HoldOut, HoldPage
@@ -68,12 +69,17 @@ async def get_balance(
 ) -> Response:
     """Balance, held credits, debt and lots at this instant: what has expired does not count.
 
-    The `ETag` is a digest of the answer, since a balance changes with time too, without an entry.
+    The `ETag` has a digest of the answer, since a balance changes with time too, without an entry.
+    Before it stands the `version`, so that it may be sent back as `X-Read-After`.
     """
     found = await _balance(user_id, caller, as_of)
     body = BalanceOut.model_validate(found).model_dump_json().encode()
-    etag = f'"{hashlib.sha256(body).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    etag = f'"{found.version}-{hashlib.sha256(body).hexdigest()}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        READ_AFTER: str(found.version),
+    }
     if _names(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
@@ -103,12 +109,13 @@ async def get_hold(user_id: ReadableUser, seq: HoldSeq) -> HoldOut:
 
 
 @router.get("/explain", summary="Why the balance is what it is", responses=error_responses(*READS))
-async def explain(user_id: ReadableUser) -> ExplanationOut:
+async def explain(
+    user_id: ReadableUser, reader: ReaderOfUser, response: Response
+) -> ExplanationOut:
     """Lots, holds and debts, each with its entry, and whether all sums agree."""
-    found = await run_in_async_database_transaction(
-        lambda session: queries.explain(session, user_id)
-    )
-    return ExplanationOut.model_validate(found)
+    found = await reader.read(queries.explain, user_id)
+    response.headers.update(headers_of(found.read_from))
+    return ExplanationOut.model_validate(found.value)
 
 
 async def _balance(

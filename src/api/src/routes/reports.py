@@ -10,7 +10,10 @@ from pydantic import AwareDatetime
 
 from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.lagging import Read, headers_of
 from src.common.accounts.api_keys import Scope
+from src.common.postgres.lagging_reads import Source
+from src.common.replicas import Reader
 from src.common.reports.catalogue import ReportName, Wanted
 from src.common.reports.formats import MEDIA_TYPES, Format
 from src.common.reports.making import chunks_of, make_report
@@ -78,6 +81,7 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
         AwareDatetime | None,
         Query(description="Of `users`: only who has done nothing since this instant."),
     ] = None,
+    read: Read = Source.PRIMARY,
 ) -> StreamingResponse:
     """Figures of all users' credits and payments, as of one snapshot of the database.
 
@@ -94,12 +98,15 @@ async def get_report(  # noqa: PLR0913, PLR0917  its query
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
-    file = await run_in_threadpool(partial(make_report, wanted, format_, bom=bom))
+    made = await run_in_threadpool(
+        partial(make_report, wanted, format_, bom=bom, reader=Reader(read))
+    )
     return StreamingResponse(
-        chunks_of(file),
+        chunks_of(made.value),
         media_type=MEDIA_TYPES[format_],
         headers={
             "Content-Disposition": f'attachment; filename="{name}.{format_}"',
             "Cache-Control": "private, no-store",
+            **headers_of(made.read_from),
         },
     )

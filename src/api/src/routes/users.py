@@ -1,17 +1,17 @@
 """Users: sign-in, profile, purchases."""
 
-from fastapi import APIRouter
-from sqlalchemy.orm import Session
+from fastapi import APIRouter, Response
 
 from src.api.src.dependencies import Caller, CallingUser
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.lagging import ReaderOfUser, headers_of
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.users import ProfileIn, TransactionPage, UserOut
 from src.common.accounts import operations as accounts
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
-from src.common.purchases.queries import PurchaseFilter, list_purchases
+from src.common.purchases.queries import list_purchases_of
 
 router = APIRouter(tags=["users"])
 
@@ -38,19 +38,16 @@ async def get_user(user_id: UserId, caller: Caller) -> UserOut:
 async def list_transactions(
     user_id: UserId,
     caller: Caller,
+    reader: ReaderOfUser,
+    response: Response,
     cursor: Cursor = None,
     limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> TransactionPage:
     """List what a user bought, newest first, a page at a time."""
     caller.require_own_or(Scope.USERS_READ, user_id)
-
-    def work(session: Session) -> TransactionPage:
-        accounts.get_user(session, user_id)
-        wanted = PurchaseFilter(user_id=user_id)
-        page = list_purchases(session, wanted, cursor=cursor, limit=limit)
-        return TransactionPage.model_validate(page)
-
-    return await run_in_async_database_transaction(work)
+    page = await reader.read(list_purchases_of, user_id, cursor=cursor, limit=limit)
+    response.headers.update(headers_of(page.read_from))
+    return TransactionPage.model_validate(page.value)
 
 
 @router.patch(

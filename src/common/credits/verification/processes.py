@@ -18,7 +18,10 @@ _WAITING_MAX = 2
 
 
 def verify_in_processes(
-    sessions: sessionmaker[Session], batches: Iterable[Users], jobs: int
+    sessions: sessionmaker[Session],
+    batches: Iterable[Users],
+    jobs: int,
+    otherwise: sessionmaker[Session] | None = None,
 ) -> Generator[Report]:
     """What each batch shows, in their order; this process is one of the `jobs`.
 
@@ -34,10 +37,10 @@ def verify_in_processes(
             for batch in batches:
                 others = sum(not report.done() for report in reports)
                 if others < _WAITING_MAX * (jobs - 1):
-                    reports.append(pool.submit(verify_batch, sessions, batch))
+                    reports.append(pool.submit(verify_batch, sessions, batch, otherwise))
                 else:
                     reports.append(Future())
-                    reports[-1].set_result(verify_batch(sessions, batch))
+                    reports[-1].set_result(verify_batch(sessions, batch, otherwise))
                 while reports and reports[0].done():
                     yield reports.popleft().result()
             while reports:

@@ -18,7 +18,9 @@ from src.common.credits.verification.processes import verify_in_processes
 from src.common.credits.verification.reading import Span, Users
 from src.common.credits.verification.recompute import EVERYBODY, find_orphans, verify_batch
 from src.common.credits.verification.report import Report
+from src.common.exceptions import DatabaseBusy
 from src.common.models.user import User
+from src.common.postgres.lagging_reads import may_lag
 
 BATCH_SIZE = 2_000
 """Users a snapshot, at most."""
@@ -27,6 +29,7 @@ BATCH_SIZE = 2_000
 def verify(
     sessions: sessionmaker[Session],
     *,
+    otherwise: sessionmaker[Session] | None = None,
     user_ids: Sequence[uuid.UUID] | None = None,
     batch_size: int = BATCH_SIZE,
     jobs: int = 1,
@@ -39,30 +42,46 @@ def verify(
 
     More than one of `jobs` are processes: then pickle can name `sessions`, as `SessionLocal`.
 
+    A batch that meets a passing condition of the database is read by sessions of `otherwise`, where
+    that is given: of the primary, where `sessions` are a replica's.
+
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
     report = Report()
-    batches = _batches(sessions, user_ids, batch_size)
+    batches = _batches(otherwise or sessions, user_ids, batch_size)
     if jobs > 1:
-        parts = verify_in_processes(sessions, batches, jobs)
+        parts = verify_in_processes(sessions, batches, jobs, otherwise)
     else:
-        parts = (verify_batch(sessions, batch) for batch in batches)
+        parts = (verify_batch(sessions, batch, otherwise) for batch in batches)
     with closing(parts):
         for part in parts:
             report.merge(part)
             yield report
     if user_ids is None:
-        with sessions.begin() as session:
-            find_orphans(session, report, EVERYBODY)
+        report.merge(_orphans(sessions, otherwise))
         yield report
 
 
+def _orphans(sessions: sessionmaker[Session], otherwise: sessionmaker[Session] | None) -> Report:
+    report = Report()
+    try:
+        with sessions.begin() as session:
+            find_orphans(session, report, EVERYBODY)
+    except DatabaseBusy:
+        if otherwise is None:
+            raise
+        return _orphans(otherwise, None)
+    return report
+
+
+@may_lag
 def count_users(session: Session) -> int:
     """How many users there are to verify."""
     return session.scalars(select(func.count()).select_from(User)).one()
 
 
+@may_lag
 def sample_users(session: Session, size: int) -> Sequence[uuid.UUID]:
     """So many users, each as likely as any other."""
     return session.scalars(select(User.user_id).order_by(func.random()).limit(size)).all()
