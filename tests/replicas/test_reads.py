@@ -79,6 +79,21 @@ async def test_the_same_pool_serves_the_next_reading(replicated: Pair, read: Rea
     assert (await read(server_and_session)).value == first.value
 
 
+@pytest.mark.parametrize("pooler", ["transaction", "prepared"])
+async def test_a_pooler_in_front_of_it_makes_no_difference(
+    pooler: str, replicated: Pair, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time-outs come with each database transaction, and do not begin the snapshot early."""
+    monkeypatch.setenv("DATABASE_POOLER", pooler)
+    get_settings.cache_clear()
+    user_id = user_with(100)
+    replicated.catch_up()
+    found = await read(server_and_session)
+    assert found.value == (True, ReplicaSession, "repeatable read")
+    page = await read(queries.history, user_id)
+    assert [entry.amount for entry in page.value.items] == [100]
+
+
 async def test_a_replica_that_is_paused_answers_what_it_has(replicated: Pair, read: Read) -> None:
     """As far as it may lag; its answer is as of the last commit that it has."""
     user_id = user_with(100)
