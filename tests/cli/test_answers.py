@@ -11,14 +11,16 @@ from sqlalchemy.orm import Session
 
 from src.cli import output
 from src.cli.output import operator
+from src.common.accounts.api_keys import create_api_key
 from src.common.approvals.operations import Asked, execute_or_ask
 from src.common.credits import ledger
+from src.common.credits.operations import execute
 from src.common.models.user import User
 from tests.approvals.requests import NOTHING_ALONE
 from tests.cli.conftest import Note, Result, RunCommand
 from tests.cli.every_command import COMMAND_LINES, commands
 from tests.cli.test_stripe import store
-from tests.credits.books import grant
+from tests.credits.books import grant, spend
 from tests.models.examples import a_user
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
@@ -116,11 +118,10 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
     stranger = a_user(user_id="00000000-0000-4000-8000-000000000002")
     session = make_session(stranger, currency="eur")
     store(make_event(session, id="evt_" + "9" * 24))
-    key = flashslides("api-key", "create", "--scopes", "credits:read,credits:spend", "--json")
-    for amount in ("1", "2"):
-        flashslides(
-            "credits", "spend", str(user.user_id), amount, "--reference", "a deck of slides"
-        )
+    scopes = ("credits:read", "credits:spend")
+    key = create_api_key(db, service_name="default", scopes=scopes)
+    spent = {"actor": operator(), "reference": "a deck of slides"}
+    execute(db, [spend(user.user_id, amount, **spent) for amount in (1, 2)])
     hold = ledger.open_hold(db, user.user_id, 3, expires_in_seconds=900, key="hold")
     asked, here = (
         execute_or_ask(db, grant(user.user_id, 9, actor=who, reference="sorry"), NOTHING_ALONE)
@@ -137,7 +138,7 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
         "purchase": str(only_purchase(db).transaction_id),
         "event": "evt_" + "9" * 24,
         "payment": session["id"],
-        "key": key.json["key_id"],
+        "key": str(key.record.key_id),
     }
 
     def run(name: str, arguments: str, *options: str) -> Result:
