@@ -91,6 +91,14 @@ storm rounds="100" seed=`python -c "import secrets; print(secrets.randbelow(2**3
     @echo "just storm {{rounds}} {{seed}}" >&2
     STORM_ROUNDS={{rounds}} STORM_SEED={{seed}} pytest -n0 -v --timeout=0 tests/stripe/test_simulation.py
 
+# Servers fail under load: what is lost, doubled, and for how long nobody is served: failover --short
+failover *arguments:
+    python -m benchmarks.failover {{arguments}}
+
+# The same behind PgBouncer, with the engine's rate through it; PGBOUNCER names another program
+poolers *arguments:
+    python -m benchmarks.failover.poolers {{arguments}}
+
 # Do the tests of the pure rules notice when a rule is wrong? On a copy, a mutant at a time
 mutation:
     #!/usr/bin/env bash

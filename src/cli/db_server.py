@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
@@ -26,6 +26,21 @@ from src.local_postgres.binaries import binaries_for_new_data
 
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MASK = "********"
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What psql is told, in libpq's words."""
+
+    hosts: str
+    """One, or several separated by commas."""
+    ports: str
+    """Likewise, or one for all hosts."""
+    user: str
+    password: str = field(repr=False)
+    database: str
+    session_attrs: str = "any"
+    connect_timeout_seconds: int | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +90,7 @@ def show_url(
     ] = False,
 ) -> None:
     """Print the database's URL: of DATABASE_HOST if it is set, otherwise of the embedded server."""
-    say(_url(_configured() or _embedded(), show_password=show_password))
+    say(_url(_configured() or _target(_embedded()), show_password=show_password))
 
 
 def show_environment() -> None:
@@ -106,7 +121,7 @@ def run_psql(context: typer.Context) -> None:
     environment = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
     with running_server(on_progress=_report) as server:
         program = _psql_of(server.bin_dir)
-        exit_code = _run(program, context.args, environment, server.connection)
+        exit_code = _run(program, context.args, environment, _target(server.connection))
     raise typer.Exit(exit_code)
 
 
@@ -125,17 +140,20 @@ def _run(
     program: str,
     arguments: list[str],
     environment: dict[str, str],
-    connection: ConnectionParameters,
+    target: _Target,
 ) -> int:
     """Run psql to its end; its exit code."""
     # The environment, not the arguments: those are for everybody to read in the process list.
     environment |= {
-        "PGHOST": connection.host,
-        "PGPORT": str(connection.port),
-        "PGUSER": connection.user,
-        "PGPASSWORD": connection.password,
-        "PGDATABASE": connection.database,
+        "PGHOST": target.hosts,
+        "PGPORT": target.ports,
+        "PGUSER": target.user,
+        "PGPASSWORD": target.password,
+        "PGDATABASE": target.database,
+        "PGTARGETSESSIONATTRS": target.session_attrs,
     }
+    if target.connect_timeout_seconds is not None:
+        environment["PGCONNECT_TIMEOUT"] = str(target.connect_timeout_seconds)
     # Ctrl-C cancels a statement in psql and must not end us, who hold the server for it.
     before = signal.signal(signal.SIGINT, _leave_it_to_psql)
     try:
@@ -190,7 +208,17 @@ def _embedded() -> ConnectionParameters:
     return connection
 
 
-def _configured() -> ConnectionParameters | None:
+def _target(connection: ConnectionParameters) -> _Target:
+    return _Target(
+        hosts=connection.host,
+        ports=str(connection.port),
+        user=connection.user,
+        password=connection.password,
+        database=connection.database,
+    )
+
+
+def _configured() -> _Target | None:
     """Return the database that DATABASE_HOST names, None without it."""
     from src.common.settings import get_settings
 
@@ -198,22 +226,26 @@ def _configured() -> ConnectionParameters | None:
     if settings.database_host is None:
         return None
     password = settings.database_password
-    return ConnectionParameters(
-        host=settings.database_host,
-        port=settings.database_port,
+    return _Target(
+        hosts=settings.database_host,
+        ports=settings.database_port,
         user=settings.database_user,
         password=password.get_secret_value() if password else "",
         database=settings.database_name,
+        session_attrs=settings.session_attrs,
+        connect_timeout_seconds=settings.database_connect_timeout_seconds,
     )
 
 
-def _url(connection: ConnectionParameters, *, show_password: bool) -> str:
-    user = quote(connection.user, safe="")
-    if connection.password:
-        user += ":" + (quote(connection.password, safe="") if show_password else _MASK)
-    database = quote(connection.database, safe="")
-    if connection.host.startswith("/"):  # the folder of a Unix socket
-        place = urlencode({"host": connection.host, "port": connection.port}, safe="/")
-        return f"postgresql://{user}@/{database}?{place}"
-    host = f"[{connection.host}]" if ":" in connection.host else connection.host
-    return f"postgresql://{user}@{host}:{connection.port}/{database}"
+def _url(target: _Target, *, show_password: bool) -> str:
+    user = quote(target.user, safe="")
+    if target.password:
+        user += ":" + (quote(target.password, safe="") if show_password else _MASK)
+    database = quote(target.database, safe="")
+    place = {"host": target.hosts, "port": target.ports}
+    if "," in target.hosts:
+        place["target_session_attrs"] = target.session_attrs
+    elif not target.hosts.startswith("/"):  # not the folder of a Unix socket
+        host = f"[{target.hosts}]" if ":" in target.hosts else target.hosts
+        return f"postgresql://{user}@{host}:{target.ports}/{database}"
+    return f"postgresql://{user}@/{database}?{urlencode(place, safe='/,:')}"

@@ -3,26 +3,13 @@
 import secrets
 from typing import Self
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from src.common.ssm import ENV_PATTERN
+from src.common.deployment import Deployment
 
 SESSION_SECRET_LENGTH_MIN = 32
 _DOMAINS = r"^([a-z0-9-]+(\.[a-z0-9-]+)+( *, *[a-z0-9-]+(\.[a-z0-9-]+)+)*)?$"
 _ON_THIS_MACHINE = ("http://localhost:", "http://127.0.0.1:", "http://[::1]:")
-
-
-class Deployment(BaseModel):
-    """Which deployment this is."""
-
-    env: str = Field(default="local", pattern=ENV_PATTERN)
-    """The deployment, `local`, `staging`, `prod` …; part of the SSM paths and of every Checkout
-    Session's metadata. Only `local` relaxes anything."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether this is a developer's machine, the only place where checks are relaxed."""
-        return self.env == "local"
 
 
 class ConsoleSettings(Deployment):

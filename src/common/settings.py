@@ -5,7 +5,6 @@ is not `local`, AWS SSM parameters (`src/common/ssm.py`). `docs/reference/settin
 """
 
 import re
-from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal, Self
@@ -25,14 +24,11 @@ from pydantic_settings import (
 )
 
 from src.common.console_settings import ConsoleSettings
+from src.common.database_settings import DatabaseSettings
 from src.common.exceptions import SettingsError
 from src.common.packages import DEFAULT_PACKAGES, Package
 from src.common.replica_settings import ReplicaSettings
 from src.common.ssm import SsmSource
-
-DEFAULT_PASSWORDS = frozenset(
-    {"", "admin", "changeme", "change-me", "flashslides", "password", "postgres", "secret"}
-)
 
 _STRIPE_KEY = re.compile(r"[sr]k_(?P<mode>live|test)_\S+")
 
@@ -48,19 +44,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class DatabasePooler(StrEnum):
-    """What stands between us and PostgreSQL; decides statement caches and how time-outs are set."""
-
-    NONE = "none"
-    """Direct connections: caches on, time-outs as start-up options."""
-    TRANSACTION = "transaction"
-    """A transaction pooler that loses prepared statements (PgBouncer before 1.21): the
-    document's `statement_cache_size=0`, time-outs set in each database transaction."""
-    PREPARED = "prepared"
-    """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
-
-
-class Settings(ReplicaSettings, ConsoleSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
+class Settings(ReplicaSettings, ConsoleSettings, DatabaseSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(
@@ -71,31 +55,6 @@ class Settings(ReplicaSettings, ConsoleSettings, BaseSettings):  # pyright: igno
         env_ignore_empty=True,
     )
 
-    database_host: str | None = None
-    """A host name or the folder of a unix socket; None means the embedded server."""
-    database_port: int = Field(default=5432, ge=1, le=65535)
-    database_name: str = "flashslides"
-    database_user: str = "postgres"
-    database_password: SecretStr | None = None
-    """From SSM `/flashslides/{ENV}/api/DATABASE_PASSWORD` in deployments."""
-    database_direct_host: str | None = None
-    """The server's own address, for migrations, where `database_host` is a pooler's."""
-    database_direct_port: int = Field(default=5432, ge=1, le=65535)
-
-    database_pool_size: int = Field(default=20, ge=1)
-    database_max_overflow: int = Field(default=10, ge=0)
-    database_pool_pre_ping: bool = True
-    database_async_pool_size: int = Field(default=20, ge=1)
-    database_async_max_overflow: int = Field(default=10, ge=0)
-    database_async_pool_pre_ping: bool = False
-    database_pool_timeout_seconds: float = Field(default=10, gt=0)
-    """How long a request may wait for a free connection before it is answered DATABASE_BUSY."""
-    database_connect_timeout_seconds: int = Field(default=5, ge=1)
-    database_pooler: DatabasePooler = DatabasePooler.NONE
-    database_application_name: str = "flashslides"
-    database_lock_timeout_ms: int = Field(default=5_000, ge=0)
-    database_statement_timeout_ms: int = Field(default=30_000, ge=0)
-    database_idle_in_transaction_session_timeout_ms: int = Field(default=60_000, ge=0)
     web_concurrency: int = Field(default=1, ge=1)
     """How many server processes run; only used to add up the connections they may open."""
 
@@ -231,25 +190,6 @@ class Settings(ReplicaSettings, ConsoleSettings, BaseSettings):  # pyright: igno
     def _strip_secret(cls, value: object) -> object:
         """None of them has blanks; what reads a secret from a file often adds a newline."""
         return value.strip() if isinstance(value, str) else value
-
-    @field_validator("database_password", mode="before")
-    @classmethod
-    def _strip_newline(cls, value: object) -> object:
-        """A password may have blanks, which are its own."""
-        return value.rstrip("\r\n") if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _refuse_unsafe_passwords(self) -> Self:
-        if self.is_local:
-            return self
-        password = self.database_password.get_secret_value() if self.database_password else ""
-        if password.strip().lower() in {*DEFAULT_PASSWORDS, self.database_user.strip().lower()}:
-            raise ValueError(
-                "DATABASE_PASSWORD is missing, a well-known default or the user's name, which "
-                f"ENV={self.env} refuses; "
-                f"set it, or the SSM parameter /flashslides/{self.env}/api/DATABASE_PASSWORD"
-            )
-        return self
 
     @model_validator(mode="after")
     def _refuse_a_replica_of_the_embedded_server(self) -> Self:

@@ -36,7 +36,7 @@ class WorkFailedError(Exception):
 def deaf_to_commit(database: ConnectionParameters) -> Generator[Settings]:
     """Settings of a connection on which the answer to a COMMIT is lost."""
     with deaf_proxy(database) as port:
-        update = {"database_host": "127.0.0.1", "database_port": port}
+        update = {"database_host": "127.0.0.1", "database_port": str(port)}
         yield get_settings().model_copy(update=update)
 
 

@@ -251,7 +251,7 @@ TROUBLES = [
         "database-pooler",
         _set(DATABASE_POOLER="transaction"),
         "warn",
-        "DATABASE_DIRECT_HOST is not set",
+        "and PostgreSQL answers itself",
     ),
     Trouble(
         "migrations",

@@ -85,6 +85,7 @@ def test_the_password_is_shown_only_when_asked_for(folder: Path) -> None:
         ("db.example", "postgresql://me:{}@db.example:5433/shop"),
         ("::1", "postgresql://me:{}@[::1]:5433/shop"),
         ("/run/pg", "postgresql://me:{}@/shop?host=/run/pg&port=5433"),
+        ("a,::1", "postgresql://me:{}@/shop?host=a,::1&port=5433&target_session_attrs=primary"),
     ],
 )
 def test_the_url_is_the_configured_database_where_there_is_one(

@@ -57,6 +57,24 @@ def test_migrations_take_the_way_past_the_pooler(
     assert current_revision(alembic_engine) == head_revision()
 
 
+def test_migrations_try_host_after_host(
+    alembic_engine: Connection,
+    empty_database: ConnectionParameters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the service does, here past a pooler: the first of the servers does not answer."""
+    configure(
+        monkeypatch,
+        DATABASE_POOLER="transaction",
+        DATABASE_HOST="127.0.0.1",
+        DATABASE_PORT=str(free_port()),
+        DATABASE_DIRECT_HOST=f"127.0.0.1,{empty_database.host}",
+        DATABASE_DIRECT_PORT=f"{free_port()},{empty_database.port}",
+    )
+    upgrade_to_head()
+    assert current_revision(alembic_engine) == head_revision()
+
+
 def test_a_lock_that_was_lost_on_the_way_is_noticed(alembic_engine: Connection) -> None:
     """Whoever gives back a lock that its connection does not have hears of it."""
     with pytest.raises(SettingsError, match="DATABASE_DIRECT_HOST"):

@@ -2,7 +2,10 @@
 
 import pytest
 
+from tests.cli.conftest import data_folder, run_command
 from tests.postgres.drivers import DRIVERS, Driver
+
+__all__ = ["data_folder", "run_command"]
 
 
 @pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)

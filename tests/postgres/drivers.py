@@ -166,16 +166,27 @@ def _is_true(connection: psycopg.Connection, query: str, values: tuple[object, .
 def refusing_server(code: str, message: str) -> Generator[int]:
     """A port where every client is refused as PostgreSQL does it, with this code and sentence."""
     fields = f"SFATAL\0VFATAL\0C{code}\0M{message}\0\0".encode()
-    refusal = b"E" + struct.pack("!i", len(fields) + 4) + fields
+    with answering_server(protocol_message(b"E", fields)) as port:
+        yield port
+
+
+def protocol_message(kind: bytes, body: bytes) -> bytes:
+    """A message as PostgreSQL sends it."""
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+@contextmanager
+def answering_server(answer: bytes) -> Generator[int]:
+    """A port where every client who introduces itself is answered this, and then left."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_refuse_all, args=(listener, refusal))
+        thread = threading.Thread(target=_answer_all, args=(listener, answer))
         thread.start()
         yield int(listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
-def _refuse_all(listener: socket.socket, refusal: bytes) -> None:
+def _answer_all(listener: socket.socket, answer: bytes) -> None:
     while True:
         try:
             client, _ = listener.accept()
@@ -186,6 +197,6 @@ def _refuse_all(listener: socket.socket, refusal: bytes) -> None:
                 length, request = struct.unpack("!ii", head)
                 received.read(length - 8)
                 if request not in {80877103, 80877104}:  # asks for TLS or GSSAPI encryption
-                    client.sendall(refusal)
+                    client.sendall(answer)
                     break
                 client.sendall(b"N")

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import Connection, Engine, QueuePool, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from src.common.database_settings import DatabasePooler
 from src.common.postgres.engines import build_async_engine, build_engine
 from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.silent_servers import PatientConnection
-from src.common.settings import DatabasePooler, Settings, load_settings
+from src.common.settings import Settings, load_settings
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import Driver, settings_for, show, terminate
 

@@ -57,7 +57,7 @@ def test_an_empty_variable_counts_as_not_set(
     monkeypatch.setenv("DATABASE_HOST", "")
     settings = load_settings()
     assert settings.database_host == "db.internal"
-    assert settings.database_port == 5432
+    assert settings.database_port == "5432"
 
 
 def test_names_of_others_in_dotenv_are_left_alone(bare_process: Path) -> None:

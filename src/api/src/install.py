@@ -27,9 +27,10 @@ from src.common.async_replicas import dispose_async_replicas
 from src.common.credits.engine.engine import Engine
 from src.common.credits.engine.readings import PageReadings, Readings
 from src.common.database import dispose_db, init_db
+from src.common.database_settings import DatabasePooler
 from src.common.observability import configure_logging
 from src.common.replicas import dispose_replicas
-from src.common.settings import DatabasePooler, get_settings
+from src.common.settings import get_settings
 from src.common.stripe.batches.arrivals import Arrivals
 from src.common.stripe.checkout import check_pages
 from src.common.stripe.gateway import open_gateway

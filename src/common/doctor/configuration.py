@@ -3,15 +3,30 @@
 import difflib
 import os
 import re
+from contextlib import suppress
 
+import psycopg
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from src.common.doctor.checks import Check, Finding, Needs, fail, ok, psql, sentence, skipped, warn
+from src.common.database_settings import DatabasePooler
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    fail,
+    ok,
+    psql,
+    sentence,
+    skipped,
+    unknown,
+    warn,
+)
 from src.common.doctor.context import Context
 from src.common.exceptions import ExceptionWithErrorType, SettingsError
 from src.common.postgres.conditions import explain_database_error
+from src.common.postgres.poolers import Pooler, Sharing, find_pooler
 from src.common.settings import Settings
 from src.common.ssm import FOLDER_BY_FIELD
 
@@ -140,16 +155,46 @@ def _names_in_file() -> list[str]:
 
 
 def _pooler(context: Context) -> Finding:
-    """Whether migrations find their way past a pooler."""
+    """Which pooler answers, whether DATABASE_POOLER fits it, and migrations get past it."""
     settings = context.settings
-    if settings.database_pooler == "none":
-        return skipped("DATABASE_POOLER is none.")
-    if settings.database_direct_host is None:
+    if settings.database_host is None:
+        return skipped("The embedded server has none.")
+    with suppress(ExceptionWithErrorType):  # a pooler nobody spoke of may refuse the service
+        _ = context.session
+    if not context.is_reachable:
+        return unknown("Nobody answers there.", "flashslides doctor database")
+    try:
+        pooler = find_pooler(settings)
+    except psycopg.Error:
+        return unknown("It answers nobody.", "flashslides doctor database")
+    is_said = settings.database_pooler is not DatabasePooler.NONE
+    if pooler is None:
+        if not is_said:
+            return skipped("PostgreSQL answers itself.")
         return warn(
-            f"DATABASE_POOLER={settings.database_pooler} and DATABASE_DIRECT_HOST is not set.",
+            f"DATABASE_POOLER={settings.database_pooler}, and PostgreSQL answers itself.",
+            "set DATABASE_POOLER=none, which costs less, or DATABASE_HOST to the pooler",
+        )
+    seen = f"{pooler.name[:1].upper()}{pooler.name[1:]} answers, in {pooler.sharing} mode"
+    if (advice := _unfit(settings.database_pooler, pooler)) is not None:
+        return fail(f"{seen}; DATABASE_POOLER={settings.database_pooler}.", advice)
+    if pooler.sharing is not Sharing.SESSION and settings.database_direct_host is None:
+        return warn(
+            f"{seen}; DATABASE_DIRECT_HOST is not set.",
             "set DATABASE_DIRECT_HOST and DATABASE_DIRECT_PORT to the server's own address",
         )
-    return ok(f"DATABASE_DIRECT_HOST is set beside DATABASE_POOLER={settings.database_pooler}.")
+    return ok(f"{seen}, as DATABASE_POOLER={settings.database_pooler} has it.")
+
+
+def _unfit(setting: DatabasePooler, pooler: Pooler) -> str | None:
+    """What to do about a setting that does not work behind this pooler; None where it does."""
+    if pooler.sharing is Sharing.STATEMENT:
+        return "set its pool_mode to transaction: several statements belong together"
+    if setting is DatabasePooler.NONE and pooler.sharing is Sharing.TRANSACTION:
+        return "set DATABASE_POOLER to prepared (PgBouncer 1.21 or later) or transaction"
+    if setting is DatabasePooler.PREPARED and pooler.keeps_prepared_statements is False:
+        return "set DATABASE_POOLER=transaction, or its max_prepared_statements (1.21 or later)"
+    return None
 
 
 CHECKS = (

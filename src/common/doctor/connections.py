@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from src.common import worker_heartbeats
+from src.common.database_settings import DatabasePooler
 from src.common.doctor.checks import (
     Check,
     Finding,
@@ -22,7 +23,6 @@ from src.common.doctor.checks import (
 )
 from src.common.doctor.context import Context
 from src.common.postgres.engines import connections_allowed, connections_wanted
-from src.common.settings import DatabasePooler
 
 USED_SHARE_WARN = 0.8
 """Which share of the server's connections may be in use."""

@@ -17,7 +17,7 @@ from src.common.database import SessionLocal
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.conditions import explain_database_error
 from src.common.postgres.engines import build_engine, replica_settings
-from src.common.postgres.errors import concerns_other_rows
+from src.common.postgres.errors import NOT_REACHABLE, concerns_other_rows
 from src.common.postgres.lagging_reads import (
     PassedBy,
     PrimaryBecause,
@@ -77,6 +77,8 @@ class Context:
     def __init__(self, api_url: str | None = None, *, from_replica: bool = False) -> None:
         self.api_url = api_url
         """Where an API process answers, whose own figures are asked for; None asks nobody."""
+        self.is_reachable = True
+        """Whether anybody answered where the database should be, once `session` was asked for."""
         self._session: Session | None = None
         self._engines: list[Engine] = []
         self._from_replica = from_replica
@@ -212,6 +214,7 @@ class Context:
         try:
             session.connection()
         except DBAPIError as error:
+            self.is_reachable = getattr(error, "reason", None) != NOT_REACHABLE
             explained = explain_database_error(error, self.settings, lambda: None)
             if explained is None:
                 raise

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError
 
+from src.common.database_settings import Address
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType, SettingsError
 from src.common.postgres.errors import (
     NO_AGREED_TLS,
@@ -36,6 +37,7 @@ _BEFORE_THE_REASON = re.compile(
     r"^(connection (failed|is bad): )?(connection to server .*? failed: )?([^\s:]+:  )?"
 )
 _WHAT_TO_DO = (
+    ("unsupported startup parameter", "a pooler answers there: set DATABASE_POOLER"),
     (NO_AGREED_TLS, "correct PGSSLMODE and its certificates, or the server's TLS"),
     (r"^database .* does not exist", "correct DATABASE_NAME, or make that database"),
     (r"password|^role ", "correct DATABASE_USER or DATABASE_PASSWORD"),
@@ -92,13 +94,12 @@ def _passing(error: RetryableDatabaseError, settings: Settings) -> str:
 
 
 def _address(error: DBAPIError, settings: Settings) -> str:
-    """Where the connection led, as libpq knows; else where the settings lead."""
+    """Where the connection led, as libpq knows; of several hosts, where the settings lead."""
+    addresses = settings.database_addresses
     tried = getattr(error.orig, "pgconn", None)
-    if tried is None or not tried.host:
-        host, port = settings.database_host or "localhost", str(settings.database_port)
-    else:
-        host, port = tried.host.decode(), tried.port.decode()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if len(addresses) <= 1 and tried is not None and tried.host:
+        addresses = (Address(tried.host.decode(), int(tried.port)),)
+    return ", ".join(map(str, addresses)) or f"localhost:{settings.database_port}"
 
 
 def _reason(error: DBAPIError) -> str:

@@ -8,21 +8,24 @@ was forked opens connections of its own.
 import os
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
+from src.common.database_settings import DatabasePooler
 from src.common.exceptions import SettingsError
 from src.common.postgres.errors import (
     NOT_REACHABLE,
     RetryableDatabaseError,
     translate_transient_error,
 )
+from src.common.postgres.hosts import HostOrder, connect_in_turn, libpq_parameters
 from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.common.postgres.standbys import refuse_standbys
-from src.common.settings import DatabasePooler, Settings
+from src.common.settings import Settings
 from src.common.tracing import trace_engine
 
 if TYPE_CHECKING:
@@ -56,26 +59,14 @@ parent's event loop."""
 SYNC_DRIVER = "postgresql+psycopg"
 ASYNC_DRIVER = "postgresql+asyncpg"
 
-# A host that is gone is noticed within a minute also by who waits without a limit, and a
-# connection is not forgotten by a firewall. libpq's defaults are the system's: hours.
-_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-
 
 def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
     """The URL the settings describe; a URL object, so that any password survives and none shows.
 
     Where `DATABASE_HOST` is not set this is the embedded server's, if one was ever made here.
     """
-    if settings.database_host is not None:
-        password = settings.database_password
-        return URL.create(
-            drivername,
-            username=settings.database_user,
-            password=password.get_secret_value() if password else None,
-            host=settings.database_host,
-            port=settings.database_port,
-            database=settings.database_name,
-        )
+    if settings.database_addresses:
+        return _configured_url(settings, drivername)
     local = _local_connection() if settings.is_local else None
     if local is None:
         return URL.create(drivername, database=settings.database_name)
@@ -89,17 +80,29 @@ def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
     )
 
 
+def _configured_url(settings: Settings, drivername: str) -> URL:
+    password = settings.database_password
+    url = URL.create(
+        drivername,
+        username=settings.database_user,
+        password=password.get_secret_value() if password else None,
+        database=settings.database_name,
+    )
+    first, *others = settings.database_addresses
+    if not others:
+        return url.set(host=first.host, port=first.port)
+    hosts = ",".join(each.host for each in settings.database_addresses)
+    ports = ",".join(str(each.port) for each in settings.database_addresses)
+    return url.update_query_dict({"host": hosts, "port": ports})
+
+
 def build_engine(settings: Settings, *, takes_standbys: bool = False) -> Engine:
     """The sync engine (psycopg 3), with the document's pool. Nothing is connected yet.
 
     A standby's connections are refused, unless it `takes_standbys`: for reads that may lag.
     """
     pooler = settings.database_pooler
-    connect_args: dict[str, Any] = {
-        "application_name": settings.database_application_name,
-        "connect_timeout": settings.database_connect_timeout_seconds,
-        **_KEEPALIVES,
-    }
+    connect_args = libpq_parameters(settings)
     if pooler is DatabasePooler.NONE:
         connect_args["options"] = " ".join(
             f"-c {name}={milliseconds}" for name, milliseconds in _timeouts(settings).items()
@@ -141,6 +144,10 @@ def build_async_engine(
         server_settings |= {name: str(value) for name, value in _timeouts(settings).items()}
         server_settings |= planner
     connect_args: dict[str, Any] = {
+        "async_creator_fn": partial(
+            connect_in_turn, HostOrder(), settings.database_tcp_user_timeout_ms
+        ),
+        "target_session_attrs": settings.session_attrs,
         "server_settings": server_settings,
         "timeout": settings.database_connect_timeout_seconds,
         "command_timeout": patience_of(settings),
@@ -180,7 +187,8 @@ def replica_settings(settings: Settings) -> Settings:
     return settings.model_copy(
         update={
             "database_host": settings.database_replica_host,
-            "database_port": settings.database_replica_port,
+            "database_port": str(settings.database_replica_port),
+            "database_target_session_attrs": "any",
             "database_connect_timeout_seconds": patience,
             "database_pool_timeout_seconds": patience,
             "database_pool_pre_ping": False,

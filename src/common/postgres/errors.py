@@ -36,6 +36,7 @@ STALE_PLAN = "cached plan out of date"
 CONNECTION_LOST = "connection lost"
 NOT_REACHABLE = "server not reachable"
 LOCK_NOT_GRANTED = "lock not granted in time"
+SERVER_READ_ONLY = "server read-only"
 
 # Appendix A of PostgreSQL's manual. Classes 08 (connection exceptions) and 53 (insufficient
 # resources: connections, memory, disk) are transient as a whole.
@@ -52,7 +53,7 @@ _TRANSIENT = {
     "57P02": "server crashed",
     _CANNOT_CONNECT_NOW: "server starting or stopping",
     "57P05": "idle connection closed",
-    READ_ONLY: "server read-only",
+    READ_ONLY: SERVER_READ_ONLY,
 }
 _CONNECTION_EXCEPTIONS = "08"
 _INSUFFICIENT_RESOURCES = "53"
@@ -63,7 +64,7 @@ _QUOTING_VALUES = ("22", "23")
 _REFUSED_BY_ASYNCPG = "invalid input for query argument"
 _QUOTED = re.compile(r"(: |\n).*", re.DOTALL)
 
-# What PostgreSQL or PgBouncer say to a client whom they may welcome in a moment.
+# What PostgreSQL, PgBouncer or libpq say to a client who may be welcome in a moment.
 _PASSING_REFUSALS = {
     TOO_MANY_CONNECTIONS: r"too many (clients|connections)|slots are reserved|no more connections",
     _CANNOT_CONNECT_NOW: r"the database system is|shutting down|administrator command",
@@ -71,6 +72,8 @@ _PASSING_REFUSALS = {
         r"cannot connect to server|server login|login failed|query_wait_timeout|"
         r"client_login_timeout|server conn crashed|server closed|server_lifetime"
     ),
+    # libpq's own words where DATABASE_TARGET_SESSION_ATTRS asks for what a host is not.
+    READ_ONLY: r"server is in hot standby mode|session is read-only",
 }
 # libpq: "connection to server at … failed: FATAL:  database … does not exist"; the severity's
 # name depends on the server's language, the two spaces do not.

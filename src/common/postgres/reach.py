@@ -8,12 +8,16 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg
 from sqlalchemy import Engine, NullPool, create_engine, event
 
+from src.common.database_settings import DatabasePooler
 from src.common.exceptions import SettingsError
 from src.common.postgres.engines import database_url
 from src.common.postgres.errors import translate_transient_error
-from src.common.settings import DatabasePooler, Settings
+from src.common.postgres.hosts import libpq_parameters
+from src.common.postgres.poolers import Sharing, find_pooler
+from src.common.settings import Settings
 
 if TYPE_CHECKING:
     from src.local_postgres import RunningServer
@@ -69,18 +73,39 @@ def build_migration_engine(settings: Settings) -> Engine:
 
     Raises:
         SettingsError: there is a pooler, and no setting says how to get past it.
+        DatabaseBusy: there is a pooler, and it has no connection left.
     """
+    direct = _direct(settings)
+    _refuse_pooler(direct)
     engine = create_engine(
-        database_url(_direct(settings)),
+        database_url(direct),
         poolclass=NullPool,
-        connect_args={
-            "application_name": settings.database_application_name,
-            "connect_timeout": settings.database_connect_timeout_seconds,
-        },
+        connect_args=libpq_parameters(direct),
         hide_parameters=True,
     )
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     return engine
+
+
+def _refuse_pooler(settings: Settings) -> None:
+    """Look at who answers, since nobody may have said that it is a pooler.
+
+    One that gives each client a connection of its own, for as long as the client stays, is in
+    nobody's way. Whether the address can be reached at all is said by whoever connects.
+    """
+    if settings.database_host is None:
+        return
+    try:
+        pooler = find_pooler(settings)
+    except psycopg.Error:
+        return
+    if pooler is not None and pooler.sharing is not Sharing.SESSION:
+        where = ", ".join(map(str, settings.database_addresses))
+        raise SettingsError(
+            f"A pooler answers at {where} ({pooler.name}, {pooler.sharing} mode): migrations take "
+            "turns by a lock that belongs to one connection, and it shares connections; set "
+            "DATABASE_DIRECT_HOST, and DATABASE_DIRECT_PORT, to the server's own address"
+        )
 
 
 def _direct(settings: Settings) -> Settings:
@@ -91,6 +116,7 @@ def _direct(settings: Settings) -> Settings:
             update={
                 "database_host": settings.database_direct_host,
                 "database_port": settings.database_direct_port,
+                "database_target_session_attrs": None,  # which the pooler's hosts may need
             }
         )
     if settings.database_pooler is not DatabasePooler.NONE:

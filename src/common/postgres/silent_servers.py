@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from sqlalchemy import event, text
 
+from src.common.postgres.hosts import HostOrder
 from src.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def install_patience(engine: "Engine", patience: float | None) -> None:
-    """Have this engine's psycopg connections be patient ones."""
+    """Have this engine's psycopg connections be patient ones, to the first host that will do."""
+    order = HostOrder()
 
     def connect(
         _dialect: "Dialect",
@@ -61,7 +63,8 @@ def install_patience(engine: "Engine", patience: float | None) -> None:
         arguments: tuple[Any, ...],
         parameters: dict[str, Any],
     ) -> "DBAPIConnection":
-        connection = PatientConnection.connect(*arguments, **parameters)
+        connection = PatientConnection.connect(*arguments, **order.for_libpq(parameters))
+        order.note(connection.info.host, connection.info.port)
         connection.patience = patience
         return cast("DBAPIConnection", connection)
 

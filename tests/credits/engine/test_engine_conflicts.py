@@ -129,7 +129,7 @@ async def test_a_write_whose_answer_is_lost_is_found_by_its_key(
     commands = [spend(who, 1, reference=last_words) for who in people for _ in range(3)]
     with deaf_proxy(fresh_database, last_words.encode()) as port:
         async with running(
-            credits_engine_lanes=1, database_host="127.0.0.1", database_port=port
+            credits_engine_lanes=1, database_host="127.0.0.1", database_port=str(port)
         ) as engine:
             assert told(await engine.execute(spend(people[0], 1))) == "done"
             outcomes = await all_at_once(engine, commands)

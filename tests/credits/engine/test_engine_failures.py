@@ -6,8 +6,8 @@ import traceback
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from src.common.database_settings import DatabasePooler
 from src.common.postgres.errors import RetryableDatabaseError
-from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters, free_port
 from tests.credits.books import open_hold, release, spend
 from tests.credits.committed import balances, make_users
@@ -131,7 +131,7 @@ async def test_a_server_out_of_reach_is_tried_once_a_batch(
     assert fresh_database
     [who] = make_users(100)
     batches = metric("batch_operations_count")
-    async with running(credits_engine_lanes=1, database_port=free_port()) as engine:
+    async with running(credits_engine_lanes=1, database_port=str(free_port())) as engine:
         outcomes = await all_at_once(engine, [spend(who, 1) for _ in range(16)])
     assert [told(each) for each in outcomes] == ["DATABASE_BUSY"] * 16
     assert metric("batch_operations_count") - batches == 1
@@ -191,7 +191,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_by_its_key(
     commands = [spend(who, 1) for who in people for _ in range(3)]
     with deaf_proxy(fresh_database) as port:
         async with running(
-            credits_engine_lanes=1, database_host="127.0.0.1", database_port=port
+            credits_engine_lanes=1, database_host="127.0.0.1", database_port=str(port)
         ) as engine:
             outcomes = await all_at_once(engine, commands)
     assert all(isinstance(each, RetryableDatabaseError) for each in outcomes)

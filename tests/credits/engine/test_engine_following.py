@@ -15,7 +15,7 @@ from src.common.credits.engine import batches
 from src.common.credits.engine import connection as engine_connection
 from src.common.credits.engine import lane as engine_lane
 from src.common.credits.persistence.reading import Locking
-from src.common.settings import DatabasePooler
+from src.common.database_settings import DatabasePooler
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import capture, grant, open_hold, release, reverse, spend
 from tests.credits.committed import balances, make_users

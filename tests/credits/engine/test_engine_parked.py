@@ -16,8 +16,8 @@ from src.common.credits.engine import attempts
 from src.common.credits.engine import queue as engine_queue
 from src.common.credits.engine.queue import EngineBusy
 from src.common.credits.persistence.reading import Locking
+from src.common.database_settings import DatabasePooler
 from src.common.postgres.errors import RetryableDatabaseError
-from src.common.settings import DatabasePooler
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import spend
 from tests.credits.committed import balances, make_users
