@@ -6,23 +6,15 @@ import signal
 import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import typer
 
 from src.cli.output import AsJson, print_json, print_record, say
-from src.local_postgres import (
-    ConnectionParameters,
-    LocalPostgresError,
-    ServerStatus,
-    read_connection,
-    running_server,
-    start,
-    status,
-    stop,
-)
-from src.local_postgres.binaries import binaries_for_new_data
+
+if TYPE_CHECKING:
+    from src.local_postgres import ConnectionParameters, ServerStatus
 
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MASK = "********"
@@ -55,6 +47,8 @@ def register(app: typer.Typer) -> None:
 
 def start_server() -> None:
     """Start the embedded server. It runs until `db stop`."""
+    from src.local_postgres import start
+
     _refuse_where_not_local()
     server = start(on_progress=_report)
     did = "Started" if server.started_here else "It runs already, and keeps running:"
@@ -71,11 +65,15 @@ def stop_server(
     ] = False,
 ) -> None:
     """Stop the embedded server."""
+    from src.local_postgres import stop
+
     say("Stopped." if stop(force=force) else "It was not running.")
 
 
 def show_status(*, as_json: AsJson = False) -> None:
     """Show whether the embedded server runs, where, and who uses it."""
+    from src.local_postgres import status
+
     seen = status()
     if as_json:
         print_json(asdict(seen))
@@ -112,6 +110,9 @@ def run_psql(context: typer.Context) -> None:
     Arguments go to psql. Write `--` before the options -h and --help of psql, because this command
     has these too.
     """
+    from src.local_postgres import running_server
+    from src.local_postgres.binaries import binaries_for_new_data
+
     configured = _configured()
     if configured is not None:
         program = shutil.which("psql") or _psql_of(binaries_for_new_data().bin_dir)
@@ -127,6 +128,8 @@ def run_psql(context: typer.Context) -> None:
 
 def _psql_of(bin_dir: Path) -> str:
     """The psql that came with a server, else the one on PATH."""
+    from src.local_postgres import LocalPostgresError
+
     program = shutil.which("psql", path=str(bin_dir)) or shutil.which("psql")
     if program is None:
         raise LocalPostgresError(
@@ -179,7 +182,7 @@ def _leave_it_to_psql(_number: int, _frame: object) -> None:
     """Do nothing; unlike SIG_IGN, a handler is not inherited by psql."""
 
 
-def _rows(seen: ServerStatus) -> list[tuple[str, str]]:
+def _rows(seen: "ServerStatus") -> list[tuple[str, str]]:
     users = ", ".join(map(str, seen.holders)) or "nobody"
     end = "runs until `flashslides db stop`" if seen.keep_running else "stops with its last user"
     rows = [("server", "running" if seen.running else "stopped")]
@@ -198,7 +201,9 @@ def _rows(seen: ServerStatus) -> list[tuple[str, str]]:
     ]
 
 
-def _embedded() -> ConnectionParameters:
+def _embedded() -> "ConnectionParameters":
+    from src.local_postgres import LocalPostgresError, read_connection, status
+
     connection = read_connection()
     if connection is None:
         raise LocalPostgresError(
@@ -208,7 +213,7 @@ def _embedded() -> ConnectionParameters:
     return connection
 
 
-def _target(connection: ConnectionParameters) -> _Target:
+def _target(connection: "ConnectionParameters") -> _Target:
     return _Target(
         hosts=connection.host,
         ports=str(connection.port),

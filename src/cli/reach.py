@@ -62,16 +62,21 @@ def migrated_database(settings: "Settings") -> "Generator[RunningServer | None]"
         SettingsError: as there, or it lacks a migration that this release needs; or there is no
             embedded database yet. None is made, as its folder may be mistyped.
     """
+    if settings.database_host is None and settings.is_local:
+        _refuse_empty_folder()
+    with database_in_reach(settings) as server:
+        refuse_old_schema()
+        yield server
+
+
+def _refuse_empty_folder() -> None:
     from src.local_postgres import data_folder, holds_database
 
-    if settings.database_host is None and settings.is_local and not holds_database():
+    if not holds_database():
         raise SettingsError(
             f"There is no database in {data_folder()} (FLASHSLIDES_DATA_DIR names another folder); "
             "`flashslides serve` makes one"
         )
-    with database_in_reach(settings) as server:
-        refuse_old_schema()
-        yield server
 
 
 def explain(error: Exception, settings: "Settings") -> ExceptionWithErrorType | None:

@@ -151,10 +151,10 @@ def token(
     If no user has this e-mail, `POST /api/v1/authenticate-jwt` with the token creates one.
     """
     from src.cli.development import issue_token
-    from src.common.accounts import operations as accounts
+    from src.common.accounts.queries import find_user_by_email
 
     settings = get_settings()
-    user = run_operation(settings, lambda session: accounts.find_user_by_email(session, email))
+    user = run_operation(settings, lambda session: find_user_by_email(session, email))
     say(
         issue_token(
             settings,
@@ -251,18 +251,18 @@ def find_user(session: "Session", email_or_id: str) -> "User":
     Raises:
         NotFound: USER_NOT_FOUND.
     """
-    from src.common.accounts import operations as accounts
+    from src.common.accounts import queries
     from src.common.accounts.rules import storable
 
     try:
         user_id = uuid.UUID(email_or_id)
     except ValueError:
         is_storable = email_or_id == storable(email_or_id)
-        user = accounts.find_user_by_email(session, email_or_id) if is_storable else None
+        user = queries.find_user_by_email(session, email_or_id) if is_storable else None
         if user is None:
             raise NotFound(f"No user has the e-mail {email_or_id}", "USER_NOT_FOUND") from None
         return user
-    return accounts.get_user(session, user_id)
+    return queries.get_user(session, user_id)
 
 
 def id_of(user: str) -> uuid.UUID:

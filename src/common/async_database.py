@@ -26,7 +26,7 @@ from src.common.postgres.engines import (
     database_url,
 )
 from src.common.postgres.retries import RETRY_POLICY
-from src.common.purchases.money_back import adopt_reversals_of
+from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:

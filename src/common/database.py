@@ -4,7 +4,7 @@ The names are those of the document (docs/database-architecture.md). Importing t
 setting and connects to nothing: `engine` and `DATABASE_URL` are made from the settings at first
 use. It also installs the ledger's listeners, so that every session of the process keeps the books.
 
-`Base` is there for `from src.common.database import Base`.
+`Base` is there for `from src.common.database import Base`, with every table in its metadata.
 """
 
 import os
@@ -17,15 +17,16 @@ from sqlalchemy.orm import Session, sessionmaker
 from tenacity import Retrying
 
 from src.common.credits import operations as ledger
-from src.common.models import Base
 from src.common.postgres.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.postgres.retries import RETRY_POLICY
-from src.common.purchases.money_back import adopt_reversals_of
+from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from src.common.models import Base
 
     DATABASE_URL: URL
     engine: Engine
@@ -84,6 +85,10 @@ def __getattr__(name: str) -> Any:
         return get_engine()
     if name == "DATABASE_URL":
         return database_url(get_settings())
+    if name == "Base":
+        from src.common.models import Base
+
+        return Base
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from src.common.accounts import operations, rules
+from src.common.accounts import operations, queries, rules
 from src.common.accounts.operations import Identity
 from src.common.exceptions import Conflict, Forbidden, NotFound
 from src.common.models.transaction import Transaction
@@ -171,7 +171,7 @@ def test_an_update_reads_the_row_as_it_is_under_the_lock(db: Session) -> None:
 
 NOBODY = uuid.UUID(int=7)
 CHANGES_OF_NOBODY: list[Callable[[Session], object]] = [
-    lambda db: operations.get_user(db, NOBODY),
+    lambda db: queries.get_user(db, NOBODY),
     lambda db: operations.update_profile(db, NOBODY, {}),
     lambda db: operations.set_user_type(db, NOBODY, "admin"),
     lambda db: operations.set_active(db, NOBODY, is_active=True),

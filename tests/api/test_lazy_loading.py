@@ -7,7 +7,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import ORMExecuteState, Session, raiseload
 
-from src.common.accounts import api_keys
+from src.common.accounts import api_keys, queries
 from src.common.accounts import operations as accounts
 from src.common.accounts.operations import Identity
 from src.common.models.api_key import ApiKey
@@ -75,8 +75,8 @@ def results(db: Session) -> list[object]:
     issued = api_keys.create_api_key(db, service_name="slides", scopes=["users:read"])
     return [
         user,
-        accounts.get_user(db, user.user_id),
-        accounts.find_user_by_email(db, "ADA@example.com"),
+        queries.get_user(db, user.user_id),
+        queries.find_user_by_email(db, "ADA@example.com"),
         accounts.sign_in(db, Identity(user.user_id, "new@example.com")).user,
         accounts.update_profile(db, user.user_id, {"company": "X"}),
         accounts.set_user_type(db, user.user_id, "admin"),

@@ -37,11 +37,14 @@ HEAVY = {
         "xlsxwriter",
     ),
     *("pydantic_settings", "sqlalchemy", "starlette", "stripe", "structlog", "uvicorn"),
-    *("src.api", "src.common.database", "src.common.models", "src.offline_stripe"),
+    *("src.api", "src.common.database", "src.common.models", "src.local_postgres"),
+    "src.offline_stripe",
 }
 OF_NO_BALANCE = {
     *("alembic", "asyncpg", "fastapi", "httpx", "jwt", "matplotlib", "starlette", "stripe"),
-    *("uvicorn", "src.api", "src.offline_stripe"),
+    *("uvicorn", "src.api", "src.offline_stripe", "src.common.purchases.money_back"),
+    "src.local_postgres",
+    *(f"src.common.models.{name}" for name in ("approval", "console_session", "stripe_event")),
 }
 PRINT_LOADED = """
 import atexit, sys
@@ -103,12 +106,28 @@ def test_completion_loads_nothing_that_commands_work_with(
 def test_a_balance_is_shown_without_what_others_need(
     tmp_path: Path, fresh_database: ConnectionParameters
 ) -> None:
-    """Neither HTTP, Stripe nor migrations."""
+    """Neither HTTP, Stripe nor migrations, nor the tables of others."""
     program = Program(tmp_path, environment_of(fresh_database) | {"ENV": "local"})
     user_id = program.run_json("user", "create", "start-up@example.com")["user_id"]
     loaded = loaded_by(*("credits", "show", user_id), folder=tmp_path, **dict(program.environment))
     assert "src.common.credits.queries" in loaded
     assert loaded & OF_NO_BALANCE == set()
+
+
+def test_the_collector_comes_late_and_then_as_ever() -> None:
+    """A command that goes on keeps no garbage; what it imported is not looked at again."""
+    code = """
+import gc
+from src.cli.main import COLLECTED_FROM, collect_late
+usual = gc.get_threshold()
+collect_late()
+assert gc.get_threshold()[0] == COLLECTED_FROM
+kept = [[] for _ in range(COLLECTED_FROM + 1)]
+assert gc.get_threshold() == usual
+assert gc.get_freeze_count() > COLLECTED_FROM
+assert not gc.callbacks
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=PATIENCE_SECONDS)
 
 
 def test_what_the_command_line_offers_is_what_there_is() -> None:

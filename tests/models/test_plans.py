@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
-from src.common.accounts.operations import find_user_by_email
+from src.common.accounts.queries import find_user_by_email
 from src.common.accounts.search import UserFilter, search_users
 from src.common.database import SessionLocal
 from src.common.models import Transaction, User

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from src.common.accounts.api_keys import Scope, find_valid_api_key
-from src.common.accounts.operations import get_user
+from src.common.accounts.queries import get_user
 from src.common.exceptions import Forbidden, Unauthenticated
 
 

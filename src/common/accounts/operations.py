@@ -40,25 +40,6 @@ class SignIn:
     is_new: bool
 
 
-def get_user(session: Session, user_id: uuid.UUID) -> User:
-    """The user with this id.
-
-    Raises:
-        NotFound: USER_NOT_FOUND.
-    """
-    user = session.scalars(select(User).where(User.user_id == user_id)).one_or_none()
-    if user is None:
-        raise NotFound("User not found", "USER_NOT_FOUND")
-    return user
-
-
-def find_user_by_email(session: Session, email: str) -> User | None:
-    """The user with this e-mail, whatever its case."""
-    return session.scalars(
-        select(User).where(func.lower(User.email) == func.lower(email))
-    ).one_or_none()
-
-
 def lock_user(session: Session, user_id: uuid.UUID) -> User | None:
     """Lock the user's row until the database transaction ends, and read it as it is now.
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from sqlalchemy import Boolean, Column, DateTime, Integer, Uuid
 
-from src.common.models.base import Base
+from src.common.models import Base
 
 _HOLDS_NO_TEXT = (Boolean, DateTime, Integer, Uuid)
 

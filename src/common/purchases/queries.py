@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from src.common.accounts.operations import get_user
+from src.common.accounts.queries import get_user
 from src.common.accounts.rules import storable
 from src.common.credits.domain.views import HistoryEntry
 from src.common.credits.entries import entries_of_lot

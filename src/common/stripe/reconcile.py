@@ -31,6 +31,7 @@ from src.common.stripe.gateway import PAGE_SIZE, Gateway, configured
 from src.common.stripe.gateway_errors import PermissionMissing, UnreadableObject
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.listed import Listed, Window
+from src.common.stripe.listed_names import ListedNames
 from src.common.stripe.listings import LISTED, ReadFacts, list_page, reader_of
 from src.common.stripe.lookup import HANDLED_TYPES, Facts, Lookup
 from src.common.stripe.processing import Processor, terms_of
@@ -66,7 +67,7 @@ class Reconciler:
     run_id: uuid.UUID
     account: str | None
     """The connected account that is compared; None where it is our own."""
-    seen: set[str] = field(default_factory=set[str])
+    seen: ListedNames = field(default_factory=ListedNames)
     lacking: set[str] = field(default_factory=set[str])
     """The permissions our key was found to lack."""
     renewed_at: float = field(default_factory=time.monotonic)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from src.common.accounts.operations import find_user_by_email, get_user
+from src.common.accounts.queries import find_user_by_email, get_user
 from src.common.approvals.payments import resolve
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction

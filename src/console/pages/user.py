@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.accounts.operations import get_user
+from src.common.accounts.queries import get_user
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import queries
 from src.common.credits.balance_history import BalanceHistory, balance_history

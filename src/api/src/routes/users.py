@@ -8,6 +8,7 @@ from src.api.src.lagging import ReaderOfUser, headers_of
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.users import ProfileIn, TransactionPage, UserOut
 from src.common.accounts import operations as accounts
+from src.common.accounts import queries
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
@@ -25,7 +26,7 @@ async def get_user(user_id: UserId, caller: Caller) -> UserOut:
     """Read a user's profile and balance."""
     caller.require_own_or(Scope.USERS_READ, user_id)
     user = await run_in_async_database_transaction(
-        lambda session: accounts.get_user(session, user_id)
+        lambda session: queries.get_user(session, user_id)
     )
     return UserOut.model_validate(user)
 

@@ -1,0 +1,57 @@
+"""All tables: importing this module makes `Base.metadata` complete, its triggers included."""
+
+from src.common.models import approval_triggers
+from src.common.models.api_key import ApiKey
+from src.common.models.approval import Approval
+from src.common.models.base import Base
+from src.common.models.charged_request import ChargedRequest
+from src.common.models.checkout_order import CheckoutOrder
+from src.common.models.console_action import ConsoleAction, create_guard_after_create_all
+from src.common.models.console_session import ConsolePerson, ConsoleSession
+from src.common.models.credit_booking_failure import CreditBookingFailure
+from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
+from src.common.models.credit_hold import CreditDebt, CreditHold
+from src.common.models.credit_lot import CreditLot
+from src.common.models.credit_verification import CreditVerification
+from src.common.models.ledger_triggers import create_after_create_all
+from src.common.models.reconciliation import Reconciliation
+from src.common.models.refund_request import RefundRequest
+from src.common.models.stripe_event import StripeEvent
+from src.common.models.stripe_reversal import StripeReversal
+from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.models.user import User
+from src.common.models.worker_failure import WorkerFailure
+from src.common.models.worker_heartbeat import WorkerHeartbeat
+
+create_after_create_all(Base.metadata)
+approval_triggers.create_after_create_all(Base.metadata)
+create_guard_after_create_all(Base.metadata)
+
+__all__ = [
+    "ApiKey",
+    "Approval",
+    "Base",
+    "ChargedRequest",
+    "CheckoutOrder",
+    "ConsoleAction",
+    "ConsolePerson",
+    "ConsoleSession",
+    "CreditBookingFailure",
+    "CreditDebt",
+    "CreditEntry",
+    "CreditEntryMetadata",
+    "CreditHold",
+    "CreditLot",
+    "CreditPosting",
+    "CreditVerification",
+    "Reconciliation",
+    "RefundRequest",
+    "StripeEvent",
+    "StripeReversal",
+    "Transaction",
+    "UnmatchedPayment",
+    "User",
+    "WorkerFailure",
+    "WorkerHeartbeat",
+]
