@@ -64,6 +64,8 @@ def run_command(
     """Run `flashslides` with arguments, through its own entry point."""
     assert data_folder
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # main() has its own
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    monkeypatch.setattr("src.cli.main.collect_late", lambda: None)
     by_ctrl_c = signal.getsignal(signal.SIGINT)
 
     def run(*arguments: str) -> Result:

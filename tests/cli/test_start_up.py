@@ -122,7 +122,7 @@ from src.cli.main import COLLECTED_FROM, collect_late
 usual = gc.get_threshold()
 collect_late()
 assert gc.get_threshold()[0] == COLLECTED_FROM
-kept = [[] for _ in range(COLLECTED_FROM + 1)]
+kept = [[] for _ in range(COLLECTED_FROM + 1_000)]
 assert gc.get_threshold() == usual
 assert gc.get_freeze_count() > COLLECTED_FROM
 assert not gc.callbacks
