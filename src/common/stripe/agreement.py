@@ -5,7 +5,7 @@ say of what is plain that it would change nothing. Whatever they do not say so o
 compares by itself, with its locks and in its own database transaction.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -21,20 +21,24 @@ from src.common.stripe.wire import CheckoutSession, PaymentIntent
 from src.common.stripe.wire_money_back import Dispute, Refund
 
 
-def read_of(session: Session, objects: Collection[Any]) -> Recorded:
-    """What is recorded of these objects of Stripe's."""
+def read_of(session: Session, objects: Iterable[Any]) -> Recorded:
+    """What is recorded of these objects of Stripe's, none of which is kept."""
+    payments: list[Payment] = []
     intents: list[str] = []
+    reversals: list[str] = []
     for each in objects:
-        if isinstance(each, PaymentIntent):
-            intents.append(each.id)
-        elif isinstance(each, Refund | Dispute) and each.payment_intent is not None:
-            intents.append(each.payment_intent)
-    return read_recorded(
-        session,
-        payments=[each.as_payment() for each in objects if isinstance(each, CheckoutSession)],
-        payment_intents=intents,
-        reversals=[each.id for each in objects if isinstance(each, Refund | Dispute)],
-    )
+        match each:
+            case CheckoutSession():
+                payments.append(each.as_payment())
+            case PaymentIntent():
+                intents.append(each.id)
+            case Refund() | Dispute():
+                reversals.append(each.id)
+                if each.payment_intent is not None:
+                    intents.append(each.payment_intent)
+            case _:
+                pass
+    return read_recorded(session, payments=payments, payment_intents=intents, reversals=reversals)
 
 
 def are_anothers(facts: Facts, env: str) -> bool:

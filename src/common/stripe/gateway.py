@@ -8,7 +8,6 @@ nobody waits for a lock because Stripe is slow.
 import asyncio
 import datetime as dt
 import hashlib
-import ssl
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +21,6 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from src.common.exceptions import Unavailable
-from src.common.http_clients import open_http_client
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.settings import Settings
 from src.common.stripe.checkout_request import idempotency_key, session_parameters
@@ -31,6 +29,7 @@ from src.common.stripe.gateway_errors import (
     StripeGatewayError,
     gateway_error,
 )
+from src.common.stripe.http_client import HttpClient, text_kept
 from src.common.stripe.listed import Listed, M, Window, objects_of, read_object
 from src.common.stripe.metrics import measured_call
 from src.common.stripe.wire import (
@@ -276,9 +275,9 @@ class Gateway:
             return await self._client.raw_request_async("get", path, **parameters, **options)
 
         ask.__qualname__ = f"list {path}"
-        # Only its text is kept: the library has made a tree of it too, three times as large.
-        page: str = (await self._ask(ask)).body
-        return objects_of(page, model)
+        with text_kept() as kept:
+            answer = await self._ask(ask)
+        return objects_of(kept[-1] if kept else answer.body, model)
 
     async def _page(
         self, method: Callable[..., Awaitable[Any]], parameters: Mapping[str, Any]
@@ -335,22 +334,13 @@ class Gateway:
             raise gateway_error(error) from None
 
 
-class _HttpClient(stripe.HTTPXClient):
-    """Stripe's own client on connections of ours, which no proxy comes between and loopback."""
-
-    def __init__(self, timeout: float) -> None:
-        super().__init__(timeout=timeout)
-        context = ssl.create_default_context(cafile=stripe.ca_bundle_path)
-        self._client_async = open_http_client(verify=context)
-
-
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncGenerator[Gateway | None]:
     """A gateway with connections of its own; None where no key is configured."""
     if settings.stripe_secret_key is None:
         yield None
         return
-    http = _HttpClient(timeout=settings.stripe_timeout_seconds)
+    http = HttpClient(timeout=settings.stripe_timeout_seconds)
     client = stripe.StripeClient(
         settings.stripe_secret_key.get_secret_value(),
         base_addresses={"api": settings.stripe_api_base_url},

@@ -4,7 +4,8 @@ Making the library's own objects of a page takes longer than all else that is do
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -55,7 +56,7 @@ class Listed(Generic[M]):
         return read_object(self.model, self.body)
 
 
-def objects_of(page: str, model: type[M]) -> list[Listed[M]]:
+def objects_of(page: str | bytes, model: type[M]) -> list[Listed[M]]:
     """The objects of a page, which is JSON.
 
     Raises:
@@ -65,6 +66,16 @@ def objects_of(page: str, model: type[M]) -> list[Listed[M]]:
         return [_listed(each, model) for each in _LIST.decode(page).data]
     except msgspec.DecodeError:
         raise UnreadableObject(f"Stripe answered no list of {model.__name__}") from None
+
+
+def readable(listed: Iterable[Listed[M]]) -> Iterable[M]:
+    """Our readings of those that can be read, one after the other.
+
+    An object takes several times as much memory as its text: of a page none is kept.
+    """
+    for each in listed:
+        with suppress(UnreadableObject):
+            yield each.read()
 
 
 def read_object(model: type[M], found: Mapping[str, Any] | bytes) -> M:

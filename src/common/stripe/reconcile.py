@@ -28,9 +28,9 @@ from src.common.stripe import agreement, inbox
 from src.common.stripe.differences import difference
 from src.common.stripe.findings import Page, concerns_others, extra, failure_of, uncredited
 from src.common.stripe.gateway import PAGE_SIZE, Gateway, configured
-from src.common.stripe.gateway_errors import PermissionMissing, UnreadableObject
+from src.common.stripe.gateway_errors import PermissionMissing
 from src.common.stripe.inbox import EventAnswer
-from src.common.stripe.listed import Listed, Window
+from src.common.stripe.listed import Listed, Window, readable
 from src.common.stripe.listed_names import ListedNames
 from src.common.stripe.listings import LISTED, ReadFacts, list_page, reader_of
 from src.common.stripe.lookup import HANDLED_TYPES, Facts, Lookup
@@ -140,13 +140,9 @@ class Reconciler:
         Stripe is asked nothing, and nothing is locked. Whatever goes wrong here is told by whoever
         is compared by itself.
         """
-        objects: dict[str, Any] = {}
-        for each in listed:
-            with suppress(UnreadableObject):
-                objects[each.object_id] = each.read()
         try:
             recorded = await self.processor.in_database(
-                lambda session: agreement.read_of(session, list(objects.values()))
+                lambda session: agreement.read_of(session, readable(listed))
             )
         except Exception as error:  # an edge: each is compared by itself
             if concerns_others(error):
@@ -159,11 +155,11 @@ class Reconciler:
         read = reader_of(stage, self._lookup.unasked(is_known), livemode=self.livemode)
         terms = terms_of(self.processor.settings)
         agreed: set[str] = set()
-        for name, found in objects.items():
+        for each in listed:
             with suppress(Exception):  # an edge, as above
-                facts = (await read(found)).of_account(self.account)
+                facts = (await read(each.read())).of_account(self.account)
                 if agreement.agree(facts, recorded, terms):
-                    agreed.add(name)
+                    agreed.add(each.object_id)
         return agreed
 
     async def _guard(self, page: Page, name: str, compare: CompareOne) -> None:
