@@ -54,7 +54,7 @@ class HttpContestant:
                 API_KEY: self.api_key,
             }
         )
-        with _application(self.checkout, port, load.processes, environment) as process:
+        with application(self.checkout, port, load.processes, environment) as process:
             watch = _ApplicationClocks(clocks, process.pid)
             outcome = run_workers(self.name, self.calls, load, watch, 1, environment)
         unwritten = outcome.unwritten if self.writes else outcome.acknowledged
@@ -99,7 +99,7 @@ class _ApplicationClocks:
 
 
 @contextmanager
-def _application(
+def application(
     checkout: Checkout, port: int, workers: int, environment: dict[str, str]
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run uvicorn as `flashslides serve` does, until it answers and then until the block ends."""

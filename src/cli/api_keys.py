@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.approvals import print_asked
 from src.cli.choices import SCOPES
-from src.cli.output import AsJson, print_record, print_rows
+from src.cli.output import AsJson, operator, print_record, print_rows
 from src.cli.reach import get_settings, run_operation
 
 if TYPE_CHECKING:
@@ -32,31 +33,44 @@ def create(
         int | None,
         typer.Option(min=1, max=36_500, help="After how many days it expires. Default: never."),
     ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="What for. Needed where another person has to consent.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it.
 
-    It cannot be printed again, because only its hash is kept.
+    It cannot be printed again, because only its hash is kept. Where APPROVALS_REQUIRED says so, a
+    key that can give credits or pay money back works once another person has consented.
     """
-    from src.common.accounts import api_keys
+    from src.common.approvals import keys
+    from src.common.approvals.rules import Limits
 
+    settings = get_settings()
     expires_at = (
         dt.datetime.now(dt.UTC) + dt.timedelta(days=expires_in_days) if expires_in_days else None
     )
-    issued = run_operation(
-        get_settings(),
-        lambda session: api_keys.create_api_key(
+    made = run_operation(
+        settings,
+        lambda session: keys.create_or_ask(
             session,
             service_name=service,
             scopes=[scope.strip() for scope in scopes.split(",") if scope.strip()],
             expires_at=expires_at,
+            requester=operator(),
+            reason=reason,
+            request_key=f"cli:{uuid.uuid4()}",
+            limits=Limits.of(settings) if settings.approvals_required else None,
         ),
     )
+    if isinstance(made, keys.AskedKey):
+        print_asked(made.asked, as_json=as_json, key=made.key)
+        return
     shown = {
-        "key_id": issued.record.key_id,
-        "key": issued.key,
-        "scopes": issued.record.scopes,
-        "expires_at": issued.record.expires_at,
+        "key_id": made.record.key_id,
+        "key": made.key,
+        "scopes": made.record.scopes,
+        "expires_at": made.record.expires_at,
     }
     print_record(shown, as_json=as_json)
 

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from src.common.approvals.operations import Asked
-    from src.common.approvals.queries import ApprovalState, RefundPreview
-    from src.common.credits.domain.views import Preview
+    from src.common.approvals.asking import Asked
+    from src.common.approvals.queries import ApprovalState, Foreseen
     from src.common.models.approval import Approval
     from src.common.postgres.pagination import Page
     from src.common.stripe.gateway import Gateway
@@ -75,7 +74,7 @@ def show(approval_id: ApprovalId, *, as_json: AsJson = False) -> None:
 
     def work(
         session: "Session",
-    ) -> "tuple[ApprovalState, Preview | RefundPreview | ExceptionWithErrorType | None]":
+    ) -> "tuple[ApprovalState, Foreseen | ExceptionWithErrorType | None]":
         found = queries.find_approval(session, approval_id)
         if found.status is not ApprovalStatus.OPEN:
             return found, None
@@ -124,8 +123,11 @@ def withdraw(approval_id: ApprovalId, *, note: Note = None, as_json: AsJson = Fa
     _decide(operations.withdraw, approval_id, note, as_json=as_json)
 
 
-def print_asked(asked: "Asked", *, as_json: bool) -> None:
-    """Say that nothing is done yet, and what is next; ends the command with its own exit code."""
+def print_asked(asked: "Asked", *, as_json: bool, **others: str) -> None:
+    """Say that nothing is done yet, and what is next; ends the command with its own exit code.
+
+    `others` is what only whoever asks gets to know.
+    """
     approval = asked.approval
     record = {
         "status": "asked",
@@ -133,6 +135,7 @@ def print_asked(asked: "Asked", *, as_json: bool) -> None:
         "expires_at": approval.expires_at,
         "idempotency_key": approval.idempotency_key,
         "replayed": asked.replayed,
+        **others,
     }
     print_record(record, as_json=as_json)
     say(
@@ -174,13 +177,15 @@ def _row(state: "ApprovalState") -> dict[str, Any]:
 
 
 def _record(state: "ApprovalState") -> dict[str, Any]:
+    from src.common.approvals.forms import shown
+
     approval, refund = state.approval, state.refund
     return {
         "approval_id": approval.approval_id,
         "status": str(state.status),
         "user_id": approval.user_id,
         "transaction_id": approval.transaction_id,
-        "command": approval.command,
+        "command": shown(approval.command),
         "reason": approval.reason,
         "requester": approval.requester,
         "idempotency_key": approval.idempotency_key,
@@ -197,24 +202,32 @@ def _record(state: "ApprovalState") -> dict[str, Any]:
 
 
 def _preview(
-    foreseen: "Preview | RefundPreview | ExceptionWithErrorType | None",
+    foreseen: "Foreseen | ExceptionWithErrorType | None",
 ) -> dict[str, Any] | None:
     """As programs get it."""
     if foreseen is None:
         return None
     if isinstance(foreseen, ExceptionWithErrorType):
         return {"error_type": foreseen.error_type, "message": foreseen.message}
-    return asdict(foreseen)
+    from src.common.approvals.forms import KeyForm
+
+    return None if isinstance(foreseen, KeyForm) else asdict(foreseen)
 
 
 def _print_foreseen(
-    foreseen: "Preview | RefundPreview | ExceptionWithErrorType | None",
+    foreseen: "Foreseen | ExceptionWithErrorType | None",
 ) -> None:
+    from src.common.approvals.payments import PaymentPreview
+    from src.common.approvals.queries import RefundPreview
     from src.common.credits.domain.views import Preview
 
     if isinstance(foreseen, ExceptionWithErrorType):
         say(f"\nConsent would be refused now: {foreseen.message} ({foreseen.error_type})")
     elif isinstance(foreseen, Preview):
         print_section("Consent would write", map(entry_row, foreseen.entries))
-    elif foreseen is not None:
+    elif isinstance(foreseen, RefundPreview):
         print_section("Consent would pay back", [asdict(foreseen)])
+    elif isinstance(foreseen, PaymentPreview):
+        print_section("Consent would credit", [asdict(foreseen)])
+    elif foreseen is not None:
+        say("\nConsent would have the key work.")

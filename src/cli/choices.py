@@ -8,6 +8,7 @@ from typing import Literal
 UserTypeName = Literal["admin", "member", "guest", "individual"]
 PurchaseStateName = Literal["uncredited", "disputed", "refunded", "partly_refunded", "paid"]
 ApprovalStatusName = Literal["open", "expired", "consented", "refused", "withdrawn"]
+ConsoleRoleName = Literal["viewer", "support", "finance", "admin"]
 HoldStatusName = Literal["open", "captured", "released", "expired"]
 ReportNameName = Literal[
     "movements", "liability", "revenue", "sales", "payments", "users", "journal"

@@ -15,6 +15,7 @@ from src.cli import (
     api_keys,
     approvals,
     bench,
+    console,
     db_migrations,
     db_roles,
     db_server,
@@ -55,6 +56,7 @@ app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(console.app, name="console")
 credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")
 app.add_typer(purchases.app, name="purchases")

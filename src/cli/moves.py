@@ -20,7 +20,7 @@ from src.common.time_zones import UTC
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from src.common.approvals.operations import Asked
+    from src.common.approvals.asking import Asked
     from src.common.credits.domain.commands import Command, Result
     from src.common.credits.domain.views import Preview
 

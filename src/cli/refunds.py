@@ -11,7 +11,7 @@ from src.cli.reach import get_settings, migrated_database, run_operation, run_wi
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 
 if TYPE_CHECKING:
-    from src.common.approvals.operations import Asked
+    from src.common.approvals.asking import Asked
     from src.common.purchases.refunds import RefundWish
     from src.common.settings import Settings
     from src.common.stripe.gateway import Gateway

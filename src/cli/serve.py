@@ -12,7 +12,7 @@ from types import FrameType
 
 from src.cli.choices import APPLICATION
 from src.cli.development import development_keys
-from src.cli.output import operator, say
+from src.cli.output import say
 from src.cli.reach import database_in_reach, refuse_old_schema
 from src.cli.running_stripe import announced, offline_key, with_running_stripe
 from src.cli.stripe_permissions import tell_of_missing_permissions
@@ -165,13 +165,11 @@ def _console_link(settings: Settings, app: str) -> str | None:
     """Below the service's address, where the console is, with a token that signs in once."""
     if not settings.is_local or not settings.has_console or app != APPLICATION:
         return None
+    from src.cli.console import own_name, path_of_link
     from src.common.database import SessionLocal
-    from src.console import sessions
 
     with SessionLocal.begin() as session:
-        identity = sessions.local_identity(operator().rpartition(":")[2])
-        token = sessions.make_link(session, identity)
-    return f"/console/sign-in/link?token={token}"
+        return path_of_link(session, own_name())
 
 
 def _greet(

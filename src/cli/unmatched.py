@@ -1,9 +1,11 @@
 """`flashslides stripe unmatched`: payments that credited nobody, and what is done about them."""
 
+import uuid
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.approvals import print_asked
 from src.cli.choices import AMOUNT_MAX
 from src.cli.output import AsJson, operator, print_record, print_rows
 from src.cli.reach import get_settings, run_operation
@@ -13,9 +15,8 @@ from src.common.exceptions import Invalid
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from src.common.models.transaction import Transaction
-    from src.common.models.unmatched_payment import UnmatchedPayment
-    from src.common.purchases.resolutions import Ruling
+    from src.common.approvals.asking import Asked
+    from src.common.approvals.payments import Settled, Settlement
 
 app = typer.Typer(help="Unmatched payments: those that credited nobody.", no_args_is_help=True)
 
@@ -73,26 +74,43 @@ def resolve_unmatched(
     yes: Annotated[
         bool, typer.Option("--yes", help="Allow more than CREDITS_MANUAL_LIMIT.")
     ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The idempotency key, where it is asked for. Default: a new one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Close an unmatched payment. Nothing automatic credits it afterwards.
 
     With `--credit` it becomes a purchase, whatever the reason was. Refunds and disputes then take
-    its credits back. Where APPROVALS_REQUIRED says so, nobody credits alone, beyond what the money
-    buys, more than APPROVALS_CREDITS_ABOVE.
+    its credits back. Where APPROVALS_REQUIRED says so, crediting more than APPROVALS_CREDITS_ABOVE
+    beyond what the money buys is asked for: another person has to consent.
     """
+    from src.common.approvals.asking import Asked
+    from src.common.approvals.payments import Settlement
     from src.common.purchases.resolutions import Ruling
 
     named = (user, credits_bought, amount_cents, currency)
     if not credit and any(each is not None for each in named):
         raise Invalid("credit: what is named is given with --credit only", "VALIDATION_ERROR")
 
-    def work(session: "Session") -> "tuple[UnmatchedPayment, Transaction | None]":
+    chosen = f"cli:{uuid.uuid4()}" if key is None else key
+
+    def work(session: "Session") -> "Settled | Asked":
         user_id = find_user(session, user).user_id if user is not None else None
         ruling = Ruling(user_id, credits_bought, amount_cents, currency) if credit else None
-        return _resolve(session, stripe_object_id, note, ruling, is_sure=yes)
+        settlement = Settlement(stripe_object_id, note, operator(), chosen, ruling)
+        return _resolve(session, settlement, is_sure=yes)
 
-    row, purchase = run_operation(get_settings(), work)
+    settled = run_operation(get_settings(), work)
+    if isinstance(settled, Asked):
+        print_asked(settled, as_json=as_json)
+        return
+    print_record(_record(settled), as_json=as_json)
+
+
+def _record(settled: "Settled") -> dict[str, Any]:
+    row, purchase = settled.row, settled.purchase
     record: dict[str, Any] = {
         "stripe_object_id": row.stripe_object_id,
         "reason": row.reason,
@@ -106,25 +124,18 @@ def resolve_unmatched(
             "user_id": purchase.user_id,
             "credits": purchase.credits_added,
         }
-    print_record(record, as_json=as_json)
+    return record
 
 
-def _resolve(
-    session: "Session", stripe_object_id: str, note: str, ruling: "Ruling | None", *, is_sure: bool
-) -> "tuple[UnmatchedPayment, Transaction | None]":
-    """Resolve it as whoever runs the command, within what one person may give."""
-    from src.common.approvals.payments import resolve
+def _resolve(session: "Session", settlement: "Settlement", *, is_sure: bool) -> "Settled | Asked":
+    """Resolve it as whoever runs the command, or ask, where one person may not give so much."""
+    from src.common.approvals.payments import Settled, resolve_or_ask
     from src.common.approvals.rules import Limits
 
     settings = get_settings()
-    row, purchase = resolve(
-        session,
-        stripe_object_id,
-        resolution=note,
-        actor=operator(),
-        ruling=ruling,
-        limits=Limits.of(settings) if settings.approvals_required else None,
-    )
+    limits = Limits.of(settings) if settings.approvals_required else None
+    settled = resolve_or_ask(session, settlement, limits)
+    purchase = settled.purchase if isinstance(settled, Settled) else None
     limit = settings.credits_manual_limit
     if purchase is not None and purchase.credits_added > limit and not is_sure:
         raise Invalid(
@@ -132,4 +143,4 @@ def _resolve(
             "VALIDATION_ERROR",
             field="credits",
         )
-    return row, purchase
+    return settled

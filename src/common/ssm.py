@@ -28,7 +28,14 @@ FOLDER_BY_FIELD = {
     "auth_jwt_secret": "api",
     "stripe_secret_key": "app",
     "stripe_webhook_secret": "app",
+    "console_session_secret": "api",
+    "console_oidc_client_secret": "api",
 }
+_WHERE_NEEDED = {
+    "console_session_secret": "console_oidc_issuer",
+    "console_oidc_client_secret": "console_oidc_issuer",
+}
+"""Secrets that are asked for only where another setting is given."""
 
 
 class SsmSource(PydanticBaseSettingsSource):
@@ -52,7 +59,11 @@ class SsmSource(PydanticBaseSettingsSource):
         """
         given = self.current_state
         env = str(given.get("env") or "local").strip()
-        missing = [field for field in FOLDER_BY_FIELD if field not in given]
+        missing = [
+            field
+            for field in FOLDER_BY_FIELD
+            if field not in given and _WHERE_NEEDED.get(field, "env") in {*given, "env"}
+        ]
         if env == "local" or not re.match(ENV_PATTERN, env) or not missing:
             return {}
         if importlib.util.find_spec("boto3") is None:

@@ -15,6 +15,7 @@ from src.console import problems, sign_in
 from src.console.guards import HeadersMiddleware, OwnPagesMiddleware, page_of_defect
 from src.console.overview_figures import KnownFigures
 from src.console.pages import ROUTERS
+from src.console.pages.doctor import KnownChecks
 from src.console.rendering import FOLDER
 from src.console.sessions import SESSION_HOURS
 from src.defects import DefectMiddleware
@@ -69,6 +70,7 @@ def create_console(state: Any, settings: Settings) -> FastAPI:
     console.mount("/static", _Files(directory=FOLDER / "static"), name="console_static")
     console.state.service = state
     console.state.figures = KnownFigures(settings)
+    console.state.checks = KnownChecks()
     console.state.provider = None
     if settings.console_has_oidc:
         from src.console.oidc import Provider

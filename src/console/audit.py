@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 
+from src.common.exceptions import Unauthenticated
 from src.common.models.console_action import ConsoleAction
+from src.common.postgres.errors import sqlstate_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -52,6 +55,9 @@ def record(
         before: What was, as JSON.
         after: What is.
         key: The form's.
+
+    Raises:
+        Unauthenticated: AUTHENTICATION_FAILURE, the session has ended meanwhile.
     """
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     statement = (
@@ -70,4 +76,19 @@ def record(
         .on_conflict_do_nothing(index_elements=[ConsoleAction.form_key])
         .returning(ConsoleAction.action_id)
     )
-    return session.execute(statement).one_or_none() is not None
+    try:
+        return session.execute(statement).one_or_none() is not None
+    except DBAPIError as error:
+        if sqlstate_of(error) == "P0001" and _ABSENT in str(error.orig):
+            raise _session_is_over() from None
+        raise
+
+
+_ABSENT = "AUDIT_TRAIL_ABSENT"
+
+
+def _session_is_over() -> Unauthenticated:
+    """The person signed out meanwhile, or the session's time was over."""
+    return Unauthenticated(
+        "Your session has just ended: sign in again. Nothing was done", "AUTHENTICATION_FAILURE"
+    )

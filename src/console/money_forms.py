@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from fastapi.responses import HTMLResponse
 
+from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ErrorKind, ExceptionWithErrorType
+from src.common.models.user import User
+from src.console.audit import record
 from src.console.forms import Form
 from src.console.people import Person
 from src.console.rendering import confirm, render
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi import Request
+    from sqlalchemy.orm import Session
 
 _NOBODY_KNOWS = frozenset({ErrorKind.UNAVAILABLE, ErrorKind.BAD_GATEWAY})
 """Errors after which it may have been done."""
@@ -31,18 +35,24 @@ class FormPage:
     fields: tuple[str, ...]
 
 
-def show_form(
+async def show_form(
     request: "Request",
     person: Person,
     page: FormPage,
-    about: uuid.UUID,
+    user_id: uuid.UUID | None,
     *,
     target: str | None = None,
     sources: "Sequence[str]" = (),
     form: Form | None = None,
     problem: ExceptionWithErrorType | None = None,
 ) -> HTMLResponse:
-    """The form; with `form` and `problem`, as it was filled in and why nothing was done."""
+    """The form; with `form` and `problem`, as it was filled in and why nothing was done.
+
+    It names the user whose credits it is about, and so is in the audit trail.
+    """
+    email = await run_in_async_database_transaction(
+        lambda session: see_user(session, person, user_id, page.title)
+    )
     values = {name: "" if form is None else str(form.fields.get(name, "")) for name in page.fields}
     return render(
         request,
@@ -50,7 +60,8 @@ def show_form(
         "money_form.html",
         problem=problem,
         title=page.title,
-        about=about,
+        user_id=user_id,
+        email=email,
         target=target,
         sources=sources,
         values=values,
@@ -58,12 +69,23 @@ def show_form(
     )
 
 
-def answer_problem(
+def see_user(
+    session: "Session", person: Person, user_id: uuid.UUID | None, where: str
+) -> str | None:
+    """The user's address, and that `person` saw it; None where there is no such user."""
+    user = None if user_id is None else session.get(User, user_id)
+    if user is None:
+        return None
+    record(session, person, "users.see", user_id=user_id, target=where)
+    return user.email
+
+
+async def answer_problem(
     request: "Request",
     person: Person,
     form: Form,
     page: FormPage,
-    about: uuid.UUID,
+    user_id: uuid.UUID | None,
     error: ExceptionWithErrorType,
     *,
     target: str | None = None,
@@ -74,11 +96,11 @@ def answer_problem(
     So whoever goes on does not do it twice.
     """
     if not form.is_confirmed or error.kind not in _NOBODY_KNOWS:
-        return show_form(
+        return await show_form(
             request,
             person,
             page,
-            about,
+            user_id,
             target=target,
             sources=sources,
             form=form,
@@ -89,7 +111,7 @@ def answer_problem(
         person,
         form,
         heading=f"{page.title}: nobody knows yet whether it was done",
-        facts={"Why": error.message, "About": target or str(about)},
+        facts={"Why": error.message, "About": target or str(user_id)},
         button="Go on",
         warning="Go on with this form: whatever became of the first try, it is done once.",
     )

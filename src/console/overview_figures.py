@@ -1,13 +1,11 @@
 """The figures of the overview, read for everybody at most once in a while, beside the requests."""
 
-import asyncio
 import datetime as dt
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from src.common.doctor.catalogue import named
@@ -20,15 +18,11 @@ from src.common.reports.making import read_in_place
 from src.common.reports.recent import Day, read_recent_days
 from src.common.reports.snapshots import begin_report, take_snapshot
 from src.common.settings import Settings
+from src.console.known import Known
 from src.console.service import source_of_lists
 
 DAYS = 30
 FRESH_SECONDS = 60.0
-REST_SHARE = 20
-"""After reading them, at least so many times as long nothing is read: the more there is to read,
-the older the figures may be, and the database is at it for a twentieth of the time at most."""
-PATIENCE_SECONDS = 2.0
-"""How long a page waits where there are no figures yet."""
 CHECKS = (
     "dead-events",
     "late-events",
@@ -98,37 +92,8 @@ def _read_credits(session: Session, *, is_live: bool) -> _Credits:
     return _Credits(snapshot.now, days, sum(outstanding.credits.values()), outstanding.cents)
 
 
-class KnownFigures:
-    """The newest figures of this process. While newer ones are read, pages show those there are."""
+class KnownFigures(Known[Figures]):
+    """The newest figures of this process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._known: Figures | None = None
-        self._fresh_until = 0.0
-        self._reading: asyncio.Task[Figures] | None = None
-
-    async def get(self) -> Figures | None:
-        """Figures; None where none are there within `PATIENCE_SECONDS`.
-
-        Raises:
-            DatabaseBusy, ReportsBusy: as `read_figures`, where there are none of before.
-        """
-        if self._known is not None and time.monotonic() < self._fresh_until:
-            return self._known
-        reading = self._reading or asyncio.create_task(self._read())
-        self._reading = reading
-        await asyncio.wait({reading}, timeout=PATIENCE_SECONDS if self._known is None else 0)
-        if not reading.done():
-            return self._known
-        if self._reading is reading:
-            self._reading = None
-        if reading.exception() is None or self._known is None:
-            return reading.result()
-        return self._known
-
-    async def _read(self) -> Figures:
-        began = time.monotonic()
-        self._known = await run_in_threadpool(read_figures, self._settings)
-        ended = time.monotonic()
-        self._fresh_until = ended + max(FRESH_SECONDS, REST_SHARE * (ended - began))
-        return self._known
+        super().__init__(partial(read_figures, settings), fresh_seconds=FRESH_SECONDS)

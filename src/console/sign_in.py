@@ -50,7 +50,7 @@ async def show_sign_in(request: Request) -> Response:
 
 @router.get("/link", name="console_link")
 async def follow_link(request: Request, token: str = "") -> Response:
-    """Come in by a link of `flashslides serve`; it is used up."""
+    """Come in by a link of `flashslides serve` or `console link`; it is used up."""
     if not settings_of(request).is_local:
         raise NotFound("Nobody signs in by a link here", "NOT_FOUND")
 
@@ -63,8 +63,8 @@ async def follow_link(request: Request, token: str = "") -> Response:
     secret = await run_in_async_database_transaction(work)
     if secret is None:
         raise Forbidden(
-            "This link was used already, is too old, or is none: `flashslides serve` prints a new "
-            "one when it starts",
+            "This link was used already, is too old, or is none: `flashslides console link` prints "
+            "a new one",
             "FORBIDDEN",
         )
     return _come_in(request, secret)

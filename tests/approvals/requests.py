@@ -2,12 +2,16 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 
+import pytest
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.approvals.rules import Limits
 from src.common.credits.domain.own_commands import ByHand
+from src.common.exceptions import ExceptionWithErrorType
 from tests.credits.books import adjust, grant, reverse
 
 ADA, GRACE = "user:ada", "user:grace"
@@ -37,3 +41,10 @@ def asked(session: Session, command: ByHand, limits: Limits = NOTHING_ALONE) -> 
     found = execute_or_ask(session, command, limits)
     assert isinstance(found, Asked)
     return found
+
+
+def refused(do: Callable[[], object]) -> str:
+    """The type of the error with which this is refused."""
+    with pytest.raises(ExceptionWithErrorType) as caught:
+        do()
+    return caught.value.error_type

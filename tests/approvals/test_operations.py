@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import erase_user, set_active
 from src.common.approvals import async_operations, operations, queries
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.approvals.queries import find_approval, list_approvals
 from src.common.approvals.rules import ApprovalStatus, Limits
 from src.common.credits.domain.commands import Result
@@ -32,6 +33,7 @@ from tests.approvals.requests import (
     a_reversal,
     an_adjustment,
     asked,
+    refused,
 )
 from tests.credits.books import booked_balance, check_books, journal, make_user, spend
 from tests.credits.clock import set_clock, settable_clock
@@ -46,13 +48,6 @@ def who(db: Session) -> uuid.UUID:
     execute(db, [spend(user.user_id, 50)])
     db.commit()
     return user.user_id
-
-
-def refused(do: Callable[[], object]) -> str:
-    """The type of the error with which this is refused."""
-    with pytest.raises(ExceptionWithErrorType) as caught:
-        do()
-    return caught.value.error_type
 
 
 ASKED: dict[str, tuple[Callable[[uuid.UUID], ByHand], str, int]] = {
@@ -344,7 +339,7 @@ async def test_async_callers_have_the_same(async_db: AsyncSession) -> None:
     """Asked, consented to, refused the second time to another."""
     user = await async_db.run_sync(make_user)
     made = await async_operations.execute_or_ask(async_db, a_grant(user.user_id), NOTHING_ALONE)
-    assert isinstance(made, operations.Asked)
+    assert isinstance(made, Asked)
     approval_id = made.approval.approval_id
     await async_operations.consent(async_db, approval_id, decider=GRACE)
     assert await async_db.run_sync(booked_balance, user.user_id) == 500

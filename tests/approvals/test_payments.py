@@ -1,22 +1,32 @@
-"""Payments that one person credits by hand: what counts, and what is refused."""
+"""Payments that one person credits by hand: what counts, and what is asked for."""
 
 import datetime as dt
+from functools import partial
 
 import pytest
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, execute_or_ask
-from src.common.approvals.payments import resolve
+from src.common.approvals import operations
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
+from src.common.approvals.payments import (
+    PaymentPreview,
+    Settled,
+    Settlement,
+    foresee,
+    resolve_or_ask,
+)
+from src.common.approvals.queries import find_approval, preview
 from src.common.approvals.rules import Credited, Limits, credits_beyond_price
 from src.common.credits.domain.commands import Result
 from src.common.exceptions import Invalid
 from src.common.models.user import User
 from src.common.packages import DEFAULT_PACKAGES
 from src.common.purchases.operations import settle_payment
-from src.common.purchases.resolutions import Ruling
+from src.common.purchases.resolutions import Ruling, find_unmatched
 from src.common.stripe.wire import CheckoutSession
-from tests.approvals.requests import ADA, GRACE, a_grant
-from tests.credits.books import booked_balance, make_user
+from tests.approvals.requests import ADA, GRACE, a_grant, refused
+from tests.credits.books import booked_balance, check_books, make_user
 from tests.models.examples import a_transaction
 from tests.purchases.lives import TERMS
 from tests.stripe.payments import make_session
@@ -64,20 +74,82 @@ def unmatched(db: Session, user: User) -> str:
     return payment.stripe_session_id
 
 
+def settlement(
+    name: str, number: int | None, actor: str = ADA, key: str = "k", why: str = "x"
+) -> Settlement:
+    """To credit it with so many."""
+    return Settlement(name, why, actor, key, Ruling(credits=number))
+
+
 def credit(
     db: Session, name: str, number: int | None, limits: Limits | None = LIMITS, actor: str = ADA
 ) -> bool:
-    """Whether it may be credited so."""
-    try:
-        with db.begin_nested():
-            resolve(
-                db, name, resolution="x", actor=actor, ruling=Ruling(credits=number), limits=limits
-            )
-    except Invalid as refused:
-        if refused.error_type != "CONSENT_NEEDED":
-            raise
-        return False
-    return True
+    """Whether it may be credited so, alone; else it is not even asked for."""
+    wish = settlement(name, number, actor, key=f"{actor} alone")
+    asks = foresee(db, wish, limits).asks
+    if not asks:
+        done = resolve_or_ask(db, wish, limits)
+        assert isinstance(done, Settled)
+    return not asks
+
+
+def ask(db: Session, name: str, number: int, key: str = "k") -> Asked:
+    """What takes another person's consent."""
+    found = resolve_or_ask(db, settlement(name, number, key=key), LIMITS)
+    assert isinstance(found, Asked)
+    return found
+
+
+def test_beyond_the_limit_it_is_asked_for_and_credited_once(db: Session, user: User) -> None:
+    """With what the requester said; until then nothing is settled, and the books are as before."""
+    name = unmatched(db, user)
+    first, again = ask(db, name, 5_000), ask(db, name, 5_000)
+    assert (first.approval, first.replayed, again.replayed) == (again.approval, False, True)
+    assert (booked_balance(db, user.user_id), find_unmatched(db, name).status) == (0, "open")
+    state = find_approval(db, first.approval.approval_id)
+    foreseen = preview(db, state)
+    assert isinstance(foreseen, PaymentPreview)
+    assert (foreseen.credits, foreseen.balance) == (5_000, 5_000)
+    assert booked_balance(db, user.user_id) == 0
+    own = partial(operations.consent, db, first.approval.approval_id, decider=ADA)
+    assert refused(own) == "APPROVAL_IS_OWN"
+    for _ in range(2):
+        operations.consent(db, first.approval.approval_id, decider=GRACE)
+    assert booked_balance(db, user.user_id) == 5_000
+    row = find_unmatched(db, name)
+    assert (row.status, row.actor, row.resolution) == ("resolved", ADA, "x")
+    assert find_approval(db, first.approval.approval_id).entry_seq == 1
+    replayed = resolve_or_ask(db, settlement(name, 5_000), LIMITS)
+    assert isinstance(replayed, Settled)
+    assert replayed.purchase is not None
+    assert replayed.purchase.credits_added == 5_000
+    check_books(db)
+
+
+def test_what_there_was_consent_to_does_not_count(db: Session, user: User) -> None:
+    """Whoever asked gives alone afterwards as before."""
+    operations.consent(db, ask(db, unmatched(db, user), 5_000).approval.approval_id, decider=GRACE)
+    assert isinstance(execute_or_ask(db, a_grant(user.user_id, 100), LIMITS), Result)
+    assert isinstance(execute_or_ask(db, a_grant(user.user_id, 1), LIMITS), Asked)
+
+
+def test_a_payment_that_was_settled_meanwhile_is_credited_once(db: Session, user: User) -> None:
+    """Consent is refused, and the request stays as it is."""
+    name = unmatched(db, user)
+    request = ask(db, name, 5_000).approval
+    assert credit(db, name, 500)
+    late = partial(operations.consent, db, request.approval_id, decider=GRACE)
+    assert refused(late) == "ALREADY_RESOLVED"
+    assert (request.status, booked_balance(db, user.user_id)) == ("open", 500)
+
+
+def test_the_key_of_a_request_is_of_this_payment_and_number(db: Session, user: User) -> None:
+    """Anything else with it is refused; a reason that no request holds, too."""
+    name = unmatched(db, user)
+    ask(db, name, 5_000)
+    assert refused(partial(ask, db, name, 6_000)) == "IDEMPOTENCY_KEY_REUSED"
+    with pytest.raises(Invalid, match="255"):
+        resolve_or_ask(db, settlement(name, 5_000, key="b", why="x" * 256), LIMITS)
 
 
 def test_gifts_and_payments_count_together(db: Session, user: User) -> None:
@@ -100,10 +172,11 @@ def test_without_limits_anybody_credits_what_they_say(db: Session, user: User) -
 
 def test_what_is_closed_gives_nothing(db: Session, user: User) -> None:
     """And takes nobody."""
-    row, purchase = resolve(
-        db, unmatched(db, user), resolution="x", actor=ADA, limits=Limits(0, 0, LIMITS.lifetime)
+    closed = resolve_or_ask(
+        db, Settlement(unmatched(db, user), "x", ADA, "k"), Limits(0, 0, LIMITS.lifetime)
     )
-    assert (row.status, purchase) == ("resolved", None)
+    assert isinstance(closed, Settled)
+    assert (closed.row.status, closed.purchase) == ("resolved", None)
 
 
 def test_what_application_code_wrote_is_credited_as_it_is(db: Session, user: User) -> None:

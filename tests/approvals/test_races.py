@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from src.common.approvals import operations
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.approvals.rules import Limits
 from src.common.credits.domain.commands import Result
 from src.common.credits.domain.own_commands import ByHand

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.reach import in_database
 from src.common.approvals import operations, queries, refunds
-from src.common.approvals.operations import Asked
+from src.common.approvals.asking import Asked
 from src.common.approvals.queries import ApprovalState, RefundPreview, find_approval
 from src.common.approvals.rules import Limits
 from src.common.credits.domain.own_commands import approval_key

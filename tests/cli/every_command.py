@@ -58,6 +58,7 @@ COMMAND_LINES = {
     "stripe serve": "",
     "stripe unmatched list": "",
     "stripe unmatched resolve": "cs_1 --note test",
+    "console link": "",
     "user activate": "ada@example.com",
     "user create": "ada@example.com",
     "user deactivate": "ada@example.com",

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from src.cli import output
 from src.cli.output import operator
 from src.common.accounts.api_keys import create_api_key
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.credits import ledger
 from src.common.credits.operations import execute
 from src.common.models.user import User
@@ -33,6 +34,7 @@ WITHOUT_JSON = {
     **dict.fromkeys(
         ["db upgrade", "db downgrade", "db current", "db history", "db check"], "Alembic"
     ),
+    "console link": "the link alone",
     "db adopt": "its steps",
     "db env": "lines for a .env file",
     "db grant-runtime": "a sentence",

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from src.cli.work import settle_refund_requests
+from src.common.accounts.api_keys import find_valid_api_key
 from src.common.models.approval import Approval
 from src.common.models.refund_request import RefundRequest
 from src.common.models.user import User
@@ -169,20 +170,59 @@ def test_show_says_what_consent_would_be_refused_with(
 
 
 def test_a_free_number_of_credits_for_a_payment_takes_two(
-    db: Session, flashslides: RunCommand, ada: str, monkeypatch: pytest.MonkeyPatch
+    db: Session, flashslides: RunCommand, ada: str, run_as: RunAs
 ) -> None:
     """500 are what the money buys, 100 may be given alone; `--yes` changes nothing."""
     event = make_event(make_session(uuid.UUID(ada), metadata={"package_id": "501"}), id="evt_1")
     take_in(event)
     name = event["data"]["object"]["id"]
     command = ("stripe", "unmatched", "resolve", name, "--note", "x", "--credit", "--yes")
-    refused = flashslides(*command, "--credits", "601")
-    assert (refused.exit_code, "another person's consent" in refused.err) == (2, True)
+    asked = flashslides(*command, "--credits", "601", "--key", "k", "--json")
+    again = flashslides(*command, "--credits", "601", "--key", "k", "--json")
+    assert (asked.exit_code, again.json["replayed"]) == (5, True)
+    assert again.json["approval_id"] == asked.json["approval_id"]
     assert booked_balance(db, uuid.UUID(ada)) == 0
+    run_as("grace")
+    shown = flashslides("approvals", "show", asked.json["approval_id"])
+    assert "Consent would credit" in shown.out
+    done = flashslides("approvals", "consent", asked.json["approval_id"], "--json")
+    assert (done.exit_code, done.json["entry_seq"]) == (0, 1)
+    assert booked_balance(db, uuid.UUID(ada)) == 601
+
+
+def test_where_nobody_has_to_ask_one_credits_what_one_says(
+    db: Session, flashslides: RunCommand, ada: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A developer alone."""
+    event = make_event(make_session(uuid.UUID(ada), metadata={"package_id": "501"}), id="evt_1")
+    take_in(event)
     monkeypatch.setenv("APPROVALS_REQUIRED", "false")
     get_settings.cache_clear()
+    name = event["data"]["object"]["id"]
+    command = ("stripe", "unmatched", "resolve", name, "--note", "x", "--credit", "--yes")
     assert flashslides(*command, "--credits", "601").exit_code == 0
     assert booked_balance(db, uuid.UUID(ada)) == 601
+
+
+def test_a_key_that_moves_money_takes_two(
+    db: Session, flashslides: RunCommand, ada: str, run_as: RunAs
+) -> None:
+    """It is printed when it is asked for, and works once another account has consented."""
+    assert ada
+    command = ("api-key", "create", "--scopes", "credits:grant", "--json")
+    assert flashslides(*command).exit_code == 2
+    asked = flashslides(*command, "--reason", "gifts by the shop")
+    assert (asked.exit_code, asked.json["status"]) == (5, "asked")
+    assert find_valid_api_key(db, asked.json["key"]) is None
+    run_as("grace")
+    shown = flashslides("approvals", "show", asked.json["approval_id"])
+    assert "Consent would have the key work" in shown.out
+    as_json = flashslides("approvals", "show", asked.json["approval_id"], "--json").json
+    assert as_json["command"]["scopes"] == ["credits:grant"]
+    assert "key_hash" not in as_json["command"]
+    assert flashslides("approvals", "consent", asked.json["approval_id"]).exit_code == 0
+    assert find_valid_api_key(db, asked.json["key"]) is not None
+    assert flashslides("api-key", "create", "--scopes", "credits:spend").exit_code == 0
 
 
 def test_what_does_not_exist_has_its_own_exit_code(flashslides: RunCommand, ada: str) -> None:

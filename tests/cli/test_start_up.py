@@ -18,6 +18,7 @@ from src.common.purchases.queries import PurchaseState
 from src.common.reports.catalogue import ReportName
 from src.common.reports.formats import Format
 from src.common.reports.periods import By
+from src.console.permissions import Role
 from src.local_postgres import ConnectionParameters
 from src.offline_stripe import DEFAULT_PORT
 from tests.cli.processes import PATIENCE_SECONDS, Program
@@ -135,6 +136,7 @@ def test_what_the_command_line_offers_is_what_there_is() -> None:
     assert get_args(choices.UserTypeName) == tuple(UserType)
     assert get_args(choices.PurchaseStateName) == tuple(PurchaseState)
     assert get_args(choices.HoldStatusName) == tuple(HoldStatus)
+    assert get_args(choices.ConsoleRoleName) == tuple(Role)
     assert tuple(Scope) == choices.SCOPES
     assert get_args(choices.ReportNameName) == tuple(ReportName)
     assert set(get_args(choices.ReportFormatName)) == {"table", *Format}

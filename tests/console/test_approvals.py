@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.operations import execute
 from src.common.models.approval import Approval
@@ -38,7 +39,9 @@ async def balance(request_id: uuid.UUID) -> int:
     """What the user of a request has."""
 
     def work(session: Session) -> int:
-        return booked_balance(session, session.get_one(Approval, request_id).user_id)
+        user_id = session.get_one(Approval, request_id).user_id
+        assert user_id is not None
+        return booked_balance(session, user_id)
 
     return await run_in_async_database_transaction(work)
 

@@ -13,6 +13,7 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.operations import execute
 from src.common.models.approval import Approval
 from src.common.models.console_action import ConsoleAction
+from src.common.models.user import User
 from src.console.permissions import Role
 from tests.credits.books import booked_balance, journal, make_user, open_hold, spend
 from tests.fixtures.console import Console
@@ -61,8 +62,10 @@ async def entries(who: uuid.UUID) -> list[tuple[str, int]]:
 
 
 async def actions() -> list[ConsoleAction]:
-    """The audit trail about users."""
-    about_users = select(ConsoleAction).where(ConsoleAction.user_id.is_not(None))
+    """What the audit trail says was done about users."""
+    about_users = select(ConsoleAction).where(
+        ConsoleAction.user_id.is_not(None), ConsoleAction.action != "users.see"
+    )
     return list(await found(lambda session: session.scalars(about_users).all()))
 
 
@@ -84,6 +87,18 @@ async def test_it_is_shown_and_then_done_once(console: Console, who: uuid.UUID, 
     assert action.before == {"balance": 400}
     assert action.after is not None
     assert action.after["balance"] == 400 + entry[1]
+
+
+async def test_the_form_names_who_it_is_about(console: Console, who: uuid.UUID) -> None:
+    """By their address, which the trail says somebody saw; nobody is not found."""
+    email = await found(lambda session: session.get_one(User, who).email)
+    address = f"/users/{who}/give"
+    page = await console.get(address)
+    shown = await console.send(page, address, amount="5", reason="promised")
+    assert email in page.text
+    assert f"<dt>User</dt><dd>{email}</dd>" in shown.text
+    seen = select(ConsoleAction.target).where(ConsoleAction.action == "users.see")
+    assert await found(lambda session: session.scalars(seen).all()) == ["Give credits"] * 2
 
 
 async def test_two_clicks_with_two_forms_are_two_gifts(console: Console, who: uuid.UUID) -> None:

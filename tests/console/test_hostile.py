@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, execute_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask
 from src.common.async_database import run_in_async_database_transaction
 from src.common.models.console_action import ConsoleAction
 from src.console.permissions import Role
@@ -44,6 +45,11 @@ async def a_request(reason: str = "goodwill", **others: Any) -> uuid.UUID:
         f"/users/{NOBODY}/entries/99999999999999999999/reverse",
         f"/users/{NOBODY}/entries/-1/reverse",
         f"/users/{NOBODY}/holds/99999999999999999999/release",
+        "/users?q=%00",
+        f"/users/{NOBODY}/entries?text=%00",
+        f"/users/{NOBODY}/entries?lot=99999999999999999999",
+        f"/users/{NOBODY}/entries?since=9999-12-31&until=9999-12-31",
+        f"/users/{NOBODY}/change",
         "/approvals?cursor=%00",
         "/approvals?cursor=MTIz",
         "/reports/liability?until=9999-12-31",

@@ -37,6 +37,16 @@ def test_the_table_of_the_page_is_the_matrix() -> None:
     }
 
 
-def test_the_command_of_the_page_is_the_one_that_prints_the_link() -> None:
-    """`tests/cli/test_serve.py` follows the link it prints."""
-    assert blocks(NAME, "bash") == ["flashslides serve\n"]
+def test_the_commands_of_the_page_are_those_that_print_links() -> None:
+    """`tests/cli/test_serve.py` and `tests/cli/test_console.py` follow them."""
+    serve, link = blocks(NAME, "bash")
+    assert serve == "flashslides serve\n"
+    assert link.split()[:3] == ["flashslides", "console", "link"]
+    name, role = _options(link)
+    assert (name, Role(role)) == ("grace", Role.ADMIN)
+
+
+def _options(line: str) -> tuple[str, str]:
+    """The name and the role of a command line."""
+    words = line.split()
+    return words[words.index("--name") + 1], words[words.index("--role") + 1]

@@ -59,7 +59,7 @@ async def test_a_page_waits_for_no_figures(
     served: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where reading them takes long it says so; they are read once for all who come."""
-    monkeypatch.setattr("src.console.overview_figures.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("src.console.known.PATIENCE_SECONDS", 0)
     assert "The figures are being read" in (await served.get("/")).text
     monkeypatch.undo()
     assert "As of " in (await served.get("/")).text
@@ -76,8 +76,10 @@ async def test_the_doctor_says_what_the_command_says(served: Console) -> None:
 
 @pytest.mark.parametrize("name", [*REPORTS, "journal"])
 async def test_every_report_is_shown_and_taken(served: Console, name: str) -> None:
-    """As a page, and as a file, which is recorded."""
-    page = await served.get(f"/reports/{name}")
+    """As a page, whose figures are read once they are asked for, and as a recorded file."""
+    first = await served.get(f"/reports/{name}")
+    assert (first.status_code, "<tbody>" in first.text) == (200, False)
+    page = await served.get(f"/reports/{name}?time_zone=UTC")
     assert page.status_code == 200
     format_ = "beancount" if name == "journal" else "csv"
     assert f"/console/reports/{name}/file?format={format_}" in page.text
@@ -159,6 +161,33 @@ async def test_a_key_is_shown_once(console: Console) -> None:
     )
     assert found is None
     assert [each.target for each in await actions("api_keys.revoke")] == [str(record.key_id)]
+
+
+async def test_a_key_that_moves_money_takes_two_persons(console: Console) -> None:
+    """It is shown to whoever asks, works once another has consented, and its hash is nowhere."""
+    await console.sign_in(Role.ADMIN)
+    page = await console.get("/keys")
+    fields = {"service": "shop", "scopes": "credits:grant", "reason": "Gifts"}
+    sent = await console.send(page, "/keys", **fields)
+    key = key_in(sent)
+    assert "once another person has consented" in sent.text
+    again = await console.send(page, "/keys", **fields)
+    assert again.status_code == 303
+    [request_id] = re.findall(r'href="/console(/approvals/[^"]+)"', sent.text)
+    own = await console.get(request_id)
+    assert "an API key of shop for credits:grant" in own.text
+    assert ">Consent</button>" not in own.text
+    await console.sign_in(Role.ADMIN, name="Grace")
+    shown = await console.get(request_id)
+    assert "<dt>It may</dt><dd>credits:grant</dd>" in shown.text
+    asked = await console.send(shown, request_id, do="consent")
+    await console.send(asked, request_id)
+    found = await run_in_async_database_transaction(
+        lambda session: find_valid_api_key(session, key)
+    )
+    assert found is not None
+    for each in [*await actions("api_keys.create"), *await actions("approvals.consent")]:
+        assert found.key_hash.hex() not in str(each.after)
 
 
 async def test_a_wrong_key_is_refused_with_what_was_written(console: Console) -> None:

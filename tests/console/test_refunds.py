@@ -6,7 +6,8 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, request_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import request_or_ask
 from src.common.async_database import run_in_async_database_transaction
 from src.common.models.transaction import Transaction
 from src.common.models.user import User

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from src.common.async_database import run_in_async_database_transaction
@@ -20,7 +19,6 @@ from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.console.permissions import Role
-from tests.console.test_query_counts import counted
 from tests.fixtures.api import Api, make_user
 from tests.fixtures.console import Console
 from tests.stripe.payments import make_event, make_session
@@ -172,54 +170,6 @@ async def spend_of_a_gift(user: User) -> None:
         lambda db: ledger.grant(db, user.user_id, 10, key="gift", actor="key:slides")
     )
     await spend(user, 1, key="one")
-
-
-PAGES = ("/users?q=crowd", "/users/{user_id}", "/users/{user_id}/entries", "/users/{user_id}/lots")
-
-
-async def test_no_page_takes_more_statements_for_more_rows(
-    api: Api, console: Console, async_db: AsyncSession
-) -> None:
-    """One of everything, and ten times as much: the very same number."""
-    user = await make_user(email="crowd@example.com")
-    bought = await purchase_of(api, user)
-    pages = [each.format(user_id=user.user_id) for each in PAGES]
-    pages += ["/payments", f"/payments/{bought.transaction_id}", "/payments?tab=orders"]
-    await console.sign_in(Role.ADMIN)
-    connection = (await async_db.connection()).sync_connection
-    counts: list[list[int]] = []
-    for number in range(3):
-        taken: list[int] = []
-        for page in pages:
-            with counted(connection) as sent:
-                assert (await console.get(page)).status_code == 200, page
-            taken.append(len(sent))
-        counts.append(taken)
-        for each in range(5):
-            await spend_of_many(user, f"{number}.{each}")
-            await purchase_again(api, user)
-            await make_user(email=f"crowd{number}{each}@example.com")
-    # The first time some things are read that are kept: by SQLAlchemy, by the session.
-    assert counts[1] == counts[2]
-
-
-async def spend_of_many(user: User, name: str) -> None:
-    """A gift, a spend and a hold of its own each time."""
-    uid = user.user_id
-
-    def work(db: Session) -> None:
-        ledger.grant(db, uid, 10, key=f"gift {name}", actor="key:slides")
-        ledger.spend(db, uid, 1, key=f"spend {name}", actor="key:slides")
-        ledger.open_hold(db, uid, 1, key=f"hold {name}", actor="key:slides", expires_in_seconds=999)
-
-    await run_in_async_database_transaction(work)
-
-
-async def purchase_again(api: Api, user: User) -> None:
-    """Another session is paid."""
-    name = uuid.uuid4().hex
-    session = make_session(user, id=f"cs_{name}", payment_intent=f"pi_{name}")
-    await api.deliver(make_event(session, id=f"evt_{name}"))
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -9,7 +9,6 @@ from src.common.credits.domain.commands import (
     Spend,
 )
 from src.common.exceptions import ExceptionWithErrorType
-from src.common.models.credit_entry import EntryKind
 from tests.credits.ledger import at, buy, do, someone
 
 
@@ -42,27 +41,6 @@ def test_a_page_goes_on_where_the_last_one_ended_although_entries_came_in(db: Se
     do(db, Grant, user_id, amount=1)
     second = queries.history(db, user_id, cursor=first.next_cursor, limit=2)
     assert [entry.seq for entry in (*first.items, *second.items)] == [4, 3, 2, 1]
-
-
-def test_history_can_be_of_one_kind(db: Session) -> None:
-    """In pages of any size; what no entry can be is refused."""
-    user_id = someone(db)
-    for number in range(1, 5):
-        do(db, Grant, user_id, number, amount=number)
-        do(db, Spend, user_id, number, amount=1)
-    for kind, expected in ((EntryKind.GRANT, [7, 5, 3, 1]), (EntryKind.HOLD, [])):
-        seqs: list[int] = []
-        cursor = None
-        for _ in range(3):
-            page = queries.history(db, user_id, cursor=cursor, limit=3, kind=kind)
-            seqs += [entry.seq for entry in page.items]
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        assert seqs == expected
-    with pytest.raises(ExceptionWithErrorType) as refusal:
-        queries.history(db, user_id, kind="gift")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    assert refusal.value.details == {"field": "kind"}
 
 
 def test_an_entry_shows_its_lines_and_metadata(db: Session) -> None:

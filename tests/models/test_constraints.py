@@ -95,7 +95,7 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "repairs": True,
         "stage": "sessions",
     },
-    ConsoleAction: {"actor": "user:1", "action": "users.see"},
+    ConsoleAction: {"actor": f"user:{uuid.UUID(int=1)}", "action": "sign_in"},
     ConsoleSession: {
         "secret_hash": bytes(32),
         "person_id": uuid.UUID(int=1),
@@ -149,6 +149,11 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
         Approval,
         "ck_approvals_refund_names_purchase",
         {"command": {"version": 1, "operation": "refund"}},
+    ),
+    (
+        Approval,
+        "ck_approvals_key_names_no_user",
+        {"command": {"version": 1, "operation": "api_key"}},
     ),
     (Approval, "ck_approvals_key_length", {"idempotency_key": ""}),
     (Approval, "ck_approvals_digest_is_sha256", {"request_digest": bytes(31)}),
@@ -261,6 +266,8 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
     user = a_buyer()
     db.add(user)
     db.flush()
+    if model is ConsoleAction:  # of somebody who is signed in
+        db.execute(row(ConsoleSession, user))
     db.execute(row(model, user))
 
 

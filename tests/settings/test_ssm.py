@@ -173,6 +173,27 @@ def test_with_every_secret_given_aws_is_not_asked(
     assert requests == []
 
 
+def test_the_console_s_secrets_are_asked_for_where_people_sign_in(
+    put_parameter: Callable[[str, str], None],
+) -> None:
+    """Else they are not looked at, and a start is not refused for them."""
+    for name in ("DATABASE_PASSWORD", "CONSOLE_SESSION_SECRET", "CONSOLE_OIDC_CLIENT_SECRET"):
+        put_parameter(f"/flashslides/prod/api/{name}", f"the secret {name} of many characters")
+    without = load_settings(env="prod")
+    assert (without.console_session_secret, without.has_console) == (None, False)
+    settings = load_settings(
+        env="prod",
+        console_url="https://api.example.com/console",
+        console_oidc_issuer="https://id.example.com",
+        console_oidc_client_id="flashslides",
+        console_oidc_email_domains="example.com",
+    )
+    assert settings.console_has_oidc
+    assert settings.console_oidc_client_secret is not None
+    assert settings.console_oidc_client_secret.get_secret_value().startswith("the secret CONSOLE_O")
+    assert settings.console_cookie_secret().startswith("the secret CONSOLE_S")
+
+
 def test_a_local_process_never_asks_aws(answer_with: Callable[[int, str], list[str]]) -> None:
     """Not even where credentials for AWS are lying about."""
     requests = answer_with(400, "AccessDeniedException")

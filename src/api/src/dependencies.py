@@ -129,11 +129,6 @@ async def _caller_or_oneself(
     return await _principal(request, token, verifier)
 
 
-async def _ledger(request: Request) -> Ledger:
-    ledger: Ledger = request.app.state.ledger
-    return ledger
-
-
 async def _user_principal(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if principal.user_id is None:
         raise Forbidden("This needs a user's own token", "FORBIDDEN")
@@ -173,4 +168,3 @@ CallerOrOneself = Annotated[Principal | Oneself, Depends(_caller_or_oneself)]
 """The same, but a user who asks about oneself is not looked up yet."""
 CallingUser = Annotated[Principal, Depends(_user_principal)]
 """The user who asks; services are refused."""
-LedgerOf = Annotated[Ledger, Depends(_ledger)]

@@ -22,6 +22,7 @@ from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
 from src.common import tracing
 from src.common.accounts.known_sign_ins import KnownSignIns
+from src.common.approvals.asked_keys import AskedKeys
 from src.common.async_database import dispose_async_db, get_async_engine, init_async_db
 from src.common.async_replicas import dispose_async_replicas
 from src.common.credits.engine.engine import Engine
@@ -101,6 +102,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
                 app.state.readings = Readings(get_async_engine)
                 app.state.page_readings = PageReadings(get_async_engine)
+                app.state.asked_keys = AskedKeys(get_async_engine)
                 app.state.known_sign_ins = KnownSignIns(get_async_engine)
             # What start-up made stays: the collector need not look at it again and again.
             gc.collect()

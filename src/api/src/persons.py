@@ -1,15 +1,27 @@
-"""What a person's token may do alone: services are no persons, and have nobody to ask (rule 13)."""
+"""What is done by hand over HTTP, where nobody can be asked (rule 13).
 
+An administrator's own token obeys the limits where APPROVALS_REQUIRED says so. A service has a key
+that two people made, and is bounded by it. Neither uses the key of what somebody asked for.
+"""
+
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from src.api.src.dependencies import Ledger
 from src.api.src.principals import Principal
-from src.common.approvals.operations import execute_alone, request_alone
+from src.common.approvals.alone import execute_alone, is_asked_for, request_alone
+from src.common.approvals.asked_keys import AskedKeys, UsedKey
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.domain import errors
 from src.common.credits.domain.commands import Adjust, Command, Grant, Result, Reverse
+from src.common.postgres.shared_statements import NotAnswered
 from src.common.purchases.refunds import RefundWish
 from src.common.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.datastructures import State
 
 
 @dataclass(frozen=True)
@@ -28,16 +40,45 @@ class _Alone:
         )
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """The ledger for whoever has nobody to ask: not with the key of what somebody asked for."""
+
+    ledger: Ledger
+    asked_keys: AskedKeys | None
+
+    @classmethod
+    def of(cls, state: "State") -> "ByHand":
+        """That of the service."""
+        return cls(state.ledger, getattr(state, "asked_keys", None))
+
+    async def execute(self, command: Command) -> Result:
+        """Do it, or refuse it with IDEMPOTENCY_KEY_REUSED."""
+        if isinstance(command, Grant | Adjust | Reverse) and await self._is_asked_for(command):
+            raise errors.key_reused()
+        return await self.ledger.execute(command)
+
+    async def _is_asked_for(self, command: Grant | Adjust | Reverse) -> bool:
+        """By one statement for all who look; by a session where that fails."""
+        if self.asked_keys is not None:
+            with suppress(NotAnswered):
+                used = UsedKey(command.user_id, command.key)
+                return await self.asked_keys.read(used) is not None
+        return await run_in_async_database_transaction(
+            lambda session: is_asked_for(session, command.user_id, command.key)
+        )
+
+
 def limits_of(caller: Principal, settings: Settings) -> Limits | None:
     """Above what this caller has to ask; None where they need not."""
     is_bound = caller.is_person and settings.approvals_required
     return Limits.of(settings) if is_bound else None
 
 
-def ledger_for(caller: Principal, ledger: Ledger, settings: Settings) -> Ledger:
-    """The ledger as this caller may use it."""
-    limits = limits_of(caller, settings)
-    return ledger if limits is None else _Alone(ledger, limits)
+def ledger_for(caller: Principal, state: "State") -> Ledger:
+    """The service's ledger as this caller may use it."""
+    limits = limits_of(caller, state.settings)
+    return ByHand.of(state) if limits is None else _Alone(state.ledger, limits)
 
 
 async def begin_refund(caller: Principal, settings: Settings, wish: RefundWish) -> None:
@@ -47,7 +88,4 @@ async def begin_refund(caller: Principal, settings: Settings, wish: RefundWish) 
         ExceptionWithErrorType: as `request_alone`.
     """
     limits = limits_of(caller, settings)
-    if limits is not None:
-        await run_in_async_database_transaction(
-            lambda session: request_alone(session, wish, limits)
-        )
+    await run_in_async_database_transaction(lambda session: request_alone(session, wish, limits))

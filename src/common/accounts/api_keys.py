@@ -33,6 +33,23 @@ class Scope(StrEnum):
     REPORTS_READ = "reports:read"
 
 
+MOVING_MONEY = frozenset({Scope.CREDITS_GRANT, Scope.PAYMENTS_REFUND})
+"""Scopes with which a service gives credits, or pays money back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFacts:
+    """What is written of a key: all but the key itself."""
+
+    key_id: uuid.UUID
+    key_hash: bytes = field(repr=False)
+    last_four: str
+    service_name: str
+    scopes: tuple[str, ...]
+    """At least one, in order."""
+    expires_at: dt.datetime | None
+
+
 @dataclass(frozen=True)
 class IssuedKey:
     """A key at the one moment it is known in clear."""
@@ -51,6 +68,18 @@ def create_api_key(
     """A new key for `service_name`.
 
     Raises:
+        Invalid: VALIDATION_ERROR, as `new_api_key`.
+    """
+    facts, key = new_api_key(service_name=service_name, scopes=scopes, expires_at=expires_at)
+    return IssuedKey(write_api_key(session, facts), key)
+
+
+def new_api_key(
+    *, service_name: str, scopes: Iterable[str], expires_at: dt.datetime | None
+) -> tuple[KeyFacts, str]:
+    """What is to be written of a new key, and the key in clear; nothing is written yet.
+
+    Raises:
         Invalid: VALIDATION_ERROR, no service name, an unknown scope, none at all, or an expiry in
             the past.
     """
@@ -59,19 +88,37 @@ def create_api_key(
     wanted = sorted({_known_scope(scope) for scope in scopes})
     if not wanted:
         raise Invalid("scopes: name at least one", "VALIDATION_ERROR", field="scopes")
-    if expires_at is not None and expires_at <= dt.datetime.now(dt.UTC):
-        raise Invalid("expires_at: lies in the past", "VALIDATION_ERROR", field="expires_at")
+    _check_expiry(expires_at)
     key = PREFIX + secrets.token_urlsafe(32)
-    record = ApiKey(
+    facts = KeyFacts(
+        key_id=uuid.uuid4(),
         key_hash=_hash(key),
         last_four=key[-4:],
         service_name=service_name,
-        scopes=[str(scope) for scope in wanted],
+        scopes=tuple(str(scope) for scope in wanted),
         expires_at=expires_at,
+    )
+    return facts, key
+
+
+def write_api_key(session: Session, facts: KeyFacts) -> ApiKey:
+    """Have a key work from now on.
+
+    Raises:
+        Invalid: VALIDATION_ERROR, its time is over.
+    """
+    _check_expiry(facts.expires_at)
+    record = ApiKey(
+        key_id=facts.key_id,
+        key_hash=facts.key_hash,
+        last_four=facts.last_four,
+        service_name=facts.service_name,
+        scopes=list(facts.scopes),
+        expires_at=facts.expires_at,
     )
     session.add(record)
     session.flush()
-    return IssuedKey(record, key)
+    return record
 
 
 def find_valid_api_key(session: Session, key: str) -> ApiKey | None:
@@ -104,6 +151,11 @@ def revoke_api_key(session: Session, key_id: uuid.UUID) -> ApiKey:
 def list_api_keys(session: Session) -> list[ApiKey]:
     """All keys, newest first, revoked ones included."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc())))
+
+
+def _check_expiry(expires_at: dt.datetime | None) -> None:
+    if expires_at is not None and expires_at <= dt.datetime.now(dt.UTC):
+        raise Invalid("expires_at: lies in the past", "VALIDATION_ERROR", field="expires_at")
 
 
 def _known_scope(scope: str) -> Scope:

@@ -1,16 +1,18 @@
 """How what somebody asks for is stored: a form for each operation, checked whenever it is read.
 
 Each form has a version. A release that changes one reads the old versions too, or refuses them in
-words: what an older release was asked for waits for days. None holds a text that a person wrote.
+words: what an older release was asked for waits for days. None holds a text that a person wrote,
+but for what a service is called.
 """
 
 import datetime as dt
 import uuid
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from src.common.accounts.api_keys import KeyFacts
 from src.common.credits.domain.commands import Adjust, Grant, Reverse
 from src.common.credits.domain.own_commands import ByHand
 from src.common.exceptions import Conflict, ExceptionWithErrorType
@@ -51,6 +53,53 @@ class ReversalForm(_Form, frozen=True, kw_only=True, tag="reversal"):
     amount: int
 
 
+class PaymentForm(_Form, frozen=True, kw_only=True, tag="payment"):
+    """An unmatched payment that is to be credited by hand; the request names the user."""
+
+    stripe_object_id: str
+    amount: int
+    """Whole credits."""
+    amount_cents: int | None
+    """What was paid, where only whoever asks says so; the currency likewise."""
+    currency: str | None
+
+
+class KeyForm(_Form, frozen=True, kw_only=True, tag="api_key"):
+    """An API key that can move money. The key itself is known to whoever asked for it."""
+
+    key_id: uuid.UUID
+    key_hash: str
+    """In hexadecimal digits."""
+    last_four: str
+    service_name: str
+    scopes: tuple[str, ...]
+    expires_at: dt.datetime | None
+
+    @classmethod
+    def of(cls, facts: KeyFacts) -> Self:
+        """The form of a key."""
+        return cls(
+            key_id=facts.key_id,
+            key_hash=facts.key_hash.hex(),
+            last_four=facts.last_four,
+            service_name=facts.service_name,
+            scopes=facts.scopes,
+            expires_at=facts.expires_at,
+        )
+
+    @property
+    def facts(self) -> KeyFacts:
+        """What of the key is written."""
+        return KeyFacts(
+            key_id=self.key_id,
+            key_hash=bytes.fromhex(self.key_hash),
+            last_four=self.last_four,
+            service_name=self.service_name,
+            scopes=self.scopes,
+            expires_at=self.expires_at,
+        )
+
+
 class RefundForm(_Form, frozen=True, kw_only=True, tag="refund"):
     """Money that is paid back; the request names the purchase."""
 
@@ -58,7 +107,7 @@ class RefundForm(_Form, frozen=True, kw_only=True, tag="refund"):
 
 
 CreditsForm: TypeAlias = GrantForm | AdjustmentForm | ReversalForm
-Form: TypeAlias = CreditsForm | RefundForm
+Form: TypeAlias = CreditsForm | RefundForm | PaymentForm | KeyForm
 T = TypeVar("T")
 
 
@@ -66,6 +115,11 @@ def written(form: Form) -> dict[str, Any]:
     """A form as the database keeps it."""
     kept: dict[str, Any] = msgspec.to_builtins(form)
     return kept
+
+
+def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for, as people and the audit trail get it: without a key's hash."""
+    return {name: value for name, value in stored.items() if name != "key_hash"}
 
 
 def read(stored: Mapping[str, Any]) -> Form:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from src.common.approvals.rules import WINDOW, Credited, Limits, credits_beyond_price
 from src.common.credits.domain.commands import OWN_KEY_PREFIX
+from src.common.models.approval import Approval, ApprovalOperation, Decision
 from src.common.models.credit_entry import CreditEntry, EntryKind
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
@@ -53,8 +54,19 @@ def credits_moved(session: Session, user_id: uuid.UUID, actor: str, *, gives: bo
 def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits: Limits) -> int:
     """Whole credits, beyond what the money buys, of payments that `actor` credited to the user.
 
-    Within the window. What application code wrote is no decision of theirs.
+    Within the window. What application code wrote is no decision of theirs, and what another person
+    consented to does not count.
     """
+    consented = (
+        select(Approval.approval_id)
+        .where(
+            Approval.user_id == user_id,
+            Approval.status == Decision.CONSENTED,
+            Approval.command["operation"].astext == ApprovalOperation.PAYMENT,
+            Approval.command["stripe_object_id"].astext == UnmatchedPayment.stripe_object_id,
+        )
+        .exists()
+    )
     rows = session.execute(
         select(
             Transaction.credits_added,
@@ -75,6 +87,7 @@ def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits
             UnmatchedPayment.actor == actor,
             UnmatchedPayment.resolved_at >= func.clock_timestamp() - WINDOW,
             UnmatchedPayment.reason != Reason.TRANSACTION_WITHOUT_CREDIT,
+            ~consented,
         )
     )
     return sum(

@@ -5,17 +5,14 @@ done in the same database transaction as the consent, with a key made from the r
 moved, and a refund is written down for Stripe to be asked (`refunds.py`).
 """
 
-import datetime as dt
 import uuid
-from dataclasses import dataclass, replace
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
-from src.common.approvals import forms, moved, rules
-from src.common.approvals.forms import Form, RefundForm
+from src.common.approvals import asking, deeds, forms, moved, rules
+from src.common.approvals.asking import Asked, Request
+from src.common.approvals.forms import RefundForm
 from src.common.approvals.rules import Limits
 from src.common.credits import operations as ledger
 from src.common.credits import queries, requests
@@ -29,39 +26,15 @@ from src.common.credits.domain.commands import (
     Reverse,
 )
 from src.common.credits.domain.digest import digest_of
-from src.common.credits.domain.own_commands import ByHand, approval_key, approved
-from src.common.exceptions import Invalid, NotFound
+from src.common.credits.domain.own_commands import ByHand
+from src.common.exceptions import Invalid
 from src.common.models.approval import Approval, Decision
-from src.common.models.credit_entry import CreditEntry
-from src.common.models.refund_request import RefundRequest
 from src.common.purchases.refunds import (
     RefundWish,
     get_transaction,
     refundable_amount,
     request_refund,
 )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Another person has to consent; nothing was done yet."""
-
-    approval: Approval
-    replayed: bool
-    """Whether it was asked before with this key."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is to be written down."""
-
-    user_id: uuid.UUID
-    form: Form
-    reason: str
-    requester: str
-    key: str
-    digest: bytes
-    transaction_id: uuid.UUID | None = None
 
 
 def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> Result | Asked:
@@ -86,12 +59,12 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> 
     session.flush()
     if lock_user(session, command.user_id) is None:
         raise errors.user_not_found()
-    if _is_booked(session, command):  # a replay, or another request's key
+    if deeds.is_booked(session, command):  # a replay, or another request's key
         return ledger.execute(session, [command])[0]
-    found = _find_asked(session, command.user_id, command.key, command.digest)
+    found = asking.find_asked(session, command.user_id, command.key, command.digest)
     if found is not None:
         is_done = found.approval.status == Decision.CONSENTED
-        return _again(session, found.approval) if is_done else found
+        return deeds.again(session, found.approval) if is_done else found
     amount = queries.preview(session, command).result.amount
     if limits is None or not takes_consent(session, command, amount, limits):
         return ledger.execute(session, [command])[0]
@@ -102,7 +75,7 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> 
             field="metadata",
         )
     field = "reference" if isinstance(command, Grant) else "reason"
-    request = _Request(
+    request = Request(
         user_id=command.user_id,
         form=forms.form_of(command, amount),
         reason=rules.check_reason(command.noted, field),
@@ -110,25 +83,7 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> 
         key=command.key,
         digest=command.digest,
     )
-    return _ask(session, request, limits)
-
-
-def execute_alone(session: Session, command: ByHand, limits: Limits) -> Result:
-    """Do it, where one person may do it alone.
-
-    Raises:
-        ExceptionWithErrorType: the command's refusals. Invalid: CONSENT_NEEDED.
-        RetryableDatabaseError: a passing condition of the database.
-    """
-    requests.of_caller(command)
-    session.flush()
-    if lock_user(session, command.user_id) is None:
-        raise errors.user_not_found()
-    if not _is_booked(session, command):
-        amount = queries.preview(session, command).result.amount
-        if takes_consent(session, command, amount, limits):
-            raise rules.consent_needed()
-    return ledger.execute(session, [command])[0]
+    return asking.ask(session, request, limits)
 
 
 def takes_consent(session: Session, command: ByHand, amount: int, limits: Limits) -> bool:
@@ -159,20 +114,6 @@ def refund_takes_consent(session: Session, wish: RefundWish, limits: Limits) -> 
     return before + amount_cents > limits.refund_cents_above
 
 
-def request_alone(session: Session, wish: RefundWish, limits: Limits) -> None:
-    """Write a refund down, where one person may pay it back alone.
-
-    Raises:
-        NotFound: TRANSACTION_NOT_FOUND.
-        Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR, CONSENT_NEEDED.
-        Conflict: IDEMPOTENCY_KEY_REUSED.
-    """
-    lock_user(session, get_transaction(session, wish.transaction_id).user_id)
-    if not _is_requested(session, wish) and refund_takes_consent(session, wish, limits):
-        raise rules.consent_needed()
-    request_refund(session, wish)
-
-
 def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) -> Asked | RefundWish:
     """Write a refund down, or ask for another person's consent where that takes it.
 
@@ -188,17 +129,17 @@ def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) ->
     transaction = get_transaction(session, wish.transaction_id)
     lock_user(session, transaction.user_id)
     session.refresh(transaction)
-    if _is_requested(session, wish):
+    if deeds.is_requested(session, wish):
         return wish
     digest = digest_of(
         wish.actor, "refund", str(wish.transaction_id), wish.amount_cents, wish.reason
     )
-    found = _find_asked(session, transaction.user_id, wish.key, digest)
+    found = asking.find_asked(session, transaction.user_id, wish.key, digest)
     if found is not None:
         if found.approval.status == Decision.CONSENTED:
             form = forms.read(found.approval.command)
             assert isinstance(form, RefundForm)  # noqa: S101  its digest is a refund's
-            return refund_wish(found.approval, form)
+            return deeds.refund_wish(found.approval, form)
         return found
     if limits is None:  # nothing to be counted: it is written down as Stripe is asked
         return wish
@@ -206,7 +147,7 @@ def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) ->
     if not refund_takes_consent(session, wish, limits):
         request_refund(session, wish)
         return wish
-    request = _Request(
+    request = Request(
         user_id=transaction.user_id,
         transaction_id=wish.transaction_id,
         form=RefundForm(amount_cents=amount_cents),
@@ -215,7 +156,7 @@ def request_or_ask(session: Session, wish: RefundWish, limits: Limits | None) ->
         key=wish.key,
         digest=digest,
     )
-    return _ask(session, request, limits)
+    return asking.ask(session, request, limits)
 
 
 def consent(
@@ -262,90 +203,6 @@ def withdraw(
     return _decide(session, approval_id, Decision.WITHDRAWN, decider, note)
 
 
-def approval_not_found() -> NotFound:
-    """APPROVAL_NOT_FOUND: nobody asked for this."""
-    return NotFound("There is no such request", "APPROVAL_NOT_FOUND")
-
-
-def refund_wish(approval: Approval, form: RefundForm) -> RefundWish:
-    """The refund that was asked for, with its own key."""
-    assert approval.transaction_id is not None  # noqa: S101  a constraint says so
-    return RefundWish(
-        transaction_id=approval.transaction_id,
-        key=approval_key(approval.approval_id),
-        actor=approval.requester,
-        amount_cents=form.amount_cents,
-        reason=approval.reason,
-        is_own=True,
-    )
-
-
-def command_of(approval: Approval, form: forms.CreditsForm) -> ByHand:
-    """The command that was asked for, with the requester's key."""
-    return forms.command_of(
-        form,
-        user_id=approval.user_id,
-        actor=approval.requester,
-        reason=approval.reason or "",
-        key=approval.idempotency_key,
-    )
-
-
-def _is_booked(session: Session, command: ByHand) -> bool:
-    return session.scalars(
-        select(
-            exists().where(
-                CreditEntry.user_id == command.user_id,
-                CreditEntry.idempotency_key == command.key,
-            )
-        )
-    ).one()
-
-
-def _is_requested(session: Session, wish: RefundWish) -> bool:
-    return session.get(RefundRequest, (wish.transaction_id, wish.key)) is not None
-
-
-def _find_asked(session: Session, user_id: uuid.UUID, key: str, digest: bytes) -> Asked | None:
-    found = session.scalars(
-        select(Approval).where(Approval.user_id == user_id, Approval.idempotency_key == key)
-    ).one_or_none()
-    if found is None:
-        return None
-    if found.request_digest != digest:
-        raise errors.key_reused()
-    rules.check_not_over(found, _clock(session))
-    return Asked(found, replayed=True)
-
-
-def _again(session: Session, approval: Approval) -> Result:
-    """What was done once there was consent, as its entry says."""
-    form = forms.read(approval.command)
-    assert not isinstance(form, RefundForm)  # noqa: S101  its digest is a command's
-    command = approved(command_of(approval, form), approval.approval_id)
-    return ledger.execute(session, [command])[0]
-
-
-def _ask(session: Session, request: _Request, limits: Limits) -> Asked:
-    now = _clock(session)
-    written = session.scalars(
-        insert(Approval)
-        .values(
-            user_id=request.user_id,
-            transaction_id=request.transaction_id,
-            command=forms.written(request.form),
-            reason=request.reason,
-            requester=request.requester,
-            idempotency_key=request.key,
-            request_digest=request.digest,
-            created_at=now,
-            expires_at=now + limits.lifetime,
-        )
-        .returning(Approval)
-    ).one()
-    return Asked(written, replayed=False)
-
-
 def _decide(
     session: Session,
     approval_id: uuid.UUID,
@@ -357,43 +214,26 @@ def _decide(
     check_text("decider", decider, KEY_LENGTH_MAX)
     if note is not None:
         check_text("note", note, REFERENCE_LENGTH_MAX)
-    approval = _locked(session, approval_id)
+    approval = _locked(session, approval_id, decision)
     if (approval.status, approval.decider) == (decision, decider):
         return approval
-    now = _clock(session)
+    now = asking.clock(session)
     rules.check_decision(approval, decision, decider, now)
     if decision is Decision.CONSENTED:
-        _execute(session, approval)
+        deeds.execute(session, approval)
     approval.status, approval.decider = decision, decider
     approval.decided_at, approval.note = now, note
     session.flush()
     return approval
 
 
-def _locked(session: Session, approval_id: uuid.UUID) -> Approval:
+def _locked(session: Session, approval_id: uuid.UUID, decision: Decision) -> Approval:
+    """The request, after its payment and its user, as everybody locks them."""
     found = session.get(Approval, approval_id)
     if found is None:
-        raise approval_not_found()
-    lock_user(session, found.user_id)
+        raise asking.approval_not_found()
+    if decision is Decision.CONSENTED:
+        deeds.lock_before_user(session, found)
+    if found.user_id is not None:
+        lock_user(session, found.user_id)
     return session.get_one(Approval, approval_id, with_for_update=True, populate_existing=True)
-
-
-def _execute(session: Session, approval: Approval) -> None:
-    """Do it, unless it was done meanwhile without consent, with the requester's own key."""
-    form = forms.read(approval.command)
-    if isinstance(form, RefundForm):
-        wish = refund_wish(approval, form)
-        if _is_requested(session, replace(wish, key=approval.idempotency_key)):
-            raise errors.key_reused()
-        request_refund(session, wish)
-        return
-    command = command_of(approval, form)
-    if _is_booked(session, command):
-        raise errors.key_reused()
-    ledger.execute(session, [approved(command, approval.approval_id)])
-
-
-def _clock(session: Session) -> dt.datetime:
-    """The database's, read after the locks: never before this database transaction began."""
-    now: dt.datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    return now

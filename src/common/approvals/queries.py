@@ -1,33 +1,42 @@
 """Reading requests for consent: one, a page of them, what they would do now, how many wait.
 
-Nothing here locks or writes. What became of a request that was consented to is read from the entry
+Nothing here writes. What became of a request that was consented to is read from the entry
 or the refund that has its key.
 """
 
 import datetime as dt
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from src.common.approvals import forms
-from src.common.approvals.forms import Form, RefundForm
-from src.common.approvals.operations import approval_not_found, command_of, refund_wish
+from src.common.approvals import deeds, forms, payments
+from src.common.approvals.asking import approval_not_found
+from src.common.approvals.forms import Form, KeyForm, PaymentForm, RefundForm
+from src.common.approvals.payments import PaymentPreview, Settlement
 from src.common.approvals.rules import ApprovalStatus, status_of
 from src.common.credits import queries as ledger_queries
 from src.common.credits.domain import own_commands
 from src.common.credits.domain.reversals import credits_to_be_back
 from src.common.credits.domain.views import Preview
 from src.common.exceptions import Conflict
-from src.common.models.approval import Approval, Decision
+from src.common.models.approval import Approval, ApprovalOperation, Decision
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.refund_request import RefundRequest
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_cursor, page_of
 from src.common.purchases.refunds import RefundWish, get_transaction, refundable_amount
 
 _KEY = func.concat(own_commands.APPROVAL_KEY_PREFIX, cast(Approval.approval_id, String))
+_ENTRY_KEY = case(
+    (
+        Approval.command["operation"].astext == ApprovalOperation.PAYMENT,
+        func.concat(own_commands.PURCHASE_KEY_PREFIX, Approval.command["stripe_object_id"].astext),
+    ),
+    else_=_KEY,
+)
+"""Of the entry that did it: a payment is credited with its own key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,10 @@ class RefundPreview:
     """Whole credits that the money bought: they are taken back, or owed where they are spent."""
     balance: int
     """What the user may spend now."""
+
+
+Foreseen: TypeAlias = Preview | RefundPreview | PaymentPreview | KeyForm
+"""What consent would do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +129,8 @@ def list_approvals(
     return page_of(rows, limit, lambda last: (last.approval.created_at, last.approval.approval_id))
 
 
-def preview(session: Session, state: ApprovalState) -> Preview | RefundPreview:
-    """What consent would do now; nothing is written.
+def preview(session: Session, state: ApprovalState) -> Foreseen:
+    """What consent would do now; nothing is written. A key is what it is.
 
     Raises:
         ExceptionWithErrorType: what it would be refused with, APPROVAL_UNREADABLE among it.
@@ -126,8 +139,24 @@ def preview(session: Session, state: ApprovalState) -> Preview | RefundPreview:
     if form is None:
         form = forms.read(approval.command)  # says why it cannot be read
     if isinstance(form, RefundForm):
-        return preview_refund(session, refund_wish(approval, form))
-    return ledger_queries.preview(session, command_of(approval, form))
+        return preview_refund(session, deeds.refund_wish(approval, form))
+    if isinstance(form, PaymentForm):
+        foreseen = payments.foresee(session, _settlement(approval, form), None)
+        session.refresh(approval)  # all that was read is forgotten with what was undone
+        return foreseen
+    if isinstance(form, KeyForm):
+        return form
+    return ledger_queries.preview(session, deeds.command_of(approval, form))
+
+
+def _settlement(approval: Approval, form: PaymentForm) -> Settlement:
+    return Settlement(
+        form.stripe_object_id,
+        approval.reason or "",
+        approval.requester,
+        approval.idempotency_key,
+        deeds.ruling_of(approval, form),
+    )
 
 
 def preview_refund(session: Session, wish: RefundWish) -> RefundPreview:
@@ -178,7 +207,11 @@ def _states() -> Select[*tuple[Any, ...]]:
         select(Approval, func.clock_timestamp(), CreditEntry.seq, RefundRequest)
         .outerjoin(
             CreditEntry,
-            and_(CreditEntry.user_id == Approval.user_id, CreditEntry.idempotency_key == _KEY),
+            and_(
+                Approval.status == Decision.CONSENTED,
+                CreditEntry.user_id == Approval.user_id,
+                CreditEntry.idempotency_key == _ENTRY_KEY,
+            ),
         )
         .outerjoin(
             RefundRequest,

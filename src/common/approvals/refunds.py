@@ -13,8 +13,8 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from src.common.approvals import operations, queries
+from src.common.approvals.asking import Asked
 from src.common.approvals.forms import RefundForm
-from src.common.approvals.operations import Asked
 from src.common.approvals.queries import ApprovalState
 from src.common.approvals.rules import Limits
 from src.common.models.approval import Approval

@@ -78,19 +78,25 @@ _STATEMENT = text("""
 WITH shown AS (
     SELECT * FROM credit_lots
     WHERE user_id = :user_id AND seq < :before AND seq <= :version ORDER BY seq DESC LIMIT :limit
+),
+sums AS (
+    SELECT lines.lot_seq, entries.kind, undone.kind AS undone_kind, lines.amount > 0 AS comes_in,
+           sum(lines.amount) AS amount
+    FROM credit_postings AS lines
+    JOIN credit_entries AS entries ON entries.user_id = :user_id AND entries.seq = lines.seq
+    LEFT JOIN credit_entries AS undone
+      ON undone.user_id = :user_id AND undone.seq = entries.related_seq
+     AND entries.kind = 'reversal'
+    WHERE lines.user_id = :user_id AND lines.lot_seq IN (SELECT seq FROM shown)
+      AND lines.seq <= :version AND lines.seq >= (SELECT min(seq) FROM shown)
+    GROUP BY 1, 2, 3, 4
 )
 SELECT shown.seq, shown.source, shown.priority, shown.expires_at, shown.transaction_id,
-       shown.granted, made.effective_at AS made_at, made.reference, entries.kind,
-       undone.kind AS undone_kind, lines.amount > 0 AS comes_in, sum(lines.amount) AS amount
+       shown.granted, made.effective_at AS made_at, made.reference, sums.kind, sums.undone_kind,
+       sums.comes_in, sums.amount
 FROM shown
 JOIN credit_entries AS made ON made.user_id = :user_id AND made.seq = shown.seq
-JOIN credit_postings AS lines
-  ON lines.user_id = :user_id AND lines.lot_seq = shown.seq AND lines.seq <= :version
- AND lines.seq >= (SELECT min(seq) FROM shown)
-JOIN credit_entries AS entries ON entries.user_id = :user_id AND entries.seq = lines.seq
-LEFT JOIN credit_entries AS undone
-  ON undone.user_id = :user_id AND undone.seq = entries.related_seq AND entries.kind = 'reversal'
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+JOIN sums ON sums.lot_seq = shown.seq
 ORDER BY shown.seq DESC
 """).bindparams(
     bindparam("user_id", type_=Uuid()),

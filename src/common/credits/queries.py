@@ -16,7 +16,6 @@ from typing import TypeVar
 from sqlalchemy import (
     ColumnElement,
     Integer,
-    String,
     Uuid,
     and_,
     bindparam,
@@ -79,7 +78,6 @@ _PAGE = (
     .limit(bindparam("limit", type_=Integer))
 )
 """The numbers of a page's entries."""
-_PAGE_OF_A_KIND = _PAGE.where(CreditEntry.kind == bindparam("kind", type_=String))
 
 
 def balance(
@@ -115,33 +113,25 @@ def history(
     *,
     cursor: str | None = None,
     limit: int = PAGE_SIZE_DEFAULT,
-    kind: EntryKind | None = None,
 ) -> Page[HistoryEntry]:
     """One page of the entries that are booked, the newest first.
 
-    A page is a range of the primary key: the last costs as much as the first. One of a `kind` reads
-    as many of the user's entries as it takes to be full.
+    A page is a range of the primary key: the last costs as much as the first.
 
     Args:
         session: May be in a database transaction or not; it is not committed.
         user_id: Whose entries.
         cursor: `next_cursor` of the page before; None is the first page.
         limit: How many entries at most, 1 or more.
-        kind: Only entries of this kind; None is all.
 
     Raises:
         NotFound: USER_NOT_FOUND.
-        Invalid: VALIDATION_ERROR, the cursor is not one of ours, or there is no such kind.
+        Invalid: VALIDATION_ERROR, the cursor is not one of ours.
     """
     check_user_id(user_id)
-    statement = _PAGE
-    if kind is not None:
-        check_choice("kind", kind, list(EntryKind))
-        statement = _PAGE_OF_A_KIND
     parameters = {"user_id": user_id, "before": _before(cursor), "limit": _one_more(limit)}
-    parameters |= {} if kind is None else {"kind": str(kind)}
     session.flush()
-    seqs = run(reading_connection_of(session), statement, parameters).scalars().all()
+    seqs = run(reading_connection_of(session), _PAGE, parameters).scalars().all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
         raise errors.user_not_found()
     entries = read_entries(session, user_id, seqs[:limit])

@@ -50,7 +50,12 @@ TRIGGERS = {
     (found["name"], found["table"]): found.string
     for found in map(
         _TRIGGER.match,
-        (*CREATE_TRIGGERS, *approval_triggers.CREATE_TRIGGERS, *console_action.CREATE_GUARD),
+        (
+            *CREATE_TRIGGERS,
+            *approval_triggers.CREATE_TRIGGERS,
+            *console_action.CREATE_GUARD,
+            *console_action.CREATE_PRESENCE,
+        ),
     )
     if found is not None
 }
@@ -60,7 +65,12 @@ makes it."""
 _FUNCTION = re.compile(
     r"FUNCTION (?:@here\.)?(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL
 )
-MADE = (*CREATE_FUNCTIONS, approval_triggers.CREATE_FUNCTION, console_action.CREATE_GUARD[0])
+MADE = (
+    *CREATE_FUNCTIONS,
+    approval_triggers.CREATE_FUNCTION,
+    console_action.CREATE_GUARD[0],
+    console_action.CREATE_PRESENCE[0],
+)
 FUNCTIONS = {
     found["name"]: found["body"] for found in map(_FUNCTION.search, MADE) if found is not None
 }

@@ -30,6 +30,10 @@ class ApprovalOperation(StrEnum):
     ADJUSTMENT = "adjustment"
     REVERSAL = "reversal"
     REFUND = "refund"
+    PAYMENT = "payment"
+    """An unmatched payment that is to be credited."""
+    API_KEY = "api_key"
+    """A key that can give credits, or pay money back."""
 
 
 class Decision(StrEnum):
@@ -52,21 +56,21 @@ class Approval(Base):
 
     approval_id: Mapped[UuidPrimaryKey]
     """Part of the key with which it is executed."""
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.user_id"))
-    """Whose credits or money it is about."""
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("users.user_id"))
+    """Whose credits or money it is about; NULL for an API key."""
     transaction_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("transactions.transaction_id")
     )
     """The purchase, where a refund is asked for."""
     command: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """What is asked for: its `operation`, a value of `ApprovalOperation`, the `version` of its
-    form, and what the operation needs; never text that a person wrote."""
+    form, and what the operation needs; never text that a person wrote, but a service's name."""
     reason: Mapped[str | None] = mapped_column(String)
     """Why, as whoever asks says; NULL once the person it is about is erased."""
     requester: Mapped[str] = mapped_column(String)
     """Who asks: `user:` or `system:` and an id, never a name."""
     idempotency_key: Mapped[str] = mapped_column(String)
-    """The requester's, unique for the user's requests."""
+    """The requester's, unique for the user's requests, and for those about no user."""
     request_digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of what was asked: the same key with another request is refused."""
     status: Mapped[str] = mapped_column(String, default="open", server_default=text("'open'"))
@@ -92,6 +96,10 @@ class Approval(Base):
             " = (transaction_id IS NOT NULL)",
             "refund_names_purchase",
         ),
+        CheckConstraint(
+            f"(command ->> 'operation' = '{ApprovalOperation.API_KEY}') = (user_id IS NULL)",
+            "key_names_no_user",
+        ),
         CheckConstraint(f"status = ANY ({text_array(Decision)})", "status"),
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", "key_length"),
         CheckConstraint("octet_length(request_digest) = 32", "digest_is_sha256"),
@@ -111,5 +119,11 @@ class Approval(Base):
             "decided_by_somebody_else",
         ),
         Index("ix_approvals_created_at", "created_at", "approval_id"),
+        Index(
+            "ix_approvals_of_no_user",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("user_id IS NULL"),
+        ),
         Index("ix_approvals_open", "expires_at", postgresql_where=text("status = 'open'")),
     )

@@ -59,6 +59,12 @@ class ConsoleAction(Base):
         ),
         Index("ix_console_actions_user_id", "user_id", "action_id"),
         Index("ix_console_actions_actor", "actor", "action_id"),
+        Index(
+            "ix_console_sign_ins",
+            "actor",
+            "created_at",
+            postgresql_where=text("action = 'sign_in'"),
+        ),
     )
 
 
@@ -77,6 +83,34 @@ END $$""".strip(),
     ),
 )
 """What refuses UPDATE, DELETE and TRUNCATE, owners included."""
+CREATE_PRESENCE = (
+    """
+CREATE OR REPLACE FUNCTION console_actions_by_who_is_here() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  person uuid := CASE WHEN new.actor ~ '^user:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    THEN substr(new.actor, 6)::uuid END;
+  is_here boolean;
+  has_come boolean;
+BEGIN
+  EXECUTE format('SELECT EXISTS (SELECT FROM %1$I.console_sessions WHERE person_id = $1'
+    ' AND NOT is_link AND ended_at IS NULL AND expires_at > clock_timestamp()),'
+    ' EXISTS (SELECT FROM %1$I.console_actions WHERE actor = $2 AND action = %2$L'
+    ' AND created_at > clock_timestamp() - interval %3$L)', tg_table_schema, 'sign_in', '9 hours')
+    INTO is_here, has_come USING person, new.actor;
+  IF NOT is_here OR NOT (has_come OR new.action = 'sign_in') THEN
+    RAISE EXCEPTION USING ERRCODE = 'P0001',
+      MESSAGE = 'AUDIT_TRAIL_ABSENT: ' || new.actor || ' is not signed in to the console';
+  END IF;
+  RETURN NULL;
+END $$""".strip(),
+    (
+        "CREATE TRIGGER console_actions_by_who_is_here AFTER INSERT ON console_actions"
+        " FOR EACH ROW EXECUTE FUNCTION console_actions_by_who_is_here()"
+    ),
+)
+"""What refuses an action of somebody who has no session now, or whose sign-in the trail does not
+have within the longest time that a session lasts; owners included."""
 
 
 def create_guard_after_create_all(metadata: MetaData) -> None:
@@ -90,5 +124,5 @@ def _create(_metadata: MetaData, connection: Connection, **_others: object) -> N
         " AND tgrelid = to_regclass('console_actions')"
     ).scalar_one()
     if not standing:
-        for statement in CREATE_GUARD:
+        for statement in (*CREATE_GUARD, *CREATE_PRESENCE):
             connection.execute(text(statement))

@@ -36,7 +36,7 @@ class ConsoleSession(Base):
 
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, info=PRIVATE)
     """SHA-256 of the 256 random bits that the link or the cookie has."""
-    person_id: Mapped[uuid.UUID]
+    person_id: Mapped[uuid.UUID] = mapped_column(index=True)
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
     is_link: Mapped[bool]
     """Whether it is a link still: used once, it is replaced by a session."""

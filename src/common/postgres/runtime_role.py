@@ -39,7 +39,11 @@ PRIVILEGES = {
     "credit_booking_failures": "SELECT, INSERT, UPDATE, DELETE",
     "worker_failures": "SELECT, INSERT, UPDATE",
     "worker_heartbeats": "SELECT, INSERT, UPDATE, DELETE",
-    "console_actions": "SELECT, INSERT",
+    # When it was, and its number, are the database's to say.
+    "console_actions": (
+        "SELECT, INSERT"
+        " (actor, action, user_id, target, reason, before, after, form_key, request_id)"
+    ),
     "console_people": "SELECT, INSERT, UPDATE",
     "console_sessions": "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",

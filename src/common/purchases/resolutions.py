@@ -62,7 +62,7 @@ def resolve(
         raise _invalid("resolution", f"must be 1 to {RESOLUTION_LENGTH_MAX} characters long")
     if stripe_object_id != storable(stripe_object_id):
         raise _invalid("stripe_object_id", "must be text")
-    row = _locked(session, stripe_object_id)
+    row = lock(session, stripe_object_id)
     if row.status != "open":
         raise Conflict(f"Resolved already: {row.resolution}", "ALREADY_RESOLVED")
     purchase = None if ruling is None else _credit(session, row, ruling, actor)
@@ -104,8 +104,12 @@ def _not_found() -> NotFound:
     return NotFound("No unmatched payment has this id", "UNMATCHED_PAYMENT_NOT_FOUND")
 
 
-def _locked(session: Session, stripe_object_id: str) -> UnmatchedPayment:
-    """The row, an open one first; its payment is locked before it, as whoever settles it does."""
+def lock(session: Session, stripe_object_id: str) -> UnmatchedPayment:
+    """The row, an open one first; its payment is locked before it, as whoever settles it does.
+
+    Raises:
+        NotFound: UNMATCHED_PAYMENT_NOT_FOUND.
+    """
     written = uncredited.find_unlisted(session, stripe_object_id)
     if written is not None:
         lock_payment(session, written.payment_intent_id or written.stripe_session_id)

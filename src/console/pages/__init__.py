@@ -14,6 +14,8 @@ from src.console.pages import (
     reports,
     unmatched,
     user,
+    user_changes,
+    user_entries,
     users,
 )
 
@@ -21,6 +23,8 @@ ROUTERS = (
     overview.router,
     users.router,
     user.router,
+    user_changes.router,
+    user_entries.router,
     inbox.router,
     unmatched.router,
     reconciliation.router,

@@ -11,14 +11,25 @@ from sqlalchemy.orm import Session
 
 from src.common.approvals import operations, queries, refunds
 from src.common.approvals.forms import Form as AskedForm
-from src.common.approvals.forms import GrantForm, RefundForm, ReversalForm
-from src.common.approvals.queries import ApprovalState, RefundPreview
+from src.common.approvals.forms import (
+    GrantForm,
+    KeyForm,
+    PaymentForm,
+    RefundForm,
+    ReversalForm,
+    shown,
+)
+from src.common.approvals.payments import PaymentPreview
+from src.common.approvals.queries import ApprovalState, Foreseen, RefundPreview
 from src.common.approvals.rules import ApprovalStatus
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.models.approval import Approval
+from src.common.postgres.pagination import Page
 from src.console.audit import record
 from src.console.forms import Form, posted
+from src.console.money_forms import see_user
+from src.console.pages.audit_trail import names_of
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done, render
@@ -29,6 +40,8 @@ router = APIRouter(prefix="/approvals")
 
 PAGE_SIZE = 50
 CONSENT, REFUSE = "consent", "refuse"
+Names = Mapping[str, str]
+"""What colleagues call those who ask and decide, by actor."""
 Seer = Annotated[Person, require(Permission.APPROVALS_SEE)]
 Decider = Annotated[Person, require(Permission.APPROVALS_DECIDE)]
 OurForm = Annotated[Form, posted()]
@@ -42,16 +55,18 @@ async def show_approvals(
     cursor: str | None = None,
 ) -> Response:
     """Requests by status, the newest first."""
-    found = await run_in_async_database_transaction(
-        lambda session: queries.list_approvals(
-            session, status=status, cursor=cursor, limit=PAGE_SIZE
-        )
-    )
+
+    def work(session: Session) -> tuple[Page[ApprovalState], Names]:
+        page = queries.list_approvals(session, status=status, cursor=cursor, limit=PAGE_SIZE)
+        return page, names_of(session, [each.approval.requester for each in page.items])
+
+    found, names = await run_in_async_database_transaction(work)
     return render(
         request,
         person,
         "approvals.html",
         requests=[(each, _in_words(each.form)) for each in found.items],
+        names=names,
         next_cursor=found.next_cursor,
         statuses=list(ApprovalStatus),
         chosen=status,
@@ -61,9 +76,14 @@ async def show_approvals(
 @router.get("/{approval_id}", name="console_approval")
 async def show_approval(request: Request, person: Seer, approval_id: uuid.UUID) -> Response:
     """One request, and what consent to it would do now; nobody sees a button on their own."""
-    found, facts = await run_in_async_database_transaction(
-        lambda session: _with_preview(session, approval_id)
-    )
+
+    def work(session: Session) -> tuple[ApprovalState, Mapping[str, str], str | None, Names]:
+        state, foreseen = _with_preview(session, approval_id)
+        actors = [state.approval.requester, state.approval.decider or ""]
+        email = see_user(session, person, state.approval.user_id, "approval")
+        return state, foreseen, email, names_of(session, actors)
+
+    found, facts, email, names = await run_in_async_database_transaction(work)
     is_open = found.status is ApprovalStatus.OPEN
     is_own = found.approval.requester == person.actor
     return render(
@@ -72,6 +92,8 @@ async def show_approval(request: Request, person: Seer, approval_id: uuid.UUID) 
         "approval.html",
         state=found,
         asked=_in_words(found.form),
+        email=email,
+        names=names,
         foreseen=facts,
         is_own=is_own,
         may_decide=is_open and not is_own and person.may(Permission.APPROVALS_DECIDE),
@@ -165,7 +187,7 @@ def _record(
         target=str(approval.approval_id),
         reason=approval.note,
         before={"status": str(before)},
-        after={"status": str(approval.status), "command": approval.command},
+        after={"status": str(approval.status), "command": shown(approval.command)},
         key=form.key,
     )
 
@@ -181,21 +203,38 @@ def _with_preview(
         foreseen = queries.preview(session, found)
     except ExceptionWithErrorType as refused:
         return found, {"Would be refused now": refused.message}
+    return found, _foreseen_in_words(foreseen)
+
+
+def _foreseen_in_words(foreseen: Foreseen) -> Mapping[str, str]:
     if isinstance(foreseen, RefundPreview):
-        return found, {
+        return {
             "Paid back": money(foreseen.amount_cents, foreseen.currency),
             "Credits that go with it": f"{foreseen.credits:,}",
             "Balance now": f"{foreseen.balance:,}",
         }
-    balance = foreseen.result.balance
+    if isinstance(foreseen, PaymentPreview):
+        return {
+            "Why it was not credited": foreseen.reason,
+            "Paid": money(foreseen.amount_paid_cents, foreseen.currency),
+            "Credits": f"{foreseen.credits:+,}",
+            "Balance afterwards": f"{foreseen.balance:,}",
+        }
+    if isinstance(foreseen, KeyForm):
+        return {
+            "Service": foreseen.service_name,
+            "Ends in": foreseen.last_four,
+            "It may": ", ".join(foreseen.scopes),
+            "Expires": _in_utc(foreseen.expires_at) if foreseen.expires_at else "never",
+        }
     lots = [
         f"{posting.amount:+,} in lot {posting.lot_seq}"
         for entry in foreseen.entries
         for posting in entry.postings
     ]
-    return found, {
+    return {
         "Credits": f"{foreseen.result.amount:+,}",
-        "Balance afterwards": f"{balance:,}",
+        "Balance afterwards": f"{foreseen.result.balance:,}",
         "Lots": ", ".join(lots),
     }
 
@@ -208,14 +247,18 @@ def _in_words(form: AskedForm | None) -> str:
         return f"a refund of {form.amount_cents:,} in the currency's smallest unit"
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
+    if isinstance(form, PaymentForm):
+        return f"{form.amount:,} credits given for the payment {form.stripe_object_id}"
+    if isinstance(form, KeyForm):
+        return f"an API key of {form.service_name} for {', '.join(form.scopes)}"
     if isinstance(form, GrantForm):
-        until = (
-            ""
-            if form.expires_at is None
-            else f" until {form.expires_at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
-        )
+        until = "" if form.expires_at is None else f" until {_in_utc(form.expires_at)}"
         return f"{form.amount:,} {form.source} credits given{until}"
     return f"a correction by {form.amount:+,} credits"
+
+
+def _in_utc(instant: dt.datetime) -> str:
+    return f"{instant.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _may_go_on(found: ApprovalState, person: Person) -> bool:

@@ -1,7 +1,8 @@
 """The audit trail: who did and saw what, newest first."""
 
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -19,6 +20,8 @@ from src.console.permissions import Permission
 from src.console.rendering import render
 
 router = APIRouter(prefix="/audit")
+_PERSON = "user:"
+_IS_PERSON = re.compile(rf"{_PERSON}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 
 PAGE_SIZE = 100
 
@@ -44,7 +47,8 @@ async def show_audit_trail(
             .order_by(ConsoleAction.action_id.desc())
             .limit(PAGE_SIZE + 1)
         ).all()
-        return rows, names_of(session, rows), count_rows(session, ConsoleAction)
+        names = names_of(session, [each.actor for each in rows])
+        return rows, names, count_rows(session, ConsoleAction)
 
     rows, names, count = await run_in_async_database_transaction(work)
     shown = rows[:PAGE_SIZE]
@@ -60,9 +64,11 @@ async def show_audit_trail(
     )
 
 
-def names_of(session: Session, actions: Sequence[ConsoleAction]) -> Mapping[str, str]:
-    """What colleagues call those who did these, by actor."""
-    ids = {uuid.UUID(each.actor.removeprefix("user:")) for each in actions}
+def names_of(session: Session, actors: Iterable[str]) -> Mapping[str, str]:
+    """What colleagues call these, by actor; who never signed in to the console has no name."""
+    ids = {uuid.UUID(each[len(_PERSON) :]) for each in actors if _IS_PERSON.fullmatch(each)}
+    if not ids:
+        return {}
     people = session.execute(
         select(ConsolePerson.person_id, ConsolePerson.name).where(ConsolePerson.person_id.in_(ids))
     )

@@ -14,7 +14,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, execute_or_ask, takes_consent
+from src.common.accounts.operations import lock_user
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import execute_or_ask, takes_consent
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
@@ -27,10 +29,11 @@ from src.common.credits.domain.commands import (
     Reverse,
 )
 from src.common.exceptions import ExceptionWithErrorType, Invalid
+from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_lot import LotSource
 from src.console.audit import record
 from src.console.forms import Form, posted
-from src.console.money_forms import FormPage, answer_problem, show_form
+from src.console.money_forms import FormPage, answer_problem, see_user, show_form
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done
@@ -57,7 +60,7 @@ OurForm = Annotated[Form, posted()]
 @router.get("/give", name="console_give")
 async def show_give(request: Request, person: Giver, user_id: uuid.UUID) -> Response:
     """The form."""
-    return show_form(request, person, GIVE, user_id, sources=SOURCES)
+    return await show_form(request, person, GIVE, user_id, sources=SOURCES)
 
 
 @router.post("/give", name="console_give_do")
@@ -81,7 +84,7 @@ async def give(request: Request, person: Giver, user_id: uuid.UUID, form: OurFor
 @router.get("/take", name="console_take")
 async def show_take(request: Request, person: Taker, user_id: uuid.UUID) -> Response:
     """The form."""
-    return show_form(request, person, TAKE, user_id)
+    return await show_form(request, person, TAKE, user_id)
 
 
 @router.post("/take", name="console_take_do")
@@ -100,7 +103,7 @@ async def show_reverse(
     request: Request, person: Reverser, user_id: uuid.UUID, seq: int
 ) -> Response:
     """The form."""
-    return show_form(request, person, REVERSE, user_id, target=f"entry {seq}")
+    return await show_form(request, person, REVERSE, user_id, target=f"entry {seq}")
 
 
 @router.post("/entries/{seq}/reverse", name="console_reverse_do")
@@ -128,7 +131,7 @@ async def show_release(
     request: Request, person: Releaser, user_id: uuid.UUID, seq: int
 ) -> Response:
     """The form."""
-    return show_form(request, person, RELEASE, user_id, target=f"hold {seq}")
+    return await show_form(request, person, RELEASE, user_id, target=f"hold {seq}")
 
 
 @router.post("/holds/{seq}/release", name="console_release_do")
@@ -162,6 +165,8 @@ class _Wish:
 class _Foreseen:
     """What a command would do."""
 
+    email: str | None
+    """Whose credits it moves."""
     before: int
     after: int
     amount: int
@@ -181,7 +186,7 @@ async def _move(request: Request, person: Person, form: Form, wish: _Wish) -> Re
             lambda session: _execute(session, person, form, wish, command, limits)
         )
     except ExceptionWithErrorType as error:
-        return answer_problem(
+        return await answer_problem(
             request,
             person,
             form,
@@ -213,7 +218,7 @@ async def _show_before(
 ) -> Response:
     settings = settings_of(request)
     found = await run_in_async_database_transaction(
-        lambda session: _foresee(session, command, Limits.of(settings))
+        lambda session: _foresee(session, person, wish, command, Limits.of(settings))
     )
     limit = settings.credits_manual_limit
     return confirm(
@@ -222,7 +227,7 @@ async def _show_before(
         form,
         heading=f"{wish.page.title}?",
         facts={
-            "User": str(wish.user_id),
+            "User": found.email or str(wish.user_id),
             "About": wish.target or "the balance",
             "Credits": f"{found.amount:+,}",
             "Balance now": f"{found.before:,}",
@@ -236,7 +241,9 @@ async def _show_before(
     )
 
 
-def _foresee(session: Session, command: Move, limits: Limits) -> _Foreseen:
+def _foresee(
+    session: Session, person: Person, wish: _Wish, command: Move, limits: Limits
+) -> _Foreseen:
     before = ledger.balance(session, command.user_id)
     preview = ledger.preview(session, command)
     amount = preview.result.amount
@@ -246,6 +253,7 @@ def _foresee(session: Session, command: Move, limits: Limits) -> _Foreseen:
         for posting in entry.postings
     ]
     return _Foreseen(
+        email=see_user(session, person, wish.user_id, wish.page.title),
         before=before.balance,
         after=preview.result.balance,
         amount=amount,
@@ -258,7 +266,7 @@ def _execute(
     session: Session, person: Person, form: Form, wish: _Wish, command: Move, limits: Limits
 ) -> Result | Asked:
     """Do it or ask for it, and record it; the same form again finds what it did."""
-    before = ledger.balance(session, wish.user_id).balance
+    lock_user(session, wish.user_id)  # so that the balance below is what it decided upon
     outcome: Result | Asked
     if isinstance(command, Release):
         [outcome] = ledger.execute(session, [command])
@@ -276,11 +284,19 @@ def _execute(
         user_id=wish.user_id,
         target=wish.target,
         reason=form.reason(),
-        before={"balance": before},
+        before={"balance": _balance_before(session, wish.user_id, outcome)},
         after=after,
         key=form.key,
     )
     return outcome
+
+
+def _balance_before(session: Session, user_id: uuid.UUID, outcome: Result | Asked) -> int:
+    """What the operation saw, after all that was due; the user's row is locked still."""
+    if isinstance(outcome, Asked):
+        return ledger.balance(session, user_id).balance
+    entry = session.get_one(CreditEntry, (user_id, outcome.seq))
+    return entry.balance_after - entry.amount
 
 
 def _source(form: Form) -> LotSource:

@@ -2,19 +2,22 @@
 
 import datetime as dt
 import uuid
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from src.common.accounts.api_keys import (
+    MOVING_MONEY,
     IssuedKey,
     Scope,
-    create_api_key,
     list_api_keys,
     revoke_api_key,
 )
+from src.common.approvals.keys import AskedKey, create_or_ask
+from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.console.audit import is_recorded, record
@@ -22,6 +25,7 @@ from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done, render
+from src.console.service import settings_of
 
 router = APIRouter(prefix="/keys")
 
@@ -42,29 +46,29 @@ async def create_key(
     person: Annotated[Person, require(Permission.KEYS_CHANGE)],
     form: Annotated[Form, posted()],
 ) -> Response:
-    """Make a key; this one answer shows it."""
+    """Make a key, or ask for one that can move money; this one answer shows it."""
     try:
         days = form.integer("days", least=1, most=DAYS_MAX) if form.text("days") else None
         service, scopes = form.required("service"), form.texts("scopes")
         reason = form.reason()
 
-        def work(session: Session) -> IssuedKey | None:
+        limits = Limits.of(settings_of(request))
+
+        def work(session: Session) -> IssuedKey | AskedKey | None:
             if is_recorded(session, form.key):
                 return None
             lasts = None if days is None else dt.timedelta(days=days)
-            expires_at = None if lasts is None else dt.datetime.now(dt.UTC) + lasts
-            made = create_api_key(
-                session, service_name=service, scopes=scopes, expires_at=expires_at
-            )
-            record(
+            made = create_or_ask(
                 session,
-                person,
-                "api_keys.create",
-                target=str(made.record.key_id),
+                service_name=service,
+                scopes=scopes,
+                expires_at=None if lasts is None else dt.datetime.now(dt.UTC) + lasts,
+                requester=person.actor,
                 reason=reason,
-                after={"scopes": list(made.record.scopes), "days": days},
-                key=form.key,
+                request_key=f"console:{form.key}",
+                limits=limits,
             )
+            _record_key(session, person, form, made, {"scopes": sorted(scopes), "days": days})
             return made
 
         made = await run_in_async_database_transaction(work)
@@ -77,7 +81,33 @@ async def create_key(
             "make another.",
             "console_keys",
         )
-    return render(request, person, "key_made.html", key=made.key, record=made.record)
+    asked_id = made.asked.approval.approval_id if isinstance(made, AskedKey) else None
+    return render(
+        request, person, "key_made.html", key=made.key, service=service, asked_id=asked_id
+    )
+
+
+def _record_key(
+    session: Session,
+    person: Person,
+    form: Form,
+    made: IssuedKey | AskedKey,
+    facts: Mapping[str, Any],
+) -> None:
+    target, after = None, dict(facts)
+    if isinstance(made, AskedKey):
+        after["asked_for"] = str(made.asked.approval.approval_id)
+    else:
+        target = str(made.record.key_id)
+    record(
+        session,
+        person,
+        "api_keys.create",
+        target=target,
+        reason=form.reason(),
+        after=after,
+        key=form.key,
+    )
 
 
 @router.post("/{key_id}/revoke", name="console_key_revoke")
@@ -126,6 +156,7 @@ async def _page(
         form=form,
         keys=found,
         scopes=tuple(Scope),
+        moving_money=MOVING_MONEY,
         now=dt.datetime.now(dt.UTC),
         may_change=person.may(Permission.KEYS_CHANGE),
     )

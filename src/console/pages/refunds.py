@@ -7,11 +7,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from src.common.approvals.operations import Asked, refund_takes_consent, request_or_ask
+from src.common.approvals.asking import Asked
+from src.common.approvals.operations import refund_takes_consent, request_or_ask
 from src.common.approvals.queries import RefundPreview, preview_refund
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.models.transaction import Transaction
 from src.common.purchases.refunds import RefundWish, get_transaction
 from src.common.stripe.gateway import configured
 from src.common.stripe.refunds import refund_payment
@@ -34,7 +36,10 @@ Refunder = Annotated[Person, require(Permission.PAYMENTS_REFUND)]
 @router.get("/refund", name="console_refund")
 async def show_refund(request: Request, person: Refunder, transaction_id: uuid.UUID) -> Response:
     """The form."""
-    return show_form(request, person, PAGE, transaction_id, target="purchase")
+    user_id = await run_in_async_database_transaction(
+        lambda session: get_transaction(session, transaction_id).user_id
+    )
+    return await show_form(request, person, PAGE, user_id, target="purchase")
 
 
 @router.post("/refund", name="console_refund_do")
@@ -70,9 +75,18 @@ async def refund(
             )
         refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, begun)
     except ExceptionWithErrorType as error:
-        return answer_problem(request, person, form, PAGE, transaction_id, error, target="purchase")
+        user_id = await run_in_async_database_transaction(
+            lambda session: _buyer(session, transaction_id)
+        )
+        return await answer_problem(request, person, form, PAGE, user_id, error, target="purchase")
     sentence = f"Paid back: refund {refunded.refund_id}."
     return done(request, sentence, "console_payment", name=transaction_id)
+
+
+def _buyer(session: Session, transaction_id: uuid.UUID) -> uuid.UUID | None:
+    """Whose purchase it is; None where there is none."""
+    bought = session.get(Transaction, transaction_id)
+    return None if bought is None else bought.user_id
 
 
 def _wish(person: Person, transaction_id: uuid.UUID, form: Form) -> RefundWish:

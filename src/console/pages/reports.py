@@ -73,7 +73,11 @@ async def show_report(
     name: ReportName,
     chosen: Choice,
 ) -> Response:
-    """A report's first rows and its charts; the files have all rows."""
+    """A report's first rows and its charts, once it is asked for; the files have all rows.
+
+    Over many entries it takes a while: the page itself never does.
+    """
+    is_asked = bool(request.query_params)
     shown: dict[str, Any] = {
         "columns": (),
         "rows": [],
@@ -83,7 +87,7 @@ async def show_report(
     }
     problem: ExceptionWithErrorType | None = None
     read_from: ReadFrom | None = None
-    if name is not ReportName.JOURNAL:
+    if is_asked and name is not ReportName.JOURNAL:
         try:
             found = await run_in_threadpool(
                 read_in_place, _reader(request), _read, _wanted(name, chosen)
@@ -103,6 +107,7 @@ async def show_report(
         may_download=person.may(Permission.REPORTS_DOWNLOAD),
         rows_max=ROWS_SHOWN_MAX,
         read_from=read_from,
+        is_asked=is_asked,
         **shown,
     )
 

@@ -6,15 +6,24 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from src.common.accounts.queries import find_user_by_email, get_user
-from src.common.approvals.payments import resolve
+from src.common.approvals.asking import Asked
+from src.common.approvals.payments import (
+    PaymentPreview,
+    Settled,
+    Settlement,
+    foresee,
+    resolve_or_ask,
+)
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.credits.queries import balance
 from src.common.exceptions import ExceptionWithErrorType, Invalid, NotFound
+from src.common.models.console_action import ConsoleAction
 from src.common.models.transaction import Transaction
 from src.common.purchases import unmatched
 from src.common.purchases.resolutions import Ruling, find_unmatched
@@ -23,7 +32,6 @@ from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.previews import preview
 from src.console.rendering import confirm, done, render
 from src.console.service import settings_of
 from src.html_pages import money
@@ -111,55 +119,71 @@ async def _settle(request: Request, person: Person, form: Form, name: str) -> Re
     what, reason = form.required("do"), form.reason()
     if what not in {CREDIT, CLOSE}:
         raise Invalid("do: credit or close", "VALIDATION_ERROR", field="do")
+    settings = settings_of(request)
+    limits = Limits.of(settings)
     is_credit = what == CREDIT
-    limits = Limits.of(settings_of(request))
-    limit = settings_of(request).credits_manual_limit
 
-    def do(session: Session) -> dict[str, Any]:
+    def wish(session: Session) -> Settlement:
         ruling = _ruling(session, form) if is_credit else None
-        row, bought = resolve(
-            session, name, resolution=reason, actor=person.actor, ruling=ruling, limits=limits
-        )
-        if bought is not None and bought.credits_added > limit:
-            raise Invalid(
-                f"credits: more than {limit:,} (CREDITS_MANUAL_LIMIT) are not given here",
-                "VALIDATION_ERROR",
-                field="credits",
-            )
-        return {"reason": row.reason, **_bought(session, bought)}
+        return Settlement(name, reason, person.actor, f"console:{form.key}", ruling)
 
     if not form.is_confirmed:
-        foreseen = await run_in_async_database_transaction(lambda session: preview(session, do))
-        heading = f"Credit {name}?" if is_credit else f"Close {name}?"
-        facts = {
-            **_in_words(foreseen),
-            "Afterwards": "Nothing automatic credits this payment any more",
-            "Reason": reason,
-        }
-        button = "Credit it" if is_credit else "Close it"
-        return confirm(request, person, form, heading=heading, facts=facts, button=button)
-
-    def work(session: Session) -> bool:
-        action = "unmatched.credit" if is_credit else "unmatched.close"
-        if is_recorded(session, form.key):
-            return False
-        result = do(session)
-        user_id = result.get("user_id")
-        record(
-            session,
-            person,
-            action,
-            target=name,
-            user_id=None if user_id is None else uuid.UUID(user_id),
-            reason=reason,
-            after=result,
-            key=form.key,
+        found = await run_in_async_database_transaction(
+            lambda session: foresee(session, wish(session), limits)
         )
-        return True
-
-    is_new = await run_in_async_database_transaction(work)
+        facts = {**_in_words(found), "Reason": reason}
+        limit = settings.credits_manual_limit
+        return confirm(
+            request,
+            person,
+            form,
+            heading=f"Credit {name}?" if is_credit else f"Close {name}?",
+            facts=facts,
+            button="Ask for it" if found.asks else "Credit it" if is_credit else "Close it",
+            warning=f"This is more than {limit:,} credits." if found.credits > limit else None,
+        )
+    outcome = await run_in_async_database_transaction(
+        lambda session: _do(session, person, form, wish(session), limits)
+    )
+    if isinstance(outcome, Asked):
+        approval_id = outcome.approval.approval_id
+        sentence = "It was asked for: another person has to consent."
+        return done(request, sentence, "console_approval", approval_id=approval_id)
+    is_new = outcome is not None
     sentence = f"{name} is settled." if is_new else f"{name} was settled before by this form."
     return done(request, sentence, "console_unmatched")
+
+
+def _do(
+    session: Session, person: Person, form: Form, settlement: Settlement, limits: Limits
+) -> Settled | Asked | None:
+    """Settle it or ask for it, and record it; None where this form settled it before."""
+    if is_recorded(session, form.key) and not _is_asked(session, form):
+        return None
+    outcome = resolve_or_ask(session, settlement, limits)
+    purchase = None if isinstance(outcome, Asked) else outcome.purchase
+    user_id = outcome.approval.user_id if isinstance(outcome, Asked) else None
+    record(
+        session,
+        person,
+        "unmatched.close" if settlement.ruling is None else "unmatched.credit",
+        target=settlement.stripe_object_id,
+        user_id=user_id if purchase is None else purchase.user_id,
+        reason=settlement.resolution,
+        after={"asked_for": str(outcome.approval.approval_id)}
+        if isinstance(outcome, Asked)
+        else {"reason": outcome.row.reason, **_bought(session, purchase)},
+        key=form.key,
+    )
+    return outcome
+
+
+def _is_asked(session: Session, form: Form) -> bool:
+    """Whether this form asked for it: then it finds its request again."""
+    done_before = select(ConsoleAction.after["asked_for"].astext).where(
+        ConsoleAction.form_key == form.key
+    )
+    return session.scalars(done_before).one_or_none() is not None
 
 
 async def _page(
@@ -223,17 +247,18 @@ def _bought(session: Session, bought: Transaction | None) -> dict[str, Any]:
     }
 
 
-def _in_words(foreseen: Mapping[str, Any]) -> dict[str, str]:
-    words = {"Why it was not credited": str(foreseen["reason"])}
-    if "user_id" in foreseen:
-        after: int = foreseen["balance"]
-        given: int = foreseen["credits"]
-        words |= {
-            "User": str(foreseen["user_id"]),
-            "Credits": f"{given:,}",
-            "Paid": money(foreseen["amount_paid_cents"], foreseen["currency"]),
-            "Balance afterwards": f"{after:,}",
-        }
-    else:
-        words["Credits"] = "none"
-    return words
+def _in_words(found: PaymentPreview) -> dict[str, str]:
+    words = {"Why it was not credited": found.reason}
+    if found.user_id is None:
+        return words | {"Credits": "none", **_FOR_GOOD}
+    return words | {
+        "User": str(found.user_id),
+        "Credits": f"{found.credits:,}",
+        "Paid": money(found.amount_paid_cents, found.currency),
+        "Balance afterwards": f"{found.balance:,}",
+        **_FOR_GOOD,
+        "Done": "once another person consents" if found.asks else "at once",
+    }
+
+
+_FOR_GOOD = {"Afterwards": "Nothing automatic credits this payment any more"}

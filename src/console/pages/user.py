@@ -20,7 +20,6 @@ from src.common.credits.domain.views import Explanation, HistoryEntry, HoldState
 from src.common.credits.entries import read_entries, related_entries
 from src.common.credits.lot_shares import LotShares, lot_shares
 from src.common.models.console_action import ConsoleAction
-from src.common.models.credit_entry import EntryKind
 from src.common.models.user import User
 from src.common.postgres.pagination import Page
 from src.common.purchases.queries import Purchase, PurchaseFilter, list_purchases
@@ -32,7 +31,6 @@ from src.console.pages.credit_moves import KEY_PREFIX
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
-from src.console.wording import KINDS
 
 router = APIRouter()
 SHOWN = 20
@@ -57,7 +55,7 @@ class UserPage:
     holds: Page[HoldState]
     actions: Sequence[ConsoleAction]
     names: Mapping[str, str]
-    """Of those who did them."""
+    """Of those who did them, and of who moved credits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +102,7 @@ def _read(session: Session, user_id: uuid.UUID, days: int) -> UserPage:
     since = user.created_at
     if days in DAYS:
         since = max(since, dt.datetime.now(dt.UTC) - dt.timedelta(days=days))
+    entries = queries.history(session, user_id, limit=SHOWN)
     actions = session.scalars(
         select(ConsoleAction)
         .where(ConsoleAction.user_id == user_id)
@@ -115,43 +114,15 @@ def _read(session: Session, user_id: uuid.UUID, days: int) -> UserPage:
         explanation=explanation,
         history=balance_history(session, user_id, since=since),
         lots=lot_shares(session, user_id, limit=SHOWN),
-        entries=queries.history(session, user_id, limit=SHOWN),
+        entries=entries,
         purchases=list_purchases(
             session, PurchaseFilter(user_id=user_id), cursor=None, limit=SHOWN
         ),
         holds=queries.holds(session, user_id, limit=SHOWN),
         actions=actions,
-        names=names_of(session, actions),
-    )
-
-
-@router.get("/users/{user_id}/entries", name="console_user_entries")
-async def show_entries(
-    request: Request,
-    person: _Sees,
-    user_id: uuid.UUID,
-    *,
-    kind: Annotated[str, Query(max_length=50)] = "",
-    cursor: _Cursor = None,
-) -> Response:
-    """One page of the journal, the newest first; of one kind where it is asked for."""
-    wanted = EntryKind(kind) if kind in KINDS else None
-
-    def work(session: Session) -> tuple[User, Page[HistoryEntry]]:
-        user = get_user(session, user_id)
-        page = queries.history(session, user_id, cursor=cursor, limit=SHOWN_ON_A_PAGE, kind=wanted)
-        record(session, person, "users.see", user_id=user_id, target="entries")
-        return user, page
-
-    user, page = await run_in_async_database_transaction(work)
-    return render(
-        request,
-        person,
-        "user_entries.html",
-        user=user,
-        entries=page,
-        kind=kind,
-        address=here_with(request),
+        names=names_of(
+            session, [*(each.actor for each in actions), *(each.actor for each in entries.items)]
+        ),
     )
 
 
@@ -170,7 +141,7 @@ async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: i
             user=user,
             entry=entry,
             action=action,
-            names=names_of(session, [] if action is None else [action]),
+            names=names_of(session, [entry.actor, *([] if action is None else [action.actor])]),
             related=related_entries(session, user_id, seq, limit=SHOWN_ON_A_PAGE),
         )
 

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
-from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf
+from src.api.src.dependencies import Caller, Ledger, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
 from src.api.src.persons import ledger_for, limits_of
 from src.api.src.principals import Principal
@@ -47,7 +47,7 @@ BatchCaller = Annotated[Principal, Depends(_batch_caller)]
     responses=error_responses(*EVERYWHERE, *AUTHENTICATED, "BAD_REQUEST"),
 )
 async def batch(
-    body: BatchIn, caller: BatchCaller, ledger: LedgerOf, settings: SettingsOf
+    body: BatchIn, caller: BatchCaller, settings: SettingsOf, request: Request
 ) -> BatchOut:
     """Do up to 1,000 spends, grants and reversals, each with its own key and its own outcome.
 
@@ -56,7 +56,7 @@ async def batch(
     done in their order. The same items with the same keys get the same answers again.
     """
     limit = settings.credits_manual_limit
-    allowed = ledger_for(caller, ledger, settings)
+    allowed = ledger_for(caller, request.app.state)
     done = (_do(item, caller, allowed, limit) for item in body.items)
     if limits_of(caller, settings) is not None:  # no engine keeps their order
         return BatchOut(results=[await each for each in done])

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter
 
-from src.api.src.dependencies import Caller, Ledger, LedgerOf, SettingsOf, known_service
+from src.api.src.dependencies import Caller, Ledger, SettingsOf, known_service
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastPathRoute
 from src.api.src.lagging import READ_AFTER
-from src.api.src.persons import ledger_for
+from src.api.src.persons import ByHand, ledger_for
 from src.api.src.principals import Principal
 from src.api.src.routes import API_PREFIX, UserId
 from src.api.src.routes.credits import READS, EntrySeq, HoldSeq
@@ -126,8 +126,8 @@ class _WriteWith:
         self,
         user_id: UserId,
         caller: Caller,
-        ledger: LedgerOf,
         settings: SettingsOf,
+        request: Request,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -142,7 +142,7 @@ class _WriteWith:
         key = _DRY_RUN_KEY if dry_run else idempotency_key
         if not key:
             raise BadRequest(f"Send the header {_KEY_HEADER}", "IDEMPOTENCY_KEY_REQUIRED")
-        allowed = ledger_for(caller, ledger, settings)
+        allowed = ledger_for(caller, request.app.state)
         return Write(user_id, caller, key, dry_run, allowed, settings.credits_manual_limit)
 
     async def at_hand(self, request: Request) -> Write | None:
@@ -156,9 +156,8 @@ class _WriteWith:
         user_id = _USER_ID.validate_python(request.path_params["user_id"])
         state = request.app.state
         limit: int = state.settings.credits_manual_limit
-        return Write(
-            user_id, caller, key, is_dry_run=False, ledger=state.ledger, manual_limit=limit
-        )
+        ledger = ByHand.of(state)
+        return Write(user_id, caller, key, is_dry_run=False, ledger=ledger, manual_limit=limit)
 
 
 SpendWrite = Annotated[Write, Depends(_WriteWith(Scope.CREDITS_SPEND))]

@@ -20,7 +20,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 
 OPENING_KEY = f"{OWN_KEY_PREFIX}opening"
-_PURCHASE_KEY_PREFIX = f"{OWN_KEY_PREFIX}purchase:"
+PURCHASE_KEY_PREFIX = f"{OWN_KEY_PREFIX}purchase:"
 _REVERSAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}reversal:"
 ASSIGNMENT_KEY_PREFIX = f"{OWN_KEY_PREFIX}orm:"
 APPROVAL_KEY_PREFIX = f"{OWN_KEY_PREFIX}approval:"
@@ -99,12 +99,12 @@ def purchase(
 
 def purchase_key(stripe_session_id: str) -> str:
     """The key of the grant for what this Stripe object paid."""
-    return f"{_PURCHASE_KEY_PREFIX}{stripe_session_id}"
+    return f"{PURCHASE_KEY_PREFIX}{stripe_session_id}"
 
 
 def session_of(key: str) -> str | None:
     """The Stripe object that paid for a grant of this key; None where the key is no purchase's."""
-    session_id = key.removeprefix(_PURCHASE_KEY_PREFIX)
+    session_id = key.removeprefix(PURCHASE_KEY_PREFIX)
     return session_id if session_id != key else None
 
 
