@@ -1,9 +1,10 @@
-"""How long reports over a million entries take, in how much memory.
+"""How long reports and the doctor take over a million entries, in how much memory.
 
 Run it by `uv run python -m benchmarks.reports`. It exits with 1 if a figure is beyond its bound.
 
 Each report is asked for in a process of its own, so that its peak memory is its own. `liability` is
-compared with a bare `SELECT sum(amount)` over the same entries, both warm, in turns.
+compared with a bare `SELECT sum(amount)` over the same entries, both warm, in turns. `--only` asks
+for one of them, such as `journal` or `doctor`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from benchmarks import doctor
 from benchmarks.seed import add_users
 from benchmarks.server import SERVER_SETTINGS, connect, refuse_volatile, temporary_server
 from src.common.database import SessionLocal, dispose_db
@@ -101,30 +103,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=[*ReportName, "doctor"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     refuse_volatile(options.folder)
     with temporary_server(options.folder, SERVER_SETTINGS, _report) as server:
         upgrade_to_head()
         fill(server.connection, options.entries // ENTRIES_A_USER)
-        is_within = _measure(options.repeats)
+        is_within = True
+        if options.only != "doctor":
+            is_within = _measure([case for case in CASES if options.only in {None, case.name}])
+        if options.only in {None, ReportName.LIABILITY}:
+            is_within = _compare(options.repeats) and is_within
         dispose_db()
+        if options.only in {None, "doctor"}:
+            is_within = _examine(server.connection, options.entries) and is_within
     sys.exit(0 if is_within else 1)
 
 
-def _measure(repeats: int) -> bool:
+def _measure(cases: list[Case]) -> bool:
     """Print the table; whether all of it is within the bounds."""
     is_within = True
     _say(f"| report | seconds (≤ {SECONDS_MAX}) | peak memory, MB (≤ {MEMORY_MAX_MB}) | within |")
     _say("|---|---|---|---|")
-    for case in CASES:
+    for case in cases:
         seconds, peak = _in_a_process(case)
         fits = seconds <= SECONDS_MAX and peak <= MEMORY_MAX_MB * MB
         is_within = is_within and fits
         _say(f"| {case} | {seconds:.2f} | {peak / MB:.0f} | {'yes' if fits else 'NO'} |")
+    return is_within
+
+
+def _compare(repeats: int) -> bool:
     ratio = _ratio(repeats)
     _say(f"\nliability ÷ bare sum: {ratio:.2f} (≤ {RATIO_MAX})")
-    return is_within and ratio <= RATIO_MAX
+    return ratio <= RATIO_MAX
+
+
+def _examine(connection: "ConnectionParameters", entries: int) -> bool:
+    """Whether the doctor finds a healthy system healthy, soon, and without scans."""
+    doctor.make_healthy(connection)
+    found = doctor.examine(connection)
+    rows_max = int(entries * doctor.ROWS_SHARE_MAX)
+    _say(
+        f"\ndoctor, from its start to its end: {found.seconds:.2f} s (≤ {doctor.SECONDS_MAX}); "
+        f"sequential scans of the ledger's tables: {found.scans} (0); "
+        f"rows of them read: {found.rows_read:,} (≤ {rows_max:,}); "
+        f"checks that fail or are unknown: {', '.join(found.troubles) or 'none'}"
+    )
+    return (
+        found.seconds <= doctor.SECONDS_MAX
+        and found.scans == 0
+        and found.rows_read <= rows_max
+        and not found.troubles
+    )
 
 
 def fill(connection: "ConnectionParameters", users: int) -> None:

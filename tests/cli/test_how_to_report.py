@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,73 @@ import pytest
 from src.common.credits.domain.commands import Spend
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.local_postgres import ConnectionParameters
+from src.common.reports import movements
+from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.conftest import RunCommand
+from tests.cli.processes import COMMAND, Program
 from tests.credits import books
 from tests.credits.ledger import ask
+from tests.fixtures.folders import copy_data, folder_for_data
 
 DOCS = Path(__file__).parents[2] / "docs"
+OVER_HTTP = "## Fetch a report over HTTP"
 PAGES = ("how-to/report-and-reconcile-figures.md", "reference/reports.md")
 
 
+def blocks_of(written: str) -> list[str]:
+    """The blocks of commands, in their order."""
+    return re.findall(r"^```bash\n(.*?)^```", written, re.MULTILINE | re.DOTALL)
+
+
 def lines_of(page: str) -> list[str]:
-    """Every command of a page, in their order."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    """Every command of a page, in their order, up to those that ask over HTTP."""
+    before, _, _ = (DOCS / page).read_text().partition(OVER_HTTP)
+    blocks = (block.replace("\\\n", " ") for block in blocks_of(before))
     return [line for block in blocks for line in block.splitlines()]
+
+
+@pytest.fixture
+def reader(migrated_data: Path) -> Generator[Program]:
+    """A folder, and the command with a data folder and a port."""
+    with folder_for_data() as folder:
+        copy_data(migrated_data, folder / "data")
+        environment = {
+            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
+            "FLASHSLIDES_PG_PORT": str(free_port()),
+            "PATH": f"{COMMAND.parent}:/usr/local/bin:/usr/bin:/bin",
+        }
+        yield Program(folder, environment)
+
+
+@pytest.mark.xdist_group("embedded servers")
+def test_a_report_is_fetched_as_written(reader: Program) -> None:
+    """A key is made, and `curl` leaves the file; without a key it fails and says why."""
+    _, _, written = (DOCS / PAGES[0]).read_text().partition(OVER_HTTP)
+    port, file = free_port(), reader.folder / "movements-of-november.csv"
+    [make_key, fetch] = (
+        block.replace("http://localhost:8000", f"http://localhost:{port}")
+        for block in blocks_of(written)
+    )
+    with reader.serve(port):
+        refused = bash(reader, f"KEY=none\n{fetch}")
+        said = file.read_text()
+        fetched = bash(reader, make_key + fetch)
+    assert (refused.returncode, "401" in refused.stderr) == (22, True), refused.stderr
+    assert "AUTH_TOKEN_INVALID" in said
+    assert (fetched.returncode, fetched.stdout) == (0, ""), fetched.stderr
+    assert file.read_text().startswith(",".join(column.name for column in movements.COLUMNS))
+
+
+def bash(program: Program, block: str) -> subprocess.CompletedProcess[str]:
+    """Run a block in the program's folder."""
+    return subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", block],
+        capture_output=True,
+        text=True,
+        cwd=program.folder,
+        env=dict(program.environment),
+        check=False,
+    )
 
 
 def test_every_command_does_what_the_pages_say(

@@ -101,12 +101,14 @@ def test_what_a_report_does_not_take_is_named(
 def test_figures_are_drawn(reporting: RunCommand, tmp_path: Path) -> None:
     """Beside the figures; the picture has a line for each source, and words as text."""
     picture = tmp_path / "movements.svg"
-    result = reporting("report", "movements", "--by", "week", "--svg", str(picture))
-    assert result.exit_code == 0, result.err
-    assert result.out
-    drawn = picture.read_text()
-    assert ">purchase</text>" in drawn
-    assert ">credits in balances</text>" in drawn
+    several = ("--from", "2025-01-01", "--by", "month")
+    for periods, label in ((several, "credits in balances"), ((), "credits")):
+        result = reporting("report", "movements", *periods, "--svg", str(picture))
+        assert result.exit_code == 0, result.err
+        assert result.out
+        drawn = picture.read_text()
+        assert ">purchase</text>" in drawn
+        assert f">{label}</text>" in drawn
     result = reporting("report", "liability", "--svg", str(picture))
     assert result.exit_code == 0, result.err
     drawn = picture.read_text()
@@ -176,8 +178,8 @@ def test_figures_that_differ_are_an_error(reporting: RunCommand) -> None:
     with SessionLocal.begin() as session:
         _without_triggers(session)
         session.execute(text("UPDATE credit_lots SET remaining = remaining - 1 WHERE is_open"))
-    for name in ("movements", "liability", "revenue"):
-        result = reporting("report", name)
+    for name in ("movements", "liability", "revenue", "journal --format hledger"):
+        result = reporting("report", *name.split())
         assert (result.exit_code, result.out) == (1, "")
         assert "FIGURES_DIFFER" in result.err
 

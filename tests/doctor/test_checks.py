@@ -280,7 +280,7 @@ TROUBLES = [
         "connections-in-use",
         _limit(connections, "USED_SHARE_WARN", 0),
         "warn",
-        "connections are in use. ",
+        "connections are in use, this one among them",
     ),
     Trouble(
         "preferences-indexes", _lost_index("ix_users_company"), "fail", "no index ix_users_company"

@@ -65,6 +65,14 @@ def test_the_engine_s_queue_is_what_the_api_says(
     assert says in found.seen
 
 
+def test_an_api_without_figures_of_the_engine_is_unknown(db: Session) -> None:
+    """Whatever else it tells."""
+    assert db
+    with _api("other 1\n") as url:
+        found = asked("engine-queue", url)
+    assert (found.status, "no figures of the engine" in found.seen) == ("unknown", True)
+
+
 def test_without_an_api_the_queue_is_not_looked_at(db: Session) -> None:
     """Never ok."""
     assert db

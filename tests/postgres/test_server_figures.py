@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from src.common.postgres.server_figures import server_figures
+from src.common.postgres.server_figures import STATES, server_figures
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,27 @@ def test_a_backup_s_database_transaction_is_not_the_oldest(
     found = server_figures(db)
     assert oldest <= found.oldest_transaction_seconds < oldest + 59
     assert found.connections["active"] == 2
+
+
+def test_connections_are_told_by_name_and_by_state(db: Session) -> None:
+    """Both sum to the same; every state has a number, and what is hidden is `other`."""
+    db.execute(
+        text(
+            "CREATE TEMP VIEW pg_stat_activity AS"
+            " SELECT 'client backend' AS backend_type, 0 AS pid, made.*,"
+            " clock_timestamp() AS xact_start"
+            " FROM (VALUES ('api', 'idle'), ('api', 'idle'), ('api', 'active'),"
+            " ('psql', 'idle in transaction (aborted)'), (NULL, NULL))"
+            " AS made (application_name, state)"
+        )
+    )
+    db.execute(text("SET LOCAL search_path = pg_temp, public, pg_catalog"))
+    found = server_figures(db)
+    assert found.connections_of == {
+        ("api", "idle"): 2,
+        ("api", "active"): 1,
+        ("psql", "idle in transaction"): 1,
+        ("", "other"): 1,
+    }
+    assert found.connections == {"active": 1, "idle": 2, "idle in transaction": 1, "other": 1}
+    assert tuple(found.connections) == STATES

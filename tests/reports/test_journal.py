@@ -12,9 +12,15 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
 from src.common.exceptions import Invalid
-from src.common.reports.journal import Program, journal
-from src.common.reports.journal_lines import read_double_entries
+from src.common.models.credit_entry import EntryKind
+from src.common.reports.journal import journal
+from src.common.reports.journal_accounts import ACCOUNTS, OF_MONEY, OWED, pairs
+from src.common.reports.journal_lines import Entries, Program
+from src.common.reports.movements import Movements
+from src.common.reports.periods import By, boundaries
+from src.common.reports.revenue import EARNED_AS, KEPT, Revenue
 from src.common.reports.snapshots import take_snapshot
+from src.html_pages import in_units
 from tests.credits import books
 from tests.credits.clock import set_clock, settable_clock
 from tests.reports.histories import History
@@ -53,9 +59,64 @@ def test_days_are_those_of_the_time_zone(db: Session, zone: str) -> None:
 def test_a_time_zone_that_postgresql_does_not_know_is_refused(db: Session) -> None:
     """The field is named; Python knows more of them on some machines."""
     snapshot = take_snapshot(db)
+    bounds = [snapshot.now - dt.timedelta(days=1), snapshot.now]
     with pytest.raises(Invalid) as refused:
-        next(read_double_entries(db, snapshot, snapshot.now, zone="Nowhere", by_day=False))
+        Entries(db, snapshot, Program.HLEDGER, bounds, zone="Nowhere", by_day=False)
     assert refused.value.details["field"] == "time_zone"
+
+
+def test_what_counts_from_a_later_instant_is_in_the_journal_of_now(db: Session) -> None:
+    """As in the balances: where a clock went back, all that is booked counts."""
+    now = dt.datetime(2026, 6, 30, 12, tzinfo=dt.UTC)
+    user_id = books.make_user(db).user_id
+    with settable_clock(db.connection()):
+        for instant in (now - dt.timedelta(days=1), now + dt.timedelta(days=1)):
+            set_clock(db, instant)
+            execute(db, [books.grant(user_id, 5)], now=instant)
+        written = written_journal(db, now, "UTC")
+    assert written.count('2026-06-30 * "grant"') == 1
+    assert "2026-07-01 balance Liabilities:Credits:Promo  -10 CREDITS" in written
+
+
+def test_each_months_end_has_the_figures_of_the_reports(db: Session) -> None:
+    """What the journal asserts is what `movements` and `revenue` close with, month by month."""
+    start = dt.datetime(2026, 1, 20, tzinfo=dt.UTC)
+    with settable_clock(db.connection()):
+        history = History(db, 7, start=start, step=dt.timedelta(hours=20))
+        history.go_on(150)
+        snapshot = take_snapshot(db, now=history.now)
+        bounds = boundaries(start, history.now, By.MONTH, dt.UTC)
+        wanted = {
+            (asserted_on(end), f"Liabilities:Credits:{source.capitalize()}", str(-row[-1]))
+            for row in Movements(db, snapshot, bounds).rows()
+            for _, end, source in [row[:3]]
+        } | {
+            (asserted_on(end), "Liabilities:DeferredRevenue", in_units(-row[-1], currency))
+            for row in Revenue(db, snapshot, bounds).rows()
+            for _, end, currency in [row[:3]]
+        }
+        written = written_journal(db, history.now, "UTC")
+    asserted = {
+        (day, account, amount)
+        for day, word, account, amount, _ in (
+            line.split() for line in written if " balance " in line
+        )
+        if word == "balance" and not account.startswith("Liabilities:Held")
+    }
+    assert asserted == wanted
+    assert len({day for day, *_ in wanted}) > 2
+
+
+def asserted_on(end: dt.datetime) -> str:
+    """Beancount takes the balance for that at the day's beginning."""
+    return str((end - dt.timedelta(microseconds=1)).date() + dt.timedelta(days=1))
+
+
+def test_every_way_money_is_earned_has_an_account() -> None:
+    """So has every kind of entry, on lots of every source."""
+    assert OF_MONEY.keys() == EARNED_AS
+    assert {kind for kind, *_ in pairs()} == {*EntryKind, KEPT, OWED}
+    assert {account for *_, pair in pairs() for account in pair} <= set(ACCOUNTS)
 
 
 def written_journal(db: Session, now: dt.datetime | None, name: str) -> list[str]:

@@ -3,15 +3,20 @@
 import datetime as dt
 import uuid
 from collections import Counter
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from src.common.credits import queries
+from src.common.models import CreditEntry, CreditLot, CreditPosting
+from src.common.models.credit_entry import EntryKind
+from src.common.models.credit_lot import LotSource
 from src.common.reports import payments
 from src.common.reports.liability import Liability
-from src.common.reports.movements import Movements
+from src.common.reports.movements import COLUMNS, Movements
 from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, boundaries
 from src.common.reports.revenue import Revenue
@@ -73,7 +78,7 @@ def check_money(db: Session, snapshot: Snapshot, bounds: list[dt.datetime]) -> N
 
 
 def check_payments(db: Session, snapshot: Snapshot, began: dt.datetime) -> None:
-    """What became of each purchase's credits is all of them; what is left is what users have."""
+    """What became of each purchase's credits is all of them, and part by part what moved."""
     names = [column.name for column in payments.COLUMNS]
     rows = [
         dict(zip(names, row, strict=True)) for row in read_payments(db, snapshot, began, REAL_NOW)
@@ -82,10 +87,49 @@ def check_payments(db: Session, snapshot: Snapshot, began: dt.datetime) -> None:
     parts = names[names.index("credits") + 1 :]
     assert all(isinstance(row[part], int) for row in rows for part in parts)
     assert all(sum(row[part] for part in parts) == row["credits"] for row in rows)
-    outstanding = Liability(db, snapshot, snapshot.now)
-    assert sum(row["left"] for row in rows) == outstanding.credits.get("purchase", 0)
-    sold = [row for row in outstanding.rows() if row[0] == "purchase"]
-    assert sum(row["held"] for row in rows) == sum(row[5] for row in sold)
+    sums = {part: sum(row[part] for row in rows) for part in ("credits", *parts)}
+    moved = moved_of(Movements(db, snapshot, [began, snapshot.now]), "purchase")
+    assert sums == {
+        "credits": moved["sold"],
+        "left": moved["closing"],
+        "held": moved["held"],
+        "spent": moved["spent"] - moved["reversed"] - moved["adjusted"] - sums["adjusted"],
+        "expired": moved["expired"],
+        "clawed_back": moved["clawed_back"] - moved["reinstated"],
+        "repaid": moved["repaid"],
+        "adjusted": taken_of_purchases(db),
+    }
+
+
+def taken_of_purchases(db: Session) -> int:
+    """Credits of purchases that operators took, less what was undone of that."""
+    kinds: dict[tuple[uuid.UUID, int], str] = {}
+    taken = 0
+    rows = db.execute(
+        select(CreditEntry, CreditPosting.amount, CreditLot.source)
+        .join(CreditPosting, _of(CreditPosting, CreditEntry.seq, CreditPosting.seq))
+        .join(CreditLot, _of(CreditLot, CreditPosting.lot_seq, CreditLot.seq))
+        .order_by(CreditEntry.user_id, CreditEntry.seq)
+    )
+    for entry, amount, source in rows:
+        kinds[entry.user_id, entry.seq] = entry.kind
+        undone = kinds.get((entry.user_id, entry.related_seq or 0))
+        if source == LotSource.PURCHASE and EntryKind.ADJUSTMENT in {
+            entry.kind,
+            undone if entry.kind == EntryKind.REVERSAL else None,
+        }:
+            taken -= amount
+    return taken
+
+
+def _of(model: Any, one: Any, other: Any) -> Any:
+    return (model.user_id == CreditEntry.user_id) & (one == other)
+
+
+def moved_of(movements: Movements, source: str) -> dict[str, int]:
+    """The roll-forward of one period and one source, column by column."""
+    [row] = [row for row in movements.rows() if row[2] == source]
+    return dict(zip([column.name for column in COLUMNS], row, strict=True))
 
 
 def check_users(db: Session, snapshot: Snapshot, history: History) -> None:

@@ -1,5 +1,6 @@
 """Every check there is, in the order in which they run."""
 
+import difflib
 from collections.abc import Sequence
 
 from src.common.doctor import (
@@ -40,10 +41,12 @@ def named(names: Sequence[str]) -> tuple[Check, ...]:
     Raises:
         Invalid: VALIDATION_ERROR, there is no such check.
     """
-    strangers = sorted(set(names) - {check.name for check in CHECKS})
-    if strangers:
+    known = [check.name for check in CHECKS]
+    if strangers := sorted(set(names) - set(known)):
+        alike = {name: difflib.get_close_matches(name, known, n=1) for name in strangers}
+        said = (f"{name} ({match[0]}?)" if match else name for name, match in alike.items())
         raise Invalid(
-            f"There is no check {', '.join(strangers)}: `flashslides doctor --list` has them all",
+            f"There is no check {', '.join(said)}: `flashslides doctor --list` has them all",
             "VALIDATION_ERROR",
             field="name",
         )

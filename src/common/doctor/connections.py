@@ -23,6 +23,7 @@ from src.common.doctor.checks import (
 )
 from src.common.doctor.context import Context
 from src.common.postgres.engines import connections_allowed, connections_wanted
+from src.common.postgres.server_figures import server_figures
 
 USED_SHARE_WARN = 0.8
 """Which share of the server's connections may be in use."""
@@ -38,12 +39,6 @@ _PREPARED_PROCESS = 0
 _LIMITS = text("""
     SELECT nullif(rolconnlimit, -1), nullif(datconnlimit, -1), rolsuper
     FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
-""")
-_IN_USE = text("""
-    SELECT coalesce(nullif(application_name, ''), 'without a name'),
-           coalesce(state, 'in a state not shown'), count(*)
-    FROM pg_stat_activity WHERE backend_type = 'client backend'
-    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
 """)
 _IDLE = text("""
     SELECT pid, application_name, state_change,
@@ -70,12 +65,6 @@ _BLOCKED = text("""
 _PREPARED = text(
     "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"
 )
-_DEADLOCKS = text("""
-    SELECT deadlocks, coalesce(stats_reset, pg_postmaster_start_time()) AS since,
-           extract(epoch FROM clock_timestamp() - coalesce(stats_reset, pg_postmaster_start_time()))
-             ::float / 86400
-    FROM pg_stat_database WHERE datname = current_database()
-""")
 
 
 def _pool_sum(context: Context) -> Finding:
@@ -109,14 +98,15 @@ def _pool_sum(context: Context) -> Finding:
 def _connections_in_use(context: Context) -> Finding:
     """The connections in use, by application and state, and how many are left."""
     with context.looking() as session:
-        allowed = connections_allowed(session.connection())
-        rows = session.execute(_IN_USE).all()
-    used = sum(number for _, _, number in rows)
-    shown = ", ".join(f"{name} {state}: {number}" for name, state, number in rows[:_SHOWN])
-    others = sum(number for _, _, number in rows[_SHOWN:])
-    more = f", others: {others}" if others else ""
-    seen = f"{used} of {allowed} connections are in use. {shown}{more}."
-    if used <= USED_SHARE_WARN * allowed:
+        server = server_figures(session)
+    used = 1 + sum(server.connections_of.values())  # with the one that asks
+    rows = sorted(server.connections_of.items(), key=lambda row: (-row[1], row[0]))
+    shown = [f"{name or 'without a name'} {state}: {number}" for (name, state), number in rows]
+    others = sum(number for _, number in rows[_SHOWN:])
+    shown[_SHOWN:] = [f"others: {others}"] if others else []
+    seen = f"{used} of {server.connections_limit} connections are in use, this one among them"
+    seen = f"{': '.join([seen, ', '.join(shown)] if shown else [seen])}."
+    if used <= USED_SHARE_WARN * server.connections_limit:
         return ok(seen)
     return warn(seen, "flashslides doctor idle-in-transaction blocked-sessions pool-sum")
 
@@ -182,13 +172,15 @@ def _end_blocker(blockers: Sequence[int], prepared: Sequence[str]) -> str:
 def _deadlocks(context: Context) -> Finding:
     """Deadlocks since the statistics began, and how often that is."""
     with context.looking() as session:
-        deadlocks, since, days = session.execute(_DEADLOCKS).one()
+        server = server_figures(session)
+    days = server.statistics_age_seconds / 86_400
     seen = (
-        f"{count(deadlocks, 'deadlock')} since {since:%Y-%m-%d %H:%M %Z}. Routes, commands, worker "
+        f"{count(server.deadlocks, 'deadlock')} since "
+        f"{server.statistics_since:%Y-%m-%d %H:%M %Z}. Routes, commands, worker "
         "and engine try such a database transaction again by themselves; a caller's own block "
         "gets DATABASE_BUSY."
     )
-    if deadlocks == 0 or deadlocks / max(days, 1) < DEADLOCKS_A_DAY_WARN:
+    if server.deadlocks / max(days, 1) < DEADLOCKS_A_DAY_WARN:
         return ok(seen)
     return warn(
         seen,

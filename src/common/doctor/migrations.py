@@ -34,9 +34,11 @@ def _migrations(context: Context) -> Finding:
     if problem is None:
         return ok(f"The database is at {revision}, the newest revision.")
     if is_behind(revision):
-        return fail(f"{problem}.", "flashslides db upgrade")
+        seen, _, step = problem.partition(": run ")
+        return fail(f"{seen}.", step.strip("`"))
     return warn(
-        f"{problem}. Until then this one serves what both know.",
+        f"The database is at revision {revision} of a newer release, and this one ends at "
+        f"{heads[0]}. It serves what both know.",
         "install the newer release, or there: flashslides db downgrade " + heads[0],
     )
 
@@ -106,6 +108,8 @@ def _describe(operation: "MigrateOperation") -> str:
     )
     verb, _, what = type(operation).__name__.removesuffix("Op").partition("_")
     kinds = {
+        "CreateEnum": "no type",
+        "DropEnum": "unknown type",
         "CreateTable": "no table",
         "DropTable": "unknown table",
         "AddColumn": "no column",

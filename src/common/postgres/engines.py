@@ -258,15 +258,17 @@ def connections_wanted(settings: Settings) -> int:
     )
 
 
+CONNECTIONS_ALLOWED = (
+    "current_setting('max_connections')::int"
+    " - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true), '0')::int"
+)
+"""SQL: how many connections the server has for roles that are no superusers."""
+
+
 def connections_allowed(connection: Connection) -> int:
     """How many connections the server has for roles that are no superusers."""
-    allowed: int = connection.execute(
-        text(
-            "SELECT current_setting('max_connections')::int"
-            " - current_setting('superuser_reserved_connections')::int"
-            " - coalesce(current_setting('reserved_connections', true), '0')::int"
-        )
-    ).scalar_one()
+    allowed: int = connection.execute(text(f"SELECT {CONNECTIONS_ALLOWED}")).scalar_one()
     return allowed
 
 

@@ -12,7 +12,8 @@ from src.common.exceptions import Invalid
 from src.common.reports import liability, movements, payments, revenue, sales, users
 from src.common.reports.columns import Column, Figures
 from src.common.reports.formats import Format, write
-from src.common.reports.journal import Program, journal
+from src.common.reports.journal import journal
+from src.common.reports.journal_lines import Program
 from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.payments import read_payments
@@ -253,7 +254,14 @@ REPORTS: dict[ReportName, Report] = {
         rows=_movements,
         plot=Plot(
             title="Credits in balances, by source",
-            panels=(Panel(value="closing", series=("source",), label="credits in balances"),),
+            panels=(
+                Panel(
+                    value="closing",
+                    series=("source",),
+                    label="credits in balances",
+                    parts=movements.PARTS,
+                ),
+            ),
         ),
     ),
     ReportName.LIABILITY: Report(
@@ -289,6 +297,7 @@ REPORTS: dict[ReportName, Report] = {
                     value="closing_cents",
                     series=("currency",),
                     label="deferred revenue, in the currency",
+                    parts=revenue.PARTS,
                     is_money=True,
                 ),
             ),
@@ -305,6 +314,7 @@ REPORTS: dict[ReportName, Report] = {
                     value="net_cents",
                     series=("package_id", "currency", "livemode"),
                     label="net sales, in the currency",
+                    parts=sales.PARTS,
                     is_money=True,
                 ),
             ),

@@ -1,43 +1,31 @@
 """`journal`: the whole ledger as plain-text accounting, for beancount or hledger.
 
-At the end of each month the balances are asserted as `movements` and `revenue` have them: figures
-from statements other than the lines'. So `bean-check` and `hledger check` audit the ledger.
+At the end of each month the balances are asserted as `movements` and `revenue` have them, and what
+is asserted last is what `liability` and the balances say: figures from statements other than the
+lines'. So `bean-check` and `hledger check` audit the ledger.
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from src.common.reports.journal_lines import (
-    ACCOUNTS,
-    BALANCES,
-    CREDITS,
-    DEFERRED,
-    HELD,
-    DoubleEntry,
-    read_double_entries,
-)
+from src.common.reports.journal_accounts import ACCOUNTS, BALANCES, DEFERRED, HELD, of_source
+from src.common.reports.journal_lines import COMMODITY, Entries, Program
+from src.common.reports.liability import Liability
 from src.common.reports.movements import COLUMNS, Movements
 from src.common.reports.periods import By, boundaries
-from src.common.reports.revenue import Revenue
 from src.common.reports.snapshots import Snapshot, first_entry_at
+from src.common.reports.ties import require_equal, total_of_balances
 from src.html_pages import in_units
 
-COMMODITY = "CREDITS"
+CREDITS = ""
+"""In place of a currency."""
 _LONG_AGO = dt.date(1970, 1, 1)
 _HELD_COLUMN = [column.name for column in COLUMNS].index("held")
 
 Amounts = Mapping[tuple[str, str], int]
 """By account and currency, or `CREDITS`."""
-
-
-class Program(StrEnum):
-    """What is to read the journal."""
-
-    BEANCOUNT = "beancount"
-    HLEDGER = "hledger"
 
 
 def journal(
@@ -57,47 +45,60 @@ def journal(
 
     Raises:
         DatabaseBusy: a passing condition of the database.
+        FiguresDiffer: FIGURES_DIFFER, the ledger contradicts itself.
+        Invalid: VALIDATION_ERROR, PostgreSQL does not know the time zone.
     """
     began = first_entry_at(session, until)
     if began is None:
         return
     bounds = boundaries(began - dt.timedelta(microseconds=1), until, By.MONTH, zone)
-    asserted = _balances_of_months(
-        zone,
-        Movements(session, snapshot, bounds),
-        Revenue(session, snapshot, bounds, test_money=test_money),
+    movements = Movements(session, snapshot, bounds)
+    outstanding = Liability(session, snapshot, until, test_money=test_money)
+    balances = total_of_balances(session, snapshot, until)
+    require_equal(until, balances, journal=movements.closing, liability=outstanding.credits)
+    entries = Entries(
+        session,
+        snapshot,
+        program,
+        bounds,
+        zone=str(zone),
+        by_day=by_day,
+        test_money=test_money,
     )
-    currencies = sorted({currency for amounts in asserted.values() for _, currency in amounts})
-    yield from _declarations(program, currencies)
-    coming = iter(sorted(asserted.items()))
+    owed = {currency: cents[-1] for currency, cents in entries.owed.items() if cents[-1]}
+    require_equal(until, None, journal=owed, liability=outstanding.cents)
+    yield from _declarations(program, [CREDITS, *entries.owed])
+    coming = iter(_balances_of_months(zone, bounds, movements, entries.owed).items())
     next_end = next(coming, None)
-    for entry in read_double_entries(
-        session, snapshot, until, zone=str(zone), by_day=by_day, test_money=test_money
-    ):
-        while next_end is not None and entry.day > next_end[0]:
+    for day, written in entries:
+        while next_end is not None and day > next_end[0]:
             yield from _assertion(program, *next_end)
             next_end = next(coming, None)
-        yield _written(program, entry)
+        yield written
     while next_end is not None:
         yield from _assertion(program, *next_end)
         next_end = next(coming, None)
 
 
 def _balances_of_months(
-    zone: dt.tzinfo, movements: Movements, revenue: Revenue
+    zone: dt.tzinfo,
+    bounds: Sequence[dt.datetime],
+    movements: Movements,
+    owed: Mapping[str, Sequence[int]],
 ) -> dict[dt.date, dict[tuple[str, str], int]]:
     """By a month's last day: what the accounts of users' credits and of deferred revenue have."""
-    balances: dict[dt.date, dict[tuple[str, str], int]] = {}
+    ends = [_day_before(end, zone) for end in bounds[1:]]
+    balances: dict[dt.date, dict[tuple[str, str], int]] = {day: {} for day in ends}
     held: dict[str, int] = {}
     for row in movements.rows():
         _, end, source, *_ = row
-        amounts = balances.setdefault(_day_before(end, zone), {})
+        amounts = balances[_day_before(end, zone)]
         held[source] = held.get(source, 0) + row[_HELD_COLUMN]
-        amounts[f"{BALANCES}:{source.capitalize()}", CREDITS] = -row[-1]
-        amounts[f"{HELD}:{source.capitalize()}", CREDITS] = -held[source]
-    for row in revenue.rows():
-        _, end, currency, *_ = row
-        balances.setdefault(_day_before(end, zone), {})[DEFERRED, currency] = -row[-1]
+        amounts[of_source(BALANCES, source), CREDITS] = -row[-1]
+        amounts[of_source(HELD, source), CREDITS] = -held[source]
+    for currency, cents in owed.items():
+        for day, owed_then in zip(ends, cents, strict=True):
+            balances[day][DEFERRED, currency] = -owed_then
     return balances
 
 
@@ -119,25 +120,6 @@ def _declarations(program: Program, currencies: list[str]) -> Iterator[str]:
         else:
             yield f"account {account}"
     yield ""
-
-
-def _written(program: Program, entry: DoubleEntry) -> str:
-    lines = "".join(
-        f"  {account}  {_quantity(amount, currency)} {_commodity(currency)}\n"
-        for (account, currency), amount in entry.lines.items()
-    )
-    return f"{_heading(program, entry)}\n{lines}"
-
-
-def _heading(program: Program, entry: DoubleEntry) -> str:
-    if program is Program.BEANCOUNT:
-        about = '\n  user: "{}"\n  seq: {}'
-        narration = f'"{entry.narration}"'
-    else:
-        about = "  ; user:{}, seq:{}"
-        narration = entry.narration
-    whose = "" if entry.entry is None else about.format(*entry.entry)
-    return f"{entry.day} * {narration}{whose}"
 
 
 def _assertion(program: Program, day: dt.date, amounts: Amounts) -> Iterator[str]:

@@ -41,6 +41,8 @@ COLUMNS = (
 )
 INCOMING = ("brought_over", "sold", "given", "adjusted", "reinstated", "reversed")
 OUTGOING = ("spent", "held", "expired", "clawed_back", "repaid")
+PARTS = {"opening": 1, **dict.fromkeys(INCOMING, 1), **dict.fromkeys(OUTGOING, -1), "closing": 1}
+"""What is added to the opening balances, and taken off them."""
 _CAPTURED = "captured"
 
 _COLUMN_OF_KIND: Mapping[str, tuple[str, int]] = {

@@ -1,9 +1,12 @@
-"""Draws figures as SVG, where matplotlib is installed: lines over time, or bars side by side."""
+"""Draws figures as SVG, where matplotlib is installed: lines over time, or bars side by side.
+
+Of one period there is no line to draw: then it is how its value came about, in bars.
+"""
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from src.common.exceptions import SettingsError
@@ -25,6 +28,8 @@ class Panel:
     value: str
     series: tuple[str, ...]
     label: str
+    parts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Columns that say how the value came about, and with which sign: drawn of a single period."""
     is_money: bool = False
     """Whether the values are in a currency's smallest unit, drawn as its whole ones. Then the
     series are by currency, and rows without one are left out."""
@@ -76,11 +81,13 @@ def draw(
         for place, panel in enumerate(plot.panels, start=1):
             axes = figure.add_subplot(1, len(plot.panels), place)
             axes.set_prop_cycle(color=_COLORS)
-            if plot.categories is None:
-                _draw_lines(axes, panel, records, zone)
-            else:
-                _draw_bars(axes, panel, records, *plot.categories)
             axes.set_ylabel(panel.label)
+            if plot.categories is not None:
+                _draw_bars(axes, panel, records, *plot.categories)
+            elif len({cells["period_end"] for cells in records}) == 1:
+                _draw_parts(axes, panel, records, zone)
+            else:
+                _draw_lines(axes, panel, records, zone)
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
             axes.update_datalim([(0, 0)], updatex=False)  # so that heights can be compared
             axes.autoscale_view()
@@ -98,12 +105,29 @@ def _draw_lines(
     lines: defaultdict[str, list[tuple[dt.datetime, float]]] = defaultdict(list)
     for cells in records:
         lines[_series(panel, cells)].append(
-            (cells["period_end"].astimezone(zone), _value(panel, cells))
+            (cells["period_end"].astimezone(zone), _value(panel, cells, panel.value))
         )
     for name, points in sorted(lines.items()):
         ends: Any = [end for end, _ in points]
         axes.plot(ends, [value for _, value in points], marker="o", label=name)
     axes.set_xlabel(f"end of the period, {zone}")
+
+
+def _draw_parts(
+    axes: "Axes", panel: Panel, records: Sequence[dict[str, Any]], zone: dt.tzinfo
+) -> None:
+    """What was there at first and at last, and in between what came in (+) and went out (-)."""
+    names = [name for name in panel.parts if any(cells[name] for cells in records)]
+    heights: defaultdict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(names, 0))
+    for cells in records:
+        for name in names:
+            heights[_series(panel, cells)][name] += panel.parts[name] * _value(panel, cells, name)
+    labels = [name.removesuffix("_cents").replace("_", "\n") for name in names]
+    _draw_beside(axes, labels, heights)
+    axes.axhline(0, color="black", linewidth=0.8)
+    start, end = (records[0][column].astimezone(zone) for column in ("period_start", "period_end"))
+    axes.set_xlabel(f"from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {zone}")
+    axes.set_ylabel("in the currency" if panel.is_money else "credits")
 
 
 def _draw_bars(
@@ -113,24 +137,31 @@ def _draw_bars(
     column: str,
     categories: Sequence[str],
 ) -> None:
-    """Beside each other in each category: no two currencies are stacked."""
+    """A group of bars for each category."""
     heights: defaultdict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(categories, 0))
     for cells in records:
         if not panel.is_money or cells["currency"] is not None:
-            heights[_series(panel, cells)][cells[column]] += _value(panel, cells)
+            heights[_series(panel, cells)][cells[column]] += _value(panel, cells, panel.value)
+    _draw_beside(axes, categories, heights)
+    axes.set_xlabel(column.replace("_", " in "))
+
+
+def _draw_beside(
+    axes: "Axes", labels: Sequence[str], heights: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Bars beside each other at each label, a colour a series: no two currencies are stacked."""
     width = _BARS_WIDTH / max(len(heights), 1)
     for number, (name, values) in enumerate(sorted(heights.items())):
         begin = number * width - (_BARS_WIDTH - width) / 2
-        places = [place + begin for place in range(len(categories))]
+        places = [place + begin for place in range(len(labels))]
         axes.bar(places, list(values.values()), width, label=name)
-    axes.set_xticks(range(len(categories)), labels=categories)
-    axes.set_xlabel(column.replace("_", " in "))
+    axes.set_xticks(range(len(labels)), labels=labels)
 
 
 def _series(panel: Panel, cells: dict[str, Any]) -> str:
     return " ".join(str(cells[part]) for part in panel.series if cells[part] is not None)
 
 
-def _value(panel: Panel, cells: dict[str, Any]) -> float:
-    value: int = cells[panel.value]
+def _value(panel: Panel, cells: dict[str, Any], column: str) -> float:
+    value: int = cells[column]
     return value / 10 ** DECIMALS.get(cells["currency"], 2) if panel.is_money else value

@@ -40,7 +40,15 @@ OUTGOING = (
     *("spent_cents", "expired_cents", "refunded_cents", "disputed_cents"),
     *("repaid_cents", "adjusted_cents"),
 )
-DISPUTED = "disputed"
+PARTS = {
+    "opening_cents": 1,
+    **dict.fromkeys(INCOMING, 1),
+    **dict.fromkeys(OUTGOING, -1),
+    "closing_cents": 1,
+}
+"""What is added to the opening figure, and taken off it."""
+DISPUTED, KEPT = "disputed", "kept"
+"""Besides the kinds of entry: what disputes took or gave back, and what captures kept."""
 
 _COLUMN_OF_KIND: Mapping[str, str] = {
     EntryKind.GRANT: "sold_cents",
@@ -55,51 +63,72 @@ _COLUMN_OF_KIND: Mapping[str, str] = {
     EntryKind.ADJUSTMENT: "adjusted_cents",
 }
 """By kind of entry, or `disputed`: the column that it counts in."""
+EARNED_AS = frozenset(_COLUMN_OF_KIND)
+"""What a line may be `earned_as` (`earnings`)."""
 
-EARNINGS = f"""
-paid AS (
-    SELECT lots.user_id, lots.seq AS lot_seq, granted, currency,
-           CAST(amount_paid_cents AS bigint) AS paid_cents
-    FROM credit_lots AS lots JOIN transactions USING (transaction_id)
-    WHERE {OF_THE_MODE}
-),
-used AS (
-    SELECT user_id, lot_seq, seq, effective_at, lines.amount, granted, currency, paid_cents,
+_EARNED_AS = f"""
            CASE WHEN kind IN ('{EntryKind.CLAWBACK}', '{EntryKind.REINSTATEMENT}') AND EXISTS (
                     SELECT FROM stripe_reversals AS reversals
                     WHERE livemode = ANY (ARRAY[true, false])
                         AND reversals.kind = '{ReversalKind.DISPUTE}'
                         AND reversal_id = substring(idempotency_key from '^~reversal:(.*):[0-9]+$'))
-                THEN '{DISPUTED}' ELSE kind END AS kind
-    FROM paid JOIN credit_postings AS lines USING (user_id, lot_seq)
-    JOIN credit_entries USING (user_id, seq)
-    WHERE kind NOT IN {OF_HOLDS}
+                THEN '{DISPUTED}' ELSE kind END"""  # noqa: S608  nothing of anybody else's in it
+
+_EARNINGS = """
+valued AS NOT MATERIALIZED (
+    SELECT lots.user_id, lots.seq AS lot_seq, source, granted, currency,
+           CAST(amount_paid_cents AS bigint) AS paid_cents
+    FROM credit_lots AS lots {join} (SELECT * FROM transactions WHERE {of_the_mode}) AS paid
+        USING (transaction_id)
+),
+used AS (
+    SELECT user_id, lot_seq, seq, effective_at, kind, {earned_as} AS earned_as,
+           lines.amount, {change} AS change, source, granted, currency, paid_cents
+    FROM valued JOIN credit_postings AS lines USING (user_id, lot_seq)
+    JOIN credit_entries USING (user_id, seq) {where}
     UNION ALL
-    SELECT user_id, lot_seq, seq, effective_at, amount, granted, currency, paid_cents, kind
-    FROM paid JOIN unbooked USING (user_id, lot_seq) WHERE kind NOT IN {OF_HOLDS}
+    SELECT user_id, lot_seq, seq, effective_at, kind, kind,
+           lines.amount, {change}, source, granted, currency, paid_cents
+    FROM valued JOIN unbooked AS lines USING (user_id, lot_seq) {where}
     UNION ALL
-    SELECT user_id, lot_seq, seq, effective_at, -amount, granted, currency, paid_cents,
-           '{EntryKind.CAPTURE}'
-    FROM paid JOIN captured USING (user_id, lot_seq)
+    SELECT user_id, lot_seq, seq, effective_at, '{kept}', '{capture}',
+           amount, -amount, source, granted, currency, paid_cents
+    FROM valued JOIN captured USING (user_id, lot_seq)
 ),
 running AS (
     SELECT used.*,
-           CAST(sum(amount) OVER (PARTITION BY user_id, lot_seq ORDER BY seq) AS bigint) AS owed
+           CAST(sum(change) OVER (PARTITION BY user_id, lot_seq ORDER BY seq) AS bigint) AS owed
     FROM used
 ),
 earnings AS (
-    SELECT user_id, lot_seq, seq, effective_at, kind, currency,
+    SELECT user_id, seq, lot_seq, effective_at, kind, earned_as, source, amount, currency,
            (2 * paid_cents * owed + granted) / (2 * CAST(granted AS bigint))
-         - (2 * paid_cents * (owed - amount) + granted) / (2 * CAST(granted AS bigint)) AS cents
+         - (2 * paid_cents * (owed - change) + granted) / (2 * CAST(granted AS bigint)) AS cents
     FROM running
-)"""  # noqa: S608  nothing of anybody else's in it
-"""`earnings`: cents that each entry added to (+) what is owed of each payment, or took off it (-).
+)"""
 
-Needs `unbooked` and `captured`."""
+
+def earnings(*, of_every_lot: bool) -> str:
+    """The common table expression `earnings`; it needs `unbooked` and `captured`.
+
+    It has the lines of every lot, or those of lots that were paid for but their holds'. `cents` is
+    what the line adds to (+) what is owed of the lot's payment, or takes off it (-): NULL where
+    nothing was paid. Of the amounts, those of the kind `kept` are what captures kept of holds.
+    """
+    return _EARNINGS.format(
+        join="LEFT JOIN" if of_every_lot else "JOIN",
+        of_the_mode=OF_THE_MODE,
+        earned_as=_EARNED_AS,
+        change=f"CASE WHEN kind IN {OF_HOLDS} THEN 0 ELSE lines.amount END",
+        where="" if of_every_lot else f"WHERE kind NOT IN {OF_HOLDS}",
+        kept=KEPT,
+        capture=EntryKind.CAPTURE,
+    )
+
 
 _STATEMENT = f"""
-WITH {UNBOOKED}, {CAPTURED}, {EARNINGS}
-SELECT width_bucket(effective_at, :bounds) AS period, currency, kind, sum(cents)
+WITH {UNBOOKED}, {CAPTURED}, {earnings(of_every_lot=False)}
+SELECT width_bucket(effective_at, :bounds) AS period, currency, earned_as, sum(cents)
 FROM earnings GROUP BY 1, 2, 3
 """  # noqa: S608
 

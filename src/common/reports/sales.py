@@ -23,6 +23,8 @@ COLUMNS = (
     integer("net_cents", "What is left: paid, less refunded, less disputed."),
 )
 
+PARTS = {"paid_cents": 1, "refunded_cents": -1, "disputed_cents": -1, "net_cents": 1}
+"""How the net figure came about."""
 LIVEMODE = "CASE livemode WHEN true THEN 'live' WHEN false THEN 'test' END"
 
 _STATEMENT = f"""

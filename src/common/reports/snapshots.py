@@ -7,7 +7,7 @@ themselves, so many at a time: where credits return, debts are repaid and dead l
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -28,7 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from src.common.credits.domain import rules
-from src.common.credits.domain.book import Entry
 from src.common.credits.persistence.storage import load_books
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditHold, HoldStatus
@@ -45,6 +44,9 @@ EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 """After everything that is booked, and everything that has fallen due."""
 
 
+_COLUMNS = ("due_users", "due_seqs", "due_lots", "due_amounts", "due_kinds", "due_instants")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The database at one instant, and what no lot's row says of that."""
@@ -52,25 +54,18 @@ class Snapshot:
     now: dt.datetime
     holders: Sequence[uuid.UUID] = ()
     """Users with an overdue hold."""
-    entries: Sequence[tuple[uuid.UUID, Entry]] = field(default=(), repr=False)
-    """What those users' next operations will book before their own."""
+    lines: Mapping[str, Sequence[Any]] = field(
+        default_factory=lambda: {name: [] for name in _COLUMNS}, repr=False
+    )
+    """What those users' next operations will book before their own, column by column.
+
+    There may be very many, where no worker has booked for long: so no object is kept for each."""
 
     def parameters(self) -> dict[str, Any]:
         """For `UNBOOKED`."""
-        lines = [
-            (user_id, entry.seq, line.lot_seq, line.amount, str(entry.kind), entry.effective_at)
-            for user_id, entry in self.entries
-            for line in entry.postings
-        ]
-        columns = list(zip(*lines, strict=True)) or [()] * len(_COLUMNS)
-        return {
-            "now": self.now,
-            "holders": list(self.holders),
-            **{name: list(column) for name, column in zip(_COLUMNS, columns, strict=True)},
-        }
+        return {"now": self.now, "holders": list(self.holders), **self.lines}
 
 
-_COLUMNS = ("due_users", "due_seqs", "due_lots", "due_amounts", "due_kinds", "due_instants")
 _TYPES: dict[str, Any] = {
     "now": DateTime(timezone=True),
     "holders": ARRAY(Uuid()),
@@ -82,6 +77,7 @@ _TYPES: dict[str, Any] = {
     "due_instants": ARRAY(DateTime(timezone=True)),
     "since": DateTime(timezone=True),
     "until": DateTime(timezone=True),
+    "latest": DateTime(timezone=True),
     "bounds": ARRAY(DateTime(timezone=True)),
     "test_money": Boolean(),
     "with_balance": Boolean(),
@@ -143,13 +139,17 @@ def take_snapshot(session: Session, *, now: dt.datetime | None = None) -> Snapsh
         .distinct()
         .order_by(CreditHold.user_id)
     ).all()
-    entries = [
-        (user_id, entry)
-        for batch in _batches(holders)
-        for user_id, stored in load_books(session, batch, now=now).items()
-        for entry in rules.settle(stored).entries
-    ]
-    return Snapshot(now=now.astimezone(dt.UTC), holders=holders, entries=entries)
+    lines: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    columns = list(lines.values())
+    for batch in _batches(holders):
+        for user_id, stored in load_books(session, batch, now=now).items():
+            for entry in rules.settle(stored).entries:
+                common = entry.kind.value, entry.effective_at
+                for line in entry.postings:
+                    cells = (user_id, entry.seq, line.lot_seq, line.amount, *common)
+                    for column, cell in zip(columns, cells, strict=True):
+                        column.append(cell)
+    return Snapshot(now=now.astimezone(dt.UTC), holders=holders, lines=lines)
 
 
 def first_entry_at(session: Session, until: dt.datetime) -> dt.datetime | None:

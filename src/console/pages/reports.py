@@ -222,7 +222,8 @@ def _charts(
                 Series(name, [found.get(label, 0) for label in labels])
                 for name, found in values.items()
             ],
-            kind="bar" if plot.categories else "line",
+            # Of a single period a line would be a point.
+            kind="bar" if plot.categories or len(labels) == 1 else "line",
             is_stacked=plot.categories is not None,
         )
 
