@@ -149,7 +149,7 @@ alert rules and a dashboard.
   `METRICS_CACHE_SECONDS`. Every instance tells the same, so take the maximum over instances.
 - Counters end with `_total` in Prometheus, and begin at 0 whenever the process starts.
 - A histogram `x` is stored as `x_bucket`, `x_count` and `x_sum`.
-- The last column names the alerts that look at the metric.
+- The alerts that look at a metric are named with it.
 - Besides these there are `process_…` and `python_…`, which the Python client makes itself.
 """
 
@@ -206,9 +206,7 @@ def metrics_page() -> str:
     parts = [OPENING]
     for title, chapter in CATALOGUE.items():
         parts.append(f"\n## {title}\n")
-        parts.append(
-            "\n| metric | type | unit | labels | meaning | alerts |\n|---|---|---|---|---|---|\n"
-        )
+        parts.append("\n| metric | type, unit | meaning, labels, alerts |\n|---|---|---|\n")
         parts += [_row(found[name], each) for name, each in chapter.items()]
     return "".join(parts)
 
@@ -216,7 +214,10 @@ def metrics_page() -> str:
 def _row(metric: Metric, explained: Explained) -> str:
     if set(metric.labels) != set(explained.labels):
         raise ValueError(f"{metric.name} has labels {metric.labels}")
-    labels = "<br>".join(f"`{name}`: {meaning}" for name, meaning in explained.labels.items())
-    alerts = "<br>".join(f"[{name}](../{page}.md)" for name, page in alerts_of(metric))
-    cells = f"`{metric.name}`", metric.kind, explained.unit, labels, metric.help, alerts
+    said = [
+        metric.help,
+        *(f"`{name}`: {meaning}" for name, meaning in explained.labels.items()),
+        *(f"[{name}](../{page}.md)" for name, page in alerts_of(metric)),
+    ]  # below each other, and few columns: so no table is wider than a page on a laptop
+    cells = f"`{metric.name}`", f"{metric.kind}, {explained.unit}", "<br>".join(said)
     return f"| {' | '.join(cells)} |\n"
