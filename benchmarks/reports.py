@@ -148,7 +148,7 @@ def _examine(connection: "ConnectionParameters", entries: int) -> bool:
     _say(
         f"\ndoctor, from its start to its end: {found.seconds:.2f} s (≤ {doctor.SECONDS_MAX}); "
         f"sequential scans of the ledger's tables: {found.scans} (0); "
-        f"rows of them read: {found.rows_read:,} (≤ {rows_max:,}); "
+        f"rows of the journal read: {found.rows_read:,} (≤ {rows_max:,}); "
         f"checks that fail or are unknown: {', '.join(found.troubles) or 'none'}"
     )
     return (

@@ -16,9 +16,10 @@ from src.common.database import SessionLocal
 from src.common.reports import movements
 from src.local_postgres import ConnectionParameters, free_port
 from tests.cli.conftest import RunCommand
-from tests.cli.processes import COMMAND, Program
+from tests.cli.processes import Program
 from tests.credits import books
 from tests.credits.ledger import ask
+from tests.fixtures.commands import forked_commands
 from tests.fixtures.folders import copy_data, folder_for_data
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,7 +47,7 @@ def reader(migrated_data: Path) -> Generator[Program]:
         environment = {
             "FLASHSLIDES_DATA_DIR": str(folder / "data"),
             "FLASHSLIDES_PG_PORT": str(free_port()),
-            "PATH": f"{COMMAND.parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{forked_commands()}:/usr/local/bin:/usr/bin:/bin",
         }
         yield Program(folder, environment)
 

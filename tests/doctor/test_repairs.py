@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from src.common.database import SessionLocal, dispose_db
 from src.common.doctor import migrations
 from src.common.postgres.migrations import alembic_config, head_revisions
 from tests.doctor.system import asked
+from tests.fixtures.commands import forked_commands
 from tests.migrations.commands import REPOSITORY, copy_of_repository, revisions
 
 CHECKS = ("migrations", "schema-drift")
@@ -87,7 +87,7 @@ def test_the_next_step_mends_the_database(request: pytest.FixtureRequest, name: 
     done = subprocess.run(
         ["/bin/bash", "-euc", step],
         cwd=REPOSITORY,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=os.environ | {"PATH": f"{forked_commands()}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
