@@ -47,7 +47,7 @@ class Examination:
     scans: int
     """Sequential scans of the ledger's tables."""
     rows_read: int
-    """Of the journal, by its indexes. Purchases and lots are compared, all of them (decision 0032)."""
+    """Of the journal, by its indexes. (All purchases and lots are compared: decision 0032.)"""
 
     @property
     def troubles(self) -> list[str]:

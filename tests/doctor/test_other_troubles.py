@@ -235,7 +235,9 @@ TROUBLES = [
     Trouble(
         "worker",
         added(
-            WorkerHeartbeat, worker_id="00000000-0000-4000-8000-000000000001", beat_at=dt.timedelta(hours=3)
+            WorkerHeartbeat,
+            worker_id="00000000-0000-4000-8000-000000000001",
+            beat_at=dt.timedelta(hours=3),
         ),
         "fail",
         "The last sign of life of a worker is 3 h old",

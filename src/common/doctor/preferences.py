@@ -29,7 +29,7 @@ SELECTIVE: dict[str, Select[Any]] = {
         User.preferences["company"].astext == "nobody's, by flashslides doctor"
     ),
     "users who contain a preference": select(User.user_id).where(
-        User.preferences.contains(literal_column("'{\"nobody\": \"flashslides doctor\"}'::jsonb"))
+        User.preferences.contains(literal_column('\'{"nobody": "flashslides doctor"}\'::jsonb'))
     ),
 }
 """The same for few users: where most have what is asked for, reading all of them is right."""
