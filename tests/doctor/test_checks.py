@@ -335,7 +335,7 @@ TROUBLES = [
     Trouble("dead-events", _add(StripeEvent, status="dead"), "fail", "1 event failed too often"),
     Trouble("late-events", _late, "warn", "1 event not settled"),
     Trouble("server-version", _limit(server, "VERSION_MIN", 10**7), "fail", "is older than 15"),
-    Trouble("server-durability", _nothing, "fail", "fsync off"),  # as the tests' server is
+    Trouble("server-durability", _nothing, "fail", "off: a power cut"),  # as the tests' server is
     Trouble(
         "synchronous-commit",
         _run("SET LOCAL synchronous_commit = off"),
