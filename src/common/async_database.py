@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying
 
 from src.common.credits import operations as ledger
+from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import (
     ASYNC_DRIVER,
     build_async_engine,
@@ -135,10 +136,11 @@ async def init_async_db() -> None:
 async def dispose_async_db() -> None:
     """Close the engine's connections. The next use opens new ones, from the settings of then.
 
-    Call it in the event loop that used the engine, before that loop ends.
+    Call it in the event loop that used the engine, before that loop ends. A connection that another
+    task is using is closed once it is returned.
     """
     if _State.engine is not None:
-        await _State.engine.dispose()
+        await dispose_async(_State.engine)
 
 
 async def run_in_async_database_transaction(work: Callable[[Session], T]) -> T:

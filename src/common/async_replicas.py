@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import Session
 
 from src.common.async_database import run_in_async_database_transaction
+from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import build_async_engine, replica_settings
 from src.common.postgres.lagging_reads import (
     Answered,
@@ -34,7 +35,7 @@ class _State:
     lock = Lock()
     engine: AsyncEngine | None = None
     settings: Settings | None = None
-    abandoned: ClassVar[set[asyncio.Task[tuple[AsyncConnection, Replay]]]] = set()
+    abandoned: ClassVar[set[asyncio.Task[None]]] = set()
     """Kept until they have ended, so that they are not collected before."""
 
 
@@ -64,7 +65,7 @@ async def dispose_async_replicas() -> None:
     if _State.abandoned:
         await asyncio.wait(_State.abandoned)
     if _State.engine is not None:
-        await _State.engine.dispose()
+        await dispose_async(_State.engine)
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,28 @@ async def _reach(settings: Settings) -> tuple[AsyncConnection, Replay]:
     task = asyncio.create_task(_ask(get_async_replica_engine()))
     try:
         await asyncio.wait((task,), timeout=settings.database_replica_timeout_seconds)
-    finally:
-        if not task.done():
-            _State.abandoned.add(task)
-            task.add_done_callback(_end)
-            task.cancel()
+    except BaseException:
+        _abandon(task)
+        raise
     if not task.done():
+        _abandon(task)
         raise PassedBy(PrimaryBecause.AWAY)
     return task.result()
+
+
+def _abandon(task: "asyncio.Task[tuple[AsyncConnection, Replay]]") -> None:
+    task.cancel()
+    closing = asyncio.create_task(_close_what_came(task))
+    _State.abandoned.add(closing)
+    closing.add_done_callback(_State.abandoned.discard)
+
+
+async def _close_what_came(task: "asyncio.Task[tuple[AsyncConnection, Replay]]") -> None:
+    """The connection of who had it all the same, just before it was cancelled."""
+    await asyncio.wait((task,))
+    if not task.cancelled() and task.exception() is None:
+        connection, _ = task.result()
+        await connection.close()
 
 
 async def _ask(engine: AsyncEngine) -> tuple[AsyncConnection, Replay]:
@@ -138,9 +153,3 @@ async def _ask(engine: AsyncEngine) -> tuple[AsyncConnection, Replay]:
     except BaseException:
         await connection.close()
         raise
-
-
-def _end(task: "asyncio.Task[tuple[AsyncConnection, Replay]]") -> None:
-    _State.abandoned.discard(task)
-    if not task.cancelled():
-        task.exception()  # looked at, so that nobody is warned

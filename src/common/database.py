@@ -12,20 +12,18 @@ from collections.abc import Callable, Generator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session, sessionmaker
 from tenacity import Retrying
 
 from src.common.credits import operations as ledger
+from src.common.postgres.disposal import dispose
 from src.common.postgres.engines import build_engine, database_url, warn_if_pools_exceed_server
 from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
-
     from src.common.models import Base
 
     DATABASE_URL: URL
@@ -67,7 +65,7 @@ def get_engine() -> Engine:
         settings = get_settings()
         if _State.engine is None or _State.settings != settings:
             if _State.engine is not None:
-                _State.engine.dispose()
+                dispose(_State.engine)
             _State.engine, _State.settings = build_engine(settings), settings
         return _State.engine
 
@@ -140,14 +138,7 @@ def dispose_db() -> None:
     """
     with _State.lock:
         if _State.engine is not None:
-            left = _State.engine.pool
-            _State.engine.dispose()
-            event.listen(left, "checkin", _close)
-
-
-def _close(_connection: "DBAPIConnection | None", record: "ConnectionPoolEntry") -> None:
-    """Instead of keeping it in a pool that nobody has any more, until that is collected."""
-    record.invalidate()
+            dispose(_State.engine)
 
 
 def run_in_database_transaction(work: Callable[[Session], T]) -> T:

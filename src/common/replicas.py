@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from src.common.database import run_in_database_transaction
 from src.common.exceptions import NotFound
+from src.common.postgres.disposal import dispose
 from src.common.postgres.engines import build_engine, replica_settings
 from src.common.postgres.lagging_reads import (
     Answered,
@@ -66,7 +67,7 @@ def get_replica_engine() -> Engine:
         settings = get_settings()
         if _State.engine is None or _State.settings != settings:
             if _State.engine is not None:
-                _State.engine.dispose()
+                dispose(_State.engine)
             _State.engine = build_engine(replica_settings(settings), takes_standbys=True)
             _State.settings = settings
         return _State.engine
@@ -84,7 +85,7 @@ def dispose_replicas() -> None:
     """Close the connections to the replica. The next use opens new ones."""
     with _State.lock:
         if _State.engine is not None:
-            _State.engine.dispose()
+            dispose(_State.engine)
 
 
 class _ReplicaSessionMaker(sessionmaker[Session]):

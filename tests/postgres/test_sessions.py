@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
+import asyncpg
 import psycopg
 import pytest
 from sqlalchemy import Engine, select, text
@@ -14,8 +15,12 @@ from sqlalchemy.orm import Session
 
 from src.common import async_database, database
 from src.common.async_database import AsyncSessionLocal, get_async_db
+from src.common.credits.engine.connection import EngineConnection
 from src.common.database import SessionLocal, get_db
 from src.common.models import User
+from src.common.postgres.disposal import dispose_async
+from src.common.postgres.engines import PLAIN_BEGIN, build_lanes_engine
+from src.common.postgres.shared_statements import SharedStatement
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import open_connection, until
@@ -148,6 +153,68 @@ def test_a_connection_in_use_at_dispose_is_closed_when_it_is_returned(
             assert db.execute(text("SELECT 1")).scalar_one() == 1
             assert _count(observer, OURS) == 1
         until(observer, OURS.replace("count(*)", "count(*) = 0"))
+    finally:
+        gc.enable()
+
+
+@asynccontextmanager
+async def _session() -> AsyncGenerator[None]:
+    async with get_async_db() as db:
+        await db.execute(text("SELECT 1"))
+        yield
+        assert (await db.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+class _Question(SharedStatement[str, str]):
+    """Its statement is on its way until somebody sets `may_end`."""
+
+    def __init__(self) -> None:
+        super().__init__(async_database.get_async_engine)
+        self.is_on_its_way = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def found(self, connection: asyncpg.Connection, asked: Sequence[str]) -> dict[str, str]:
+        await connection.fetch("SELECT 1")
+        self.is_on_its_way.set()
+        await self.may_end.wait()
+        return dict.fromkeys(asked, "")
+
+
+@asynccontextmanager
+async def _question_nobody_waits_for() -> AsyncGenerator[None]:
+    question = _Question()
+    asking = asyncio.create_task(question.read(""))
+    await question.is_on_its_way.wait()
+    asking.cancel()
+    yield
+    question.may_end.set()
+    await question.read("")
+
+
+@asynccontextmanager
+async def _lane() -> AsyncGenerator[None]:
+    connections = build_lanes_engine(get_settings())
+    lane, silent = (EngineConnection(connections, PLAIN_BEGIN) for _ in range(2))
+    await lane.transact(lambda connection: connection.fetch("SELECT 1"))
+    await silent.transact(lambda connection: connection.fetch("SELECT 1"))
+    silent.drop()
+    await dispose_async(connections)  # as it does with all that may have fallen silent
+    yield
+    lane.close()
+
+
+@pytest.mark.parametrize("use", [_session, _question_nobody_waits_for, _lane])
+async def test_an_async_connection_in_use_at_dispose_is_closed_when_it_is_returned(
+    use: Callable[[], AbstractAsyncContextManager[None]], observer: psycopg.Connection
+) -> None:
+    """A collector would warn of it, in whatever runs at that moment."""
+    gc.disable()
+    try:
+        async with use():
+            await async_database.dispose_async_db()
+            assert _count(observer, OURS) == 1
+        await async_database.dispose_async_db()
+        await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 0"))
     finally:
         gc.enable()
 

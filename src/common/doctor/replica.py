@@ -66,6 +66,15 @@ def _judge(where: str, replay: Replay, behind_bytes: int, lag_max_seconds: float
             f"{seen} It receives nothing from its primary.",
             "look into its log; its primary_conninfo leads to the primary",
         )
+    silence = replay.longest_silence_seconds
+    if silence is None or silence > lag_max_seconds:
+        return warn(
+            f"{seen} It asks an idle primary for a sign of life "
+            + ("never." if silence is None else f"after {silence:g} s.")
+            + " Without one it counts as behind.",
+            "on the replica: ALTER SYSTEM SET wal_receiver_timeout = "
+            f"'{max(lag_max_seconds, 1):g}s'; SELECT pg_reload_conf()",
+        )
     if lag is None or lag > lag_max_seconds:
         return warn(f"{seen} The primary answers in its place.", "flashslides doctor replication")
     return ok(seen)

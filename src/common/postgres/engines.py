@@ -181,7 +181,8 @@ def replica_settings(settings: Settings) -> Settings:
     """As these, with the replica in the place of the primary.
 
     Its connections are not looked at before use: whoever takes one asks it first how far behind it
-    is. And nobody waits for it long.
+    is. And nobody waits for it long; least of all for a free connection, since a full pool must be
+    told from a server that is away.
     """
     patience = settings.database_replica_timeout_seconds
     return settings.model_copy(
@@ -190,7 +191,7 @@ def replica_settings(settings: Settings) -> Settings:
             "database_port": str(settings.database_replica_port),
             "database_target_session_attrs": "any",
             "database_connect_timeout_seconds": patience,
-            "database_pool_timeout_seconds": patience,
+            "database_pool_timeout_seconds": patience / 4,
             "database_pool_pre_ping": False,
             "database_async_pool_pre_ping": False,
         }

@@ -1,8 +1,8 @@
 """How far behind a standby is, and as of when its answers are complete.
 
 The commit that was replayed last says little where the primary is idle: nothing may have been
-missed since. So a standby that has replayed all it received, and hears from its primary, is not
-behind at all. One that hears from nobody is as old as the last commit that it has.
+missed since. So a standby that has replayed all it received is as of the primary's last message:
+that had all there was. Any other is as old as the last commit that it has.
 """
 
 import datetime as dt
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 STREAMING = "streaming"
-HEARD_MARGIN_SECONDS = 5.0
-"""A receiver asks for a sign of life after half of `wal_receiver_timeout`; so soon there is one."""
 
 _STATEMENT = text("""
     SELECT pg_is_in_recovery() AS is_standby,
@@ -59,20 +57,23 @@ class Replay:
         return self.has_receiver and self.receiver_status is None
 
     @property
-    def hears_from_primary(self) -> bool:
-        """Whether it would know by now that it has missed something."""
-        allowed = self.receiver_timeout_seconds / 2 + HEARD_MARGIN_SECONDS
-        heard = self.silent_seconds is not None and self.silent_seconds <= allowed
-        return self.receiver_status == STREAMING and heard
+    def longest_silence_seconds(self) -> float | None:
+        """After so long it asks an idle primary for a sign of life; None where it never does."""
+        return self.receiver_timeout_seconds / 2 or None
+
+    @property
+    def heard_at(self) -> dt.datetime | None:
+        """When the primary told it last of all there is to replay; None where it did not."""
+        if self.receiver_status != STREAMING or self.silent_seconds is None:
+            return None
+        return self.now - dt.timedelta(seconds=self.silent_seconds)
 
     @property
     def as_of(self) -> dt.datetime | None:
         """All that was committed by then is in its answers from now on; None where nobody knows."""
-        if self.has_replayed_all and self.hears_from_primary:
-            return self.now
-        if self.last_commit_at is None:
-            return None
-        return min(self.last_commit_at, self.now)
+        heard_at = self.heard_at if self.has_replayed_all else None
+        known = [each for each in (self.last_commit_at, heard_at) if each is not None]
+        return min(max(known), self.now) if known else None
 
     @property
     def lag_seconds(self) -> float | None:

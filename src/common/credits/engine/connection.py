@@ -24,6 +24,7 @@ from src.common.credits.engine.batches import (
 )
 from src.common.credits.persistence.reading import Locking
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import PLAIN_BEGIN
 from src.common.postgres.errors import (
     LOCK_NOT_AVAILABLE,
@@ -188,7 +189,7 @@ class EngineConnection:
                 return await self._begin_on(await self._pooled_connection())
             except TimeoutError:  # it fell silent while idle, as all that were idle may have
                 self.drop()
-                await self._connections.dispose()
+                await dispose_async(self._connections)
             except _UNUSABLE:
                 self.drop()
         return await self._begin_on(await self._pooled_connection())

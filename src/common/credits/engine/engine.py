@@ -28,6 +28,7 @@ from src.common.credits.engine.lane import Lane
 from src.common.credits.engine.parked import Parked
 from src.common.credits.engine.queue import Line, Queue
 from src.common.credits.engine.traced import note_caller
+from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import begin_statement, build_lanes_engine
 from src.common.settings import Settings
 
@@ -131,7 +132,7 @@ class Engine:
             lane.wake()
         while self._tasks:
             await asyncio.wait(self._tasks)  # who gives up waiting does not cancel them
-        await self._connections.dispose()
+        await dispose_async(self._connections)
 
     async def execute(self, command: Command) -> Result:
         """Do one command in the next batch, and return its result once that is committed.

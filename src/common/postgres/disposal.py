@@ -1,0 +1,34 @@
+"""Closes an engine's connections: those that are idle now, and the others once they are returned.
+
+SQLAlchemy keeps a connection that comes back later in the pool that nobody has any more, until that
+is collected. asyncpg's can then be cut off only, with a warning in whatever runs at that moment.
+"""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+
+def dispose(engine: "Engine") -> None:
+    """Close its connections. The next use opens new ones."""
+    left = engine.pool
+    engine.dispose()
+    event.listen(left, "checkin", _close)
+    left.dispose()  # of what another thread has returned since
+
+
+async def dispose_async(engine: "AsyncEngine") -> None:
+    """The same, in the event loop that used it."""
+    left = engine.pool
+    await engine.dispose()
+    event.listen(left, "checkin", _close)
+
+
+def _close(_connection: "DBAPIConnection | None", record: "ConnectionPoolEntry") -> None:
+    record.invalidate()
