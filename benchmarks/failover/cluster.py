@@ -85,8 +85,8 @@ class Node:
         return self._answers("primary") or self._answers("replica?lag=1MB")
 
     def is_synchronous(self) -> bool:
-        """Whether a commit waits for it."""
-        return self._answers("synchronous")
+        """Whether a commit waits for it, or for one like it."""
+        return self._answers("quorum")
 
     def _answers(self, path: str) -> bool:
         try:
@@ -273,7 +273,8 @@ class Cluster:
                 "listen": f"{HOST}:{node.rest_port}",
                 "connect_address": f"{HOST}:{node.rest_port}",
             },
-            "etcd3": {"host": f"{HOST}:{node.etcd.port}"},
+            # Its own way to etcd alone: it would ask etcd for other addresses otherwise.
+            "etcd3": {"hosts": [f"{HOST}:{node.etcd.port}"], "use_proxies": True},
             "bootstrap": {"dcs": _DCS, "initdb": ["data-checksums", {"encoding": "UTF8"}]},
             "postgresql": {
                 "listen": f"{HOST}:{node.port}",
@@ -301,7 +302,9 @@ _DCS = {
     "ttl": TTL_SECONDS,
     "loop_wait": LOOP_WAIT_SECONDS,
     "retry_timeout": 10,
-    "synchronous_mode": True,
+    # Any of the standbys has a commit before it is answered, and who has most of the log leads
+    # next. With one standby named instead, the other may have more, and rewinds before it follows.
+    "synchronous_mode": "quorum",
     # No answer before a second server has it, also while none can have it.
     "synchronous_mode_strict": True,
     "postgresql": {"use_pg_rewind": True, "parameters": _SERVER_SETTINGS},

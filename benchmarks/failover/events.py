@@ -15,8 +15,10 @@ from benchmarks.failover.processes import signal_all, until
 
 RENEWED_BEFORE_SECONDS = LOOP_WAIT_SECONDS // 2
 """How long before a kill the leader's lock was renewed: in the middle of what it may be."""
-_DEAF_SECONDS = 20.0
-"""Longer than a client waits for a COMMIT, which no time-out of the server ends."""
+_DEAF_SECONDS = 35.0
+"""Three times as long as a client waits for a COMMIT, which no time-out of the server ends.
+
+What the first try has left on the leader alone must not be taken for done by the third."""
 _FILLER = "filler"
 _BLOCK = bytes(1 << 20)
 _WAL_SWITCHES = 30
