@@ -78,6 +78,7 @@ HEALTHY = {
     _series("flashslides_database_connections_limit"): "97x120",
     _series("flashslides_database_oldest_transaction_seconds"): "60x120",
     DEADLOCKS: "50x60 53x59",
+    _series("flashslides_replica_lag_seconds", replica="standby:5432"): "0x50 70x3 2x67",
     _series("flashslides_workers_alive"): "2x60 0x2 2x57",
     _series("flashslides_credits_bookings_overdue_seconds"): "5x120",
     _series("flashslides_credits_unbookable_users"): "0x120",
@@ -172,6 +173,11 @@ FIRING = {
         "A database transaction has been open for 2h 0m 0s",
     ),
     "FlashSlidesDeadlocks": Firing({DEADLOCKS: "50+1x120"}, "30 deadlocks in half an hour"),
+    "FlashSlidesReplicaBehind": Firing(
+        {_series("flashslides_replica_lag_seconds", replica="standby:5432"): "90x120"},
+        "The read replica standby:5432 is 1m 30s behind; +Inf where it is away",
+        {"replica": "standby:5432"},
+    ),
     "FlashSlidesNoWorker": Firing(
         {_series("flashslides_workers_alive"): "2x110 0x9"}, "No worker has left a sign of life"
     ),
