@@ -115,13 +115,14 @@ async def read_replay_of_replica() -> Replay:
 
 
 async def _reach(settings: Settings) -> tuple[AsyncConnection, Replay]:
-    """A connection to the replica, and what it says; within the time that the settings give it.
+    """A connection to the replica, and what it says; within the time that the settings give each.
 
     asyncpg waits for a silent server also when it gives up, so nobody waits for that.
     """
     task = asyncio.create_task(_ask(get_async_replica_engine()))
     try:
-        await asyncio.wait((task,), timeout=settings.database_replica_timeout_seconds)
+        patience = settings.database_replica_timeout_seconds * len(settings.replica_addresses)
+        await asyncio.wait((task,), timeout=patience)
     except BaseException:
         _abandon(task)
         raise

@@ -43,6 +43,16 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def addresses_of(hosts: str | None, ports: str) -> tuple[Address, ...]:
+    """Each host with its port, in the order in which to try; none where there is no host."""
+    if hosts is None:
+        return ()
+    named, numbered = hosts.split(","), ports.split(",")
+    if len(numbered) == 1:
+        numbered *= len(named)
+    return tuple(Address(host, int(port)) for host, port in zip(named, numbered, strict=True))
+
+
 class DatabasePooler(StrEnum):
     """What stands between us and PostgreSQL; decides statement caches and how time-outs are set."""
 
@@ -142,12 +152,7 @@ class DatabaseSettings(Deployment):
     @property
     def database_addresses(self) -> tuple[Address, ...]:
         """Where the database may be, in the order in which to try; none for the embedded server."""
-        if self.database_host is None:
-            return ()
-        hosts, ports = self.database_host.split(","), self.database_port.split(",")
-        if len(ports) == 1:
-            ports *= len(hosts)
-        return tuple(Address(host, int(port)) for host, port in zip(hosts, ports, strict=True))
+        return addresses_of(self.database_host, self.database_port)
 
     @property
     def session_attrs(self) -> str:

@@ -170,9 +170,9 @@ def reaching(settings: Settings) -> Generator[None]:
     Raises:
         PassedBy: there is none, or it does not answer.
     """
-    if settings.database_replica_host is None:
+    if settings.replica_address is None:
         raise PassedBy(PrimaryBecause.NOT_CONFIGURED)
-    circuit = circuit_of(settings.database_replica_host, settings.database_replica_port)
+    circuit = circuit_of(settings.replica_address)
     if not circuit.may_ask():
         raise PassedBy(PrimaryBecause.AWAY)
     try:

@@ -24,7 +24,6 @@ from pydantic_settings import (
 )
 
 from src.common.console_settings import ConsoleSettings
-from src.common.database_settings import DatabaseSettings
 from src.common.exceptions import SettingsError
 from src.common.packages import DEFAULT_PACKAGES, Package
 from src.common.replica_settings import ReplicaSettings
@@ -44,7 +43,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Settings(ReplicaSettings, ConsoleSettings, DatabaseSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
+class Settings(ConsoleSettings, ReplicaSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(
@@ -190,12 +189,6 @@ class Settings(ReplicaSettings, ConsoleSettings, DatabaseSettings, BaseSettings)
     def _strip_secret(cls, value: object) -> object:
         """None of them has blanks; what reads a secret from a file often adds a newline."""
         return value.strip() if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _refuse_a_replica_of_the_embedded_server(self) -> Self:
-        if self.database_replica_host is not None and self.database_host is None:
-            raise ValueError("DATABASE_REPLICA_HOST is set and DATABASE_HOST, its primary, is not")
-        return self
 
     @model_validator(mode="after")
     def _refuse_keys_that_come_in_clear(self) -> Self:

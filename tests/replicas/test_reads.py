@@ -198,7 +198,7 @@ async def test_a_reading_that_recovery_cancels_is_done_by_the_primary(
     MayLag.marked.remove(in_the_way)
     assert (found.value, asked) == (1, [True, False])
     assert found.read_from.because is PrimaryBecause.BROKEN_OFF
-    assert circuit_of(replicated.standby.host, replicated.standby.port).may_ask()
+    assert circuit_of(str(get_settings().replica_address)).may_ask()
 
 
 async def test_a_replica_that_is_away_is_left_alone_for_a_while(
@@ -211,12 +211,22 @@ async def test_a_replica_that_is_away_is_left_alone_for_a_while(
     found = await read(server_and_session)
     assert found.read_from.because is PrimaryBecause.AWAY
     assert found.value[0] is False
-    settings = get_settings()
-    assert settings.database_replica_host is not None
-    circuit = circuit_of(settings.database_replica_host, settings.database_replica_port)
+    circuit = circuit_of(str(get_settings().replica_address))
     assert not circuit.may_ask()
     again = await read(server_and_session)
     assert again.read_from.because is PrimaryBecause.AWAY
+
+
+async def test_of_several_the_first_that_lets_us_in_is_asked(
+    replicated: Pair, read: Read, settings_of: SettingsOf
+) -> None:
+    """As of several primaries: each has its own time-out, a silent one too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = (1, silent.getsockname()[1], replicated.standby.port)
+        settings_of(
+            host="127.0.0.1,127.0.0.1,127.0.0.1", port=",".join(map(str, ports)), timeout_seconds=2
+        )
+        assert (await read(server_and_session)).read_from.source is Source.REPLICA
 
 
 async def test_a_replica_that_says_nothing_is_given_up(
@@ -245,7 +255,7 @@ async def test_a_full_pool_is_no_replica_that_is_away(
         async with async_replicas.get_async_replica_engine().connect():
             found = await read(server_and_session)
     assert found.read_from.because is PrimaryBecause.BUSY
-    assert circuit_of(replicated.standby.host, replicated.standby.port).may_ask()
+    assert circuit_of(str(get_settings().replica_address)).may_ask()
 
 
 async def test_a_primary_in_the_place_of_a_replica_is_not_asked(

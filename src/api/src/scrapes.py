@@ -104,7 +104,8 @@ def _measure(session: Session) -> None:
 
 async def _measure_replica(settings: Settings) -> None:
     """Set what the replica says of itself, where there is one."""
-    if settings.database_replica_host is None:
+    name = settings.replica_address
+    if name is None:
         return
     is_up, lag = False, None
     try:
@@ -113,7 +114,6 @@ async def _measure_replica(settings: Settings) -> None:
         is_up, lag = replay.is_standby, replay.lag_seconds
     except (PassedBy, TimeoutError, SQLAlchemyError) as error:
         logger.warning("No figures from the replica", error=type(error).__name__)
-    name = f"{settings.database_replica_host}:{settings.database_replica_port}"
     metrics.REPLICA_UP.labels(replica=name).set(is_up)
     metrics.REPLICA_LAG.labels(replica=name).set(_or_for_ever(lag if is_up else None))
 

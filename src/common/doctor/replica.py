@@ -14,9 +14,9 @@ _BEHIND_BYTES = text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), CAST(:replaye
 def _replica(context: Context) -> Finding:
     """Whether the read replica answers, is a standby of this primary, and how far it is behind."""
     settings = context.settings
-    if settings.database_replica_host is None:
+    where = settings.replica_address
+    if where is None:
         return skipped("DATABASE_REPLICA_HOST is not set: the primary answers everything.")
-    where = f"{settings.database_replica_host}:{settings.database_replica_port}"
     try:
         replay = context.read_replay()
         with context.looking_at_replica() as session:

@@ -188,7 +188,7 @@ def replica_settings(settings: Settings) -> Settings:
     return settings.model_copy(
         update={
             "database_host": settings.database_replica_host,
-            "database_port": str(settings.database_replica_port),
+            "database_port": settings.database_replica_port,
             "database_target_session_attrs": "any",
             "database_connect_timeout_seconds": patience,
             "database_pool_timeout_seconds": patience / 4,
