@@ -9,7 +9,7 @@ import typer
 from src.cli.approvals import print_asked
 from src.cli.choices import SCOPES
 from src.cli.output import AsJson, operator, print_record, print_rows
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_operation, run_reading
 
 if TYPE_CHECKING:
     from src.common.models.api_key import ApiKey
@@ -93,7 +93,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
     """List the names, scopes and dates of all keys, newest first."""
     from src.common.accounts import api_keys
 
-    records = run_operation(get_settings(), api_keys.list_api_keys)
+    records = run_reading(get_settings(), api_keys.list_api_keys)
     print_rows(list(map(_shown, records)), as_json=as_json, empty="There are no API keys yet.")
 
 

@@ -11,7 +11,7 @@ from src.cli.choices import ApprovalStatusName
 from src.cli.credits import entry_row, print_section
 from src.cli.output import AsJson, operator, print_json, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, run_operation, run_with_stripe
+from src.cli.reach import get_settings, run_operation, run_reading, run_with_stripe
 from src.cli.users import find_user
 from src.common.exceptions import ExceptionWithErrorType
 
@@ -61,7 +61,7 @@ def list_approvals(
             limit=limit,
         )
 
-    page = run_operation(get_settings(), work)
+    page = run_reading(get_settings(), work)
     rows = list(map(_record if as_json else _row, page.items))
     print_page(rows, page.next_cursor, as_json=as_json, empty=f"No request is {status}.")
 
@@ -83,7 +83,7 @@ def show(approval_id: ApprovalId, *, as_json: AsJson = False) -> None:
         except ExceptionWithErrorType as refused:
             return found, refused
 
-    found, foreseen = run_operation(get_settings(), work)
+    found, foreseen = run_reading(get_settings(), work)
     if as_json:
         print_json(_record(found) | {"preview": _preview(foreseen)})
         return

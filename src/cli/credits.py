@@ -9,7 +9,7 @@ import typer
 from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_reading
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.cli.users import EmailOrId, find_user, id_of
 from src.common.time_zones import UTC
@@ -93,7 +93,7 @@ def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJs
 
 def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:
     """What `reading` finds of the user of this e-mail or id."""
-    return run_operation(
+    return run_reading(
         get_settings(), lambda session: reading(session, find_user(session, user).user_id)
     )
 

@@ -9,7 +9,7 @@ from src.cli.credits import hold_as_answered, hold_record, read
 from src.cli.moves import DryRun, Key, move
 from src.cli.output import AsJson
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_reading
 from src.cli.users import EmailOrId
 from src.common.exceptions import Invalid
 
@@ -49,9 +49,7 @@ def list_holds(
 
     wanted = None if status is None else HoldStatus(status)
     page = (
-        run_operation(
-            get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit)
-        )
+        run_reading(get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit))
         if user is None
         else read(
             user,

@@ -11,9 +11,9 @@ from src.cli.approvals import print_asked
 from src.cli.credits import entry_row, print_section, read
 from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, operator, print_json, print_record, say
-from src.cli.reach import get_settings, migrated_database
+from src.cli.reach import get_settings, migrated_database, run_operation
 from src.cli.refunds import refund
-from src.cli.users import EmailOrId
+from src.cli.users import EmailOrId, find_user
 from src.common.exceptions import Conflict, Invalid
 from src.common.time_zones import UTC
 
@@ -200,7 +200,10 @@ def move(
     with migrated_database(get_settings()):
         if key is None:
             say(f"If this is cut off, run it again with --key {chosen}", err=True)
-        done = read(user, lambda session, user_id: _execute(session, command(user_id)))
+        done = run_operation(
+            get_settings(),
+            lambda session: _execute(session, command(find_user(session, user).user_id)),
+        )
     if not isinstance(done, Result):
         print_asked(done, as_json=as_json)
         return

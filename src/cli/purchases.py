@@ -10,7 +10,7 @@ from src.cli.choices import PurchaseStateName
 from src.cli.credits import entry_row, print_section
 from src.cli.output import AsJson, print_json, print_record
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_reading
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.cli.users import id_of
 
@@ -85,7 +85,7 @@ def show(
     """Show one purchase: what was paid, credited, spent and paid back, and its entries."""
     from src.common.purchases import queries
 
-    found = run_operation(get_settings(), lambda session: queries.find_purchase(session, purchase))
+    found = run_reading(get_settings(), lambda session: queries.find_purchase(session, purchase))
     record = _row(found.purchase) | _more(found)
     reversals = list(map(_reversal_row, found.reversals))
     requests = list(map(_request_row, found.refund_requests))

@@ -120,10 +120,10 @@ def refuse_newer_schema() -> None:
 
 
 def _revision() -> str | None:
-    from src.common.database import run_in_database_transaction
+    from src.common.database import read_from_database
     from src.common.postgres.migrations import current_revision
 
-    return run_in_database_transaction(lambda session: current_revision(session.connection()))
+    return read_from_database(lambda session: current_revision(session.connection()))
 
 
 def run_with_stripe(
@@ -169,3 +169,15 @@ def run_operation(settings: "Settings", work: "Callable[[Session], T]") -> T:
 
     with migrated_database(settings):
         return run_in_database_transaction(work)
+
+
+def run_reading(settings: "Settings", work: "Callable[[Session], T]") -> T:
+    """Run what only reads, wherever the settings' database is.
+
+    Raises:
+        DatabaseBusy, SettingsError: as `migrated_database`.
+    """
+    from src.common.database import read_from_database
+
+    with migrated_database(settings):
+        return read_from_database(work)

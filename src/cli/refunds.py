@@ -7,7 +7,7 @@ import typer
 
 from src.cli.approvals import print_asked
 from src.cli.output import AsJson, operator, print_record, print_rows, say
-from src.cli.reach import get_settings, migrated_database, run_operation, run_with_stripe
+from src.cli.reach import get_settings, migrated_database, run_reading, run_with_stripe
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _refund(settings: "Settings", wish: "RefundWish") -> "Refunded | Asked":
 def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
     from src.common.purchases.refunds import open_requests
 
-    found = run_operation(
+    found = run_reading(
         get_settings(),
         lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX),
     )

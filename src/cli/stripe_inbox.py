@@ -8,7 +8,7 @@ import typer
 from src.cli.choices import STRIPE_EVENT_STATUSES
 from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows
-from src.cli.reach import get_settings, run_operation, run_with_stripe
+from src.cli.reach import get_settings, run_operation, run_reading, run_with_stripe
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC
 
@@ -51,7 +51,7 @@ def list_events(
 
     _check_status(status)
     begin, end = instant("--since", since, time_zone), instant("--until", until, time_zone)
-    stored = run_operation(
+    stored = run_reading(
         get_settings(),
         lambda session: inbox.events_matching(
             session,
@@ -71,7 +71,7 @@ def show_event(event_id: EventId, *, as_json: AsJson = False) -> None:
     """Show one event with its body."""
     from src.common.stripe import inbox
 
-    event = run_operation(get_settings(), lambda session: inbox.get_event(session, event_id))
+    event = run_reading(get_settings(), lambda session: inbox.get_event(session, event_id))
     body = None if event.body is None else _readable(event.body)
     print_record(
         {

@@ -8,7 +8,7 @@ import typer
 from src.cli.approvals import print_asked
 from src.cli.choices import AMOUNT_MAX
 from src.cli.output import AsJson, operator, print_record, print_rows
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_operation, run_reading
 from src.cli.users import find_user
 from src.common.exceptions import Invalid
 
@@ -30,7 +30,7 @@ def list_unmatched(
     """List the unmatched payments that are open, oldest first, each with its reason."""
     from src.common.purchases import unmatched
 
-    found = run_operation(
+    found = run_reading(
         get_settings(), lambda session: unmatched.open_unmatched_payments(session, limit)
     )
     rows = [

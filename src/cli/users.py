@@ -9,7 +9,7 @@ import typer
 from src.cli.choices import UserTypeName
 from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, run_operation
+from src.cli.reach import get_settings, run_operation, run_reading
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.common.exceptions import Invalid, NotFound
 
@@ -76,7 +76,7 @@ def create(
 @app.command("show")
 def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Show a user and their balance."""
-    found = run_operation(get_settings(), lambda session: find_user(session, user))
+    found = run_reading(get_settings(), lambda session: find_user(session, user))
     print_record(_shown(found), as_json=as_json)
 
 
@@ -154,7 +154,7 @@ def token(
     from src.common.accounts.queries import find_user_by_email
 
     settings = get_settings()
-    user = run_operation(settings, lambda session: find_user_by_email(session, email))
+    user = run_reading(settings, lambda session: find_user_by_email(session, email))
     say(
         issue_token(
             settings,
@@ -267,9 +267,9 @@ def find_user(session: "Session", email_or_id: str) -> "User":
 
 def id_of(user: str) -> uuid.UUID:
     """The id of the user of this e-mail or id, as the primary knows them."""
-    from src.common.database import run_in_database_transaction
+    from src.common.database import read_from_database
 
-    return run_in_database_transaction(lambda session: find_user(session, user).user_id)
+    return read_from_database(lambda session: find_user(session, user).user_id)
 
 
 def _print_found(

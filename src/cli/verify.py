@@ -65,12 +65,10 @@ def verify(
 
 
 def _warn_of_an_open_schema() -> None:
-    from src.common.database import run_in_database_transaction
+    from src.common.database import read_from_database
     from src.common.postgres.runtime_role import schema_open_to_public
 
-    schema = run_in_database_transaction(
-        lambda session: schema_open_to_public(session.connection())
-    )
+    schema = read_from_database(lambda session: schema_open_to_public(session.connection()))
     if schema is not None:
         say(
             f"Everybody who may connect can create functions in schema {schema}, which then run in "
@@ -98,7 +96,7 @@ def _verify(
     from src.common.credits.unbookable import unbookable_users
     from src.common.credits.verification import verify as books
     from src.common.credits.verification.report import Report
-    from src.common.database import SessionLocal, run_in_database_transaction
+    from src.common.database import SessionLocal, read_from_database
     from src.common.postgres.lagging_reads import Source
     from src.common.replicas import ReplicaSessionLocal
 
@@ -118,7 +116,7 @@ def _verify(
         task = bars.add_task("Users verified", total=total)
         for report in books.verify(sessions, otherwise=otherwise, user_ids=user_ids, jobs=jobs):
             bars.update(task, completed=report.users)
-    found = run_in_database_transaction(lambda session: unbookable_users(session, user_ids))
+    found = read_from_database(lambda session: unbookable_users(session, user_ids))
     return report, [_row(failure) for failure in found]
 
 

@@ -24,7 +24,7 @@ from src.cli.shutdown import Shutdown
 from src.cli.stripe_permissions import tell_of_missing_permissions
 from src.common import tracing, worker_failures, worker_heartbeats
 from src.common.credits.unbookable import count_unbookable_users
-from src.common.database import dispose_db, run_in_database_transaction
+from src.common.database import dispose_db, read_from_database, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
 from src.common.postgres.errors import is_refused
 from src.common.postgres.kept_errors import KeptError, keep
@@ -55,7 +55,7 @@ def worker(interval_seconds: float, *, once: bool) -> None:
         workers.wait()
         unfinished = workers.stop(STOP_TIMEOUT_SECONDS)
         failed = workers.has_failed or (
-            once and not unfinished and run_in_database_transaction(count_unbookable_users) > 0
+            once and not unfinished and read_from_database(count_unbookable_users) > 0
         )
     if once:
         telling.join(STOP_TIMEOUT_SECONDS)

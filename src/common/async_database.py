@@ -45,6 +45,7 @@ __all__ = [
     "get_async_engine",
     "get_async_session",
     "init_async_db",
+    "read_from_async_database",
     "run_in_async_database_transaction",
 ]
 
@@ -150,12 +151,31 @@ async def run_in_async_database_transaction(work: Callable[[Session], T]) -> T:
         work: A plain function, called with a sync `Session`: the same one serves both.
 
     Raises:
-        RetryableDatabaseError: The last try failed too, or another would not help.
+        RetryableDatabaseError: The last try failed too, or another would not help; or the standbys
+            have not confirmed it.
         Exception: What `work` raises; nothing was committed.
     """
 
     async def attempt() -> T:
         async with get_async_db() as db, db.begin():
+            return await db.run_sync(work)
+
+    return await AsyncRetrying(**RETRY_POLICY)(attempt)
+
+
+async def read_from_async_database(work: Callable[[Session], T]) -> T:
+    """As `src.common.database.read_from_database`, without blocking the event loop.
+
+    Args:
+        work: A plain function, called with a sync `Session`: the same one serves both.
+
+    Raises:
+        RetryableDatabaseError: The last try failed too, or another would not help.
+        Exception: What `work` raises.
+    """
+
+    async def attempt() -> T:
+        async with get_async_db() as db:
             return await db.run_sync(work)
 
     return await AsyncRetrying(**RETRY_POLICY)(attempt)

@@ -10,7 +10,7 @@ from typing import ClassVar, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import Session
 
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import build_async_engine, replica_settings
 from src.common.postgres.lagging_reads import (
@@ -86,7 +86,7 @@ class AsyncReader:
                 return counted(await self._ask_replica(work))
             except PassedBy as reason:
                 passed_by = reason
-        found = await run_in_async_database_transaction(work)
+        found = await read_from_async_database(work)
         return counted(Answered(found, from_primary(passed_by)))
 
     async def _ask_replica(self, work: Callable[[Session], T]) -> Answered[T]:

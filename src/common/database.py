@@ -40,6 +40,7 @@ __all__ = [
     "get_db",
     "get_engine",
     "init_db",
+    "read_from_database",
     "run_in_database_transaction",
 ]
 
@@ -144,6 +145,9 @@ def dispose_db() -> None:
 def run_in_database_transaction(work: Callable[[Session], T]) -> T:
     """Run `work` in one database transaction, commit it, and return what `work` returned.
 
+    What it wrote, and what it found, is then as durable as the server's settings ask: with
+    synchronous standbys it is on them.
+
     After a deadlock, a serialization failure or a stale prepared statement `work` is run again from
     the start, at most seven times in all, after waits of up to a second. So it must have no effect
     outside its session. After a lost connection it is not run again: its COMMIT may have arrived.
@@ -152,12 +156,32 @@ def run_in_database_transaction(work: Callable[[Session], T]) -> T:
         work: Called with the session; it does not commit.
 
     Raises:
-        RetryableDatabaseError: The last try failed too, or another would not help.
+        RetryableDatabaseError: The last try failed too, or another would not help; or the standbys
+            have not confirmed it. Then it may have been committed all the same.
         Exception: What `work` raises; nothing was committed.
     """
 
     def attempt() -> T:
         with SessionLocal.begin() as session:
+            return work(session)
+
+    return Retrying(**RETRY_POLICY)(attempt)
+
+
+def read_from_database(work: Callable[[Session], T]) -> T:
+    """Run `work`, which only reads, in one database transaction, and return what it returned.
+
+    For reports of what there is at this moment. No standby is waited for, so a failover may take
+    back what was found. An answer that acknowledges something comes from
+    `run_in_database_transaction`. Whatever `work` writes is rolled back.
+
+    Raises:
+        RetryableDatabaseError: The last try failed too, or another would not help.
+        Exception: What `work` raises.
+    """
+
+    def attempt() -> T:
+        with SessionLocal() as session:
             return work(session)
 
     return Retrying(**RETRY_POLICY)(attempt)

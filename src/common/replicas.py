@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from src.common.database import run_in_database_transaction
+from src.common.database import read_from_database
 from src.common.exceptions import NotFound
 from src.common.postgres.disposal import dispose
 from src.common.postgres.engines import build_engine, replica_settings
@@ -127,7 +127,7 @@ class Reader:
                 return counted(self._ask_replica(work))
             except PassedBy as reason:
                 passed_by = reason
-        return counted(Answered(run_in_database_transaction(work), from_primary(passed_by)))
+        return counted(Answered(read_from_database(work), from_primary(passed_by)))
 
     def _ask_replica(self, work: Callable[[Session], T]) -> Answered[T]:
         settings = get_settings()

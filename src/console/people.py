@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.exceptions import Forbidden, Unauthenticated
 from src.console import sessions
 from src.console.permissions import Permission, Role, permitted
@@ -80,9 +80,7 @@ async def signed_in(request: Request) -> Person:
     secret = request.session.get(SESSION)
     known = None
     if isinstance(secret, str):
-        known = await run_in_async_database_transaction(
-            lambda session: sessions.find(session, secret)
-        )
+        known = await read_from_async_database(lambda session: sessions.find(session, secret))
     is_by_link = known is not None and known.issuer == sessions.LOCAL_ISSUER
     if known is None or (is_by_link and not settings_of(request).is_local):
         raise SignInNeeded("Nobody is signed in", "AUTHENTICATION_FAILURE")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.api.src import scrapes
@@ -18,9 +19,10 @@ from src.common.postgres.migrations import alembic_config
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import make_token
-from tests.fixtures.api import Api, StartApi, error_type_of, make_user, until
+from tests.fixtures.api import Api, StartApi, error_type_of, make_api_key, make_user, until
 from tests.fixtures.databases import Server
 from tests.postgres.drivers import read_only
+from tests.postgres.test_silent_servers import wire_to
 from tests.stripe.payments import make_event, make_session
 
 
@@ -161,6 +163,63 @@ async def test_connections_that_died_in_the_pool_are_busy_once(
     if answer.status_code != 200:
         assert_busy(answer)
     assert (await api.get(f"/user/{user.user_id}", token)).status_code == 200
+
+
+async def test_a_process_that_starts_before_its_database_waits_for_it(
+    start_api: StartApi, fresh_database: ConnectionParameters
+) -> None:
+    """It is alive and not ready; with the database it is ready, and serves."""
+    user = await make_user()
+    port = free_port()
+    api = await start_api(DATABASE_PORT=str(port))
+    for answer in (await every_route(api, user)).values():
+        assert_busy(answer)
+    assert (await api.client.get("/livez")).status_code == 200
+    with wire_to(fresh_database, port):
+
+        async def is_ready() -> bool:
+            return (await api.client.get("/readyz")).status_code == 200
+
+        await until(is_ready)
+        answers = await every_route(api, user)
+        del answers["by key"]  # of nobody
+        assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(
+            answers, 200
+        )
+        await dispose_async_db()
+
+
+async def test_wrong_settings_end_it_all_the_same(start_api: StartApi) -> None:
+    """A password that the server refuses is nothing to wait for."""
+    with pytest.raises(OperationalError):
+        await start_api(DATABASE_PASSWORD="wrong")
+
+
+async def test_a_server_that_only_reads_serves_readers(
+    start_api: StartApi, fresh_database: ConnectionParameters
+) -> None:
+    """Who writes is told to try later; `/readyz` says why."""
+    api = await start_api()
+    user, key = await make_user(), await make_api_key("credits:grant", "credits:read")
+    address = f"/user/{user.user_id}/credits"
+    with read_only(fresh_database):
+        await dispose_async_db()
+        answers = await every_route(api, user)
+        reads = {name: answers.pop(name).status_code for name in ("user", "transactions")}
+        del answers["by key"]
+        answers["grant"] = await api.call(
+            "POST",
+            f"{address}/grant",
+            key,
+            json={"amount": 1, "source": "promo"},
+            headers={"Idempotency-Key": "k"},
+        )
+        reads["balance"] = (await api.get(address, key)).status_code
+        reads["entries"] = (await api.get(f"{address}/entries", key)).status_code
+    assert set(reads.values()) == {200}, reads
+    for answer in answers.values():
+        assert_busy(answer)
+    assert "server read-only" in answers["readyz"].json()["detail"]["message"]
 
 
 async def test_a_server_that_only_reads_is_not_ready(

@@ -72,7 +72,7 @@ def test_what_a_command_fails_with_is_printable(
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(users, "run_operation", fail)
+    monkeypatch.setattr(users, "run_reading", fail)
     result = run_command("user", "show", "ada@example.com")
     assert result.exit_code in (1, 3)
     assert r"\x1b[2J" in result.err

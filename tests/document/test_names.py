@@ -25,6 +25,8 @@ OF_OTHERS = {
     *("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"),
     *(
         "pg_basebackup",
+        "remote_apply",
+        "remote_write",
         "pg_trgm",
         "concat_ws",
         "archive_command",

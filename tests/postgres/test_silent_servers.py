@@ -22,8 +22,8 @@ from tests.postgres.drivers import Driver, settings_for
 class Wire:
     """A TCP proxy before the server; once cut it swallows whatever either side says."""
 
-    def __init__(self, database: ConnectionParameters) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, database: ConnectionParameters, port: int = 0) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self.listener.getsockname()[1])
         self.connections = 0
         self._database = database
@@ -70,9 +70,9 @@ def _carry(source: socket.socket, target: socket.socket, is_cut: threading.Event
 
 
 @contextmanager
-def wire_to(database: ConnectionParameters) -> Generator[Wire]:
+def wire_to(database: ConnectionParameters, port: int = 0) -> Generator[Wire]:
     """A wire for the block."""
-    wire = Wire(database)
+    wire = Wire(database, port)
     try:
         yield wire
     finally:

@@ -27,7 +27,7 @@ from src.api.src.principals import Principal
 from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import charged_requests, ledger, requests
-from src.common.credits.charged_requests import Claim
+from src.common.credits.charged_requests import Answer, Claim
 from src.common.credits.domain import errors
 from src.common.credits.domain.commands import KEY_LENGTH_MAX
 from src.common.credits.domain.digest import digested_bytes
@@ -224,19 +224,22 @@ async def _look(charges: Charges, claim: Claim) -> None:
 
 async def _open(charges: Charges, reservation: Reservation, claim: Claim | None) -> None:
     """Hold the credits, and claim the request with them."""
+    stored: Answer | None = None
 
     def work(session: Session) -> list[ReservationState]:
+        nonlocal stored
         if claim is None:
             return [reservation.open(session)]
         ledger.lock_users(session, [claim.user_id])
-        charges.stored = charged_requests.find_answer(session, claim)
-        if charges.stored is not None:
+        stored = charged_requests.find_answer(session, claim)
+        if stored is not None:
             return [ReservationState.NEW]
         state = reservation.open(session)
         charged_requests.take(session, claim, reservation.hold_seq, reservation.expires_in_seconds)
         return [state]
 
     await do_to_end(run_in_async_database_transaction, [reservation], work)
+    charges.stored = stored  # once that is confirmed: the middleware sends it whatever is raised
     _leave_what_is_stored(charges)
 
 

@@ -17,7 +17,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from src.api.src.authentication import TokenVerifier
 from src.api.src.principals import Principal, find_service, find_user
 from src.common.accounts.api_keys import PREFIX
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.credits.domain.commands import Command, Result
 from src.common.credits.engine.readings import Readings
 from src.common.exceptions import Forbidden, Unauthenticated
@@ -108,13 +108,11 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
     if known is not None:
         return known
     if token.startswith(PREFIX):
-        service = await run_in_async_database_transaction(
-            lambda session: find_service(session, token)
-        )
+        service = await read_from_async_database(lambda session: find_service(session, token))
         _services(request)[_fingerprint(token)] = service
         return service
     user_id = uuid.UUID((await verifier.verify(token))["sub"])  # before a connection is taken
-    return await run_in_async_database_transaction(lambda session: find_user(session, user_id))
+    return await read_from_async_database(lambda session: find_user(session, user_id))
 
 
 async def _caller_or_oneself(

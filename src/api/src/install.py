@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 
 from src.api.src.authentication import build_verifier
@@ -29,12 +30,15 @@ from src.common.credits.engine.engine import Engine
 from src.common.credits.engine.readings import PageReadings, Readings
 from src.common.database import dispose_db, init_db
 from src.common.database_settings import DatabasePooler
+from src.common.exceptions import DatabaseBusy
 from src.common.observability import configure_logging
 from src.common.replicas import dispose_replicas
 from src.common.settings import get_settings
 from src.common.stripe.batches.arrivals import Arrivals
 from src.common.stripe.checkout import check_pages
 from src.common.stripe.gateway import open_gateway
+
+logger = structlog.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
@@ -75,6 +79,22 @@ def install(app: FastAPI) -> None:
     document_charges(app)
 
 
+async def _look_at_database() -> None:
+    """Refuse wrong settings; where the database is away, serve as not ready until it comes.
+
+    Connections are opened when they are needed, so nothing else has to wait for it.
+
+    Raises:
+        SettingsError: The settings name no database.
+        OperationalError: It refuses us: a wrong password or name.
+    """
+    try:
+        init_db()
+        await init_async_db()
+    except DatabaseBusy as error:
+        logger.warning("The database is away: not ready until it comes", reason=error.message)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Check settings and database before the first request; close the pools after the last.
@@ -91,8 +111,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     app.state.services = service_cache(settings)
     app.state.database_figures = DatabaseFigures(settings.metrics_cache_seconds)
     try:
-        init_db()
-        await init_async_db()
+        await _look_at_database()
         async with (
             app.state.verifier.keys.kept_fresh(),
             open_gateway(settings) as app.state.gateway,

@@ -14,7 +14,7 @@ from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures, worker_heartbeats
 from src.common.approvals.queries import count_waiting
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.async_replicas import read_replay_of_replica
 from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
@@ -54,7 +54,7 @@ class DatabaseFigures:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(MEASURING_TIMEOUT_SECONDS):
-                await run_in_async_database_transaction(_measure)
+                await read_from_async_database(_measure)
             metrics.DATABASE_UP.set(1)
         except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
             logger.warning("No figures from the database", error=type(error).__name__)

@@ -4,10 +4,11 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from src.common.postgres.async_confirmed_commits import NOT_ASYNCPG_S_SECONDS
 from src.common.postgres.shared_statements import SharedStatement
 
 if TYPE_CHECKING:
-    import asyncpg
+    from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
 
 _NOTE = """
 WITH known AS (
@@ -39,8 +40,10 @@ class KnownSignIns(SharedStatement[SigningIn, bool]):
     """
 
     async def found(
-        self, connection: "asyncpg.Connection", asked: Sequence[SigningIn]
+        self, connection: "AsyncConfirmingConnection", asked: Sequence[SigningIn]
     ) -> dict[SigningIn, bool]:
         """Note these sign-ins, in a database transaction of its own."""
-        rows = await connection.fetch(_NOTE, *map(list, zip(*asked, strict=True)))
+        users_and_emails = map(list, zip(*asked, strict=True))
+        noting = connection.fetch(_NOTE, *users_and_emails, timeout=NOT_ASYNCPG_S_SECONDS)
+        rows = await connection.confirmed(noting)
         return {SigningIn(*row): True for row in rows}

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 from src.common.database_settings import DatabasePooler
 from src.common.exceptions import SettingsError
+from src.common.postgres.confirmed_commits import note_duplicate
 from src.common.postgres.errors import (
     NOT_REACHABLE,
     RetryableDatabaseError,
@@ -136,7 +137,10 @@ def build_async_engine(
     `planner` are PostgreSQL's own settings of its planner; a transaction pooler takes none.
     Standbys are refused as of `build_engine`.
     """
-    from sqlalchemy.ext.asyncio import create_async_engine  # which commands do without
+    # Which commands do without:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
 
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
@@ -151,6 +155,7 @@ def build_async_engine(
         "server_settings": server_settings,
         "timeout": settings.database_connect_timeout_seconds,
         "command_timeout": patience_of(settings),
+        "connection_class": AsyncConfirmingConnection,
     }
     if pooler is DatabasePooler.TRANSACTION:
         # SQLAlchemy's own cache too: it would keep result types that a migration has changed.
@@ -299,6 +304,7 @@ def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
     _engines.add(engine)
     trace_engine(engine)
+    event.listen(engine, "handle_error", note_duplicate)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     if settings.database_pooler is not DatabasePooler.NONE:
         statement = _timeouts_statement(settings)
@@ -362,9 +368,11 @@ def _connect_with_asyncpg(
     SQLAlchemy passes that by its `handle_error`, so it is translated here.
     """
     try:
-        return dialect.connect(*arguments, **parameters)
+        connection: DBAPIConnection = dialect.connect(*arguments, **parameters)
     except OSError as error:
         raise RetryableDatabaseError(None, None, NOT_REACHABLE) from error
+    connection.driver_connection.patience = parameters["command_timeout"]
+    return connection
 
 
 def _leave_to_parent() -> None:

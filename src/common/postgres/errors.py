@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from src.common.exceptions import DatabaseBusy, Unavailable
+from src.common.postgres.confirmed_commits import CommitNotConfirmed
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -34,6 +35,7 @@ _INTERNAL_ERROR = "XX000"
 
 STALE_PLAN = "cached plan out of date"
 CONNECTION_LOST = "connection lost"
+NOT_CONFIRMED = "commit not confirmed by the standbys"
 NOT_REACHABLE = "server not reachable"
 LOCK_NOT_GRANTED = "lock not granted in time"
 SERVER_READ_ONLY = "server read-only"
@@ -174,6 +176,9 @@ def _translated(context: "ExceptionContext") -> RetryableDatabaseError | None:
             return None
         # asyncpg hands a broken socket's error over as it is.
         context.is_disconnect = True
+        if isinstance(context.original_exception, CommitNotConfirmed):
+            context.invalidate_pool_on_disconnect = False  # it is the standbys who do not answer
+            return RetryableDatabaseError(None, None, NOT_CONFIRMED)
         return RetryableDatabaseError(None, None, CONNECTION_LOST)
     sqlstate = sqlstate_of(error)
     if sqlstate == _PROTOCOL_VIOLATION or (sqlstate is None and context.connection is None):
@@ -196,6 +201,8 @@ def translate_asyncpg_error(error: Exception, *, is_disconnect: bool) -> Excepti
     """The same for an error of asyncpg's own, where SQLAlchemy did not stand in between."""
     import asyncpg  # only where it is in use already: commands use psycopg
 
+    if isinstance(error, CommitNotConfirmed):
+        return RetryableDatabaseError(None, None, NOT_CONFIRMED)
     if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return RetryableDatabaseError(None, None, CONNECTION_LOST) if is_disconnect else error
     wrapped = DBAPIError(None, None, error, connection_invalidated=is_disconnect)

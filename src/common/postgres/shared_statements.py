@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from src.common import tracing
+from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -45,7 +46,7 @@ class SharedStatement(ABC, Generic[Question, Answer]):
 
     @abstractmethod
     async def found(
-        self, connection: asyncpg.Connection, asked: Sequence[Question]
+        self, connection: AsyncConfirmingConnection, asked: Sequence[Question]
     ) -> dict[Question, Answer]:
         """The answers, by one statement; what has none is missing."""
 
@@ -106,7 +107,7 @@ class SharedStatement(ABC, Generic[Question, Answer]):
     async def _ask(self, asked: Sequence[Question]) -> dict[Question, Answer]:
         pooled = await self._connections().raw_connection()
         try:
-            connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+            connection: AsyncConfirmingConnection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
             found = await self.found(connection, asked)
         except BaseException:
             pooled.invalidate()  # it may be silent: whoever got it next would wait as long

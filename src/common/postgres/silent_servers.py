@@ -2,7 +2,7 @@
 
 The server's own time-outs end what it still works on. A server that answers nothing ends nothing,
 so the client has a limit too, a little longer than the server's, and then drops the connection.
-asyncpg brings such a limit (`command_timeout`); psycopg's is here.
+asyncpg brings such a limit (`command_timeout`), except for what commits; psycopg's is here.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from sqlalchemy import event, text
 
+from src.common.postgres.confirmed_commits import ConfirmingConnection
 from src.common.postgres.hosts import HostOrder
 from src.common.settings import Settings
 
@@ -35,7 +36,7 @@ def patience_of(settings: Settings) -> float | None:
     return settings.database_statement_timeout_ms / 1_000 + SILENCE_SECONDS
 
 
-class PatientConnection(psycopg.Connection[Any]):
+class PatientConnection(ConfirmingConnection):
     """A connection that gives its server up after `patience` seconds without an answer."""
 
     patience: float | None = None

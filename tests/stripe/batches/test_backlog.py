@@ -155,7 +155,10 @@ def _acting(act: Act, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 
 
 def test_a_batch_is_one_database_transaction(payments: list[dict[str, Any]]) -> None:
-    """Every plain kind of event: begun, locked, read, written, committed, and nothing more."""
+    """Every plain kind of event: begun, locked, read, written, committed, and nothing more.
+
+    A new connection looks first whether a COMMIT is to wait for standbys.
+    """
     with SessionLocal.begin() as session:
         paid = payments[0]["data"]["object"]
         user_id = uuid.UUID(paid["metadata"]["user_id"])
@@ -175,7 +178,7 @@ def test_a_batch_is_one_database_transaction(payments: list[dict[str, Any]]) -> 
     with interrupted(note):
         tried = asyncio.run(backlog.settle_backlog(start_loop().processor))
     assert tried == len(payments) + len(others)
-    assert asked == ["BEGIN;", "SELECT", "WITH", "WITH", "COMMIT"]
+    assert asked == ["BEGIN;", "SELECT", "WITH", "WITH", "SELECT", "COMMIT"]
     assert balances(payments) == [1_500] * 4
     assert statuses() == {"processed": 12, "unmatched": 3, "ignored": 1}
     with SessionLocal() as session:

@@ -18,7 +18,7 @@ from starlette.routing import NoMatchFound
 
 from src.api.src.dependencies import GatewayOf, SettingsOf
 from src.api.src.pages import page
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.credits.queries import balance
 from src.common.exceptions import ExceptionWithErrorType, NotFound
 from src.common.models.checkout_order import CheckoutOrder
@@ -94,7 +94,7 @@ async def show_success(
         order = await _order_of(session_id)
         processor = Processor(run_in_async_database_transaction, gateway, settings)
         status = await confirm_checkout(processor, order.user_id, session_id)
-        shown = await run_in_async_database_transaction(
+        shown = await read_from_async_database(
             lambda session: _what_was_bought(session, settings, order, session_id, status)
         )
     except ExceptionWithErrorType as error:
@@ -159,7 +159,7 @@ async def _ordered_again(
 async def _order_of(session_id: str) -> CheckoutOrder:
     order = None
     if _SESSION_ID.fullmatch(session_id):
-        order = await run_in_async_database_transaction(
+        order = await read_from_async_database(
             lambda session: find_order_of_session(session, session_id)
         )
     if order is None:

@@ -17,7 +17,7 @@ from src.api.src.principals import find_user, refuse_inactive
 from src.api.src.routes import API_PREFIX, Cursor, Limit, UserId
 from src.api.src.routes.credits import READS, readable_user
 from src.api.src.schemas.credits import EntryPage
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.async_replicas import AsyncReader
 from src.common.credits import queries
 from src.common.credits.domain import errors
@@ -80,7 +80,7 @@ class OwnEntriesQuery:
                 raise errors.user_not_found()
             refuse_inactive(is_active=found.is_active)
             return found
-        await run_in_async_database_transaction(lambda session: find_user(session, self.user_id))
+        await read_from_async_database(lambda session: find_user(session, self.user_id))
         return await EntriesQuery(self.user_id, self.cursor, self.limit, AsyncReader()).read()
 
 

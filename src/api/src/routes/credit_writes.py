@@ -29,7 +29,7 @@ from src.api.src.schemas.credits import (
     SpendIn,
 )
 from src.common.accounts.api_keys import Scope
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.credits import queries
 from src.common.credits.domain.commands import (
     Adjust,
@@ -80,7 +80,7 @@ class Write:
         """
         command = self._command(kind, arguments)
         if self.is_dry_run:
-            preview = await run_in_async_database_transaction(
+            preview = await read_from_async_database(
                 lambda session: queries.preview(session, command)
             )
             foreseen = ReversalPreviewOut if kind is Reverse else PreviewOut

@@ -17,7 +17,7 @@ from src.api.src.principals import Principal, find_user, refuse_inactive
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.credits import BalanceOut, ExplanationOut, HoldOut, HoldPage
 from src.common.accounts.api_keys import Scope
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.credits import queries
 from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
@@ -93,7 +93,7 @@ async def list_holds(
     limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> HoldPage:
     """Holds of every status or of one, newest first, a page at a time."""
-    page = await run_in_async_database_transaction(
+    page = await read_from_async_database(
         lambda session: queries.holds(session, user_id, status=status, cursor=cursor, limit=limit)
     )
     return HoldPage.model_validate(page)
@@ -102,9 +102,7 @@ async def list_holds(
 @router.get("/holds/{seq}", summary="One hold", responses=error_responses(*READS, "HOLD_NOT_FOUND"))
 async def get_hold(user_id: ReadableUser, seq: HoldSeq) -> HoldOut:
     """The hold as it is now. After its expiry it is `expired`, booked or not."""
-    found = await run_in_async_database_transaction(
-        lambda session: queries.get_hold(session, user_id, seq)
-    )
+    found = await read_from_async_database(lambda session: queries.get_hold(session, user_id, seq))
     return HoldOut.model_validate(found)
 
 
@@ -123,7 +121,7 @@ async def _balance(
 ) -> Balance:
     if isinstance(caller, Principal):
         caller.require_own_or(Scope.CREDITS_READ, user_id)
-        return await run_in_async_database_transaction(
+        return await read_from_async_database(
             lambda session: queries.balance(session, user_id, as_of=as_of)
         )
     with suppress(NotAnswered):
@@ -137,7 +135,7 @@ async def _balance(
         find_user(session, user_id)
         return queries.balance(session, user_id)
 
-    return await run_in_async_database_transaction(work)
+    return await read_from_async_database(work)
 
 
 def _names(if_none_match: str | None, etag: str) -> bool:

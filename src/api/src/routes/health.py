@@ -10,7 +10,7 @@ from src.api.src import metrics
 from src.api.src.errors import ALWAYS, DATABASE, error_responses
 from src.api.src.schemas.health import LivenessOut, ReadinessOut
 from src.api.src.scrapes import DatabaseFigures, require_metrics_token
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database
 from src.common.doctor.readiness import find_revision_of_writable
 from src.common.exceptions import DatabaseBusy, Unavailable
 from src.common.postgres.migrations import describe_revision, is_behind
@@ -35,7 +35,7 @@ async def readyz() -> ReadinessOut:
     """Answer 200 when the database takes writes and has every migration that this code expects."""
     try:
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            found = await run_in_async_database_transaction(find_revision_of_writable)
+            found = await read_from_async_database(find_revision_of_writable)
     except TimeoutError:
         raise DatabaseBusy("The database did not answer in time") from None
     if found is None or is_behind(found):

@@ -10,7 +10,7 @@ from src.api.src.schemas.users import ProfileIn, TransactionPage, UserOut
 from src.common.accounts import operations as accounts
 from src.common.accounts import queries
 from src.common.accounts.api_keys import Scope
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.purchases.queries import list_purchases_of
 
@@ -25,9 +25,7 @@ router = APIRouter(tags=["users"])
 async def get_user(user_id: UserId, caller: Caller) -> UserOut:
     """Read a user's profile and balance."""
     caller.require_own_or(Scope.USERS_READ, user_id)
-    user = await run_in_async_database_transaction(
-        lambda session: queries.get_user(session, user_id)
-    )
+    user = await read_from_async_database(lambda session: queries.get_user(session, user_id))
     return UserOut.model_validate(user)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql import ClauseElement
 
 from src.common.credits.domain.book import Book, StoredBook
-from src.common.credits.domain.commands import Command
+from src.common.credits.domain.commands import Command, Result
 from src.common.credits.domain.decisions import Outcome, decide_each, entries_named, holds_named
 from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.reading import Locking, books_statement, lock_statement
@@ -32,9 +32,12 @@ from src.common.credits.persistence.writing import (
     shape_and_arrays,
     write_statement,
 )
+from src.common.postgres.async_confirmed_commits import NOT_ASYNCPG_S_SECONDS
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
 
 _BY_INT = attrgetter("int")
 """The order in which the database sorts users, by a comparison that costs nothing."""
@@ -109,15 +112,20 @@ def prepare(books: Mapping[uuid.UUID, StoredBook], commands: Sequence[Command]) 
     return Prepared(outcomes, changed, *_worded(changed, guard))
 
 
-async def write_guarded(connection: "asyncpg.Connection", prepared: Prepared) -> bool:
+async def write_guarded(connection: "AsyncConfirmingConnection", prepared: Prepared) -> bool:
     """Write by one statement that is its own database transaction.
+
+    Where there is nothing to write, what was replayed is what somebody wrote, perhaps just now.
 
     False where it finds a user locked, written to or deactivated since the read: then nothing was
     done.
     """
     if not prepared.changed:
+        if any(isinstance(each, Result) for each in prepared.outcomes):
+            await connection.confirm_what_was_found()
         return True
-    return await connection.execute(prepared.sql, *prepared.arguments) != _NOTHING_WRITTEN
+    writing = connection.execute(prepared.sql, *prepared.arguments, timeout=NOT_ASYNCPG_S_SECONDS)
+    return await connection.confirmed(writing) != _NOTHING_WRITTEN
 
 
 async def run_batch(

@@ -24,6 +24,7 @@ from src.common.credits.engine.batches import (
 )
 from src.common.credits.persistence.reading import Locking
 from src.common.exceptions import ExceptionWithErrorType
+from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
 from src.common.postgres.disposal import dispose_async
 from src.common.postgres.engines import PLAIN_BEGIN
 from src.common.postgres.errors import (
@@ -229,8 +230,8 @@ async def _ended(connection: asyncpg.Connection, work: Coroutine[Any, Any, T]) -
     return result
 
 
-def _driver_connection(pooled: "PoolProxiedConnection") -> asyncpg.Connection:
-    connection: asyncpg.Connection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
+def _driver_connection(pooled: "PoolProxiedConnection") -> AsyncConfirmingConnection:
+    connection: AsyncConfirmingConnection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
     return connection
 
 
