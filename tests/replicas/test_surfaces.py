@@ -218,6 +218,18 @@ async def test_a_command_says_why_the_primary_answered(
         assert len(json.loads(history.out)["items"]) == 2
 
 
+async def test_books_that_a_replica_lacks_are_not_said_to_balance(
+    replicated: Pair, run_command: RunCommand
+) -> None:
+    """Nobody has looked at them there; the primary has them."""
+    user_with(100)
+    with replicated.paused():
+        user_id = user_with(100)
+        found = run_command("verify", "--from-replica", "--user", str(user_id), "--json")
+    assert "Read from the replica" in found.err
+    assert (found.exit_code, json.loads(found.out)["users"]) == (0, 1)
+
+
 async def test_verify_shares_a_replica_among_processes(
     replicated: Pair, run_command: RunCommand
 ) -> None:

@@ -42,8 +42,9 @@ def verify(
 
     More than one of `jobs` are processes: then pickle can name `sessions`, as `SessionLocal`.
 
-    A batch that meets a passing condition of the database is read by sessions of `otherwise`, where
-    that is given: of the primary, where `sessions` are a replica's.
+    A batch that meets a passing condition of the database, or names a user whom it lacks, is read
+    by sessions of `otherwise`, where that is given: of the primary, where `sessions` are a
+    replica's.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
