@@ -246,6 +246,7 @@ async def test_a_full_pool_is_no_replica_that_is_away(
     replicated: Pair, read: Read, settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The primary answers whom it has no room for; the others go on asking the replica."""
+    assert replicated
     for name, value in {"POOL_SIZE": "1", "MAX_OVERFLOW": "0"}.items():
         monkeypatch.setenv(f"DATABASE_{name}", value)
         monkeypatch.setenv(f"DATABASE_ASYNC_{name}", value)
