@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.dashboard_panels import ROWS, Panel
+from scripts.dashboard_panel import Panel
+from scripts.dashboard_panels import ROWS
 from scripts.metrics_page import DEPLOY
 
 DASHBOARD = DEPLOY / "grafana" / "flashslides.json"

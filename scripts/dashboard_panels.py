@@ -3,80 +3,33 @@
 Each panel says what it shows, in which unit, and what is wrong.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-HERE = 'job="flashslides", instance=~"$instance"'
-RATE = "$__rate_interval"
-WEBHOOK = 'route=~"/api/v1/(stripe-)?webhook/?"'
-
-Step = tuple[float | None, str]
-BAD_ABOVE_0: tuple[Step, ...] = ((None, "green"), (1, "red"))
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel; `shows` are its expressions with their names in the legend.
-
-    A row is 24 columns wide. From the second step on a value is not as it should be.
-    """
-
-    title: str
-    meaning: str
-    unit: str
-    shows: Sequence[tuple[str, str]]
-    width: int = 8
-    kind: str = "timeseries"
-    steps: tuple[Step, ...] = ((None, "green"),)
-    is_stacked: bool = False
-    most: float | None = None
-
-
-def _newest(name: str) -> str:
-    """A figure of the database, which every instance tells."""
-    return f"max({name}{{{HERE}}})"
-
-
-def _rate(name: str, by: str, more: str = "") -> str:
-    return f"sum by ({by}) (rate({name}{{{HERE}{more}}}[{RATE}]))"
-
-
-def _quantile(share: float, name: str, more: str = "", by: str = "le") -> str:
-    return f"histogram_quantile({share}, {_rate(f'{name}_bucket', by, more)})"
-
-
-def _mean(name: str) -> str:
-    return f"{_rate(f'{name}_sum', 'job')} / {_rate(f'{name}_count', 'job')}"
-
-
-def _share_of_pools_in_use() -> str:
-    in_use, limit = (
-        f'flashslides_database_pool_connections{{{HERE}, state="{state}"}}'
-        for state in ("in_use", "limit")
-    )
-    return f"{in_use} / ignoring (state) {limit}"
-
-
-def _quantiles(name: str, more: str = "") -> list[tuple[str, str]]:
-    return [(_quantile(share / 100, name, more), f"p{share}") for share in (50, 95, 99)]
-
-
-def _stat(title: str, meaning: str, unit: str, expression: str, *steps: Step) -> Panel:
-    return Panel(title, meaning, unit, [(expression, title)], 4, "stat", steps or BAD_ABOVE_0)
-
+from scripts.dashboard_panel import (
+    BAD_ABOVE_0,
+    HERE,
+    RATE,
+    WEBHOOK,
+    Panel,
+    mean,
+    newest,
+    quantile,
+    quantiles,
+    rate,
+    share_of_pools_in_use,
+    stat,
+)
 
 ENGINE = "flashslides_credits_engine"
 REQUESTS = "flashslides_http_request_seconds"
 
 ROWS: dict[str, list[Panel]] = {
     "At a glance": [
-        _stat(
+        stat(
             "Alerts",
             "How many of our alerts fire; each has a page in docs/how-to/alerts.",
             "short",
             'count(ALERTS{alertname=~"FlashSlides.+", alertstate="firing"}) or vector(0)',
         ),
-        _stat(
+        stat(
             "Instances",
             "How many instances answer Prometheus.",
             "short",
@@ -84,14 +37,14 @@ ROWS: dict[str, list[Panel]] = {
             (None, "red"),
             (1, "green"),
         ),
-        _stat(
+        stat(
             "Requests",
             "Requests a second, of all instances.",
             "reqps",
             f"sum(rate({REQUESTS}_count{{{HERE}}}[{RATE}]))",
             (None, "blue"),
         ),
-        _stat(
+        stat(
             "Failed",
             "The share of requests answered with 5xx.",
             "percentunit",
@@ -101,14 +54,14 @@ ROWS: dict[str, list[Panel]] = {
             (0.01, "orange"),
             (0.05, "red"),
         ),
-        _stat(
+        stat(
             "Credit operations",
             "Operations of the batch engine a second.",
             "ops",
             f"sum(rate({ENGINE}_batch_operations_sum{{{HERE}}}[{RATE}]))",
             (None, "blue"),
         ),
-        _stat(
+        stat(
             "Database",
             "1 while every instance reached it at its last scrape.",
             "bool_yes_no",
@@ -118,13 +71,13 @@ ROWS: dict[str, list[Panel]] = {
         ),
     ],
     "Money": [
-        _stat(
+        stat(
             "Users whose books differ",
             "Found by the workers, which replay everybody's journal. Anything but 0 is serious.",
             "short",
-            _newest("flashslides_credits_drift_users"),
+            newest("flashslides_credits_drift_users"),
         ),
-        _stat(
+        stat(
             "Everybody verified",
             "Time since the workers last finished verifying all users.",
             "s",
@@ -138,20 +91,20 @@ ROWS: dict[str, list[Panel]] = {
             "Payments that credited nobody, and requests that wait for another person's consent.",
             "short",
             [
-                (_newest("flashslides_unmatched_payments_open"), "payments"),
-                (_newest("flashslides_approvals_open"), "requests"),
+                (newest("flashslides_unmatched_payments_open"), "payments"),
+                (newest("flashslides_approvals_open"), "requests"),
             ],
             4,
             "stat",
             BAD_ABOVE_0,
         ),
-        _stat(
+        stat(
             "Differences from Stripe",
             "What the last comparison left unmended.",
             "short",
-            _newest("flashslides_stripe_drift"),
+            newest("flashslides_stripe_drift"),
         ),
-        _stat(
+        stat(
             "Compared with Stripe",
             "Time since the last comparison ended; 0 where none is due.",
             "s",
@@ -160,11 +113,11 @@ ROWS: dict[str, list[Panel]] = {
             (7_200, "orange"),
             (10_800, "red"),
         ),
-        _stat(
+        stat(
             "Users that cannot be booked",
             "Whose expired credits the worker cannot book.",
             "short",
-            _newest("flashslides_credits_unbookable_users"),
+            newest("flashslides_credits_unbookable_users"),
         ),
     ],
     "Inbox": [
@@ -172,14 +125,14 @@ ROWS: dict[str, list[Panel]] = {
             "Webhooks by answer",
             "Stripe's events by what became of them. `accepted` is stored for the worker.",
             "cps",
-            [(_rate("flashslides_webhook_events_total", "answer"), "{{answer}}")],
+            [(rate("flashslides_webhook_events_total", "answer"), "{{answer}}")],
             is_stacked=True,
         ),
         Panel(
             "Webhooks by status",
             "400: a signature that is not Stripe's, or a secret that is not ours. 503: no secret.",
             "reqps",
-            [(_rate(f"{REQUESTS}_count", "status", f", {WEBHOOK}"), "{{status}}")],
+            [(rate(f"{REQUESTS}_count", "status", f", {WEBHOOK}"), "{{status}}")],
             is_stacked=True,
         ),
         Panel(
@@ -187,29 +140,29 @@ ROWS: dict[str, list[Panel]] = {
             "Stored and not settled; those that are dead are tried no more.",
             "short",
             [
-                (_newest("flashslides_stripe_events_waiting"), "waiting"),
-                (_newest("flashslides_stripe_events_dead"), "dead"),
+                (newest("flashslides_stripe_events_waiting"), "waiting"),
+                (newest("flashslides_stripe_events_dead"), "dead"),
             ],
         ),
         Panel(
             "How late the worker is",
             "Since when the next attempt at an event should have begun. Red: an alert.",
             "s",
-            [(_newest("flashslides_stripe_events_overdue_seconds"), "overdue")],
+            [(newest("flashslides_stripe_events_overdue_seconds"), "overdue")],
             steps=((None, "green"), (600, "red")),
         ),
         Panel(
             "Calls to Stripe by outcome",
             "Refused: Stripe said no. Failed: it did not answer in time, or not as it should.",
             "reqps",
-            [(_rate("flashslides_stripe_call_seconds_count", "outcome"), "{{outcome}}")],
+            [(rate("flashslides_stripe_call_seconds_count", "outcome"), "{{outcome}}")],
             is_stacked=True,
         ),
         Panel(
             "How long calls to Stripe take",
             "Repetitions included, whatever the outcome.",
             "s",
-            _quantiles("flashslides_stripe_call_seconds"),
+            quantiles("flashslides_stripe_call_seconds"),
         ),
     ],
     "Engine": [
@@ -217,14 +170,14 @@ ROWS: dict[str, list[Panel]] = {
             "Operations a second",
             "Spends, holds, grants … that the engine wrote, or refused.",
             "ops",
-            [(_rate(f"{ENGINE}_batch_operations_sum", "instance"), "{{instance}}")],
+            [(rate(f"{ENGINE}_batch_operations_sum", "instance"), "{{instance}}")],
             is_stacked=True,
         ),
         Panel(
             "How long operations take",
             "From asking to answering, of each batch's oldest operation.",
             "s",
-            _quantiles(f"{ENGINE}_operation_seconds"),
+            quantiles(f"{ENGINE}_operation_seconds"),
         ),
         Panel(
             "Operations in a batch",
@@ -232,10 +185,10 @@ ROWS: dict[str, list[Panel]] = {
             "short",
             [
                 (
-                    _mean(f"{ENGINE}_batch_operations"),
+                    mean(f"{ENGINE}_batch_operations"),
                     "mean",
                 ),
-                (_quantile(0.99, f"{ENGINE}_batch_operations"), "p99"),
+                (quantile(0.99, f"{ENGINE}_batch_operations"), "p99"),
             ],
         ),
         Panel(
@@ -254,7 +207,7 @@ ROWS: dict[str, list[Panel]] = {
             "Batches run again",
             "A batch that fails is run again in halves, down to the operation at fault.",
             "cps",
-            [(_rate(f"{ENGINE}_failed_batches_total", "instance"), "{{instance}}")],
+            [(rate(f"{ENGINE}_failed_batches_total", "instance"), "{{instance}}")],
         ),
     ],
     "HTTP": [
@@ -262,7 +215,7 @@ ROWS: dict[str, list[Panel]] = {
             "Requests by status",
             "All routes.",
             "reqps",
-            [(_rate(f"{REQUESTS}_count", "status"), "{{status}}")],
+            [(rate(f"{REQUESTS}_count", "status"), "{{status}}")],
             12,
             is_stacked=True,
         ),
@@ -270,7 +223,7 @@ ROWS: dict[str, list[Panel]] = {
             "How long requests take",
             "All routes, from the headers to the end of the answer.",
             "s",
-            _quantiles(REQUESTS),
+            quantiles(REQUESTS),
             12,
         ),
         Panel(
@@ -279,7 +232,7 @@ ROWS: dict[str, list[Panel]] = {
             "reqps",
             [
                 (
-                    f"topk(8, {_rate(f'{REQUESTS}_count', 'method, route')})",
+                    f"topk(8, {rate(f'{REQUESTS}_count', 'method, route')})",
                     "{{method}} {{route}}",
                 )
             ],
@@ -290,7 +243,7 @@ ROWS: dict[str, list[Panel]] = {
             "s",
             [
                 (
-                    f"topk(8, {_quantile(0.95, REQUESTS, by='le, method, route')})",
+                    f"topk(8, {quantile(0.95, REQUESTS, by='le, method, route')})",
                     "{{method}} {{route}}",
                 )
             ],
@@ -301,7 +254,7 @@ ROWS: dict[str, list[Panel]] = {
             "reqps",
             [
                 (
-                    _rate(f"{REQUESTS}_count", "method, route, status", ', status=~"5.."'),
+                    rate(f"{REQUESTS}_count", "method, route, status", ', status=~"5.."'),
                     "{{status}} {{method}} {{route}}",
                 )
             ],
@@ -314,7 +267,7 @@ ROWS: dict[str, list[Panel]] = {
             "percentunit",
             [
                 (
-                    f"max by (instance, pool) ({_share_of_pools_in_use()})",
+                    f"max by (instance, pool) ({share_of_pools_in_use()})",
                     "{{instance}} {{pool}}",
                 )
             ],
@@ -330,14 +283,14 @@ ROWS: dict[str, list[Panel]] = {
                     f"max by (state) (flashslides_database_connections{{{HERE}}})",
                     "{{state}}",
                 ),
-                (_newest("flashslides_database_connections_limit"), "limit"),
+                (newest("flashslides_database_connections_limit"), "limit"),
             ],
         ),
         Panel(
             "The oldest database transaction",
             "It keeps vacuum from clearing up, and perhaps locks from others.",
             "s",
-            [(_newest("flashslides_database_oldest_transaction_seconds"), "age")],
+            [(newest("flashslides_database_oldest_transaction_seconds"), "age")],
             steps=((None, "green"), (300, "red")),
         ),
         Panel(
@@ -376,7 +329,7 @@ ROWS: dict[str, list[Panel]] = {
             "reqps",
             [
                 (
-                    _rate("flashslides_replica_reads_total", "answered_by, because"),
+                    rate("flashslides_replica_reads_total", "answered_by, because"),
                     "{{answered_by}} {{because}}",
                 )
             ],
@@ -387,7 +340,7 @@ ROWS: dict[str, list[Panel]] = {
             "Workers alive",
             "Those that left a sign of life within a minute and did not end.",
             "short",
-            [(_newest("flashslides_workers_alive"), "workers")],
+            [(newest("flashslides_workers_alive"), "workers")],
             steps=((None, "red"), (1, "green")),
             width=6,
         ),
@@ -395,7 +348,7 @@ ROWS: dict[str, list[Panel]] = {
             "How late bookings are",
             "Since when the oldest lot or hold that has expired waits to be booked.",
             "s",
-            [(_newest("flashslides_credits_bookings_overdue_seconds"), "overdue")],
+            [(newest("flashslides_credits_bookings_overdue_seconds"), "overdue")],
             steps=((None, "green"), (600, "red")),
             width=6,
         ),
