@@ -229,6 +229,15 @@ async def test_of_several_the_first_that_lets_us_in_is_asked(
         assert (await read(server_and_session)).read_from.source is Source.REPLICA
 
 
+async def test_of_several_a_primary_is_passed(
+    replicated: Pair, read: Read, settings_of: SettingsOf
+) -> None:
+    """Since a failover one of them may be it; the others still answer."""
+    ports = (replicated.primary.port, replicated.standby.port)
+    settings_of(host="127.0.0.1,127.0.0.1", port=",".join(map(str, ports)))
+    assert (await read(server_and_session)).read_from.source is Source.REPLICA
+
+
 async def test_a_replica_that_says_nothing_is_given_up(
     replicated: Pair, read: Read, settings_of: SettingsOf
 ) -> None:

@@ -187,14 +187,16 @@ def replica_settings(settings: Settings) -> Settings:
 
     Its connections are not looked at before use: whoever takes one asks it first how far behind it
     is. And nobody waits for it long; least of all for a free connection, since a full pool must be
-    told from a server that is away.
+    told from a server that is away. Of several hosts a primary is passed: it may be one of them
+    since a failover.
     """
     patience = settings.database_replica_timeout_seconds
+    are_several = len(settings.replica_addresses) > 1
     return settings.model_copy(
         update={
             "database_host": settings.database_replica_host,
             "database_port": settings.database_replica_port,
-            "database_target_session_attrs": "any",
+            "database_target_session_attrs": "standby" if are_several else "any",
             "database_connect_timeout_seconds": patience,
             "database_pool_timeout_seconds": patience / 4,
             "database_pool_pre_ping": False,
