@@ -97,6 +97,10 @@ class AsyncReader:
             told = check_replay(replay, settings.database_replica_lag_max_seconds)
             with answering():
                 return Answered(await connection.run_sync(read_once, self.after, work), told)
+        except PassedBy as reason:
+            if reason.because is PrimaryBecause.NO_STANDBY:
+                await connection.invalidate()  # promoted since: another host may be a standby
+            raise
         finally:
             await connection.close()
 

@@ -137,7 +137,12 @@ class Reader:
                 limit_silence(connection, settings.database_replica_timeout_seconds)
                 replay = read_replay(connection)
             limit_silence(connection, patience_of(settings))
-            told = check_replay(replay, settings.database_replica_lag_max_seconds)
+            try:
+                told = check_replay(replay, settings.database_replica_lag_max_seconds)
+            except PassedBy as reason:
+                if reason.because is PrimaryBecause.NO_STANDBY:
+                    connection.invalidate()  # promoted since: another host may be a standby
+                raise
             with answering():
                 return Answered(read_once(connection, self.after, work), told)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import Session
 
@@ -271,10 +271,22 @@ async def test_a_full_pool_is_no_replica_that_is_away(
 async def test_a_primary_in_the_place_of_a_replica_is_not_asked(
     replicated: Pair, read: Read, settings_of: SettingsOf
 ) -> None:
-    """It may be one that was left behind by a failover, and never catches up."""
+    """It may be one that was left behind by a failover, and never catches up.
+
+    Nor is a connection to it kept: of several hosts another may be a standby by now.
+    """
     settings_of(port=replicated.primary.port)
-    found = await read(server_and_session)
-    assert found.read_from.because is PrimaryBecause.NO_STANDBY
+    opened: list[object] = []
+
+    def note(connection: object, _entry: object) -> None:
+        opened.append(connection)
+
+    for engine in (get_replica_engine(), async_replicas.get_async_replica_engine().sync_engine):
+        event.listen(engine, "connect", note)
+    for _ in range(2):
+        found = await read(server_and_session)
+        assert found.read_from.because is PrimaryBecause.NO_STANDBY
+    assert len(opened) == 2
 
 
 async def test_without_a_replica_the_primary_answers(
