@@ -41,7 +41,7 @@ def create(
     """Create a key and print it.
 
     It cannot be printed again, because only its hash is kept. Where APPROVALS_REQUIRED says so, a
-    key that can give credits or pay money back works once another person has consented.
+    key that can move credits or pay money back works once another person has consented.
     """
     from src.common.approvals import keys
     from src.common.approvals.rules import Limits

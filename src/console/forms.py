@@ -82,13 +82,13 @@ class Form:
             raise _invalid(name, f"from {least:,} to {most:,}")
         return number
 
-    def reason(self, name: str = "reason") -> str:
+    def reason(self, name: str = "reason", *, length_max: int = REASON_LENGTH_MAX) -> str:
         """Why, for the audit trail and the journal, which keep it for ever.
 
         Raises:
             Invalid: VALIDATION_ERROR, none, too long, or it names an e-mail address.
         """
-        return _naming_nobody(name, self.required(name, length_max=REASON_LENGTH_MAX))
+        return _naming_nobody(name, self.required(name, length_max=length_max))
 
     def note(self, name: str = "note") -> str | None:
         """What there is to say about a decision, kept as a reason is; None where it is empty.

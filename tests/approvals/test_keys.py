@@ -24,11 +24,12 @@ def make(
     limits: Limits | None = LIMITS,
     reason: str | None = "gifts by the shop",
     expires_at: dt.datetime | None = None,
+    service_name: str = "shop",
 ) -> IssuedKey | AskedKey:
     """A key of Ada's."""
     return create_or_ask(
         db,
-        service_name="shop",
+        service_name=service_name,
         scopes=scopes,
         expires_at=expires_at,
         requester=ADA,
@@ -40,9 +41,12 @@ def make(
 
 @pytest.mark.parametrize("scope", Scope)
 def test_a_key_that_moves_money_works_once_another_has_consented(db: Session, scope: Scope) -> None:
-    """Not before, and not by its maker's consent; a second consent makes no second key."""
+    """Not before, and not by its maker's consent; a second consent makes no second key.
+
+    A key that may spend undoes all spends of its service: of any service that it is named after.
+    """
     made = make(db, Scope.USERS_READ, scope)
-    if scope not in {Scope.CREDITS_GRANT, Scope.PAYMENTS_REFUND}:
+    if scope not in {Scope.CREDITS_GRANT, Scope.CREDITS_SPEND, Scope.PAYMENTS_REFUND}:
         assert isinstance(made, IssuedKey)
         assert find_valid_api_key(db, made.key) is made.record
         return
@@ -88,6 +92,23 @@ def test_a_request_for_a_key_has_a_reason_and_a_key_a_scope(db: Session) -> None
         make(db, Scope.CREDITS_GRANT, reason=None)
     with pytest.raises(Invalid, match="at least one"):
         make(db)
+
+
+@pytest.mark.parametrize("reason", ["", "x" * 256, "\x00"])
+def test_a_reason_that_no_request_can_keep_is_refused_in_words(db: Session, reason: str) -> None:
+    """Not by the table."""
+    with pytest.raises(Invalid, match="reason: must be 1 to 255"):
+        make(db, Scope.CREDITS_GRANT, reason=reason)
+
+
+@pytest.mark.parametrize("name", ["ada@example.com", "x" * 201, " "])
+@pytest.mark.parametrize("scope", [Scope.USERS_READ, Scope.CREDITS_GRANT])
+def test_a_service_has_a_name_that_journal_and_trail_keep(
+    db: Session, name: str, scope: Scope
+) -> None:
+    """The journal takes no longer actor, and the audit trail no address."""
+    with pytest.raises(Invalid, match="service: needs a name"):
+        make(db, scope, service_name=name)
 
 
 def test_without_limits_one_person_makes_any_key(db: Session) -> None:

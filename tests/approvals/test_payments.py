@@ -1,6 +1,7 @@
 """Payments that one person credits by hand: what counts, and what is asked for."""
 
 import datetime as dt
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -98,6 +99,15 @@ def ask(db: Session, name: str, number: int, key: str = "k") -> Asked:
     found = resolve_or_ask(db, settlement(name, number, key=key), LIMITS)
     assert isinstance(found, Asked)
     return found
+
+
+def test_the_money_of_somebody_else_s_payment_buys_nothing(db: Session, user: User) -> None:
+    """One person moves a customer's purchase to another up to the limit only."""
+    other = make_user(db).user_id
+    wish = Settlement(unmatched(db, user), "x", ADA, "k", Ruling(other, 101))
+    assert foresee(db, wish, LIMITS).asks
+    assert not foresee(db, replace(wish, ruling=Ruling(user.user_id, 101)), LIMITS).asks
+    assert not foresee(db, replace(wish, ruling=Ruling(other, 100)), LIMITS).asks
 
 
 def test_beyond_the_limit_it_is_asked_for_and_credited_once(db: Session, user: User) -> None:

@@ -1,6 +1,7 @@
 """What nobody's browser sends by itself: it is refused in words, and leaves its trace."""
 
 import datetime as dt
+import re
 import uuid
 from typing import Any
 
@@ -11,10 +12,13 @@ from sqlalchemy.orm import Session
 from src.common.approvals.asking import Asked
 from src.common.approvals.operations import execute_or_ask
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.operations import execute
 from src.common.models.console_action import ConsoleAction
+from src.console.audit import record
+from src.console.people import Person
 from src.console.permissions import Role
 from tests.approvals.requests import NOTHING_ALONE, a_grant
-from tests.credits.books import booked_balance, make_user
+from tests.credits.books import booked_balance, grant, make_user
 from tests.fixtures.api import Api
 from tests.fixtures.console import PAGE, Console
 
@@ -63,6 +67,15 @@ async def test_no_address_is_a_defect(console: Console, address: str) -> None:
     """Whatever stands in it."""
     await console.sign_in(Role.ADMIN)
     assert (await console.get(address)).status_code < 500
+
+
+@pytest.mark.parametrize("seq", [-1, 0, 2**31, 2**63, 10**20])
+async def test_no_number_of_an_entry_is_a_defect(console: Console, seq: int) -> None:
+    """Of a user whom there is."""
+    await console.sign_in(Role.VIEWER)
+    user_id = await run_in_async_database_transaction(lambda session: make_user(session).user_id)
+    answer = await console.get(f"/users/{user_id}/entries/{seq}")
+    assert (answer.status_code, "seq: " in answer.text) == (422, True)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +195,63 @@ async def test_who_came_by_a_link_is_known_on_a_developer_s_machine_only(
     api.app.state.settings = settings.model_copy(update={"env": "prod"})
     answer = await console.get(PAGE)
     assert (answer.status_code, "/sign-in" in answer.headers["location"]) == (303, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [("reason", "x" * 256), ("expires_on", "1999-01-01"), ("expires_on", "9999-12-31")],
+)
+async def test_what_is_wrong_is_said_of_the_field_that_the_page_has(
+    console: Console, field: str, written: str
+) -> None:
+    """Not of what the journal calls it."""
+    await console.sign_in(Role.SUPPORT)
+    user_id = await run_in_async_database_transaction(lambda session: make_user(session).user_id)
+    address = f"/users/{user_id}/give"
+    fields = {"amount": "1", "reason": "x", field: written}
+    sent = await console.send(await console.get(address), address, **fields)
+    assert (sent.status_code, f'class="problem">{field}: ' in sent.text) == (422, True)
+
+
+async def test_a_reason_too_long_for_a_request_is_said(console: Console) -> None:
+    """As of any other field."""
+    await console.sign_in(Role.ADMIN)
+    page = await console.get("/keys")
+    fields = {"service": "shop", "scopes": "credits:grant", "reason": "x" * 256}
+    sent = await console.send(page, "/keys", **fields)
+    assert (sent.status_code, 'class="problem">reason: ' in sent.text) == (422, True)
+
+
+@pytest.mark.parametrize("whose", ["another's", "the same person's"])
+async def test_an_entry_names_nobody_who_did_not_make_it(console: Console, whose: str) -> None:
+    """Anybody may send the key of a form of somebody else's, for another user or this one."""
+    await console.sign_in(Role.SUPPORT)
+    form_key = uuid.uuid4()
+    person = Person(console.actor, console.name, frozenset({Role.SUPPORT}))
+    actor = console.actor if whose == "the same person's" else "key:shop"
+
+    def work(session: Session) -> uuid.UUID:
+        user_id = make_user(session).user_id
+        record(session, person, "credits.give", user_id=user_id, key=form_key)
+        execute(session, [grant(user_id, 5, key=f"console:{form_key}", actor=actor)])
+        return user_id
+
+    user_id = await run_in_async_database_transaction(work)
+    page = await console.get(f"/users/{user_id}/entries/1")
+    assert page.status_code == 200
+    assert ("Made in the console" in page.text) == (whose == "the same person's")
+
+
+async def test_whoever_decides_sees_whom_it_is_about(console: Console) -> None:
+    """In the last page before it is done, and who asks, as colleagues call them."""
+    await console.sign_in(Role.ADMIN, name="Ada")
+    request_id = await a_request(actor=console.actor)
+    await console.sign_in(Role.ADMIN, name="Grace")
+    address = f"/approvals/{request_id}"
+    page = await console.get(address)
+    [email] = re.findall(r"It is about <a [^>]*>([^<]+)</a>", page.text)
+    for what in ("consent", "refuse"):
+        shown = await console.send(page, address, do=what)
+        assert f"<dt>User</dt><dd>{email}</dd>" in shown.text
+    shown = await console.send(page, address, do="consent")
+    assert "<dt>Asked by</dt><dd>Ada</dd>" in shown.text

@@ -157,6 +157,27 @@ async def test_a_free_number_of_credits_takes_two_persons(api: Api, console: Con
     assert [each.action for each in await trail()] == ["unmatched.credit"] * 2
 
 
+@pytest.mark.parametrize(
+    "other", [{"do": "close"}, {"do": "credit", "user": "grace@example.com", "credits": "1"}]
+)
+async def test_a_form_that_asked_does_nothing_else(
+    api: Api, console: Console, other: dict[str, str]
+) -> None:
+    """Filled in otherwise and sent again, it would be done without a trace."""
+    await console.sign_in(Role.FINANCE)
+    await make_user(email="grace@example.com")
+    name = await pay(api, await make_user(), metadata={"package_id": "501"})
+    address = f"/unmatched/{name}"
+    page = await console.get(address)
+    fields = {"reason": "x", "confirmed": "yes"}
+    asked = await console.send(page, address, do="credit", credits="99999", **fields)
+    assert "/approvals/" in asked.headers["location"]
+    again = await console.send(page, address, **other, **fields)
+    assert again.status_code == 409
+    assert await fetch(select(UnmatchedPayment.status)) == "open"
+    assert [each.action for each in await trail()] == ["unmatched.credit"]
+
+
 async def test_what_is_neither_done_is_not_closing(api: Api, console: Console) -> None:
     """A word that is none closes no payment."""
     await console.sign_in(Role.FINANCE)

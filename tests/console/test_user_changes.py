@@ -101,3 +101,16 @@ async def test_what_is_wrong_is_said_and_nothing_is_done(
     assert await actions() == []
     user = await user_of(who)
     assert (user.user_type, user.is_active) == ("individual", True)
+
+
+async def test_a_form_of_before_says_that_it_does_nothing_more(
+    console: Console, who: uuid.UUID
+) -> None:
+    """Whoever goes back in the browser and chooses otherwise is not told that it is done."""
+    page = await console.get(f"/users/{who}/change")
+    address = f"/users/{who}/type"
+    for chosen, sentence in (("guest", "It is done."), ("member", "nothing more is done with it")):
+        await console.send(page, address, reason="x", confirmed="yes", user_type=chosen)
+        assert sentence in (await console.get(f"/users/{who}")).text
+    assert (await user_of(who)).user_type == "guest"
+    assert len(await actions()) == 1

@@ -33,8 +33,11 @@ class Scope(StrEnum):
     REPORTS_READ = "reports:read"
 
 
-MOVING_MONEY = frozenset({Scope.CREDITS_GRANT, Scope.PAYMENTS_REFUND})
-"""Scopes with which a service gives credits, or pays money back."""
+MOVING_MONEY = frozenset({Scope.CREDITS_GRANT, Scope.CREDITS_SPEND, Scope.PAYMENTS_REFUND})
+"""Scopes with which a service moves credits, or pays money back. Spending is among them: the
+service undoes its spends, and whoever makes another key of that name undoes them too."""
+SERVICE_NAME_LENGTH_MAX = 200
+"""`key:` and the name are the actor in the journal, which has a length of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +83,10 @@ def new_api_key(
     """What is to be written of a new key, and the key in clear; nothing is written yet.
 
     Raises:
-        Invalid: VALIDATION_ERROR, no service name, an unknown scope, none at all, or an expiry in
-            the past.
+        Invalid: VALIDATION_ERROR, no service name, too long a one or an address, an unknown scope,
+            none at all, or an expiry in the past.
     """
-    if not service_name.strip() or service_name != storable(service_name):
-        raise Invalid("service: needs a name", "VALIDATION_ERROR", field="service")
+    _check_service_name(service_name)
     wanted = sorted({_known_scope(scope) for scope in scopes})
     if not wanted:
         raise Invalid("scopes: name at least one", "VALIDATION_ERROR", field="scopes")
@@ -151,6 +153,16 @@ def revoke_api_key(session: Session, key_id: uuid.UUID) -> ApiKey:
 def list_api_keys(session: Session) -> list[ApiKey]:
     """All keys, newest first, revoked ones included."""
     return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc())))
+
+
+def _check_service_name(name: str) -> None:
+    is_text = name.strip() != "" and name == storable(name) and len(name) <= SERVICE_NAME_LENGTH_MAX
+    if not is_text or "@" in name:  # the journal and the audit trail keep it for ever
+        raise Invalid(
+            f"service: needs a name of at most {SERVICE_NAME_LENGTH_MAX} characters, and no @",
+            "VALIDATION_ERROR",
+            field="service",
+        )
 
 
 def _check_expiry(expires_at: dt.datetime | None) -> None:

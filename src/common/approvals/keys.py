@@ -1,4 +1,4 @@
-"""API keys that can give credits or pay money back: made with another person's consent (rule 13).
+"""API keys that can move credits or pay money back: made with another person's consent (rule 13).
 
 A service with such a key moves money without asking. So two people make it, and what it does
 afterwards is a machine's doing.
@@ -16,6 +16,8 @@ from src.common.approvals import asking, rules
 from src.common.approvals.asking import Asked, Request
 from src.common.approvals.forms import KeyForm
 from src.common.approvals.rules import Limits
+from src.common.credits.domain.arguments import check_text
+from src.common.credits.domain.commands import REFERENCE_LENGTH_MAX
 from src.common.credits.domain.digest import digest_of
 
 
@@ -51,17 +53,19 @@ def create_or_ask(
         limits: How long somebody may consent; None where nobody has to.
 
     Raises:
-        Invalid: VALIDATION_ERROR, as `create_api_key`, or there is no reason.
+        Invalid: VALIDATION_ERROR, as `create_api_key`, or there is no reason, or too long a one.
     """
     facts, key = api_keys.new_api_key(
         service_name=service_name, scopes=scopes, expires_at=expires_at
     )
     if limits is None or MOVING_MONEY.isdisjoint(facts.scopes):
         return IssuedKey(api_keys.write_api_key(session, facts), key)
+    why = rules.check_reason(reason, "reason")
+    check_text("reason", why, REFERENCE_LENGTH_MAX)
     request = Request(
         user_id=None,
         form=KeyForm.of(facts),
-        reason=rules.check_reason(reason, "reason"),
+        reason=why,
         requester=requester,
         key=request_key,
         digest=digest_of(requester, "api_key", "", facts.key_hash.hex()),

@@ -54,8 +54,9 @@ def credits_moved(session: Session, user_id: uuid.UUID, actor: str, *, gives: bo
 def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits: Limits) -> int:
     """Whole credits, beyond what the money buys, of payments that `actor` credited to the user.
 
-    Within the window. What application code wrote is no decision of theirs, and what another person
-    consented to does not count.
+    Within the window. The money of a payment that names somebody else buys this user nothing. What
+    application code wrote is no decision of theirs, and what another person consented to does not
+    count.
     """
     consented = (
         select(Approval.approval_id)
@@ -67,13 +68,17 @@ def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits
         )
         .exists()
     )
+    payer = UnmatchedPayment.details["user_id"].astext
     rows = session.execute(
         select(
             Transaction.credits_added,
             Transaction.amount_paid_cents,
             Transaction.currency,
             UnmatchedPayment.livemode,
-            UnmatchedPayment.details["amount_total_cents"].astext.is_not(None),
+            and_(
+                UnmatchedPayment.details["amount_total_cents"].astext.is_not(None),
+                func.coalesce(payer, str(user_id)) == str(user_id),
+            ),
         )
         .join(
             UnmatchedPayment,
@@ -94,13 +99,13 @@ def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits
         credits_beyond_price(
             Credited(
                 credits=credits_added,
-                paid_cents=paid_cents if is_said else None,
+                paid_cents=paid_cents if buys else None,
                 currency=currency,
                 livemode=livemode,
             ),
             limits,
         )
-        for credits_added, paid_cents, currency, livemode, is_said in rows
+        for credits_added, paid_cents, currency, livemode, buys in rows
     )
 
 

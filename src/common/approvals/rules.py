@@ -21,7 +21,8 @@ class Credited:
 
     credits: int
     paid_cents: int | None
-    """What came, in the currency's smallest unit; None where only whoever credited it says so."""
+    """What came, in the currency's smallest unit; None where only whoever credited it says so, or
+    says for whom."""
     currency: str
     livemode: bool
 

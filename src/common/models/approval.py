@@ -33,7 +33,7 @@ class ApprovalOperation(StrEnum):
     PAYMENT = "payment"
     """An unmatched payment that is to be credited."""
     API_KEY = "api_key"
-    """A key that can give credits, or pay money back."""
+    """A key that can move credits, or pay money back."""
 
 
 class Decision(StrEnum):

@@ -114,18 +114,7 @@ async def decide(
         lambda session: _with_preview(session, approval_id)
     )
     if not form.is_confirmed and found.status is ApprovalStatus.OPEN:
-        return confirm(
-            request,
-            person,
-            form,
-            heading=f"{what.capitalize()} to {_in_words(found.form)}?"
-            if what == CONSENT
-            else "Refuse this request?",
-            facts={**facts, "Asked by": found.approval.requester, "For": str(found.approval.reason)}
-            if what == CONSENT
-            else {"Asked for": _in_words(found.form), "What happens": "it is never done"},
-            button=what.capitalize(),
-        )
+        return await _show_before(request, person, form, found, facts, what)
     if what == REFUSE:
         await _decide(operations.refuse, "approvals.refuse", person, approval_id, form)
         return done(request, "Refused.", "console_approvals")
@@ -141,6 +130,34 @@ async def decide(
         ),
     )
     return done(request, "Done.", "console_approval", approval_id=approval_id)
+
+
+async def _show_before(
+    request: Request,
+    person: Person,
+    form: Form,
+    found: ApprovalState,
+    foreseen: Mapping[str, str],
+    what: str,
+) -> Response:
+    """What the decision means, and whom it is about."""
+    asked = found.approval
+
+    def work(session: Session) -> tuple[str | None, Names]:
+        email = see_user(session, person, asked.user_id, "approval")
+        return email, names_of(session, [asked.requester])
+
+    email, names = await run_in_async_database_transaction(work)
+    about = {} if email is None else {"User": email}
+    if what == CONSENT:
+        by = names.get(asked.requester, asked.requester)
+        heading = f"Consent to {_in_words(found.form)}?"
+        facts = {**about, **foreseen, "Asked by": by, "For": str(asked.reason)}
+    else:
+        heading = "Refuse this request?"
+        means = {"Asked for": _in_words(found.form), "What happens": "it is never done"}
+        facts = {**about, **means}
+    return confirm(request, person, form, heading=heading, facts=facts, button=what.capitalize())
 
 
 @router.post("/{approval_id}/withdraw", name="console_approval_withdraw")

@@ -22,6 +22,7 @@ from src.common.async_database import run_in_async_database_transaction
 from src.common.credits import ledger
 from src.common.credits.domain.commands import (
     AMOUNT_MAX,
+    REFERENCE_LENGTH_MAX,
     Adjust,
     Grant,
     Release,
@@ -75,7 +76,7 @@ async def give(request: Request, person: Giver, user_id: uuid.UUID, form: OurFor
             amount=form.integer("amount", least=1, most=AMOUNT_MAX),
             source=_source(form),
             expires_at=_expiry(form),
-            reference=form.reason(),
+            reference=_reason(form),
         )
 
     return await _move(request, person, form, _Wish(GIVE, user_id, "credits.give", make))
@@ -93,7 +94,7 @@ async def take(request: Request, person: Taker, user_id: uuid.UUID, form: OurFor
 
     def make(key: str, actor: str) -> Adjust:
         amount = -form.integer("amount", least=1, most=AMOUNT_MAX)
-        return Adjust(user_id=user_id, key=key, actor=actor, amount=amount, reason=form.reason())
+        return Adjust(user_id=user_id, key=key, actor=actor, amount=amount, reason=_reason(form))
 
     return await _move(request, person, form, _Wish(TAKE, user_id, "credits.take", make))
 
@@ -119,7 +120,7 @@ async def reverse(
             actor=actor,
             seq=seq,
             amount=form.integer("part", least=1, most=AMOUNT_MAX) if form.text("part") else None,
-            reason=form.reason(),
+            reason=_reason(form),
         )
 
     wish = _Wish(REVERSE, user_id, "credits.reverse", make, f"entry {seq}", {"seq": seq})
@@ -141,7 +142,7 @@ async def release(
     """Give up a hold: what was not captured goes back to its lots."""
 
     def make(key: str, actor: str) -> Release:
-        return Release(user_id=user_id, key=key, actor=actor, hold_seq=seq, reference=form.reason())
+        return Release(user_id=user_id, key=key, actor=actor, hold_seq=seq, reference=_reason(form))
 
     wish = _Wish(RELEASE, user_id, "holds.release", make, f"hold {seq}", {"seq": seq})
     return await _move(request, person, form, wish)
@@ -233,7 +234,7 @@ async def _show_before(
             "Balance now": f"{found.before:,}",
             "Balance afterwards": f"{found.after:,}",
             "Lots": found.lots or "none",
-            "Reason": form.reason(),
+            "Reason": _reason(form),
             "Done": "once another person consents" if found.asks else "at once",
         },
         button="Ask for it" if found.asks else "Do it",
@@ -283,7 +284,7 @@ def _execute(
         wish.action,
         user_id=wish.user_id,
         target=wish.target,
-        reason=form.reason(),
+        reason=_reason(form),
         before={"balance": _balance_before(session, wish.user_id, outcome)},
         after=after,
         key=form.key,
@@ -306,6 +307,11 @@ def _source(form: Form) -> LotSource:
     return LotSource(source)
 
 
+def _reason(form: Form) -> str:
+    """As long as the journal keeps it."""
+    return form.reason(length_max=REFERENCE_LENGTH_MAX)
+
+
 def _expiry(form: Form) -> dt.datetime | None:
     """The first moment of a day in UTC; None where none is named."""
     written = form.text("expires_on", length_max=10)
@@ -314,7 +320,14 @@ def _expiry(form: Form) -> dt.datetime | None:
     try:
         day = dt.date.fromisoformat(written)
     except ValueError:
+        day = None
+    if day is None or not _YEAR_MIN <= day.year <= _YEAR_MAX:
         raise Invalid(
-            "expires_on: a day, such as 2030-01-31", "VALIDATION_ERROR", field="expires_on"
-        ) from None
+            f"expires_on: a day, such as 2030-01-31, of the years {_YEAR_MIN} to {_YEAR_MAX}",
+            "VALIDATION_ERROR",
+            field="expires_on",
+        )
     return dt.datetime.combine(day, dt.time.min, dt.UTC)
+
+
+_YEAR_MIN, _YEAR_MAX = 2_000, 9_000

@@ -150,7 +150,7 @@ async def _replay(request: Request, person: Person, form: Form, event_id: str) -
 
     begun = await run_in_async_database_transaction(begin)
     if begun is None:
-        return f"{event_id} was replayed before by this form"
+        return _settled_before(event_id)
     livemode, body = begun
     if body is None:
         return f"{event_id} has no body any more"
@@ -169,19 +169,25 @@ async def _replay(request: Request, person: Person, form: Form, event_id: str) -
 
 
 async def _ignore(_request: Request, person: Person, form: Form, event_id: str) -> str:
-    def work(session: Session) -> None:
+    def work(session: Session) -> bool:
         key = _key_of(form, event_id)
         if is_recorded(session, key):
-            return
+            return False
         before = {"status": inbox.get_event(session, event_id).status}
         inbox.ignore_event(session, event_id)
-        record(session, person, "stripe_events.ignore", target=event_id, before=before, key=key)
+        return record(
+            session, person, "stripe_events.ignore", target=event_id, before=before, key=key
+        )
 
     try:
-        await run_in_async_database_transaction(work)
+        is_new = await run_in_async_database_transaction(work)
     except ExceptionWithErrorType as error:
         return f"{event_id}: {error.message}"
-    return f"{event_id} is ignored now"
+    return f"{event_id} is ignored now" if is_new else _settled_before(event_id)
+
+
+def _settled_before(event_id: str) -> str:
+    return f"{event_id} was replayed or ignored before by this form"
 
 
 def _key_of(form: Form, event_id: str) -> uuid.UUID:

@@ -20,9 +20,11 @@ from src.common.approvals.payments import (
 )
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
+from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.credits.queries import balance
 from src.common.exceptions import ExceptionWithErrorType, Invalid, NotFound
+from src.common.models.approval import Approval, Decision
 from src.common.models.console_action import ConsoleAction
 from src.common.models.transaction import Transaction
 from src.common.purchases import unmatched
@@ -158,9 +160,13 @@ def _do(
     session: Session, person: Person, form: Form, settlement: Settlement, limits: Limits
 ) -> Settled | Asked | None:
     """Settle it or ask for it, and record it; None where this form settled it before."""
-    if is_recorded(session, form.key) and not _is_asked(session, form):
+    is_done = is_recorded(session, form.key)
+    asked_id = _asked_by(session, form)
+    if is_done and asked_id is None:
         return None
     outcome = resolve_or_ask(session, settlement, limits)
+    if asked_id is not None and not _is_what_was_asked(session, outcome, asked_id):
+        raise errors.key_reused()  # else it would be done, and the trail would not have it
     purchase = None if isinstance(outcome, Asked) else outcome.purchase
     user_id = outcome.approval.user_id if isinstance(outcome, Asked) else None
     record(
@@ -178,12 +184,18 @@ def _do(
     return outcome
 
 
-def _is_asked(session: Session, form: Form) -> bool:
-    """Whether this form asked for it: then it finds its request again."""
-    done_before = select(ConsoleAction.after["asked_for"].astext).where(
-        ConsoleAction.form_key == form.key
-    )
-    return session.scalars(done_before).one_or_none() is not None
+def _asked_by(session: Session, form: Form) -> uuid.UUID | None:
+    """The request that this form made: it finds that again, whatever became of it."""
+    made = select(ConsoleAction.after["asked_for"].astext).where(ConsoleAction.form_key == form.key)
+    found = session.scalars(made).one_or_none()
+    return None if found is None else uuid.UUID(found)
+
+
+def _is_what_was_asked(session: Session, outcome: Settled | Asked, asked_id: uuid.UUID) -> bool:
+    """Whether it is that very request, or what another person consented to."""
+    if isinstance(outcome, Asked):
+        return outcome.approval.approval_id == asked_id
+    return session.get_one(Approval, asked_id).status == Decision.CONSENTED
 
 
 async def _page(

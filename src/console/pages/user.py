@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -40,6 +40,7 @@ DAYS = (7, 30, 90, 365)
 """How far back the chart can go; else to the user's beginning."""
 _Sees = Annotated[Person, require(Permission.USERS_SEE)]
 _Cursor = Annotated[str | None, Query(max_length=200)]
+_Seq = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ def _read(session: Session, user_id: uuid.UUID, days: int) -> UserPage:
 
 
 @router.get("/users/{user_id}/entries/{seq}", name="console_entry")
-async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: int) -> Response:
+async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: _Seq) -> Response:
     """One entry: its lines, its cause, the request that made it, and what refers to it."""
 
     def work(session: Session) -> EntryPage:
@@ -135,7 +136,7 @@ async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: i
         entry = read_entries(session, user_id, [seq]).get(seq)
         if entry is None:
             raise entry_not_found()
-        action = _action_of(session, entry)
+        action = _action_of(session, user_id, entry)
         record(session, person, "users.see", user_id=user_id, target=f"entry {seq}")
         return EntryPage(
             user=user,
@@ -158,14 +159,21 @@ async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: i
     )
 
 
-def _action_of(session: Session, entry: HistoryEntry) -> ConsoleAction | None:
-    """What somebody did in the console that made the entry: its key has the form's."""
+def _action_of(session: Session, user_id: uuid.UUID, entry: HistoryEntry) -> ConsoleAction | None:
+    """What somebody did in the console that made the entry: its key has the form's.
+
+    Anybody may send such a key, so the action is the same person's, about the same user.
+    """
     written = entry.idempotency_key.removeprefix(KEY_PREFIX)
     try:
         form_key = uuid.UUID(written) if written != entry.idempotency_key else None
     except ValueError:
         return None
-    done = select(ConsoleAction).where(ConsoleAction.form_key == form_key)
+    done = select(ConsoleAction).where(
+        ConsoleAction.form_key == form_key,
+        ConsoleAction.actor == entry.actor,
+        ConsoleAction.user_id == user_id,
+    )
     return None if form_key is None else session.scalars(done).one_or_none()
 
 

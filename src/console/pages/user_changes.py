@@ -145,10 +145,19 @@ async def _change(
                 facts={**facts, **wish.facts, "Reason": reason},
                 button=wish.button,
             )
-        await run_in_async_database_transaction(lambda session: _do(session, person, form, wish))
+        is_new = await run_in_async_database_transaction(
+            lambda session: _do(session, person, form, wish)
+        )
     except Invalid as error:
         return await _page(request, person, user_id, problem=error, form=form)
-    return done(request, "It is done.", "console_user", user_id=user_id)
+    sentence = "It is done." if is_new else _DONE_BEFORE
+    return done(request, sentence, "console_user", user_id=user_id)
+
+
+_DONE_BEFORE = (
+    "This form was done before, and nothing more is done with it. To change something else, open "
+    "the form anew."
+)
 
 
 def _facts(session: Session, person: Person, wish: _Wish) -> Mapping[str, str]:
@@ -163,13 +172,14 @@ def _facts(session: Session, person: Person, wish: _Wish) -> Mapping[str, str]:
     }
 
 
-def _do(session: Session, person: Person, form: Form, wish: _Wish) -> None:
+def _do(session: Session, person: Person, form: Form, wish: _Wish) -> bool:
+    """Do it and record it; False where this form was done before, whatever it said then."""
     if is_recorded(session, form.key):
-        return
+        return False
     user = accounts.lock_user(session, wish.user_id)
     before = None if user is None else _shown(user)
     after = _shown(wish.do(session))
-    record(
+    return record(
         session,
         person,
         wish.action,
