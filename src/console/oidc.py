@@ -75,6 +75,7 @@ class Provider:
             Forbidden: FORBIDDEN, an address that is not verified or of another domain, or no role.
             ProviderError: SIGN_IN_UNAVAILABLE.
         """
+        await self._refuse_unasked(request)
         try:
             token = await self._client.authorize_access_token(
                 request, claims_options={"iss": {"essential": True, "value": self._issuer}}
@@ -87,6 +88,16 @@ class Provider:
         except (httpx2.HTTPError, JoseError, ValueError, KeyError, RuntimeError) as error:
             raise _unavailable(error) from None
         return identity_of(claims, self._settings)
+
+    async def _refuse_unasked(self, request: Request) -> None:
+        """The library looks at an error first: any page's link could say that nobody is known.
+
+        Raises:
+            ProviderError: SIGN_IN_UNAVAILABLE, it is no answer to what this browser asked.
+        """
+        state = request.query_params.get("state", "")
+        if await self._client.framework.get_state_data(request.session, state) is None:
+            raise _unavailable(OAuthError("mismatching_state"))
 
 
 _ASKS_FOR_A_PAGE = frozenset(

@@ -235,3 +235,14 @@ def test_a_domain_is_the_whole_of_it(email: str) -> None:
     claims = {**CLAIMS, "email": email, "iss": "i", "sub": "s", "flashslides_role": "admin"}
     with pytest.raises(Forbidden):
         identity_of(claims, settings_of("https://id.test"))
+
+
+@pytest.mark.parametrize("query", ["", "&state=", "&state=guessed"])
+async def test_no_link_of_another_page_signs_anybody_out(
+    console: Console, provider: Provider, query: str
+) -> None:
+    """An error counts only as the answer to what this browser asked the provider."""
+    await come_in(console, provider, "ada")
+    back = await console.get(f"/sign-in/callback?error=login_required{query}")
+    assert back.status_code == 502
+    assert (await console.get(PAGE)).status_code == 200
