@@ -91,6 +91,7 @@ async def test_no_number_of_an_entry_is_a_defect(console: Console, seq: int) -> 
         (f"/users/{NOBODY}/holds/99999999999999999999/release", "", {"reason": "x"}),
         (f"/users/{NOBODY}/give", "", {"reason": "x" * 400, "amount": "1"}),
         (f"/users/{NOBODY}/give", "", {"reason": "x", "amount": "1", "expires_on": "0001-01-01"}),
+        (PAGE, "/unmatched/%00", {"do": "close", "reason": "x", "confirmed": "yes"}),
         (PAGE, "/sign-in/out", {"form_token": "é"}),
         (PAGE, "/sign-in/out", {"form_key": "é"}),
     ],

@@ -60,8 +60,6 @@ def resolve(
     is_storable = resolution == storable(resolution)
     if not 1 <= len(resolution.strip()) <= RESOLUTION_LENGTH_MAX or not is_storable:
         raise _invalid("resolution", f"must be 1 to {RESOLUTION_LENGTH_MAX} characters long")
-    if stripe_object_id != storable(stripe_object_id):
-        raise _invalid("stripe_object_id", "must be text")
     row = lock(session, stripe_object_id)
     if row.status != "open":
         raise Conflict(f"Resolved already: {row.resolution}", "ALREADY_RESOLVED")
@@ -109,7 +107,10 @@ def lock(session: Session, stripe_object_id: str) -> UnmatchedPayment:
 
     Raises:
         NotFound: UNMATCHED_PAYMENT_NOT_FOUND.
+        Invalid: VALIDATION_ERROR, an id that no text of the database is.
     """
+    if stripe_object_id != storable(stripe_object_id):
+        raise _invalid("stripe_object_id", "must be text")
     written = uncredited.find_unlisted(session, stripe_object_id)
     if written is not None:
         lock_payment(session, written.payment_intent_id or written.stripe_session_id)
