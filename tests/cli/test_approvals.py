@@ -222,7 +222,9 @@ def test_a_key_that_moves_money_takes_two(
     assert "key_hash" not in as_json["command"]
     assert flashslides("approvals", "consent", asked.json["approval_id"]).exit_code == 0
     assert find_valid_api_key(db, asked.json["key"]) is not None
-    assert flashslides("api-key", "create", "--scopes", "credits:spend").exit_code == 0
+    spends = ("api-key", "create", "--scopes", "credits:spend", "--reason", "charges")
+    assert flashslides(*spends).exit_code == 5
+    assert flashslides("api-key", "create", "--scopes", "credits:read").exit_code == 0
 
 
 def test_what_does_not_exist_has_its_own_exit_code(flashslides: RunCommand, ada: str) -> None:
