@@ -23,7 +23,7 @@ from src.console.forms import (
     token_of,
 )
 from src.console.navigation import NAVIGATION
-from src.console.wording import KINDS, SHARES, STEPS
+from src.console.wording import KINDS, SHARES, STEPS, told
 from src.html_pages import money
 from src.http_statuses import STATUS_BY_KIND
 
@@ -146,7 +146,7 @@ def _environment() -> Environment:
     names.update(KINDS=KINDS, SHARES=SHARES, STEPS=STEPS)
     filters: dict[str, Any] = cast("Any", environment.filters)
     filters.update(number=_number, money=money, instant=_instant, plain=_plain)
-    filters.update(signed=_signed, laid_out=_laid_out)
+    filters.update(signed=_signed, laid_out=_laid_out, told=told)
     return environment
 
 

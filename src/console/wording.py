@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import EntryKind
 from src.common.purchases.timeline import StepKind
 
@@ -26,6 +27,37 @@ STEPS: Mapping[str, str] = {
     StepKind.PURCHASE: "purchase",
     StepKind.ENTRY: "credits",
 }
+LABELS: Mapping[str, str] = {
+    "amount": "Credits",
+    "amount_cents": "Amount in cents",
+    "by": "By",
+    "credits": "Credits",
+    "currency": "Currency",
+    "expires_at": "Expire on",
+    "expires_on": "Expire on",
+    "from": "From",
+    "kind": "Kind",
+    "least": "Credits, at least",
+    "lot": "Of lot",
+    "most": "Credits, at most",
+    "note": "What there is to say about it",
+    "part": "Credits",
+    "reason": "Reason",
+    "since": "From",
+    "time_zone": "Days begin in",
+    "to": "To",
+    "until": "To",
+    "user": "User",
+}
+"""What the forms call their fields, by the name that an error gives them."""
+
+
+def told(problem: ExceptionWithErrorType) -> str:
+    """An error's sentence, which begins with its field as the page calls it."""
+    field, _, sentence = problem.message.partition(": ")
+    if field != problem.details.get("field") or field not in LABELS:
+        return problem.message
+    return f"{LABELS[field]}: {sentence}"
 
 
 def lot_name(seq: int, source: str) -> str:

@@ -22,6 +22,11 @@ EMAIL = "ada.lovelace@example.com"
 DESK, HAND = 1280, 390
 """Widths of a window, in CSS pixels."""
 TABS_MAX = 80
+TALLEST_BUTTON = """() => Math.max(
+  0, ...[...document.querySelectorAll("main button, main [role=button]")].map(b => b.offsetHeight)
+)"""
+BUTTON_HEIGHT_MAX = 80
+"""In CSS pixels: two lines of text; a taller one was stretched by what stands beside it."""
 Scheme = Literal["light", "dark"]
 LOOKS: tuple[tuple[int, Scheme], ...] = (
     (DESK, "light"),
@@ -119,6 +124,7 @@ def check_for_everybody(page: Page) -> None:
         found = faults(page, only_colors=scheme == "dark")
         assert found == [], f"{where}: {found}"
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, where
+        assert page.evaluate(TALLEST_BUTTON) <= BUTTON_HEIGHT_MAX, where
 
 
 def tab_to(page: Page, wanted: Locator) -> None:

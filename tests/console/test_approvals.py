@@ -84,6 +84,7 @@ async def test_another_person_consents_once(console: Console, request_id: uuid.U
     assert "+500" in page.text
     shown = await console.send(page, address, do="consent", note="seen the report")
     assert "+500" in shown.text
+    assert ("<dd>Ada</dd>" in shown.text, "user:" in shown.text) == (True, False)
     assert await balance(request_id) == 0, "nothing was done yet"
     for _ in range(3):
         done = await console.send(shown, address)

@@ -112,11 +112,11 @@ async def test_two_clicks_with_two_forms_are_two_gifts(console: Console, who: uu
 @pytest.mark.parametrize(
     ("below", "fields", "sentence"),
     [
-        ("give", {"amount": "0"}, "amount: from 1"),
-        ("give", {"amount": "many"}, "amount: a whole number"),
+        ("give", {"amount": "0"}, "Credits: from 1"),
+        ("give", {"amount": "many"}, "Credits: a whole number"),
         ("give", {"amount": "5", "source": "purchase"}, "source: one of"),
-        ("give", {"amount": "5", "expires_on": "soon"}, "expires_on: a day"),
-        ("give", {"amount": "5", "expires_on": "2020-01-31"}, "expires_at: lies in the past"),
+        ("give", {"amount": "5", "expires_on": "soon"}, "Expire on: a day"),
+        ("give", {"amount": "5", "expires_on": "2020-01-31"}, "Expire on: lies in the past"),
         ("take", {"amount": "401"}, "401 credits are needed, 400 are available"),
         ("entries/2/reverse", {"part": "51"}, "The entry has 50 credits left to reverse"),
         ("entries/9/reverse", {}, "Entry not found"),
@@ -136,12 +136,20 @@ async def test_what_is_wrong_is_said_at_the_form(
     assert await entries(who) == []
 
 
+async def test_who_undid_an_entry_has_a_name_on_its_page(console: Console, who: uuid.UUID) -> None:
+    """As on every other page: nobody knows a colleague by an id."""
+    address = f"/users/{who}/entries/2/reverse"
+    await console.send(await ask(console, address, {}), address)
+    page = await console.get(f"/users/{who}/entries/2")
+    assert f'<td title="{console.actor}">Ada</td>' in page.text
+
+
 async def test_a_reason_is_wanted(console: Console, who: uuid.UUID) -> None:
     """And it names nobody."""
     page = await console.get(f"/users/{who}/give")
     for reason in ("", "for ada@example.com"):
         answer = await console.send(page, f"/users/{who}/give", amount="5", reason=reason)
-        assert (answer.status_code, "reason: " in answer.text) == (422, True)
+        assert (answer.status_code, "Reason: " in answer.text) == (422, True)
 
 
 async def test_above_the_limit_it_becomes_a_request(console: Console, who: uuid.UUID) -> None:

@@ -17,6 +17,7 @@ from src.common.models.console_action import ConsoleAction
 from src.console.audit import record
 from src.console.people import Person
 from src.console.permissions import Role
+from src.console.wording import LABELS
 from tests.approvals.requests import NOTHING_ALONE, a_grant
 from tests.credits.books import booked_balance, grant, make_user
 from tests.fixtures.api import Api
@@ -211,7 +212,7 @@ async def test_what_is_wrong_is_said_of_the_field_that_the_page_has(
     address = f"/users/{user_id}/give"
     fields = {"amount": "1", "reason": "x", field: written}
     sent = await console.send(await console.get(address), address, **fields)
-    assert (sent.status_code, f'class="problem">{field}: ' in sent.text) == (422, True)
+    assert (sent.status_code, f'class="problem">{LABELS[field]}: ' in sent.text) == (422, True)
 
 
 async def test_a_reason_too_long_for_a_request_is_said(console: Console) -> None:
@@ -220,7 +221,7 @@ async def test_a_reason_too_long_for_a_request_is_said(console: Console) -> None
     page = await console.get("/keys")
     fields = {"service": "shop", "scopes": "credits:grant", "reason": "x" * 256}
     sent = await console.send(page, "/keys", **fields)
-    assert (sent.status_code, 'class="problem">reason: ' in sent.text) == (422, True)
+    assert (sent.status_code, 'class="problem">Reason: ' in sent.text) == (422, True)
 
 
 @pytest.mark.parametrize("whose", ["another's", "the same person's"])

@@ -97,7 +97,7 @@ async def test_a_report_is_of_the_days_that_are_asked_for(served: Console) -> No
     assert "data-chart" in page.text
     wrong = await served.get("/reports/movements?since=2026-02-30")
     assert wrong.status_code == 422
-    assert "since: no day" in wrong.text
+    assert "From: a day, such as 2030-01-31" in wrong.text
     assert 'name="since" value="2026-02-30"' in wrong.text
 
 

@@ -14,6 +14,7 @@ from src.common.models.user import User
 from src.common.purchases.rules import Reason
 from src.console.pages.unmatched import WAYS_OUT
 from src.console.permissions import Role
+from src.console.wording import LABELS
 from tests.fixtures.api import Api, balance_of, fetch, make_user
 from tests.fixtures.console import Console
 from tests.stripe.payments import make_event, make_session
@@ -121,7 +122,7 @@ async def test_what_is_wrong_is_said_beside_the_form(
     right = {"do": "credit", "reason": "Looked at", "user": str(user.user_id)}
     sent = await console.send(await console.get(address), address, **{**right, **fields})
     assert sent.status_code == 422
-    assert f'role="alert" class="problem">{field}: ' in sent.text
+    assert f'role="alert" class="problem">{LABELS[field]}: ' in sent.text
     if fields.get(field):
         assert fields[field] in sent.text
     assert await trail() == []

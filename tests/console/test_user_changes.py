@@ -84,9 +84,9 @@ async def test_an_erased_person_is_nowhere(console: Console, who: uuid.UUID) -> 
     [
         ("type", {"user_type": "admin"}, "user_type: one of"),
         ("type", {"user_type": "queen"}, "user_type: one of"),
-        ("type", {"user_type": "guest", "reason": ""}, "reason: "),
+        ("type", {"user_type": "guest", "reason": ""}, "Reason: "),
         ("active", {"do": "sleep"}, "do: activate or deactivate"),
-        ("erase", {"reason": "ada@example.com"}, "reason: "),
+        ("erase", {"reason": "ada@example.com"}, "Reason: "),
     ],
 )
 async def test_what_is_wrong_is_said_and_nothing_is_done(

@@ -108,6 +108,7 @@ async def show_report(
         rows_max=ROWS_SHOWN_MAX,
         read_from=read_from,
         is_asked=is_asked,
+        is_test_mode=settings_of(request).stripe_livemode is False,
         **shown,
     )
 
@@ -168,7 +169,9 @@ def _day(field: str, written: str) -> dt.date | None:
     try:
         return dt.date.fromisoformat(written) if written else None
     except ValueError:
-        raise Invalid(f"{field}: no day", "VALIDATION_ERROR", field=field) from None
+        raise Invalid(
+            f"{field}: a day, such as 2030-01-31", "VALIDATION_ERROR", field=field
+        ) from None
 
 
 def _midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:

@@ -138,12 +138,14 @@ async def show_entry(request: Request, person: _Sees, user_id: uuid.UUID, seq: _
             raise entry_not_found()
         action = _action_of(session, user_id, entry)
         record(session, person, "users.see", user_id=user_id, target=f"entry {seq}")
+        related = related_entries(session, user_id, seq, limit=SHOWN_ON_A_PAGE)
+        actors = [each.actor for each in (entry, action, *related) if each is not None]
         return EntryPage(
             user=user,
             entry=entry,
             action=action,
-            names=names_of(session, [entry.actor, *([] if action is None else [action.actor])]),
-            related=related_entries(session, user_id, seq, limit=SHOWN_ON_A_PAGE),
+            names=names_of(session, actors),
+            related=related,
         )
 
     page = await run_in_async_database_transaction(work)

@@ -55,7 +55,7 @@ function draw(canvas) {
           ticks: { color: ink, maxRotation: 0, ...(isOverTime ? { callback: tick, maxTicksLimit: 8 } : {}) },
           grid: { color: grid },
         },
-        y: { stacked: chart.isStacked, beginAtZero: true, ticks: { color: ink }, grid: { color: grid } },
+        y: { stacked: chart.isStacked, beginAtZero: true, ticks: { color: ink, precision: 0 }, grid: { color: grid } },
       },
       plugins: {
         legend: { labels: { color: ink } },

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from src.api.src.dependencies import Caller, claims_at_hand
 from src.api.src.errors import error_responses
 from src.api.src.fast_path import FastReadRoute
+from src.api.src.known_parameters import KNOWN_PARAMETERS_ONLY
 from src.api.src.lagging import ReaderOfUser, headers_of
 from src.api.src.principals import find_user, refuse_inactive
 from src.api.src.routes import API_PREFIX, Cursor, Limit, UserId
@@ -38,7 +39,10 @@ from src.common.postgres.pagination import (
 from src.common.postgres.shared_statements import NotAnswered
 
 router = APIRouter(
-    prefix=f"{API_PREFIX}/user/{{user_id}}/credits", tags=["credits"], route_class=FastReadRoute
+    prefix=f"{API_PREFIX}/user/{{user_id}}/credits",
+    tags=["credits"],
+    dependencies=[KNOWN_PARAMETERS_ONLY],
+    route_class=FastReadRoute,
 )
 """Its routes are the application's own, see `FastReadRoute`."""
 

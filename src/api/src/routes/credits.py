@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from src.api.src.dependencies import Caller, CallerOrOneself, Oneself
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.known_parameters import KNOWN_PARAMETERS_ONLY
 from src.api.src.lagging import READ_AFTER, ReaderOfUser, headers_of
 from src.api.src.principals import Principal, find_user, refuse_inactive
 from src.api.src.routes import Cursor, Limit, UserId
@@ -26,7 +27,9 @@ from src.common.models.credit_hold import HoldStatus
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.postgres.shared_statements import NotAnswered
 
-router = APIRouter(prefix="/user/{user_id}/credits", tags=["credits"])
+router = APIRouter(
+    prefix="/user/{user_id}/credits", tags=["credits"], dependencies=[KNOWN_PARAMETERS_ONLY]
+)
 
 READS = (*EVERYWHERE, *AUTHENTICATED, "USER_NOT_FOUND")
 

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime
 
 from src.api.src.dependencies import Caller
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.known_parameters import KNOWN_PARAMETERS_ONLY
 from src.api.src.lagging import Read, headers_of
 from src.common.accounts.api_keys import Scope
 from src.common.postgres.lagging_reads import Source
@@ -21,7 +22,7 @@ from src.common.reports.periods import By
 from src.common.reports.users import UserFilter
 from src.common.time_zones import find_zone
 
-router = APIRouter(prefix="/reports", tags=["reports"])
+router = APIRouter(prefix="/reports", tags=["reports"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 
 async def may_read_reports(caller: Caller) -> None:

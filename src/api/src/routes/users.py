@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 
 from src.api.src.dependencies import Caller, CallingUser
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
+from src.api.src.known_parameters import KNOWN_PARAMETERS_ONLY
 from src.api.src.lagging import ReaderOfUser, headers_of
 from src.api.src.routes import Cursor, Limit, UserId
 from src.api.src.schemas.users import ProfileIn, TransactionPage, UserOut
@@ -14,7 +15,7 @@ from src.common.async_database import read_from_async_database, run_in_async_dat
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.purchases.queries import list_purchases_of
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 
 @router.get(
