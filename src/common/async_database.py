@@ -176,6 +176,10 @@ async def read_from_async_database(work: Callable[[Session], T]) -> T:
 
     async def attempt() -> T:
         async with get_async_db() as db:
-            return await db.run_sync(work)
+            try:
+                return await db.run_sync(work)
+            finally:  # not as it closes: a task cancelled there would never return the connection
+                db.expunge_all()  # what was read stays as it was read
+                await db.rollback()
 
     return await AsyncRetrying(**RETRY_POLICY)(attempt)

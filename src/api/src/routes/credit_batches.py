@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from src.api.src.dependencies import Caller, Ledger, SettingsOf
 from src.api.src.errors import AUTHENTICATED, EVERYWHERE, error_responses
-from src.api.src.persons import ledger_for, limits_of
+from src.api.src.persons import ByHand, ledger_for
 from src.api.src.principals import Principal
 from src.api.src.schemas.credit_batches import (
     BatchIn,
@@ -56,22 +56,37 @@ async def batch(
     done in their order. The same items with the same keys get the same answers again.
     """
     limit = settings.credits_manual_limit
-    allowed = ledger_for(caller, request.app.state)
-    done = (_do(item, caller, allowed, limit) for item in body.items)
-    if limits_of(caller, settings) is not None:  # no engine keeps their order
-        return BatchOut(results=[await each for each in done])
-    return BatchOut(results=list(await asyncio.gather(*done)))
+    wanted = [_wanted(item, caller, limit) for item in body.items]
+    ledger = ledger_for(caller, request.app.state)
+    if not isinstance(ledger, ByHand):  # no engine keeps their order
+        return BatchOut(results=[await _do(each, ledger) for each in wanted])
+    commands = [each for each in wanted if not isinstance(each, ItemOut)]
+    looked_up = await ledger.looked_up(commands)
+    return BatchOut(results=list(await asyncio.gather(*(_do(each, looked_up) for each in wanted))))
 
 
-async def _do(item: Item, caller: Principal, ledger: Ledger, manual_limit: int) -> ItemOut:
+def _wanted(item: Item, caller: Principal, manual_limit: int) -> Command | ItemOut:
+    """The command an item asks for, or why it is refused at once."""
     try:
-        command = _command(item, caller, manual_limit)
-        result = await ledger.execute(command)
+        return _command(item, caller, manual_limit)
     except ExceptionWithErrorType as error:
-        status = STATUS_BY_KIND[error.kind]
-        return ItemOut.refused(status, error.error_type, error.message, **error.details)
-    answer = ReversalOut if type(command) is Reverse else ResultOut
+        return _refused(error)
+
+
+async def _do(wanted: Command | ItemOut, ledger: Ledger) -> ItemOut:
+    if isinstance(wanted, ItemOut):
+        return wanted
+    try:
+        result = await ledger.execute(wanted)
+    except ExceptionWithErrorType as error:
+        return _refused(error)
+    answer = ReversalOut if type(wanted) is Reverse else ResultOut
     return ItemOut(status=200, replayed=result.replayed, result=answer.model_validate(result))
+
+
+def _refused(error: ExceptionWithErrorType) -> ItemOut:
+    status = STATUS_BY_KIND[error.kind]
+    return ItemOut.refused(status, error.error_type, error.message, **error.details)
 
 
 def _command(item: Item, caller: Principal, manual_limit: int) -> Command:
