@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from benchmarks import command as benchmark
-from benchmarks import reports
+from benchmarks import console, reports
 from src.cli.commands import app
 from src.common.credits import ledger
 from src.common.settings import Settings
@@ -61,7 +61,11 @@ RUN_BY = {
     "docs/tutorial.md": "tests/document/test_tutorial.py",
 }
 """Who runs the blocks of a page, or compares them with what the code makes."""
-BENCHMARKS = {"benchmarks": benchmark.main, "benchmarks.reports": reports.main}
+BENCHMARKS = {
+    "benchmarks": benchmark.main,
+    "benchmarks.console": console.main,
+    "benchmarks.reports": reports.main,
+}
 """The modules that people run, and what they begin with."""
 AN_ID = "00000000-0000-4000-8000-000000000001"
 NOT_WHOLE = re.compile(r"[…<|\[]| ROLE| N$")
