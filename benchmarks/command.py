@@ -26,6 +26,7 @@ from benchmarks.checkouts import Checkout, NotBuilt, built
 from benchmarks.contestants.base import Clocks, Contestant, ContestantFailed, Database, Load, Spread
 from benchmarks.contestants.processes import PythonContestant
 from benchmarks.growth import Growth, GrowthPlan, measure_growth
+from benchmarks.output import tell
 from benchmarks.plan import (
     DESCRIPTIONS,
     PEER_USERS,
@@ -126,10 +127,10 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
                 "the curves need matplotlib: uv sync --group bench", param_hint="--svg"
             )
         try:
-            with built(against, folder, _say) if against else nullcontext() as other:
+            with built(against, folder, tell) if against else nullcontext() as other:
                 result = measure(sizes, rows, folder, replace, names, other)
         except _EXPECTED as error:
-            _say(f"No figures: {error}")
+            tell(f"No figures: {error}")
             raise typer.Exit(1) from None
         _tell(result, path, svg)
         if check and any(line.reached is False for line in result.checked):
@@ -146,12 +147,12 @@ def _tell(result: report.Result, path: Path, svg: Path | None) -> None:
     """Print a result, save it, and draw it where a folder is given."""
     report.print_result(result)
     report.write_json(result, path)
-    _say(f"Saved as {path}")
+    tell(f"Saved as {path}")
     if svg is not None:
         from benchmarks.curves import draw
 
         for drawn in draw(result.measured, result.growth, svg):
-            _say(f"Drawn: {drawn}")
+            tell(f"Drawn: {drawn}")
 
 
 def measure(
@@ -174,11 +175,11 @@ def measure(
     if not sizes.quick:
         refuse_volatile(folder)
     wishes = QUICK_SERVER_SETTINGS if sizes.quick else SERVER_SETTINGS
-    with temporary_server(folder, wishes, _say) as server, ExitStack() as stack:
+    with temporary_server(folder, wishes, tell) as server, ExitStack() as stack:
         described = machine.describe(folder, server.version)
         shown = shown_settings(server.connection)
         _refuse_unless_durable(shown)
-        _say(f"Building the schemas and {sizes.users} users")
+        tell(f"Building the schemas and {sizes.users} users")
         build_ledger(server.connection, sizes.users)
         everybody = replace(contestants_of(server, _api_key(), quick=sizes.quick))
         absent = _leave_out_absent(everybody)
@@ -190,7 +191,7 @@ def measure(
             name: stack.enter_context(connect(_prepare(server, name, sizes)))
             for name in sorted(databases | {Database.LEDGER})
         }
-        runner = Runner(admins, server.pid, _say)
+        runner = Runner(admins, server.pid, tell)
         measurements = runner.run(groups, sizes.repeats)
         done = _work_done(admins[Database.LEDGER], runner.acknowledged)
         growth = _growth(server, sizes, growth_rows, everybody)
@@ -238,7 +239,7 @@ def _prepare(server: RunningServer, name: Database, sizes: Sizes) -> ConnectionP
     """Make a contestant's database, unless it is the ledger's own."""
     if name is Database.LEDGER:
         return server.connection
-    _say(f"Building the database {name}")
+    tell(f"Building the database {name}")
     connection = create_database(server.connection, name)
     if name is Database.DOCUMENT:
         build_document(connection, sizes.users)
@@ -261,7 +262,7 @@ def _prepare(server: RunningServer, name: Database, sizes: Sizes) -> ConnectionP
 
 
 def _work_done(admin: psycopg.Connection, acknowledged: int) -> report.Workdone:
-    _say("Verifying every user")
+    tell("Verifying every user")
     users = books.verify_everybody()
     row = admin.execute(_CROSSING).fetchone()
     assert row is not None  # noqa: S101  an aggregate has one row
@@ -277,7 +278,7 @@ def _growth(
     ours = everybody["engine" if "engine" in everybody else "ledger-async"]
     assert isinstance(ours, PythonContestant)  # noqa: S101  plan.py says so
     plan = GrowthPlan(rows, sizes.repeats, sizes.seconds, ours.calls)
-    return measure_growth(server, plan, _say)
+    return measure_growth(server, plan, tell)
 
 
 def _loop_cpu_us(server: RunningServer) -> float:
@@ -321,10 +322,6 @@ def _rows(growth: str, *, quick: bool) -> Sequence[int]:
     if growth not in _GROWTH_ROWS:
         raise typer.BadParameter("none, default or full", param_hint="--growth")
     return () if quick else _GROWTH_ROWS[growth]
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from benchmarks.contestants.base import Load, Spread
 from benchmarks.contestants.http import application, deployment
 from benchmarks.contestants.processes import run_workers
 from benchmarks.figures import percentile
+from benchmarks.output import show, tell
 from benchmarks.reports import ENTRIES_A_USER
 from benchmarks.seed import user_ids
 from benchmarks.server import SERVER_SETTINGS, refuse_volatile, temporary_server
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     refuse_volatile(options.folder)
-    with temporary_server(options.folder, SERVER_SETTINGS, _report) as server:
+    with temporary_server(options.folder, SERVER_SETTINGS, tell) as server:
         upgrade_to_head()
         busy = fill_console(server.connection, users=options.users, entries=options.entries)
         is_within = _measure(options, busy)
@@ -206,14 +207,14 @@ def _measure(options: argparse.Namespace, busy: uuid.UUID) -> bool:
         viewers.look_at_all(pages, options.rounds)
         is_fast = _show(viewers, pages)
         ratio = _ratio(options, viewers, pages, environment)
-    _say(f"\nspends a second beside {options.viewers} viewers: {ratio:.2f} of without (≥ 0.9)")
+    show(f"\nspends a second beside {options.viewers} viewers: {ratio:.2f} of without (≥ 0.9)")
     return is_fast and ratio >= RATIO_MIN
 
 
 def _show(viewers: Viewers, pages: Sequence[Place]) -> bool:
     """Print the table; whether every page was within its bound, and none was refused."""
-    _say(f"| page | opened | median, ms | p95, ms (≤ {PAGE_MS_MAX}) | within |")
-    _say("|---|---|---|---|---|")
+    show(f"| page | opened | median, ms | p95, ms (≤ {PAGE_MS_MAX}) | within |")
+    show("|---|---|---|---|---|")
     is_fast = True
     for page in pages:
         taken = viewers.taken_ms[page.name]
@@ -222,9 +223,9 @@ def _show(viewers: Viewers, pages: Sequence[Place]) -> bool:
         is_fast = is_fast and fits
         middle = statistics.median(taken)
         row = f"| {page.name} | {len(taken)} | {middle:.0f} | {slow:.0f} |"
-        _say(f"{row} {'yes' if fits else 'NO'} |")
+        show(f"{row} {'yes' if fits else 'NO'} |")
     for refused in sorted(set(viewers.refused)):
-        _say(f"refused: {refused}")
+        show(f"refused: {refused}")
     return is_fast and not viewers.refused
 
 
@@ -250,7 +251,7 @@ def _ratio(
             else:
                 rates[False].append(_spend(load, environment))
     without, beside = (statistics.median(rates[each]) for each in (False, True))
-    _say(f"\nspends a second: {without:.0f} without viewers, {beside:.0f} beside them")
+    show(f"\nspends a second: {without:.0f} without viewers, {beside:.0f} beside them")
     return beside / without
 
 
@@ -274,14 +275,6 @@ def _cookie(port: int) -> str:
     answer = connection.getresponse()
     answer.read()
     return str(answer.headers["Set-Cookie"]).partition(";")[0]
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

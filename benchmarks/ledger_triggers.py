@@ -23,6 +23,7 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from benchmarks.figures import MedianOf, median_of, ratios
+from benchmarks.output import tell
 from benchmarks.server import SERVER_SETTINGS, connect, temporary_server
 from src.common.credits import ledger
 from src.common.credits.domain.commands import Grant
@@ -70,13 +71,13 @@ COMMIT;
 def main() -> None:
     """Measure and print a row a variant."""
     options = _options()
-    with temporary_server(Path(tempfile.gettempdir()), SERVER_SETTINGS, _say) as server:
+    with temporary_server(Path(tempfile.gettempdir()), SERVER_SETTINGS, tell) as server:
         upgrade_to_head()
         run_in_database_transaction(_seed)
         dispose_db()
         rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for repetition in range(options.repeats):
-            _say(f"Repetition {repetition + 1} of {options.repeats}")
+            tell(f"Repetition {repetition + 1} of {options.repeats}")
             for variant, switched_off in VARIANTS.items():
                 with connect(server.connection) as admin:
                     _switch_on_all_but(admin, switched_off)
@@ -158,10 +159,6 @@ def _print(rates: dict[str, list[float]]) -> None:
 
 def _shown(ratio: MedianOf) -> str:
     return f"{ratio.median:.2f} ({ratio.least:.2f}–{ratio.greatest:.2f})"  # noqa: RUF001  a range
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

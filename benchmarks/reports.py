@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from benchmarks import doctor
+from benchmarks.output import show, tell
 from benchmarks.seed import add_users
 from benchmarks.server import SERVER_SETTINGS, connect, refuse_volatile, temporary_server
 from src.common.database import SessionLocal, dispose_db
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     refuse_volatile(options.folder)
-    with temporary_server(options.folder, SERVER_SETTINGS, _report) as server:
+    with temporary_server(options.folder, SERVER_SETTINGS, tell) as server:
         upgrade_to_head()
         fill(server.connection, options.entries // ENTRIES_A_USER)
         is_within = True
@@ -124,19 +125,19 @@ def main() -> None:
 def _measure(cases: list[Case]) -> bool:
     """Print the table; whether all of it is within the bounds."""
     is_within = True
-    _say(f"| report | seconds (≤ {SECONDS_MAX}) | peak memory, MB (≤ {MEMORY_MAX_MB}) | within |")
-    _say("|---|---|---|---|")
+    show(f"| report | seconds (≤ {SECONDS_MAX}) | peak memory, MB (≤ {MEMORY_MAX_MB}) | within |")
+    show("|---|---|---|---|")
     for case in cases:
         seconds, peak = _in_a_process(case)
         fits = seconds <= SECONDS_MAX and peak <= MEMORY_MAX_MB * MB
         is_within = is_within and fits
-        _say(f"| {case} | {seconds:.2f} | {peak / MB:.0f} | {'yes' if fits else 'NO'} |")
+        show(f"| {case} | {seconds:.2f} | {peak / MB:.0f} | {'yes' if fits else 'NO'} |")
     return is_within
 
 
 def _compare(repeats: int) -> bool:
     ratio = _ratio(repeats)
-    _say(f"\nliability ÷ bare sum: {ratio:.2f} (≤ {RATIO_MAX})")
+    show(f"\nliability ÷ bare sum: {ratio:.2f} (≤ {RATIO_MAX})")
     return ratio <= RATIO_MAX
 
 
@@ -145,7 +146,7 @@ def _examine(connection: "ConnectionParameters", entries: int) -> bool:
     doctor.make_healthy(connection)
     found = doctor.examine(connection)
     rows_max = int(entries * doctor.ROWS_SHARE_MAX)
-    _say(
+    show(
         f"\ndoctor, from its start to its end: {found.seconds:.2f} s (≤ {doctor.SECONDS_MAX}); "
         f"sequential scans of the ledger's tables: {found.scans} (0); "
         f"rows of the journal read: {found.rows_read:,} (≤ {rows_max:,}); "
@@ -210,14 +211,6 @@ def _ratio(repeats: int) -> float:
             taken[what].append(time.perf_counter() - began)
     liability, bare = (statistics.median(taken[what][1:]) for what in ("liability", "sum"))
     return liability / bare
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.output import show, tell
 from benchmarks.server import SERVER_SETTINGS, connect, refuse_volatile, temporary_server
 from src.common.accounts.search import UserFilter, search_users
 from src.common.database import SessionLocal, dispose_db
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     refuse_volatile(options.folder)
-    with temporary_server(options.folder, SERVER_SETTINGS, _report) as server:
+    with temporary_server(options.folder, SERVER_SETTINGS, tell) as server:
         upgrade_to_head()
         _fill(server.connection, options.users)
         is_within = _search(options.repeats)
@@ -136,12 +137,12 @@ def _fill(connection: ConnectionParameters, users: int) -> None:
         size = "SELECT pg_relation_size(%s::regclass) / 1e6, pg_table_size('users') / 1e6"
         row = admin.execute(size, [IX_USERS_SEARCH]).fetchone()
     assert row is not None  # noqa: S101  it has one row
-    _say(f"index built in {built:.0f} s: {row[0]:.0f} MB beside a table of {row[1]:.0f} MB\n")
+    show(f"index built in {built:.0f} s: {row[0]:.0f} MB beside a table of {row[1]:.0f} MB\n")
 
 
 def _search(repeats: int) -> bool:
-    _say(f"| search | found | first, ms | p95 of {repeats}, ms (≤ {MS_MAX}) | next page, ms |")
-    _say("|---|---|---|---|---|")
+    show(f"| search | found | first, ms | p95 of {repeats}, ms (≤ {MS_MAX}) | next page, ms |")
+    show("|---|---|---|---|---|")
     is_within = True
     for case in CASES:
         first, cursor = _ask(case.wanted, None, repeats)
@@ -150,7 +151,7 @@ def _search(repeats: int) -> bool:
         after = _p95(following) if following else 0.0
         is_within = is_within and max(slowest, after) <= MS_MAX
         shown = f"{after:.0f}" if following else ""
-        _say(f"| {case.name} | {first.found} | {first.first_ms:.0f} | {slowest:.0f} | {shown} |")
+        show(f"| {case.name} | {first.found} | {first.first_ms:.0f} | {slowest:.0f} | {shown} |")
     return is_within
 
 
@@ -182,15 +183,7 @@ def _write(connection: ConnectionParameters) -> None:
             admin.execute(_NEW.encode(), {"users": NEW_USERS, "batch": name})
             taken.append((time.perf_counter() - began) / NEW_USERS * 1e6)
             admin.execute(f"DROP INDEX IF EXISTS {IX_USERS_SEARCH}".encode())
-    _say("\na new user, µs: {:.0f} with the index, {:.0f} without it".format(*taken))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    show("\na new user, µs: {:.0f} with the index, {:.0f} without it".format(*taken))
 
 
 if __name__ == "__main__":

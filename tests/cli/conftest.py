@@ -20,7 +20,11 @@ from src.common.models.user import User
 from src.common.settings import Settings
 from src.common.stripe import gateway
 from src.common.stripe.gateway import Gateway
+from src.local_postgres import free_port
+from tests.cli.processes import Program
 from tests.fixtures.api import logging_restored
+from tests.fixtures.commands import forked_commands
+from tests.fixtures.folders import copy_data, folder_for_data
 from tests.models.examples import a_user
 from tests.stripe.loop import Loop, start_loop
 
@@ -137,3 +141,16 @@ def flashslides(db: Session, run_command: RunCommand) -> RunCommand:
     """Run `flashslides`; what it commits is gone after the test."""
     db.connection().detach()  # each command closes the pool that this connection is from
     return run_command
+
+
+@pytest.fixture
+def reader(migrated_data: Path) -> Generator[Program]:
+    """Whoever follows a page: a folder, and the command with a data folder and a port."""
+    with folder_for_data() as folder:
+        copy_data(migrated_data, folder / "data")
+        environment = {
+            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
+            "FLASHSLIDES_PG_PORT": str(free_port()),
+            "PATH": f"{forked_commands()}:/usr/local/bin:/usr/bin:/bin",
+        }
+        yield Program(folder, environment)

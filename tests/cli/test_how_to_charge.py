@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,6 @@ from src.local_postgres import ConnectionParameters, free_port
 from tests.api.tokens import ISSUER, jwk_set, make_token
 from tests.cli.processes import PATIENCE_SECONDS, Program
 from tests.fixtures.api import Api, balance_of, client_of, logging_restored, make_user
-from tests.fixtures.commands import forked_commands
-from tests.fixtures.folders import copy_data, folder_for_data
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,17 +35,10 @@ SERVE, ASK = [text for language, text in BLOCKS if language == "bash"]
 
 
 @pytest.fixture
-def shop(migrated_data: Path) -> Generator[Program]:
-    """The reader's folder with the file in it, and the command with a data folder and a port."""
-    with folder_for_data() as folder:
-        (folder / "shop.py").write_text(SHOP)
-        copy_data(migrated_data, folder / "data")
-        environment = {
-            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
-            "FLASHSLIDES_PG_PORT": str(free_port()),
-            "PATH": f"{forked_commands()}:/usr/local/bin:/usr/bin:/bin",
-        }
-        yield Program(folder, environment)
+def shop(reader: Program) -> Program:
+    """The reader's folder, with the file in it."""
+    (reader.folder / "shop.py").write_text(SHOP)
+    return reader
 
 
 @pytest.mark.xdist_group("embedded servers")

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from tests.cli.conftest import RunCommand
 from tests.cli.processes import Program
 from tests.credits import books
 from tests.credits.ledger import ask
-from tests.fixtures.commands import forked_commands
-from tests.fixtures.folders import copy_data, folder_for_data
 
 DOCS = Path(__file__).parents[2] / "docs"
 OVER_HTTP = "## Fetch a report over HTTP"
@@ -37,19 +34,6 @@ def lines_of(page: str) -> list[str]:
     before, _, _ = (DOCS / page).read_text().partition(OVER_HTTP)
     blocks = (block.replace("\\\n", " ") for block in blocks_of(before))
     return [line for block in blocks for line in block.splitlines()]
-
-
-@pytest.fixture
-def reader(migrated_data: Path) -> Generator[Program]:
-    """A folder, and the command with a data folder and a port."""
-    with folder_for_data() as folder:
-        copy_data(migrated_data, folder / "data")
-        environment = {
-            "FLASHSLIDES_DATA_DIR": str(folder / "data"),
-            "FLASHSLIDES_PG_PORT": str(free_port()),
-            "PATH": f"{forked_commands()}:/usr/local/bin:/usr/bin:/bin",
-        }
-        yield Program(folder, environment)
 
 
 @pytest.mark.xdist_group("embedded servers")

@@ -1,8 +1,9 @@
 """What the troubles are made with, and how one check is asked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import insert, text
@@ -47,6 +48,17 @@ class System:
         loop: Loop = self.request.getfixturevalue("loop")
         get_settings.cache_clear()
         return loop
+
+
+class Trouble(NamedTuple):
+    """A trouble, and what its check answers."""
+
+    name: str
+    """The check's."""
+    make: Callable[[System], object]
+    status: str
+    says: str
+    """Words of what it has seen."""
 
 
 def asked(name: str, api_url: str | None = None) -> Examined:

@@ -3,7 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -31,7 +31,7 @@ from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import get_settings
 from src.local_postgres import free_port
 from tests.credits.ledger import at, do, someone
-from tests.doctor.system import System, asked
+from tests.doctor.system import System, Trouble, asked
 
 LONG_AGO = -10 * 365 * 86_400
 """Seconds before the tests' start of time."""
@@ -230,17 +230,6 @@ def _late(system: System) -> None:
 
 def _hour_ago() -> dt.datetime:
     return dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
-
-
-class Trouble(NamedTuple):
-    """A trouble, and what its check answers."""
-
-    name: str
-    """The check's."""
-    make: Callable[[System], object]
-    status: str
-    says: str
-    """Words of what it has seen."""
 
 
 TROUBLES = [

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import stripe
@@ -14,7 +14,7 @@ from src.common.models import CreditVerification, Reconciliation, StripeEvent, W
 from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import Settings, get_settings
 from src.common.stripe.wire import WebhookEndpoint
-from tests.doctor.system import System, asked
+from tests.doctor.system import System, Trouble, asked
 
 ENDPOINT = WebhookEndpoint(
     id="we_1", url="https://example.com/api/v1/webhook", status="enabled", enabled_events=("*",)
@@ -135,15 +135,6 @@ RECONCILED = added(Reconciliation, **FINISHED)
 def with_key(system: System) -> None:
     """A test-mode key is set."""
     system.set(STRIPE_SECRET_KEY="sk_test_1", STRIPE_WEBHOOK_SECRET="whsec_1")
-
-
-class Trouble(NamedTuple):
-    """A trouble, and what its check answers."""
-
-    name: str
-    make: Callable[[System], None]
-    status: str
-    says: str
 
 
 TROUBLES = [
