@@ -1,5 +1,6 @@
 """Our side of a run: the schema, users with credits, the API's process and the load's."""
 
+import asyncio
 import os
 import sys
 import uuid
@@ -15,16 +16,20 @@ from benchmarks.failover.operations import Asked, read_record
 from benchmarks.failover.processes import HarnessFailed, Process, until
 from benchmarks.failover.programs import ROOT
 from benchmarks.failover.ways import API_KEY, API_URL
+from src.cli.work import settle_events
 from src.common.accounts import api_keys
 from src.common.credits import ledger
 from src.common.database import dispose_db, run_in_database_transaction
 from src.common.models.user import User
 from src.common.postgres.migrations import upgrade_to_head
 from src.common.settings import get_settings
+from src.common.stripe.attempts import backlog
 from src.local_postgres import free_port
 
 USERS = 60
 CREDITS = 50_000_000
+SETTLING_SECONDS = 300.0
+"""A guard against hanging: an attempt that was cut off is tried again after a minute."""
 PATIENCE = {
     "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
     "DATABASE_POOL_TIMEOUT_SECONDS": "5",
@@ -89,6 +94,15 @@ class Service:
         return RunningLoad(Process(name, command, self._folder, environment=environment), record)
 
     @staticmethod
+    def settle_accepted() -> None:
+        """Settle, as the worker does, the events that were stored while the database was busy.
+
+        Raises:
+            HarnessFailed: some cannot be settled.
+        """
+        until(_is_settled, "accepted events to be settled", SETTLING_SECONDS)
+
+    @staticmethod
     def verify() -> None:
         """Have the ledger check every user's books.
 
@@ -140,6 +154,11 @@ class RunningLoad:
         if code != 0:
             raise HarnessFailed(f"The load ended with {code}: {self._process.tail()}")
         return list(read_record(self._record))
+
+
+def _is_settled() -> bool:
+    asyncio.run(settle_events())
+    return run_in_database_transaction(backlog).events == 0
 
 
 def _make_users(session: Session) -> tuple[list[str], str]:

@@ -50,6 +50,7 @@ class Trials:
         load.until_acknowledged(self.acknowledged_min)
         asked = load.end()
         until(self.is_whole, "everything to be in order again", _WHOLE_AGAIN_SECONDS)
+        self.service.settle_accepted()
         with self.open_books() as books:
             comparison = compare(asked, self._before, books)
         self.service.verify()

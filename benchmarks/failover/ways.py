@@ -94,7 +94,11 @@ class Http(Way):
 
 
 class Webhook(Way):
-    """Stripe's events of paid Checkout Sessions."""
+    """Stripe's events of paid Checkout Sessions.
+
+    An event that is only accepted is acknowledged too: Stripe never sends it again. The worker has
+    to credit it.
+    """
 
     name = "webhook"
     kinds = ("purchase",)
@@ -107,7 +111,7 @@ class Webhook(Way):
         body = event_of(uuid.UUID(operation.user_id), operation.key.removeprefix("cs_test_"))
         headers = {"Stripe-Signature": sign(body, WEBHOOK_SECRET)}
         answer = await _posted(self._client, "/api/v1/webhook", headers=headers, content=body)
-        if answer["status"] not in ("processed", "already_processed"):
+        if answer["status"] not in ("processed", "already_processed", "accepted"):
             raise RuntimeError(f"The webhook was {answer['status']}")
         return None
 

@@ -1,18 +1,27 @@
 """What the failover harness calls lost, doubled and a gap, and that it sees each."""
 
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
+from sqlalchemy.orm import Session
 
+from benchmarks.calls.webhooks import event_of
 from benchmarks.failover import report
 from benchmarks.failover.comparison import Comparison, compare, longest_gap
 from benchmarks.failover.operations import PURCHASE, Asked, Operation, Record, read_record
 from benchmarks.failover.poolers import pooler_setting
-from benchmarks.failover.ways import command_of
+from benchmarks.failover.service import Service
+from benchmarks.failover.ways import Webhook, command_of
 from src.common.credits import ledger
 from src.common.database import run_in_database_transaction
+from src.common.settings import get_settings
+from src.common.stripe.attempts import hand_back
+from src.common.stripe.inbox import store_event
+from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters
 from tests.credits.committed import make_users
 from tests.postgres.drivers import open_connection
@@ -102,6 +111,47 @@ def test_a_purchase_is_there_with_its_transaction(
     """An acknowledged one that is in neither is lost."""
     asked = Asked(Operation("orm", PURCHASE, str(user_id), "cs_test_1", 500), 1, 1.0)
     assert compared(fresh_database, [asked]).lost == ["orm purchase cs_test_1"]
+
+
+@pytest.mark.parametrize("status", ["processed", "already_processed", "accepted"])
+def test_a_webhook_that_is_not_sent_again_is_acknowledged(status: str) -> None:
+    """An event that is only accepted too: Stripe has its 2xx, and the worker credits it."""
+    assert asyncio.run(_sent(status)) is None
+
+
+@pytest.mark.parametrize("status", ["ignored", "unmatched"])
+def test_a_webhook_that_credits_nothing_is_refused(status: str) -> None:
+    """This load's payments are all to be credited."""
+    with pytest.raises(RuntimeError, match=status):
+        asyncio.run(_sent(status))
+
+
+async def _sent(status: str) -> int | None:
+    answer = httpx.MockTransport(lambda _request: httpx.Response(200, json={"status": status}))
+    async with httpx.AsyncClient(transport=answer, base_url="http://api") as client:
+        asked = Operation("webhook", PURCHASE, str(uuid.uuid4()), "cs_test_1", 500)
+        return await Webhook(client).ask(asked)
+
+
+def test_an_event_that_was_only_accepted_is_settled_before_books_are_compared(
+    user_id: uuid.UUID, fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left unsettled it would be acknowledged and lost."""
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_nobody_is_asked")
+    get_settings.cache_clear()
+    body = event_of(user_id, "accepted", get_settings().env).encode()
+    event = parse_event(body)
+
+    def accept(session: Session) -> None:
+        store_event(session, event, body)
+        hand_back(session, livemode=event.livemode, event_id=event.id, needs_lookup=None)
+
+    run_in_database_transaction(accept)
+    operation = Operation("webhook", PURCHASE, str(user_id), "cs_test_accepted", 500)
+    asked = Asked(operation, 1, 1.0)
+    assert compared(fresh_database, [asked]).lost == ["webhook purchase cs_test_accepted"]
+    Service.settle_accepted()
+    assert compared(fresh_database, [asked]).lost == []
 
 
 def test_a_gap_is_one_way_s() -> None:
