@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from src.common.models.console_session import SESSION_HOURS
 from src.common.settings import Settings
 from src.console import problems, sign_in
 from src.console.guards import HeadersMiddleware, OwnPagesMiddleware, page_of_defect
@@ -17,7 +18,6 @@ from src.console.overview_figures import KnownFigures
 from src.console.pages import ROUTERS
 from src.console.pages.doctor import KnownChecks
 from src.console.rendering import FOLDER
-from src.console.sessions import SESSION_HOURS
 from src.defects import DefectMiddleware
 
 PATH = "/console"

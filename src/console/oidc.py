@@ -26,6 +26,14 @@ class ProviderError(ExceptionWithErrorType):
     kind = ErrorKind.BAD_GATEWAY
 
 
+class MayNotComeIn(Forbidden):
+    """The provider says who has come, and that is nobody who works here any more."""
+
+    def __init__(self, message: str, person_id: uuid.UUID) -> None:
+        super().__init__(message, "FORBIDDEN")
+        self.person_id = person_id
+
+
 class NotSignedInThere(ExceptionWithErrorType):
     """The provider knows nobody in this browser, who would have to sign in there anew."""
 
@@ -72,7 +80,8 @@ class Provider:
         Raises:
             NotSignedInThere: SIGN_IN_NEEDED, nobody is signed in at the provider, who was not to
                 show a page.
-            Forbidden: FORBIDDEN, an address that is not verified or of another domain, or no role.
+            MayNotComeIn: FORBIDDEN, an address that is not verified or of another domain, or no
+                role.
             ProviderError: SIGN_IN_UNAVAILABLE.
         """
         await self._refuse_unasked(request)
@@ -109,26 +118,27 @@ def identity_of(claims: Mapping[str, Any], settings: Settings) -> Identity:
     """Who these genuine claims are about.
 
     Raises:
-        Forbidden: FORBIDDEN.
+        MayNotComeIn: FORBIDDEN.
     """
     issuer, subject = str(claims["iss"]), str(claims["sub"])
+    person_id = _person_id(issuer, subject, settings)
     email = str(claims.get("email", ""))
     account, _, domain = email.rpartition("@")
     is_ours = account != "" and domain.lower() in settings.console_domains
     if claims.get("email_verified") is not True or not is_ours:
-        raise Forbidden(
+        raise MayNotComeIn(
             "This address may not come in: it is not verified, or of another domain than "
             "CONSOLE_OIDC_EMAIL_DOMAINS names",
-            "FORBIDDEN",
+            person_id,
         )
     roles = _roles(claims.get(settings.console_oidc_role_claim))
     if not roles:
-        raise Forbidden(
+        raise MayNotComeIn(
             "You have no role here: ask whoever runs the identity provider for one of "
             f"{', '.join(Role)}",
-            "FORBIDDEN",
+            person_id,
         )
-    return Identity(issuer, subject, email, roles, _person_id(issuer, subject, settings))
+    return Identity(issuer, subject, email, roles, person_id)
 
 
 def _roles(claim: object) -> frozenset[Role]:

@@ -11,14 +11,13 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from src.common.models.console_session import ConsolePerson, ConsoleSession
+from src.common.models.console_session import SESSION_HOURS, ConsolePerson, ConsoleSession
 from src.console.permissions import Role
 
-SESSION_HOURS = 8
 LINK_MINUTES = 60
 KEPT_DAYS = 30
 LOCAL_ISSUER = "local"
@@ -82,24 +81,33 @@ def use_link(session: Session, secret: str) -> str | None:
             confirmed_at=func.clock_timestamp(),
             expires_at=func.clock_timestamp() + dt.timedelta(hours=SESSION_HOURS),
         )
-        .returning(ConsoleSession.person_id)
+        .returning(ConsoleSession.person_id, ConsoleSession.roles)
     ).one_or_none()
     if used is None:
         return None
-    _note_sign_in(session, used.person_id)
+    _note_sign_in(session, used.person_id, used.roles)
     return fresh
 
 
 def begin(session: Session, identity: Identity) -> str:
     """The secret of a new session, of somebody whom the provider has just confirmed."""
     secret = _add(session, identity, dt.timedelta(hours=SESSION_HOURS), is_link=False)
-    _note_sign_in(session, identity.person_id)
+    _note_sign_in(session, identity.person_id, sorted(identity.roles))
     return secret
 
 
 def find(session: Session, secret: str) -> Known | None:
     """The session of this secret while it is valid."""
-    found = session.execute(
+    return _known(session, _of_secret(secret))
+
+
+def find_to_end(session: Session, secret: str) -> Known | None:
+    """As `find`, and whoever ends it at the same time finds it ended."""
+    return _known(session, _of_secret(secret).with_for_update(of=ConsoleSession))
+
+
+def _of_secret(secret: str) -> Select[ConsoleSession, ConsolePerson]:
+    return (
         select(ConsoleSession, ConsolePerson)
         .join(ConsolePerson, ConsolePerson.person_id == ConsoleSession.person_id)
         .where(
@@ -108,7 +116,11 @@ def find(session: Session, secret: str) -> Known | None:
             ConsoleSession.ended_at.is_(None),
             ConsoleSession.expires_at > func.clock_timestamp(),
         )
-    ).one_or_none()
+    )
+
+
+def _known(session: Session, statement: Select[ConsoleSession, ConsolePerson]) -> Known | None:
+    found = session.execute(statement).one_or_none()
     if found is None:
         return None
     row, person = found
@@ -133,7 +145,20 @@ def confirm(session: Session, secret: str, identity: Identity) -> bool:
         .values(confirmed_at=func.clock_timestamp(), roles=sorted(identity.roles))
         .returning(ConsoleSession.person_id)
     ).one_or_none()
-    return confirmed is not None
+    if confirmed is None:
+        return False
+    _note_roles(session, identity.person_id, sorted(identity.roles))
+    return True
+
+
+def end_all(session: Session, person_id: uuid.UUID) -> None:
+    """Note that the provider names no role of this person any more: nobody is in as them."""
+    session.execute(
+        update(ConsoleSession)
+        .where(ConsoleSession.person_id == person_id, ConsoleSession.ended_at.is_(None))
+        .values(ended_at=func.clock_timestamp())
+    )
+    _note_roles(session, person_id, [])
 
 
 def end(session: Session, secret: str) -> None:
@@ -166,12 +191,19 @@ def _add(session: Session, identity: Identity, lasts: dt.timedelta, *, is_link: 
     return secret
 
 
-def _note_sign_in(session: Session, person_id: uuid.UUID) -> None:
-    """Note the time, and forget sessions that ended long ago."""
+def _note_roles(session: Session, person_id: uuid.UUID, roles: list[str]) -> None:
+    """What they asked for is done only while they may ask for it (`approvals.askers`)."""
+    session.execute(
+        update(ConsolePerson).where(ConsolePerson.person_id == person_id).values(roles=roles)
+    )
+
+
+def _note_sign_in(session: Session, person_id: uuid.UUID, roles: list[str]) -> None:
+    """Note the time and the roles, and forget sessions that ended long ago."""
     session.execute(
         update(ConsolePerson)
         .where(ConsolePerson.person_id == person_id)
-        .values(signed_in_at=func.clock_timestamp())
+        .values(signed_in_at=func.clock_timestamp(), roles=roles)
     )
     long_ago = func.clock_timestamp() - dt.timedelta(days=KEPT_DAYS)
     session.execute(delete(ConsoleSession).where(ConsoleSession.expires_at < long_ago))

@@ -1,6 +1,7 @@
 """Signing in and out: by a link that is used once (ENV=local), or at the identity provider."""
 
 import re
+import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -12,7 +13,7 @@ from src.common.exceptions import Forbidden, NotFound
 from src.console import sessions
 from src.console.audit import record
 from src.console.forms import Form, posted
-from src.console.oidc import NotSignedInThere, Provider
+from src.console.oidc import MayNotComeIn, NotSignedInThere, Provider
 from src.console.people import SESSION, Person
 from src.console.rendering import path_of, render
 from src.console.service import settings_of
@@ -89,11 +90,13 @@ async def come_back(request: Request, provider: ProviderOf) -> Response:
     before = _secret(request)
     try:
         identity = await provider.identity(request)
-    except (Forbidden, NotSignedInThere) as error:
-        await _leave(before)
+    except NotSignedInThere:
+        await _leave(before, "the provider knows nobody here")
         request.session.pop(SESSION, None)
-        if isinstance(error, NotSignedInThere):
-            return RedirectResponse(path_of(request, "console_oidc"), 303)
+        return RedirectResponse(path_of(request, "console_oidc"), 303)
+    except MayNotComeIn as error:
+        await _leave(before, "the provider names no role", error.person_id)
+        request.session.pop(SESSION, None)
         raise
 
     def work(session: Session) -> str:
@@ -104,15 +107,15 @@ async def come_back(request: Request, provider: ProviderOf) -> Response:
         return secret
 
     secret = await run_in_async_database_transaction(work)
-    if before not in (None, secret):
-        await _leave(before)
+    if before != secret:
+        await _leave(before, "another session began")
     return _come_in(request, secret)
 
 
 @router.post("/out", name="console_sign_out")
 async def sign_out(request: Request, _form: Annotated[Form, posted()]) -> Response:
     """End the session, wherever else its cookie is."""
-    await _leave(_secret(request))
+    await _leave(_secret(request), "the person signed out")
     request.session.clear()
     return RedirectResponse(path_of(request, "console_sign_in"), 303)
 
@@ -138,13 +141,25 @@ def _secret(request: Request) -> str | None:
     return secret if isinstance(secret, str) else None
 
 
-async def _leave(secret: str | None) -> None:
-    if secret is not None:
-        await run_in_async_database_transaction(lambda session: sessions.end(session, secret))
+async def _leave(secret: str | None, because: str, lost: uuid.UUID | None = None) -> None:
+    """End the session; with `lost`, all of that person, who works here no more."""
+
+    def work(session: Session) -> None:
+        known = None if secret is None else sessions.find_to_end(session, secret)
+        if secret is not None and known is not None:
+            record(session, _person(known), "sign_out", after={"because": because})
+            sessions.end(session, secret)
+        if lost is not None:
+            sessions.end_all(session, lost)
+
+    await run_in_async_database_transaction(work)
 
 
 def _record_sign_in(session: Session, secret: str) -> None:
     known = sessions.find(session, secret)
     assert known is not None  # noqa: S101  begun in this database transaction
-    person = Person(f"user:{known.person_id}", known.name, known.roles)
-    record(session, person, "sign_in", after={"roles": sorted(known.roles)})
+    record(session, _person(known), "sign_in", after={"roles": sorted(known.roles)})
+
+
+def _person(known: sessions.Known) -> Person:
+    return Person(f"user:{known.person_id}", known.name, known.roles)

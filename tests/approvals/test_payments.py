@@ -110,6 +110,22 @@ def test_the_money_of_somebody_else_s_payment_buys_nothing(db: Session, user: Us
     assert not foresee(db, replace(wish, ruling=Ruling(other, 100)), LIMITS).asks
 
 
+def test_money_that_names_nobody_buys_nobody_anything(db: Session, user: User) -> None:
+    """Whoever settles it says whose it is: alone up to what they may give, then two say so."""
+    session = make_session(user, metadata={"user_id": ""}, client_reference_id=None)
+    payment = CheckoutSession.model_validate(session).as_payment()
+    assert payment.user_id is None
+    settle_payment(db, payment, TERMS, cause="evt_1")
+    wish = Settlement(payment.stripe_session_id, "x", ADA, "k", Ruling(user.user_id, 500))
+    assert foresee(db, wish, LIMITS).asks
+    assert not foresee(db, replace(wish, ruling=Ruling(user.user_id, 100)), LIMITS).asks
+    asked = resolve_or_ask(db, wish, LIMITS)
+    assert isinstance(asked, Asked)
+    operations.consent(db, asked.approval.approval_id, decider=GRACE)
+    assert booked_balance(db, user.user_id) == 500
+    assert isinstance(execute_or_ask(db, a_grant(user.user_id, 100), LIMITS), Result)
+
+
 def test_beyond_the_limit_it_is_asked_for_and_credited_once(db: Session, user: User) -> None:
     """With what the requester said; until then nothing is settled, and the books are as before."""
     name = unmatched(db, user)

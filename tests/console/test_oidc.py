@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import Forbidden
+from src.common.models.console_action import ConsoleAction
 from src.common.models.console_session import ConsolePerson, ConsoleSession
 from src.common.settings import load_settings
 from src.console.oidc import identity_of
@@ -179,14 +180,22 @@ async def test_after_ten_minutes_the_provider_is_asked_again(
 
 
 async def test_who_lost_the_role_is_out(console: Console, provider: Provider) -> None:
-    """At the next confirmation; a copy of the cookie opens nothing either."""
+    """At the next confirmation; a copy of the cookie opens nothing, nor does another browser's."""
     await come_in(console, provider, "ada")
+    console.client.cookies.clear()
+    await come_in(console, provider, "ada")
+    assert await fetch(select(ConsolePerson.roles)) == ["support"]
     copy = dict(console.client.cookies)
     await age(11)
     [ada] = [each for each in provider.users if each.sub == "ada"]
     ada.claims["flashslides_role"] = None
     back = await provider.agree(await confirmed(console), "ada")
     assert (await console.get(back)).status_code == 403
+    assert await fetch(select(ConsolePerson.roles)) == []
+    assert await fetch(select(func.count()).where(ConsoleSession.ended_at.is_(None))) == 0
+    assert await fetch(select(ConsoleAction.after).where(ConsoleAction.action == "sign_out")) == {
+        "because": "the provider names no role"
+    }
     console.client.cookies.clear()
     console.client.cookies.update(copy)
     assert (await console.get(PAGE)).headers["location"].startswith("/console/sign-in?")

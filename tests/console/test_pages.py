@@ -201,7 +201,7 @@ async def test_a_wrong_key_is_refused_with_what_was_written(console: Console) ->
 
 
 async def test_the_audit_trail_is_read_by_person_and_user(console: Console) -> None:
-    """With the person's name, page by page."""
+    """With the person's name, page by page; that somebody reads it is in it as well."""
     await console.sign_in(Role.VIEWER, name="Grace")
     grace = console.actor
     await console.sign_in(Role.ADMIN, name="Ada")
@@ -209,6 +209,8 @@ async def test_the_audit_trail_is_read_by_person_and_user(console: Console) -> N
     assert ">Ada</a>" in everybody
     assert ">Grace</a>" in everybody
     assert "2 entries in all" in everybody
+    again = (await console.get("/audit")).text
+    assert ("3 entries in all" in again, "audit.see" in again) == (True, True)
     of_grace = (await console.get("/audit", params={"actor": grace})).text
     assert ">Ada</a>" not in of_grace
     assert (await console.get("/audit?user_id=1")).status_code == 422

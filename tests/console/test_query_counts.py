@@ -41,7 +41,7 @@ STATEMENTS = {
     "/reports": 0,
     "/approvals": 1,
     "/keys": 1,
-    "/audit": 3,
+    "/audit": 4,
 }
 """Beside the one that finds the session of whoever asks."""
 

@@ -54,8 +54,9 @@ def credits_moved(session: Session, user_id: uuid.UUID, actor: str, *, gives: bo
 def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits: Limits) -> int:
     """Whole credits, beyond what the money buys, of payments that `actor` credited to the user.
 
-    Within the window. The money of a payment that names somebody else buys this user nothing. What
-    application code wrote is no decision of theirs, and what another person consented to does not
+    Within the window. The money buys this user something only where the payment itself names them:
+    one that names somebody else, or nobody, is anybody's. What application code wrote is no
+    decision of theirs, and what another person consented to does not
     count.
     """
     consented = (
@@ -77,7 +78,7 @@ def credits_of_payments(session: Session, user_id: uuid.UUID, actor: str, limits
             UnmatchedPayment.livemode,
             and_(
                 UnmatchedPayment.details["amount_total_cents"].astext.is_not(None),
-                func.coalesce(payer, str(user_id)) == str(user_id),
+                func.coalesce(payer, "") == str(user_id),
             ),
         )
         .join(

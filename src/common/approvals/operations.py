@@ -10,7 +10,7 @@ import uuid
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import lock_user
-from src.common.approvals import asking, deeds, forms, moved, rules
+from src.common.approvals import askers, asking, deeds, forms, moved, rules
 from src.common.approvals.asking import Asked, Request
 from src.common.approvals.forms import RefundForm
 from src.common.approvals.rules import Limits
@@ -171,7 +171,8 @@ def consent(
     Raises:
         NotFound: APPROVAL_NOT_FOUND.
         Forbidden: APPROVAL_IS_OWN.
-        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED, APPROVAL_UNREADABLE.
+        Conflict: APPROVAL_DECIDED, APPROVAL_EXPIRED, APPROVAL_UNREADABLE. APPROVAL_ASKER_LEFT,
+            whoever asked may not any more.
         ExceptionWithErrorType: what the operation is refused with, now.
     """
     return _decide(session, approval_id, Decision.CONSENTED, decider, note)
@@ -220,6 +221,7 @@ def _decide(
     now = asking.clock(session)
     rules.check_decision(approval, decision, decider, now)
     if decision is Decision.CONSENTED:
+        askers.check_asker(session, approval)
         deeds.execute(session, approval)
     approval.status, approval.decider = decision, decider
     approval.decided_at, approval.note = now, note

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Select, String, and_, case, cast, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from src.common.approvals import deeds, forms, payments
+from src.common.approvals import askers, deeds, forms, payments
 from src.common.approvals.asking import approval_not_found
 from src.common.approvals.forms import Form, KeyForm, PaymentForm, RefundForm
 from src.common.approvals.payments import PaymentPreview, Settlement
@@ -138,6 +138,7 @@ def preview(session: Session, state: ApprovalState) -> Foreseen:
     approval, form = state.approval, state.form
     if form is None:
         form = forms.read(approval.command)  # says why it cannot be read
+    askers.check_asker(session, approval)
     if isinstance(form, RefundForm):
         return preview_refund(session, deeds.refund_wish(approval, form))
     if isinstance(form, PaymentForm):

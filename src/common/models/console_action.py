@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.common.models.base import Base, CreatedAt
+from src.common.models.console_session import SESSION_HOURS
 
 REASON_LENGTH_MAX = 500
 
@@ -96,21 +97,22 @@ BEGIN
   EXECUTE format('SELECT EXISTS (SELECT FROM %1$I.console_sessions WHERE person_id = $1'
     ' AND NOT is_link AND ended_at IS NULL AND expires_at > clock_timestamp()),'
     ' EXISTS (SELECT FROM %1$I.console_actions WHERE actor = $2 AND action = %2$L'
-    ' AND created_at > clock_timestamp() - interval %3$L)', tg_table_schema, 'sign_in', '9 hours')
+    ' AND created_at > clock_timestamp() - interval %3$L)', tg_table_schema, 'sign_in', 'LONG_AGO')
     INTO is_here, has_come USING person, new.actor;
   IF NOT is_here OR NOT (has_come OR new.action = 'sign_in') THEN
     RAISE EXCEPTION USING ERRCODE = 'P0001',
       MESSAGE = 'AUDIT_TRAIL_ABSENT: ' || new.actor || ' is not signed in to the console';
   END IF;
   RETURN NULL;
-END $$""".strip(),
+END $$""".strip().replace("LONG_AGO", f"{SESSION_HOURS + 1} hours"),
     (
         "CREATE TRIGGER console_actions_by_who_is_here AFTER INSERT ON console_actions"
         " FOR EACH ROW EXECUTE FUNCTION console_actions_by_who_is_here()"
     ),
 )
 """What refuses an action of somebody who has no session now, or whose sign-in the trail does not
-have within the longest time that a session lasts; owners included."""
+have within the longest time that a session lasts; owners included. Where that changes, a
+migration has to make the function anew in databases that stand."""
 
 
 def create_guard_after_create_all(metadata: MetaData) -> None:

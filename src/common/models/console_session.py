@@ -9,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from src.common.models.base import PRIVATE, Base, CreatedAt, Instant, text_array
 
 ROLES = ("viewer", "support", "finance", "admin")
+SESSION_HOURS = 8
+"""How long a session lasts at most."""
 
 
 class ConsolePerson(Base):
@@ -27,6 +29,9 @@ class ConsolePerson(Base):
     created_at: Mapped[CreatedAt]
     signed_in_at: Mapped[Instant | None]
     """The last sign-in."""
+    roles: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """As what they work, as the provider said last: empty once it names none. NULL where it has
+    said nothing since releases note it."""
 
 
 class ConsoleSession(Base):

@@ -88,7 +88,10 @@ FATES: dict[str, dict[str, Fate]] = {
         **_each(Fate.IMPERSONAL, "action before after"),
     },
     # Those who work here: who they were belongs to the audit trail.
-    "console_people": _each(Fate.KEPT, "issuer subject name"),
+    "console_people": {
+        **_each(Fate.KEPT, "issuer subject name"),
+        **_each(Fate.IMPERSONAL, "roles"),
+    },
     "console_sessions": _each(Fate.IMPERSONAL, "secret_hash roles"),
     "reconciliations": _each(Fate.IMPERSONAL, "status stage cursor findings stripe_account"),
 }

@@ -15,6 +15,7 @@ from src.common.exceptions import Invalid
 from src.common.models.console_action import ConsoleAction
 from src.common.models.console_session import ConsolePerson
 from src.common.postgres.counts import RowCount, count_rows
+from src.console.audit import record
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
@@ -34,21 +35,25 @@ async def show_audit_trail(
     user_id: Annotated[str, Query(max_length=36)] = "",
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Response:
-    """Of everybody, of one person, or about one user."""
+    """Of everybody, of one person, or about one user; that it was looked at is in it as well."""
+    about = _user_id(user_id) if user_id else None
 
     def work(session: Session) -> tuple[Sequence[ConsoleAction], Mapping[str, str], RowCount]:
         rows = session.scalars(
             select(ConsoleAction)
             .where(
                 *([ConsoleAction.actor == actor] if actor else []),
-                *([ConsoleAction.user_id == _user_id(user_id)] if user_id else []),
+                *([ConsoleAction.user_id == about] if about else []),
                 *([ConsoleAction.action_id < before] if before else []),
             )
             .order_by(ConsoleAction.action_id.desc())
             .limit(PAGE_SIZE + 1)
         ).all()
         names = names_of(session, [each.actor for each in rows])
-        return rows, names, count_rows(session, ConsoleAction)
+        count = count_rows(session, ConsoleAction)
+        looked_for = {"actor": actor or None, "before": before}
+        record(session, person, "audit.see", user_id=about, after=looked_for)
+        return rows, names, count
 
     rows, names, count = await run_in_async_database_transaction(work)
     shown = rows[:PAGE_SIZE]
