@@ -74,7 +74,10 @@ def release(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Release an open hold. Credits that were not captured go back to the balance."""
+    """Release an open hold. Credits that were not captured go back to the balance.
+
+    Where APPROVALS_REQUIRED says so, more than APPROVALS_CREDITS_ABOVE is asked for, as giving is.
+    """
     from src.common.credits.domain.commands import Release
 
     facts = {"hold_seq": seq, "reference": reason}

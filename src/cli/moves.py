@@ -215,11 +215,11 @@ def _execute(session: "Session", command: "Command") -> "Result | Asked":
     """Do it, or ask for another person's consent where the settings want that of commands."""
     from src.common.approvals.operations import execute_or_ask
     from src.common.approvals.rules import Limits
-    from src.common.credits.domain.commands import Adjust, Grant, Reverse
+    from src.common.credits.domain.commands import Adjust, Grant, Release, Reverse
     from src.common.credits.operations import execute
 
     settings = get_settings()
-    if isinstance(command, Grant | Adjust | Reverse):
+    if isinstance(command, Grant | Adjust | Reverse | Release):
         limits = Limits.of(settings) if settings.approvals_required else None
         return execute_or_ask(session, command, limits)
     return execute(session, [command])[0]
@@ -230,13 +230,13 @@ def _foresee(session: "Session", command: "Command") -> "tuple[Preview, bool]":
     from src.common.approvals.operations import takes_consent
     from src.common.approvals.rules import Limits
     from src.common.credits import queries
-    from src.common.credits.domain.commands import Adjust, Grant, Reverse
+    from src.common.credits.domain.commands import Adjust, Grant, Release, Reverse
 
     settings = get_settings()
     preview = queries.preview(session, command)
     takes_two = (
         settings.approvals_required
-        and isinstance(command, Grant | Adjust | Reverse)
+        and isinstance(command, Grant | Adjust | Reverse | Release)
         and takes_consent(session, command, preview.result.amount, Limits.of(settings))
     )
     return preview, takes_two

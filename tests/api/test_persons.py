@@ -55,6 +55,13 @@ async def test_a_person_gives_alone_up_to_the_limit(api: Api, bound: str) -> Non
     )
     assert answer.status_code == 200
     assert await balance_of(user_id) == 50
+    held = (
+        await post(api, bound, user_id, "holds", {"amount": 1, "expires_in_seconds": 60})
+    ).json()["seq"]
+    answer = await post(api, bound, user_id, f"holds/{held}/release", {})
+    assert error_type_of(answer) == "CONSENT_NEEDED"
+    answer = await post(api, bound, user_id, f"holds/{held}/capture", {"amount": 1})
+    assert answer.status_code == 200, "what is kept gives nothing"
 
 
 async def test_a_batch_is_no_way_around_it(api: Api, bound: str) -> None:

@@ -12,7 +12,7 @@ from src.common.approvals.operations import execute_or_ask
 from src.common.approvals.rules import Limits
 from src.common.credits.domain.own_commands import ByHand
 from src.common.exceptions import ExceptionWithErrorType
-from tests.credits.books import adjust, grant, reverse
+from tests.credits.books import adjust, grant, release, reverse
 
 ADA, GRACE = "user:ada", "user:grace"
 """Who asks, and who decides."""
@@ -34,6 +34,11 @@ def an_adjustment(user_id: uuid.UUID, amount: int, **others: object) -> ByHand:
 def a_reversal(user_id: uuid.UUID, seq: int, amount: int | None = None, **others: object) -> ByHand:
     """A reversal of Ada's."""
     return reverse(user_id, seq, amount, **{"actor": ADA, **others})
+
+
+def a_release(user_id: uuid.UUID, hold_seq: int, **others: object) -> ByHand:
+    """A release of Ada's."""
+    return release(user_id, hold_seq, **{"actor": ADA, "reference": "stuck", **others})
 
 
 def asked(session: Session, command: ByHand, limits: Limits = NOTHING_ALONE) -> Asked:

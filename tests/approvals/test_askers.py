@@ -30,6 +30,7 @@ PERMISSIONS = {
     ApprovalOperation.GRANT: Permission.CREDITS_GIVE,
     ApprovalOperation.ADJUSTMENT: Permission.CREDITS_TAKE,
     ApprovalOperation.REVERSAL: Permission.CREDITS_REVERSE,
+    ApprovalOperation.RELEASE: Permission.HOLDS_RELEASE,
     ApprovalOperation.REFUND: Permission.PAYMENTS_REFUND,
     ApprovalOperation.PAYMENT: Permission.UNMATCHED_SETTLE,
     ApprovalOperation.API_KEY: Permission.KEYS_CHANGE,

@@ -15,6 +15,7 @@ from src.common.approvals.forms import (
     KeyForm,
     PaymentForm,
     RefundForm,
+    ReleaseForm,
     ReversalForm,
     command_of,
     form_of,
@@ -32,6 +33,7 @@ CREDITS: list[CreditsForm] = [
     AdjustmentForm(amount=-5),
     AdjustmentForm(amount=2**31 - 1),
     ReversalForm(seq=3, amount=5),
+    ReleaseForm(hold_seq=3, amount=5),
 ]
 PAYMENT = PaymentForm(stripe_object_id="cs_1", amount=5_000, amount_cents=None, currency=None)
 KEY = KeyForm(
@@ -54,6 +56,7 @@ WRITTEN_BY_VERSION_1: list[dict[str, Any]] = [
     },
     {"operation": "adjustment", "version": 1, "amount": -5},
     {"operation": "reversal", "version": 1, "seq": 3, "amount": 5},
+    {"operation": "release", "version": 1, "hold_seq": 3, "amount": 5},
     {"operation": "refund", "version": 1, "amount_cents": 500},
     {
         "operation": "payment",

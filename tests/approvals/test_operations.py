@@ -30,12 +30,21 @@ from tests.approvals.requests import (
     LIMITS,
     NOTHING_ALONE,
     a_grant,
+    a_release,
     a_reversal,
     an_adjustment,
     asked,
     refused,
 )
-from tests.credits.books import booked_balance, check_books, journal, make_user, spend
+from tests.credits.books import (
+    booked_balance,
+    capture,
+    check_books,
+    journal,
+    make_user,
+    open_hold,
+    spend,
+)
 from tests.credits.clock import set_clock, settable_clock
 
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -162,6 +171,24 @@ def test_many_small_gifts_are_a_large_one(db: Session, who: uuid.UUID) -> None:
     assert isinstance(execute_or_ask(db, a_grant(other.user_id, 100), LIMITS), Result)
     operations.consent(db, over.approval_id, decider=GRACE)
     asked(db, a_grant(who, 1), LIMITS)
+
+
+def test_releasing_a_hold_is_giving(db: Session, who: uuid.UUID) -> None:
+    """It counts with gifts; above the limit another consents, and what is left comes back once."""
+    holds = [execute(db, [open_hold(who, amount)])[0].seq for amount in (60, 40, 50)]
+    for seq in holds[:2]:
+        assert isinstance(execute_or_ask(db, a_release(who, seq), LIMITS), Result)
+    request = asked(db, a_release(who, holds[2]), LIMITS).approval
+    asked(db, a_grant(who, 1), LIMITS)
+    execute(db, [capture(who, holds[2], 10, final=False)])
+    for _ in range(2):
+        operations.consent(db, request.approval_id, decider=GRACE)
+    assert journal(db, who)[-2:] == [("capture", 0), ("release", 40)]
+    again = execute_or_ask(db, a_release(who, holds[2], key=request.idempotency_key), LIMITS)
+    assert isinstance(again, Result)
+    assert (again.amount, again.replayed) == (40, True)
+    assert booked_balance(db, who) == 190
+    check_books(db)
 
 
 def test_what_was_consented_to_does_not_count(db: Session, who: uuid.UUID) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from src.cli.work import settle_refund_requests
 from src.common.accounts.api_keys import find_valid_api_key
+from src.common.credits.operations import execute
 from src.common.models.approval import Approval
 from src.common.models.refund_request import RefundRequest
 from src.common.models.user import User
@@ -18,7 +19,7 @@ from src.common.settings import get_settings
 from src.offline_stripe import Trouble, TroubleKind
 from tests.cli.conftest import RunAs, RunCommand
 from tests.cli.test_stripe import store as take_in
-from tests.credits.books import booked_balance
+from tests.credits.books import booked_balance, grant, open_hold
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
 
@@ -87,6 +88,31 @@ def test_up_to_the_limit_it_is_done_at_once(
     over = flashslides("credits", name, ada, "1", reason, "sorry", "--yes")
     assert over.exit_code == 5
     assert booked_balance(db, uuid.UUID(ada)) == 100
+
+
+def test_a_release_is_asked_for_as_a_gift_is(
+    db: Session, flashslides: RunCommand, ada: str, run_as: RunAs
+) -> None:
+    """Above the limit, with a reason; the list says how much."""
+    user_id = uuid.UUID(ada)
+    execute(db, [grant(user_id, 200), open_hold(user_id, 101)])
+    release = ("credits", "holds", "release", ada, "2", "--json")
+    assert flashslides(*release[:-1], "--dry-run", "--json").json["takes_consent"] is True
+    without_reason = flashslides(*release)
+    assert (without_reason.exit_code, "reason: this takes" in without_reason.err) == (2, True)
+    asked = flashslides(*release, "--reason", "the renderer died")
+    assert asked.exit_code == 5, asked.err
+    run_as("grace")
+    [listed] = flashslides("approvals", "list", "--json").json["items"]
+    assert listed["command"] == {
+        "operation": "release",
+        "version": 1,
+        "hold_seq": 2,
+        "amount": 101,
+    }
+    done = flashslides("approvals", "consent", listed["approval_id"], "--json")
+    assert (done.exit_code, done.json["entry_seq"]) == (0, 3)
+    assert booked_balance(db, user_id) == 200
 
 
 def test_a_dry_run_says_that_it_would_be_asked_for(flashslides: RunCommand, ada: str) -> None:

@@ -18,7 +18,7 @@ from src.common.approvals.asked_keys import AskedKeys, UsedKey
 from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.credits.domain import errors
-from src.common.credits.domain.commands import Adjust, Command, Grant, Result, Reverse
+from src.common.credits.domain.commands import Adjust, Command, Grant, Release, Result, Reverse
 from src.common.postgres.shared_statements import NotAnswered
 from src.common.purchases.refunds import RefundWish
 from src.common.settings import Settings
@@ -36,7 +36,7 @@ class _Alone:
 
     async def execute(self, command: Command) -> Result:
         """Do it, or refuse it with CONSENT_NEEDED."""
-        if not isinstance(command, Grant | Adjust | Reverse):
+        if not isinstance(command, Grant | Adjust | Reverse | Release):
             return await self.ledger.execute(command)
         return await run_in_async_database_transaction(
             lambda session: execute_alone(session, command, self.limits)

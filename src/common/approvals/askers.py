@@ -19,6 +19,7 @@ MAY_ASK: Mapping[str, frozenset[str]] = {
     ApprovalOperation.GRANT: _CREDITS,
     ApprovalOperation.ADJUSTMENT: _CREDITS,
     ApprovalOperation.REVERSAL: _CREDITS,
+    ApprovalOperation.RELEASE: _CREDITS,
     ApprovalOperation.REFUND: _CREDITS,
     ApprovalOperation.PAYMENT: frozenset({"finance", "admin"}),
     ApprovalOperation.API_KEY: frozenset({"admin"}),

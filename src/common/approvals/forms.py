@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 import msgspec
 
 from src.common.accounts.api_keys import KeyFacts
-from src.common.credits.domain.commands import Adjust, Grant, Reverse
+from src.common.credits.domain.commands import Adjust, Grant, Release, Reverse
 from src.common.credits.domain.own_commands import ByHand
 from src.common.exceptions import Conflict, ExceptionWithErrorType
 from src.common.models.credit_lot import LotSource
@@ -51,6 +51,14 @@ class ReversalForm(_Form, frozen=True, kw_only=True, tag="reversal"):
 
     seq: int
     amount: int
+
+
+class ReleaseForm(_Form, frozen=True, kw_only=True, tag="release"):
+    """A hold that is given up."""
+
+    hold_seq: int
+    amount: int
+    """What would have come back when it was asked for: what is captured meanwhile stays so."""
 
 
 class PaymentForm(_Form, frozen=True, kw_only=True, tag="payment"):
@@ -106,7 +114,7 @@ class RefundForm(_Form, frozen=True, kw_only=True, tag="refund"):
     amount_cents: int
 
 
-CreditsForm: TypeAlias = GrantForm | AdjustmentForm | ReversalForm
+CreditsForm: TypeAlias = GrantForm | AdjustmentForm | ReversalForm | ReleaseForm
 Form: TypeAlias = CreditsForm | RefundForm | PaymentForm | KeyForm
 T = TypeVar("T")
 
@@ -154,6 +162,8 @@ def form_of(command: ByHand, amount: int) -> CreditsForm:
         )
     if isinstance(command, Adjust):
         return AdjustmentForm(amount=amount)
+    if isinstance(command, Release):
+        return ReleaseForm(hold_seq=command.hold_seq, amount=amount)
     return ReversalForm(seq=command.seq, amount=amount)
 
 
@@ -181,5 +191,7 @@ def command_of(
                 return Adjust(**asked, reason=reason, amount=form.amount)
             case ReversalForm():
                 return Reverse(**asked, reason=reason, seq=form.seq, amount=form.amount)
+            case ReleaseForm():
+                return Release(**asked, reference=reason, hold_seq=form.hold_seq)
     except ExceptionWithErrorType as error:
         raise unreadable(error.message) from None

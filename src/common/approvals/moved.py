@@ -17,7 +17,7 @@ from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.purchases.rules import Reason
 
-_GIVING = (EntryKind.GRANT, EntryKind.ADJUSTMENT, EntryKind.REVERSAL)
+_GIVING = (EntryKind.GRANT, EntryKind.ADJUSTMENT, EntryKind.REVERSAL, EntryKind.RELEASE)
 _TAKING = (EntryKind.ADJUSTMENT,)
 """Not a reversal: it takes no more than somebody gave by hand, out of the very lot."""
 

@@ -45,7 +45,7 @@ def execute_or_ask(session: Session, command: ByHand, limits: Limits | None) -> 
 
     Args:
         session: In a database transaction of the caller's.
-        command: A grant, an adjustment or a reversal, whose actor is the person who asks.
+        command: A grant, adjustment, reversal or release, whose actor is the person who asks.
         limits: Above what it takes another person; None where nothing does. A request of before is
             found all the same.
 

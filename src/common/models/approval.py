@@ -29,6 +29,8 @@ class ApprovalOperation(StrEnum):
     GRANT = "grant"
     ADJUSTMENT = "adjustment"
     REVERSAL = "reversal"
+    RELEASE = "release"
+    """A hold that is given up."""
     REFUND = "refund"
     PAYMENT = "payment"
     """An unmatched payment that is to be credited."""

@@ -16,6 +16,7 @@ from src.common.approvals.forms import (
     KeyForm,
     PaymentForm,
     RefundForm,
+    ReleaseForm,
     ReversalForm,
     shown,
 )
@@ -264,6 +265,8 @@ def _in_words(form: AskedForm | None) -> str:
         return f"a refund of {form.amount_cents:,} in the currency's smallest unit"
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
+    if isinstance(form, ReleaseForm):
+        return f"{form.amount:,} credits of hold {form.hold_seq} released"
     if isinstance(form, PaymentForm):
         return f"{form.amount:,} credits given for the payment {form.stripe_object_id}"
     if isinstance(form, KeyForm):

@@ -259,7 +259,7 @@ def _foresee(
         after=preview.result.balance,
         amount=amount,
         lots=", ".join(lots),
-        asks=not isinstance(command, Release) and takes_consent(session, command, amount, limits),
+        asks=takes_consent(session, command, amount, limits),
     )
 
 
@@ -268,11 +268,7 @@ def _execute(
 ) -> Result | Asked:
     """Do it or ask for it, and record it; the same form again finds what it did."""
     lock_user(session, wish.user_id)  # so that the balance below is what it decided upon
-    outcome: Result | Asked
-    if isinstance(command, Release):
-        [outcome] = ledger.execute(session, [command])
-    else:
-        outcome = execute_or_ask(session, command, limits)
+    outcome = execute_or_ask(session, command, limits)
     after = (
         {"asked_for": str(outcome.approval.approval_id)}
         if isinstance(outcome, Asked)

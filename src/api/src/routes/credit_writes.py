@@ -226,7 +226,7 @@ async def capture(write: SpendWrite, seq: HoldSeq, body: CaptureIn) -> Response:
 @router.post(
     "/holds/{seq}/release",
     summary="Give a hold up",
-    responses=error_responses(*HOLD_WRITES),
+    responses=error_responses(*HOLD_WRITES, "CONSENT_NEEDED"),
     response_model=ResultOut | PreviewOut,
 )
 async def release(write: SpendWrite, seq: HoldSeq, _body: ReleaseIn | None = None) -> Response:

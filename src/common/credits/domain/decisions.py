@@ -12,7 +12,7 @@ from typing import cast
 from src.common.credits.domain import errors, rules
 from src.common.credits.domain.book import Book, StoredBook
 from src.common.credits.domain.commands import Capture, Command, Release, Renew, Result, Reverse
-from src.common.credits.domain.own_commands import ApprovedReversal
+from src.common.credits.domain.own_commands import ApprovedRelease, ApprovedReversal
 from src.common.exceptions import ExceptionWithErrorType
 
 OPEN_HOLDS_MAX = 100
@@ -40,7 +40,10 @@ def holds_named(commands: Iterable[Command]) -> set[int]:
     return {
         each.hold_seq
         for each in commands
-        if type(each) is Capture or type(each) is Release or type(each) is Renew
+        if type(each) is Capture
+        or type(each) is Release
+        or type(each) is Renew
+        or type(each) is ApprovedRelease
     }
 
 

@@ -14,6 +14,7 @@ from src.common.credits.domain.commands import (
     OWN_KEY_PREFIX,
     Adjust,
     Grant,
+    Release,
     Reverse,
 )
 from src.common.models.credit_entry import EntryKind
@@ -70,7 +71,13 @@ class ApprovedReversal(Reverse, frozen=True, kw_only=True, gc=False):
     is_own = True
 
 
-ByHand: TypeAlias = Grant | Adjust | Reverse
+class ApprovedRelease(Release, frozen=True, kw_only=True, gc=False):
+    """A release that a second person has consented to."""
+
+    is_own = True
+
+
+ByHand: TypeAlias = Grant | Adjust | Reverse | Release
 """What may take a second person's consent (rule 13)."""
 
 
@@ -126,6 +133,8 @@ def approved(command: ByHand, approval_id: uuid.UUID) -> ByHand:
         return ApprovedGrant(**fields)
     if isinstance(command, Adjust):
         return ApprovedAdjustment(**fields)
+    if isinstance(command, Release):
+        return ApprovedRelease(**fields)
     return ApprovedReversal(**fields)
 
 

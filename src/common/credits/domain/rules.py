@@ -28,6 +28,7 @@ from src.common.credits.domain.own_commands import (
     OPENING_KEY,
     ApprovedAdjustment,
     ApprovedGrant,
+    ApprovedRelease,
     ApprovedReversal,
     Assignment,
     Opening,
@@ -332,7 +333,7 @@ _RULES: dict[type[Command], Callable[[Book, Any], Entry]] = {
     **dict.fromkeys((Adjust, ApprovedAdjustment, Assignment), _adjust),
     Spend: _spend,
     Capture: _capture,
-    Release: _release,
+    **dict.fromkeys((Release, ApprovedRelease), _release),
     Renew: _renew,
     **dict.fromkeys((Reverse, ApprovedReversal), entry_reversals.reverse),
 }

@@ -24,6 +24,7 @@ from src.common.credits.domain.own_commands import (
     ASSIGNMENT_KEY_PREFIX,
     ApprovedAdjustment,
     ApprovedGrant,
+    ApprovedRelease,
     ApprovedReversal,
     Assignment,
 )
@@ -99,7 +100,8 @@ def _rare_command(entry: EntryRow, user_id: uuid.UUID) -> Command:
                 reason=entry.reference or "",
             )
         case EntryKind.RELEASE:
-            return Release(
+            release = ApprovedRelease if _is_approved(key) else Release
+            return release(
                 user_id=user_id,
                 key=key,
                 actor=actor,
