@@ -13,6 +13,8 @@ from src.common.models import (
     Base,
     ConsoleAction,
     ConsoleSession,
+    NoticeEndpoint,
+    NoticeSecret,
     RefundRequest,
     Transaction,
     User,
@@ -89,6 +91,8 @@ def fill(connection: Connection, model: type[Base]) -> None:
         owner = owner if "user_id" in model.__table__.columns else {}
         if model is ConsoleAction:  # of somebody who is signed in
             connection.execute(insert(ConsoleSession).values(RIGHT[ConsoleSession]))
+        if model is NoticeSecret:
+            connection.execute(insert(NoticeEndpoint).values(RIGHT[NoticeEndpoint]))
         connection.execute(insert(model).values({**RIGHT[model], **owner}))
     connection.commit()
 

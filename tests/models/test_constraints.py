@@ -18,6 +18,9 @@ from src.common.models import (
     CheckoutOrder,
     ConsoleAction,
     ConsoleSession,
+    CreditNotice,
+    NoticeEndpoint,
+    NoticeSecret,
     Reconciliation,
     RefundRequest,
     StripeEvent,
@@ -104,7 +107,23 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "confirmed_at": NOW,
         "expires_at": NOW.replace(year=2126),
     },
+    CreditNotice: {
+        "user_id": uuid.UUID(int=1),
+        "endpoint_id": uuid.UUID(int=1),
+        "type": "credits.granted",
+        "data": {},
+    },
+    NoticeEndpoint: {
+        "endpoint_id": uuid.UUID(int=1),
+        "url": "https://example.com/hook",
+        "types": ["credits.granted"],
+    },
+    NoticeSecret: {"endpoint_id": uuid.UUID(int=1), "secret": bytes(32)},
 }
+_DONE = {"status": "dead", "finished_at": NOW, "next_attempt_at": None}
+_DAYS_MAX = 366
+_LOW = {"types": ["credits.low"], "low_threshold": 10}
+_EXPIRING = {"types": ["credits.expiring"], "expiring_lead_seconds": 60}
 _LONG = "a" * 256
 _CONSENTED = {"status": "consented", "decider": "user:2", "decided_at": NOW}
 RESOLVED = {"status": "resolved", "resolved_at": NOW, "resolution": "granted", "actor": "user:1"}
@@ -211,6 +230,35 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (ConsoleSession, "ck_console_sessions_roles_are_known", {"roles": ["gardener"]}),
     (ConsoleSession, "ck_console_sessions_roles_are_known", {"roles": []}),
     (ConsoleSession, "ck_console_sessions_expires_later", {"expires_at": NOW}),
+    (CreditNotice, "ck_credit_notices_type", {"type": "credits.lost"}),
+    (CreditNotice, "ck_credit_notices_status", {**_DONE, "status": "lost"}),
+    (CreditNotice, "ck_credit_notices_data_is_object", {"data": [1]}),
+    (CreditNotice, "ck_credit_notices_attempts_not_negative", {"attempts": -1}),
+    (CreditNotice, "ck_credit_notices_finished_or_tried_again", {"finished_at": NOW}),
+    (CreditNotice, "ck_credit_notices_finished_or_tried_again", {"next_attempt_at": None}),
+    (CreditNotice, "ck_credit_notices_finished_or_tried_again", {"status": "dead"}),
+    (NoticeEndpoint, "ck_notice_endpoints_url_length", {"url": ""}),
+    (NoticeEndpoint, "ck_notice_endpoints_url_length", {"url": "a" * 2001}),
+    (NoticeEndpoint, "ck_notice_endpoints_types_are_known", {"types": []}),
+    (NoticeEndpoint, "ck_notice_endpoints_types_are_known", {"types": ["credits.lost"]}),
+    (NoticeEndpoint, "ck_notice_endpoints_low_threshold_positive", {**_LOW, "low_threshold": 0}),
+    (NoticeEndpoint, "ck_notice_endpoints_low_has_threshold", {"low_threshold": 10}),
+    (NoticeEndpoint, "ck_notice_endpoints_low_has_threshold", {**_LOW, "low_threshold": None}),
+    (NoticeEndpoint, "ck_notice_endpoints_expiring_has_lead", {"expiring_lead_seconds": 60}),
+    (
+        NoticeEndpoint,
+        "ck_notice_endpoints_expiring_has_lead",
+        {**_EXPIRING, "expiring_lead_seconds": None},
+    ),
+    (
+        NoticeEndpoint,
+        "ck_notice_endpoints_expiring_lead_bounds",
+        {**_EXPIRING, "expiring_lead_seconds": 86_400 * _DAYS_MAX + 1},
+    ),
+    (NoticeEndpoint, "ck_notice_endpoints_disabled_says_why", {"disabled_at": NOW}),
+    (NoticeEndpoint, "ck_notice_endpoints_disabled_says_why", {"disabled_reason": "gone"}),
+    (NoticeSecret, "ck_notice_secrets_secret_length", {"secret": bytes(23)}),
+    (NoticeSecret, "ck_notice_secrets_secret_length", {"secret": bytes(65)}),
 ]
 CASES = pytest.mark.parametrize(
     ("model", "constraint", "wrong"),
@@ -268,6 +316,8 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
     db.flush()
     if model is ConsoleAction:  # of somebody who is signed in
         db.execute(row(ConsoleSession, user))
+    if model is NoticeSecret:
+        db.execute(row(NoticeEndpoint, user))
     db.execute(row(model, user))
 
 

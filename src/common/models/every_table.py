@@ -1,6 +1,6 @@
 """All tables: importing this module makes `Base.metadata` complete, its triggers included."""
 
-from src.common.models import approval_triggers
+from src.common.models import approval_triggers, notice_triggers
 from src.common.models.api_key import ApiKey
 from src.common.models.approval import Approval
 from src.common.models.base import Base
@@ -12,8 +12,10 @@ from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
 from src.common.models.credit_lot import CreditLot
+from src.common.models.credit_notice import CreditNotice
 from src.common.models.credit_verification import CreditVerification
 from src.common.models.ledger_triggers import create_after_create_all
+from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_event import StripeEvent
@@ -26,6 +28,7 @@ from src.common.models.worker_heartbeat import WorkerHeartbeat
 
 create_after_create_all(Base.metadata)
 approval_triggers.create_after_create_all(Base.metadata)
+notice_triggers.create_after_create_all(Base.metadata)
 create_guard_after_create_all(Base.metadata)
 
 __all__ = [
@@ -43,8 +46,11 @@ __all__ = [
     "CreditEntryMetadata",
     "CreditHold",
     "CreditLot",
+    "CreditNotice",
     "CreditPosting",
     "CreditVerification",
+    "NoticeEndpoint",
+    "NoticeSecret",
     "Reconciliation",
     "RefundRequest",
     "StripeEvent",

@@ -36,11 +36,11 @@ BEGIN
   RETURN NULL;
 END""",
 }
-_PLAINLY = "SET search_path = pg_catalog, pg_temp"
-_BY_INDEX = f"{_PLAINLY} SET enable_seqscan = off SET enable_bitmapscan = off"
+PLAINLY = "SET search_path = pg_catalog, pg_temp"
+BY_INDEX = f"{PLAINLY} SET enable_seqscan = off SET enable_bitmapscan = off"
 
 
-def _function(signature: str, result: str, settings: str, body: str) -> str:
+def function_ddl(signature: str, result: str, settings: str, body: str) -> str:
     """DDL that makes the function where our tables are."""
     return f"""
 DO $make$ BEGIN
@@ -51,15 +51,16 @@ $ddl$, '@here', pg_catalog.quote_ident(pg_catalog.current_schema()));
 END $make$"""
 
 
-def _trigger_functions(bodies: Mapping[str, str], settings: str) -> tuple[str, ...]:
-    return tuple(_function(f"{name}()", "trigger", settings, bodies[name]) for name in bodies)
+def trigger_functions(bodies: Mapping[str, str], settings: str) -> tuple[str, ...]:
+    """DDL of functions that triggers run, by name."""
+    return tuple(function_ddl(f"{name}()", "trigger", settings, bodies[name]) for name in bodies)
 
 
 _LOOKING = {**JOURNAL_FUNCTIONS, **LOT_FUNCTIONS, **HOLD_FUNCTIONS}
 CREATE_FUNCTIONS = (
-    _function("credit_ledger_unbalanced(problem text)", "void", _PLAINLY, _UNBALANCED),
-    *_trigger_functions(_REFUSALS, _PLAINLY),
-    *_trigger_functions(_LOOKING, _BY_INDEX),
+    function_ddl("credit_ledger_unbalanced(problem text)", "void", PLAINLY, _UNBALANCED),
+    *trigger_functions(_REFUSALS, PLAINLY),
+    *trigger_functions(_LOOKING, BY_INDEX),
 )
 """What the triggers run. Each statement can be executed again, over the function that is there."""
 

@@ -79,6 +79,10 @@ FATES: dict[str, dict[str, Fate]] = {
     "api_keys": _each(Fate.IMPERSONAL, "key_hash last_four service_name scopes"),
     "credit_holds": _each(Fate.IMPERSONAL, "status"),
     "credit_lots": _each(Fate.IMPERSONAL, "source"),
+    "credit_notices": _each(Fate.IMPERSONAL, "type data status error"),
+    # Whoever runs a service that is told: of no user.
+    "notice_endpoints": _each(Fate.KEPT, "url types disabled_reason"),
+    "notice_secrets": _each(Fate.IMPERSONAL, "secret"),
     "credit_booking_failures": _each(Fate.IMPERSONAL, "error_type message"),
     "worker_failures": _each(Fate.IMPERSONAL, "work error_type message"),
     "worker_heartbeats": _each(Fate.IMPERSONAL, "work"),

@@ -37,6 +37,14 @@ PRIVILEGES = {
     "credit_debts": "SELECT, INSERT, UPDATE (outstanding)",
     "credit_verifications": "SELECT, INSERT, UPDATE",
     "credit_booking_failures": "SELECT, INSERT, UPDATE, DELETE",
+    # What a notice tells is written by triggers, as their owner; that of expiring credits is not.
+    "credit_notices": (
+        "SELECT, INSERT (user_id, endpoint_id, type, seq, data, created_at), DELETE, UPDATE"
+        " (status, attempts, next_attempt_at, lease_expires_at, response_status, error,"
+        " finished_at)"
+    ),
+    "notice_endpoints": "SELECT, INSERT, UPDATE, DELETE",
+    "notice_secrets": "SELECT, INSERT, UPDATE (expires_at), DELETE",
     "worker_failures": "SELECT, INSERT, UPDATE",
     "worker_heartbeats": "SELECT, INSERT, UPDATE, DELETE",
     # When it was, and its number, are the database's to say.
@@ -49,7 +57,7 @@ PRIVILEGES = {
     "alembic_version": "SELECT",
 }
 
-SEQUENCES = ("console_actions_action_id_seq",)
+SEQUENCES = ("console_actions_action_id_seq", "credit_notices_number_seq")
 """Of columns that number rows. Inserting needs no privilege; a backup reads how far they are."""
 
 
