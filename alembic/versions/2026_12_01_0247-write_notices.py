@@ -1,8 +1,8 @@
 """Write notices of what happens to credits and purchases (decision 0063).
 
 Revision ID: b4d90f6e21c8
-Revises: 5b1f0c7a92de
-Create Date: 2026-12-01 02:41:00+00:00
+Revises: c40b9e6f21d8
+Create Date: 2026-12-01 02:47:00+00:00
 """
 
 # pyright: reportUnknownArgumentType=false
@@ -14,7 +14,7 @@ from src.common.models.notice_triggers import CREATE_TRIGGERS, DROP_TRIGGERS
 from src.common.postgres.migrations import Loss
 
 revision = "b4d90f6e21c8"
-down_revision = "5b1f0c7a92de"
+down_revision = "c40b9e6f21d8"
 branch_labels = None
 depends_on = None
 
