@@ -259,6 +259,13 @@ ROWS: dict[str, list[Panel]] = {
                 )
             ],
         ),
+        Panel(
+            "Streams of balances",
+            "How many are open.",
+            "short",
+            [(f"sum(flashslides_balance_streams_open{{{HERE}}})", "streams")],
+            24,
+        ),
     ],
     "Database": [
         Panel(

@@ -96,6 +96,7 @@ CHAPTERS = (
                 _CREDITS,
                 f"{_CREDITS}/entries",
                 f"{_CREDITS}/explain",
+                f"{_CREDITS}/stream",
                 f"{_CREDITS}/holds",
                 _HOLD,
             )

@@ -16,6 +16,7 @@ from src.api.src.errors import ALWAYS, ERRORS
 Document = Mapping[str, Any]
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 SUCCESS_MAX = 399
 
 
@@ -150,6 +151,8 @@ def _introduction() -> str:
 def _answer(told: Schema) -> Schema:
     content: Schema = told["responses"]["200"]["content"]
     schema: Schema = content.get(JSON, {}).get("schema", {})
+    if EVENTS in content:  # what each event holds
+        schema = content[EVENTS]["itemSchema"]["properties"]["data"]["contentSchema"]
     return schema
 
 

@@ -93,6 +93,7 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
                 "status": "of the answer, `200` …; 500 where there was none",
             },
         ),
+        "flashslides_balance_streams_open": Explained("streams"),
     },
     "Database": {
         "flashslides_database_up": Explained("1 or 0"),

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from src.cli.descriptors import DescriptorReserve
 from src.common.settings import get_settings
+from src.shutdowns import IS_SHUTTING_DOWN
 
 READ_ON_BYTES_MAX = 67_108_864
 """How much is read, and dropped, of a request that is answered already."""
@@ -94,6 +95,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise ValueError(_TOO_LARGE)  # the parser's caller answers it
         self._awaits_head, self._dropped_bytes = False, 0
         super().on_headers_complete()
+        self.cycle.scope[IS_SHUTTING_DOWN] = self._is_told_to_end  # type: ignore[literal-required]  # ours
         self.cycle.transport = self._answers_transport  # type: ignore[assignment]  # all it uses
 
     def on_message_complete(self) -> None:
@@ -128,6 +130,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """
         if self._cycle is not None:
             self._cycle.keep_alive = False
+
+    def _is_told_to_end(self) -> bool:
+        return self._is_ending
 
     @property
     def _serves(self) -> bool:

@@ -28,6 +28,7 @@ from src.common.exceptions import SettingsError
 from src.common.packages import DEFAULT_PACKAGES, Package
 from src.common.replica_settings import ReplicaSettings
 from src.common.ssm import SsmSource
+from src.common.stream_settings import StreamSettings
 
 _STRIPE_KEY = re.compile(r"[sr]k_(?P<mode>live|test)_\S+")
 
@@ -43,7 +44,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Settings(ConsoleSettings, ReplicaSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
+class Settings(ConsoleSettings, StreamSettings, ReplicaSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(

@@ -85,6 +85,7 @@ def harness(
         "AUTH_JWT_SECRET": jwk_set(),
         "AUTH_JWT_ISSUER": ISSUER,
         "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "CREDITS_STREAM_MAX_SECONDS": "1",
     }.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()

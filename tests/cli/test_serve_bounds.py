@@ -213,6 +213,29 @@ def test_sigterm_waits_for_whom_we_serve_and_for_no_stranger(served_alone: Serve
         assert answer_on(stranger)[0] in (0, 408)
 
 
+def test_sigterm_ends_streams_of_balances_at_once(served_alone: Served) -> None:
+    """Properly, with their last chunk: what is cut off at the end of all patience has none."""
+    served = served_alone
+    with SessionLocal.begin() as session:
+        user_id = make_user(session).user_id
+        execute(session, [grant(user_id, 100)])
+    key = served.program.run_json("api-key", "create", "--scopes", "credits:read")["key"]
+    stream = served.connect(
+        f"GET /api/v1/user/{user_id}/credits/stream HTTP/1.1\r\nHost: t\r\n"
+        f"Authorization: Bearer {key}\r\n\r\n"
+    )
+    answer = b""
+    while b"\n\n" not in answer.partition(b"\r\n\r\n")[2]:
+        answer += stream.recv(65_536)
+    assert b'"balance":100' in answer
+    served.process.send_signal(SIGTERM)
+    while piece := stream.recv(65_536):
+        answer += piece
+    assert answer.endswith(b"0\r\n\r\n")
+    assert stop(served.process) == 0
+    assert "timeout graceful shutdown exceeded" not in served.program.said()
+
+
 def wait_for_a_lock() -> None:
     """Until somebody waits for one."""
     waiting = text(

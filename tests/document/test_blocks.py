@@ -48,6 +48,7 @@ RUN_BY = {
     "docs/how-to/read-from-a-replica.md": "tests/replicas/test_page.py",
     "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/how-to/report-and-reconcile-figures.md": "tests/cli/test_how_to_report.py",
+    "docs/how-to/show-a-balance-as-it-changes.md": "tests/cli/test_how_to_show_a_balance.py",
     "docs/how-to/use-the-console.md": "tests/console/test_how_to.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",

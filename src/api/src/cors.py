@@ -11,7 +11,8 @@ from src.common.settings import Settings
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 """Ours, and those of applications that `install` made ready."""
 REQUEST_HEADERS = (
-    *("Authorization", "Idempotency-Key", "If-None-Match", "X-Request-ID", "X-User-ID"),
+    *("Authorization", "Idempotency-Key", "If-None-Match", "Last-Event-ID"),
+    *("X-Request-ID", "X-User-ID"),
     *("X-Read-After", "traceparent", "tracestate"),
 )
 ANSWER_HEADERS = (

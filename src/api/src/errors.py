@@ -82,6 +82,10 @@ ERRORS: dict[str, tuple[int, str]] = {
     "STRIPE_NOT_CONFIGURED": (503, "`STRIPE_SECRET_KEY` is not set"),
     "ENGINE_BUSY": (503, "Too many operations are waiting; nothing was done; see `Retry-After`"),
     "REPORTS_BUSY": (503, "As many reports are being made as may be; see `Retry-After`"),
+    "STREAMS_BUSY": (
+        503,
+        "The user, or the process, has as many streams open as may be; see `Retry-After`",
+    ),
     "DATABASE_BUSY": (503, "The database is busy or out of reach; see `Retry-After`"),
     "NOT_READY": (503, "The database does not have every migration yet"),
     "WEBHOOK_NOT_CONFIGURED": (

@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 
 from src.api.src.authentication import build_verifier
+from src.api.src.balance_streams import BalanceStreams
 from src.api.src.body_limit import BodyLimitMiddleware
 from src.api.src.charging_documentation import document_charges
 from src.api.src.charging_middleware import ChargingMiddleware
@@ -116,6 +117,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
             app.state.verifier.keys.kept_fresh(),
             open_gateway(settings) as app.state.gateway,
             Engine.from_settings(settings) as app.state.ledger,
+            BalanceStreams(app.state.verifier, settings) as app.state.balance_streams,
         ):
             app.state.arrivals = Arrivals(get_async_engine, settings)
             if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction

@@ -9,6 +9,7 @@ from src.api.src.routes import (
     checkout_pages,
     credit_batches,
     credit_entries,
+    credit_stream,
     front_page,
     health,
     payments,
@@ -47,6 +48,7 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     app.include_router(users.router, prefix=API_PREFIX)
     app.include_router(credits_router, prefix=API_PREFIX)
+    app.include_router(credit_stream.router, prefix=API_PREFIX)
     app.include_router(credit_batches.router, prefix=API_PREFIX)
     app.include_router(payments.router, prefix=API_PREFIX)
     app.include_router(reports.router, prefix=API_PREFIX)

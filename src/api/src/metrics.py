@@ -100,6 +100,11 @@ WORKERS_ALIVE = Gauge(
     "Workers that left a sign of life within a minute and did not end",
     multiprocess_mode="mostrecent",
 )
+BALANCE_STREAMS = Gauge(
+    "flashslides_balance_streams_open",
+    "Streams of users' balances that are open now",
+    multiprocess_mode="livesum",
+)
 DATABASE_UP = Gauge(
     "flashslides_database_up",
     "Whether the last scrape reached the database",

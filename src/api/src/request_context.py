@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HEADER = b"x-request-id"
 CACHE_CONTROL = b"cache-control"
+EVENT_STREAM = b"text/event-stream"
+"""The type of an answer that goes on for as long as somebody watches; its head is what is timed."""
 CLIENT_LEFT = 499
 """Nobody gets this answer; it keeps a request that its client gave up out of the 500s."""
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -49,6 +51,7 @@ class RequestContextMiddleware:
         request_id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(16).encode()
         status: int | None = None
         started = time.perf_counter()
+        answered_after: float | None = None
 
         async def receive_or_leave() -> "Message":
             nonlocal status
@@ -58,10 +61,12 @@ class RequestContextMiddleware:
             return message
 
         async def send_with_id(message: "Message") -> None:
-            nonlocal status
+            nonlocal status, answered_after
             if message["type"] == "http.response.start":
                 status = status or message["status"]
                 headers = [*message.get("headers", []), (HEADER, request_id)]
+                if any(header[1].startswith(EVENT_STREAM) for header in headers):
+                    answered_after = time.perf_counter() - started
                 if all(name.lower() != CACHE_CONTROL for name, _ in headers):
                     headers.append((CACHE_CONTROL, b"no-store"))
                 message["headers"] = headers
@@ -74,7 +79,8 @@ class RequestContextMiddleware:
             status = status or 500
             seconds = time.perf_counter() - started
             method, path = scope["method"], loggable_path(scope)
-            metrics.observe_request(method, path if scope.get("route") else "", status, seconds)
+            route = path if scope.get("route") else ""
+            metrics.observe_request(method, route, status, answered_after or seconds)
             logger.info(
                 "Request",
                 method=method,
