@@ -71,5 +71,14 @@ def money(amount: int, currency: str) -> str:
 
 def in_units(amount: int, currency: str) -> str:
     """An amount in a currency's smallest unit, as so many of its whole ones."""
-    decimals = DECIMALS.get(currency.lower(), 2)
-    return f"{Decimal(amount).scaleb(-decimals):,.{decimals}f}"
+    return f"{whole_units(amount, currency):,.{decimals_of(currency)}f}"
+
+
+def whole_units(amount: int, currency: str) -> Decimal:
+    """The same as a number, with as many decimals as the currency has."""
+    return Decimal(amount).scaleb(-decimals_of(currency))
+
+
+def decimals_of(currency: str) -> int:
+    """How many decimals an amount in the currency has."""
+    return DECIMALS.get(currency.lower(), 2)

@@ -3,7 +3,11 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+Figure: TypeAlias = float | Decimal
+"""Money is a decimal number, with as many decimals as its currency has: the table writes them."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,7 @@ class Series:
     """A line, or a colour of bars: a name, and a figure for each of the chart's labels."""
 
     name: str
-    values: Sequence[float | None]
+    values: Sequence[Figure | None]
     """None is a gap."""
 
 
@@ -29,7 +33,7 @@ class Chart:
 
     title: str
     unit: str
-    """What the figures count: credits, cents, events."""
+    """What the figures count: credits, events, a currency."""
     labels: Sequence[str]
     series: Sequence[Series]
     kind: Literal["line", "bar"] = "bar"
@@ -39,7 +43,7 @@ class Chart:
     """When each label is, where they are not equally far apart: then the axis is the time."""
 
     @property
-    def rows(self) -> Sequence[tuple[str, Sequence[float | None], str]]:
+    def rows(self) -> Sequence[tuple[str, Sequence[Figure | None], str]]:
         """The table: each label with its figures, and what happened there."""
         texts: dict[str, list[str]] = {}
         for mark in self.marks:
@@ -57,7 +61,15 @@ class Chart:
             "isStacked": self.is_stacked,
             "unit": self.unit,
             "labels": list(self.labels),
-            "series": [{"name": each.name, "values": list(each.values)} for each in self.series],
+            "series": [
+                {"name": each.name, "values": list(map(_drawn, each.values))}
+                for each in self.series
+            ],
             "seconds": [instant.timestamp() for instant in self.instants],
             "marks": [{"label": each.label, "text": each.text} for each in self.marks],
         }
+
+
+def _drawn(value: Figure | None) -> float | None:
+    """As JSON has it."""
+    return float(value) if isinstance(value, Decimal) else value

@@ -14,12 +14,14 @@ from starlette.datastructures import FormData
 from src.common.exceptions import Forbidden, Invalid
 from src.common.models.console_action import REASON_LENGTH_MAX
 from src.console.people import SESSION
+from src.html_pages import decimals_of, in_units, money
 
 TOKEN_FIELD, KEY_FIELD, CONFIRMED_FIELD = "form_token", "form_key", "confirmed"
 OWN_FIELDS = frozenset({TOKEN_FIELD, KEY_FIELD, CONFIRMED_FIELD})
 FIELDS_MAX = 1_000
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)")
 """A comma stands between thousands only: 12,50 is not 1250."""
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,27 @@ class Form:
         if not least <= number <= most:
             raise _invalid(name, f"from {least:,} to {most:,}")
         return number
+
+    def money(self, name: str, currency: str, *, least: int, most: int) -> int:
+        """An amount as people write it, such as 4.99: in the currency's smallest unit.
+
+        Raises:
+            Invalid: VALIDATION_ERROR, no amount, with more decimals than the currency has, or
+                outside `least` to `most` of the smallest unit.
+        """
+        written = self.required(name, length_max=30)
+        whole, point, decimals = written.partition(".")
+        places = decimals_of(currency)
+        is_number = _NUMBER.fullmatch(whole) and (not point or _DIGITS.fullmatch(decimals))
+        if not is_number or len(decimals) > places:
+            raise _invalid(
+                name, f"an amount in {currency.upper()}, such as {in_units(499, currency)}"
+            )
+        amount = int(whole.replace(",", "") + decimals.ljust(places, "0"))
+        if not least <= amount <= most:
+            between = f"{money(least, currency)} to {money(most, currency)}"
+            raise _invalid(name, f"from {between}")
+        return amount
 
     def reason(self, name: str = "reason", *, length_max: int = REASON_LENGTH_MAX) -> str:
         """Why, for the audit trail and the journal, which keep it for ever.

@@ -43,12 +43,14 @@ async def show_form(
     *,
     target: str | None = None,
     sources: "Sequence[str]" = (),
+    left: str | None = None,
     form: Form | None = None,
     problem: ExceptionWithErrorType | None = None,
 ) -> HTMLResponse:
     """The form; with `form` and `problem`, as it was filled in and why nothing was done.
 
-    It names the user whose credits it is about, and so is in the audit trail.
+    It names the user whose credits it is about, and so is in the audit trail. `left` is what there
+    is of the money, in words, where it is about money.
     """
     email = await run_in_async_database_transaction(
         lambda session: see_user(session, person, user_id, page.title)
@@ -64,6 +66,7 @@ async def show_form(
         email=email,
         target=target,
         sources=sources,
+        left=left,
         values=values,
         action=request.scope["path"],
     )
@@ -90,6 +93,7 @@ async def answer_problem(
     *,
     target: str | None = None,
     sources: "Sequence[str]" = (),
+    left: str | None = None,
 ) -> HTMLResponse:
     """The form with the error's sentence; where it may have been done all the same, with its key.
 
@@ -103,6 +107,7 @@ async def answer_problem(
             user_id,
             target=target,
             sources=sources,
+            left=left,
             form=form,
             problem=error,
         )
@@ -113,6 +118,7 @@ async def answer_problem(
         heading=f"{page.title}: nobody knows yet whether it was done",
         facts={"Why": error.message, "About": target or str(user_id)},
         button="Go on",
+        cancel=None,
         warning="Go on with this form: whatever became of the first try, it is done once.",
     )
     answer.status_code = STATUS_BY_KIND[error.kind]

@@ -23,13 +23,14 @@ from src.console.forms import (
     token_of,
 )
 from src.console.navigation import NAVIGATION
-from src.console.wording import KINDS, SHARES, STEPS, told
+from src.console.wording import KINDS, SHARES, STEPS, told, user_named
 from src.html_pages import money
 from src.http_statuses import STATUS_BY_KIND
 
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from src.console.charts import Figure
     from src.console.people import Person
 
 FOLDER = Path(__file__).parent
@@ -85,11 +86,13 @@ def confirm(
     heading: str,
     facts: Mapping[str, str],
     button: str,
+    cancel: str | None,
     warning: str | None = None,
 ) -> HTMLResponse:
     """What the form will do, to be agreed to; the same form with the same key comes again.
 
-    `facts` is the dry run: what is now and what will be, in words.
+    `facts` is the dry run: what is now and what will be, in words. `cancel` is the address to which
+    whoever changes their mind goes; None where it may have been done already.
     """
     return render(
         request,
@@ -98,6 +101,7 @@ def confirm(
         heading=heading,
         facts=facts,
         button=button,
+        cancel=cancel,
         warning=warning,
         action=request.scope["path"],
         fields=[(CONFIRMED_FIELD, "yes"), (KEY_FIELD, str(form.written_key)), *hidden_fields(form)],
@@ -146,11 +150,11 @@ def _environment() -> Environment:
     names.update(KINDS=KINDS, SHARES=SHARES, STEPS=STEPS)
     filters: dict[str, Any] = cast("Any", environment.filters)
     filters.update(number=_number, money=money, instant=_instant, plain=_plain)
-    filters.update(signed=_signed, laid_out=_laid_out, told=told)
+    filters.update(signed=_signed, laid_out=_laid_out, told=told, user_named=user_named)
     return environment
 
 
-def _number(value: float | None) -> str:
+def _number(value: "Figure | None") -> str:
     """With its thousands apart."""
     return NOTHING if value is None else f"{value:,}"
 

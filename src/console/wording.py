@@ -1,5 +1,6 @@
 """What things of the ledger and of payments are called on a page."""
 
+import re
 from collections.abc import Mapping
 
 from src.common.exceptions import ExceptionWithErrorType
@@ -29,7 +30,7 @@ STEPS: Mapping[str, str] = {
 }
 LABELS: Mapping[str, str] = {
     "amount": "Credits",
-    "amount_cents": "Amount in cents",
+    "amount_cents": "Amount",
     "by": "By",
     "credits": "Credits",
     "currency": "Currency",
@@ -39,6 +40,7 @@ LABELS: Mapping[str, str] = {
     "kind": "Kind",
     "least": "Credits, at least",
     "lot": "Of lot",
+    "money": "Amount",
     "most": "Credits, at most",
     "note": "What there is to say about it",
     "part": "Credits",
@@ -58,6 +60,15 @@ def told(problem: ExceptionWithErrorType) -> str:
     if field != problem.details.get("field") or field not in LABELS:
         return problem.message
     return f"{LABELS[field]}: {sentence}"
+
+
+def user_named(actor: str) -> str | None:
+    """The id of the user, or colleague, whom an actor names; None where it names none."""
+    found = _USER.fullmatch(actor)
+    return None if found is None else found[1]
+
+
+_USER = re.compile(r"user:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
 def lot_name(seq: int, source: str) -> str:

@@ -199,7 +199,7 @@ def test_a_request_says_what_it_is_for(loop: Loop, bought: Transaction) -> None:
     """Else nobody could judge it; what is more than was paid is not asked for either."""
     with pytest.raises(ExceptionWithErrorType, match="reason: this takes another person"):
         ask(loop, bought, reason=None)
-    with pytest.raises(ExceptionWithErrorType, match="500 cents of the payment are left"):
+    with pytest.raises(ExceptionWithErrorType, match=r"5\.00 USD of the payment are left"):
         ask(loop, bought, 501)
 
 

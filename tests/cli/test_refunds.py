@@ -99,7 +99,7 @@ def test_a_refund_that_was_cut_off_is_listed_and_gone_on_with(
     """Whether Stripe heard of it or not, it pays back once; then nothing is listed."""
     cut_off(loop, purchase, reaches_stripe=reaches_stripe)
     refused = flashslides("credits", "refund", str(purchase.transaction_id))
-    assert "0 cents of the payment are left" in refused.err
+    assert "0.00 USD of the payment are left" in refused.err
     [listed] = flashslides("credits", "refund", "--list", "--json").json
     assert (listed["idempotency_key"], listed["amount_cents"]) == ("cut off", 500)
     other = flashslides("credits", "refund", str(user.user_id), "--resume", "--json").json

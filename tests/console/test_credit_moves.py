@@ -141,7 +141,7 @@ async def test_who_undid_an_entry_has_a_name_on_its_page(console: Console, who: 
     address = f"/users/{who}/entries/2/reverse"
     await console.send(await ask(console, address, {}), address)
     page = await console.get(f"/users/{who}/entries/2")
-    assert f'<td title="{console.actor}">Ada</td>' in page.text
+    assert f'<td><span title="{console.actor}">Ada</span></td>' in page.text
 
 
 async def test_a_reason_is_wanted(console: Console, who: uuid.UUID) -> None:

@@ -1,6 +1,8 @@
 """Doctor, reports, reconciliation, keys and the audit trail."""
 
+import json
 import re
+from html import unescape
 
 import httpx
 import pytest
@@ -53,6 +55,8 @@ async def test_the_overview_shows_what_is_wrong_and_how_much_there_is(served: Co
     assert "5.00 USD" in page.text
     charts = re.findall(r"data-chart=", page.text)
     assert len(charts) == page.text.count("<summary>The figures of") == 4
+    assert "a day (USD)</figcaption>" in page.text
+    assert '<td class="number">5.00</td>' in page.text
 
 
 async def test_a_page_waits_for_no_figures(
@@ -88,6 +92,15 @@ async def test_every_report_is_shown_and_taken(served: Console, name: str) -> No
     assert len(file.content) > 50
     [taken] = await actions("reports.download")
     assert (taken.target, taken.after) == (name, {"format": format_, "time_zone": "UTC"})
+
+
+async def test_a_chart_of_money_is_in_whole_units(served: Console) -> None:
+    """5.00 of a dollar, not 500 of its cents: drawn and written."""
+    page = await served.get("/reports/sales?time_zone=UTC")
+    assert "(net sales, in the currency)</figcaption>" in page.text
+    assert '<td class="number">5.00</td>' in page.text
+    [drawn] = re.findall(r'data-chart="([^"]*)"', page.text)
+    assert [each["values"] for each in json.loads(unescape(drawn))["series"]] == [[5.0]]
 
 
 async def test_a_report_is_of_the_days_that_are_asked_for(served: Console) -> None:

@@ -25,6 +25,9 @@ async def test_a_payment_is_told_by_all_of_its_names(api: Api, console: Console)
         led = await console.get("/payments", params={"id": f" {name} "})
         assert led.headers["location"] == f"/console/payments/{name}"
         assert (await console.client.get(led.headers["location"])).status_code == 200
+    assert f'<a href="/console/users/{user.user_id}" title="user:{user.user_id}">the user</a>' in (
+        told.text
+    )
     assert "Refund it" not in told.text
     await console.sign_in(Role.SUPPORT)
     assert "Refund it" in (await console.get(f"/payments/{bought.transaction_id}")).text

@@ -44,11 +44,11 @@ async def balance(purchase: Transaction) -> int:
     )
 
 
-async def refund_form(console: Console, purchase: Transaction, cents: str) -> httpx.Response:
+async def refund_form(console: Console, purchase: Transaction, amount: str) -> httpx.Response:
     """What a refund will do, shown."""
     address = f"/purchases/{purchase.transaction_id}/refund"
     page = await console.get(address)
-    return await console.send(page, address, amount_cents=cents, reason="not wanted")
+    return await console.send(page, address, money=amount, reason="not wanted")
 
 
 async def test_a_refund_is_shown_and_then_paid_once(console: Console, api: Api) -> None:
@@ -57,8 +57,9 @@ async def test_a_refund_is_shown_and_then_paid_once(console: Console, api: Api) 
     purchase = await bought(api, offline)
     await console.sign_in(Role.SUPPORT)
     address = f"/purchases/{purchase.transaction_id}/refund"
-    shown = await refund_form(console, purchase, "200")
-    assert "2.00" in shown.text
+    shown = await refund_form(console, purchase, "2")
+    assert "<dt>Paid back</dt><dd>2.00 USD</dd>" in shown.text
+    assert f'<a href="/console/payments/{purchase.transaction_id}">Cancel' in shown.text
     for _ in range(2):
         assert (await console.send(shown, address)).status_code == 303
     assert await balance(purchase) == 300
@@ -93,10 +94,11 @@ async def test_whoever_got_no_answer_goes_on_with_the_same_form(console: Console
     purchase = await bought(api, offline)
     await console.sign_in(Role.SUPPORT)
     address = f"/purchases/{purchase.transaction_id}/refund"
-    shown = await refund_form(console, purchase, "200")
+    shown = await refund_form(console, purchase, "2.00")
     offline.troubles.add(Trouble(TroubleKind.ERROR, times=50))
     failed = await console.send(shown, address)
     assert (failed.status_code, "nobody knows yet" in failed.text) == (502, True)
+    assert "Cancel" not in failed.text, "it may have been done"
     offline.troubles.clear()
     assert console.hidden(failed, address)["form_key"] == console.hidden(shown, address)["form_key"]
     for page in (failed, shown):
@@ -118,15 +120,22 @@ async def test_a_refund_above_the_limit_becomes_a_request(console: Console, api:
         answer = await console.send(shown, address)
         assert len(list(offline.account.all("refund"))) == 1
     page = await console.client.get(answer.headers["location"])
-    assert ("a refund of 6,000 in the currency" in page.text, ">Consent<" in page.text) == (
+    assert ("a refund of 60.00 USD" in page.text, ">Consent<" in page.text) == (
         True,
         False,
     )
 
 
 async def test_what_cannot_be_paid_back_is_said_at_the_form(console: Console, api: Api) -> None:
-    """With what is left."""
+    """With what is left, as people write it."""
     purchase = await bought(api, offline_stripe(api))
     await console.sign_in(Role.SUPPORT)
-    answer = await refund_form(console, purchase, "501")
-    assert (answer.status_code, "500 cents of the payment are left" in answer.text) == (422, True)
+    for amount, sentence in (
+        ("5.01", "5.00 USD of the payment are left"),
+        ("4.999", "Amount: an amount in USD, such as 4.99"),
+        ("4,99", "Amount: an amount in USD, such as 4.99"),
+        ("0", "Amount: from 0.01 USD to"),
+    ):
+        answer = await refund_form(console, purchase, amount)
+        assert (answer.status_code, sentence in answer.text) == (422, True), answer.text
+        assert "Leave empty for all that is left: 5.00 USD." in answer.text

@@ -107,7 +107,8 @@ async def test_it_is_closed_with_a_note(api: Api, console: Console) -> None:
         ({"credits": "many"}, "credits"),
         ({"credits": "0"}, "credits"),
         ({"credits": "2147483648"}, "credits"),
-        ({"amount_cents": "7"}, "amount_cents"),
+        ({"money": "7"}, "amount_cents"),
+        ({"money": "7.001"}, "money"),
     ],
     ids=str,
 )

@@ -25,6 +25,7 @@ from src.common.exceptions import Conflict
 from src.common.models.approval import Approval, ApprovalOperation, Decision
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.refund_request import RefundRequest
+from src.common.models.transaction import Transaction
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_cursor, page_of
 from src.common.purchases.refunds import RefundWish, get_transaction, refundable_amount
 
@@ -51,6 +52,8 @@ class ApprovalState:
     """The user's entry that did it."""
     refund: RefundRequest | None
     """The refund that was written down: Stripe has answered it, or is still to be asked."""
+    currency: str | None
+    """Of the purchase, where a refund is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +208,10 @@ def count_waiting(session: Session) -> Waiting:
 def _states() -> Select[*tuple[Any, ...]]:
     """Each request with the clock, and what has its key."""
     return (
-        select(Approval, func.clock_timestamp(), CreditEntry.seq, RefundRequest)
+        select(
+            Approval, func.clock_timestamp(), CreditEntry.seq, RefundRequest, Transaction.currency
+        )
+        .outerjoin(Transaction, Transaction.transaction_id == Approval.transaction_id)
         .outerjoin(
             CreditEntry,
             and_(
@@ -225,7 +231,11 @@ def _states() -> Select[*tuple[Any, ...]]:
 
 
 def _state(
-    approval: Approval, now: dt.datetime, entry_seq: int | None, refund: RefundRequest | None
+    approval: Approval,
+    now: dt.datetime,
+    entry_seq: int | None,
+    refund: RefundRequest | None,
+    currency: str | None,
 ) -> ApprovalState:
     try:
         form = forms.read(approval.command)
@@ -237,6 +247,7 @@ def _state(
         form=form,
         entry_seq=entry_seq,
         refund=refund,
+        currency=currency,
     )
 
 

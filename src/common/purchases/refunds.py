@@ -23,6 +23,7 @@ from src.common.credits.domain.own_commands import APPROVAL_KEY_PREFIX
 from src.common.exceptions import Invalid, NotFound
 from src.common.models.refund_request import RefundRequest
 from src.common.models.transaction import Transaction
+from src.html_pages import money
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,23 @@ def refundable_amount(session: Session, transaction: Transaction, wish: RefundWi
         Invalid: REFUND_EXCEEDS_PAYMENT, VALIDATION_ERROR.
     """
     _check(wish)
+    left = refundable_cents(session, transaction)
+    amount = wish.amount_cents if wish.amount_cents is not None else left
+    if not 0 < amount <= left:
+        raise refund_exceeds_payment(left, transaction.currency)
+    return amount
+
+
+def refundable_cents(session: Session, transaction: Transaction) -> int:
+    """How much is left to pay back, in the currency's smallest unit; 0 or more."""
     # Asked for, and not yet among the refunds that Stripe has told of.
     asked_for = session.scalars(
         select(func.coalesce(func.sum(RefundRequest.amount_cents), 0)).where(
-            RefundRequest.transaction_id == wish.transaction_id,
+            RefundRequest.transaction_id == transaction.transaction_id,
             RefundRequest.status == "requested",
         )
     ).one()
-    left = transaction.amount_paid_cents - transaction.refunded_cents - asked_for
-    amount = wish.amount_cents if wish.amount_cents is not None else left
-    if not 0 < amount <= left:
-        raise refund_exceeds_payment(max(left, 0))
-    return amount
+    return max(transaction.amount_paid_cents - transaction.refunded_cents - int(asked_for), 0)
 
 
 def accept_request(session: Session, transaction: Transaction, name: str, refund_id: str) -> bool:
@@ -198,12 +204,12 @@ def refuse_request(session: Session, transaction_id: uuid.UUID, key: str, error:
         session.flush()
 
 
-def refund_exceeds_payment(left: int | None) -> Invalid:
+def refund_exceeds_payment(left: int | None, currency: str) -> Invalid:
     """More was asked for than is left of the payment, which is None where nobody could say it."""
     if left is None:
         return Invalid("More was asked for than is left of the payment", "REFUND_EXCEEDS_PAYMENT")
     return Invalid(
-        f"{left} cents of the payment are left to refund",
+        f"{money(left, currency)} of the payment are left to refund",
         "REFUND_EXCEEDS_PAYMENT",
         refundable_cents=left,
     )

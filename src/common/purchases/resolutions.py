@@ -5,7 +5,9 @@ It is settled with that, for good (decision 0031); never commits.
 
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Select, func, select
@@ -20,6 +22,7 @@ from src.common.purchases import uncredited, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.operations import credit_by_hand, find_purchase
 from src.common.purchases.rules import Offer, Payment
+from src.html_pages import money
 
 T = TypeVar("T")
 
@@ -200,22 +203,25 @@ def overrule(payment: Payment, ruling: Ruling) -> tuple[Payment, Offer]:
     if credits_bought is None or not 0 < credits_bought <= AMOUNT_MAX:
         raise _invalid("credits", "the payment promises no such number; name one")
     currency = payment.currency.lower() if payment.currency else None
+    in_words = partial(money, currency=currency or ruling.currency or "")
     offer = Offer(
         user_id,
         credits_bought,
-        _said("amount_cents", payment.amount_total_cents, ruling.amount_cents),
+        _said("amount_cents", payment.amount_total_cents, ruling.amount_cents, in_words),
         _said("currency", currency, ruling.currency),
     )
     return replace(payment, amount_total_cents=offer.amount_cents), offer
 
 
-def _said(field: str, by_stripe: T | None, ruled: T | None) -> T:
+def _said(
+    field: str, by_stripe: T | None, ruled: T | None, in_words: Callable[[T], str] = str
+) -> T:
     """What Stripe said of the money, or, where it said nothing, somebody does."""
     value = ruled if by_stripe is None else by_stripe
     if value is None:
         raise _invalid(field, "Stripe did not say it; name it")
     if ruled not in (None, value):
-        raise _invalid(field, f"Stripe says {value}")
+        raise _invalid(field, f"Stripe says {in_words(value)}")
     return value
 
 

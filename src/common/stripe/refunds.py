@@ -50,6 +50,7 @@ class _Bought:
     stripe_session_id: str
     payment_intent_id: str | None
     paid_cents: int
+    currency: str
     stripe_account: str | None
     """The connected account that was paid, and pays back."""
 
@@ -162,6 +163,7 @@ def _bought(session: Session, transaction_id: uuid.UUID) -> _Bought:
         paid.stripe_session_id,
         paid.payment_intent_id,
         paid.amount_paid_cents,
+        paid.currency,
         paid.stripe_account,
     )
 
@@ -257,8 +259,9 @@ class _Till:
         try:
             taken = await self.take_in(await self._refunds())
         except StripeGatewayError:
-            return refund_exceeds_payment(None)
-        return refund_exceeds_payment(max(self.bought.paid_cents - taken, 0))
+            return refund_exceeds_payment(None, self.bought.currency)
+        left = max(self.bought.paid_cents - taken, 0)
+        return refund_exceeds_payment(left, self.bought.currency)
 
     async def _refunds(self) -> list[Refund]:
         payment = self.bought.payment_intent_id

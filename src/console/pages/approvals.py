@@ -10,7 +10,6 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from src.common.approvals import operations, queries, refunds
-from src.common.approvals.forms import Form as AskedForm
 from src.common.approvals.forms import (
     GrantForm,
     KeyForm,
@@ -33,7 +32,7 @@ from src.console.money_forms import see_user
 from src.console.pages.audit_trail import names_of
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 from src.console.service import gateway_of, settings_of
 from src.html_pages import money
 
@@ -66,7 +65,7 @@ async def show_approvals(
         request,
         person,
         "approvals.html",
-        requests=[(each, _in_words(each.form)) for each in found.items],
+        requests=[(each, _in_words(each)) for each in found.items],
         names=names,
         next_cursor=found.next_cursor,
         statuses=list(ApprovalStatus),
@@ -92,7 +91,7 @@ async def show_approval(request: Request, person: Seer, approval_id: uuid.UUID) 
         person,
         "approval.html",
         state=found,
-        asked=_in_words(found.form),
+        asked=_in_words(found),
         email=email,
         names=names,
         foreseen=facts,
@@ -152,13 +151,21 @@ async def _show_before(
     about = {} if email is None else {"User": email}
     if what == CONSENT:
         by = names.get(asked.requester, asked.requester)
-        heading = f"Consent to {_in_words(found.form)}?"
+        heading = f"Consent to {_in_words(found)}?"
         facts = {**about, **foreseen, "Asked by": by, "For": str(asked.reason)}
     else:
         heading = "Refuse this request?"
-        means = {"Asked for": _in_words(found.form), "What happens": "it is never done"}
+        means = {"Asked for": _in_words(found), "What happens": "it is never done"}
         facts = {**about, **means}
-    return confirm(request, person, form, heading=heading, facts=facts, button=what.capitalize())
+    return confirm(
+        request,
+        person,
+        form,
+        heading=heading,
+        facts=facts,
+        button=what.capitalize(),
+        cancel=path_of(request, "console_approval", approval_id=asked.approval_id),
+    )
 
 
 @router.post("/{approval_id}/withdraw", name="console_approval_withdraw")
@@ -257,12 +264,13 @@ def _foreseen_in_words(foreseen: Foreseen) -> Mapping[str, str]:
     }
 
 
-def _in_words(form: AskedForm | None) -> str:
+def _in_words(found: ApprovalState) -> str:
     """What is asked for, in a few words."""
+    form = found.form
     if form is None:
         return "something that this release cannot read"
     if isinstance(form, RefundForm):
-        return f"a refund of {form.amount_cents:,} in the currency's smallest unit"
+        return f"a refund of {money(form.amount_cents, found.currency or '')}"
     if isinstance(form, ReversalForm):
         return f"{form.amount:,} credits of entry {form.seq} given back"
     if isinstance(form, ReleaseForm):

@@ -1,6 +1,5 @@
 """The audit trail: who did and saw what, newest first."""
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
@@ -19,11 +18,9 @@ from src.console.audit import record
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
+from src.console.wording import user_named
 
 router = APIRouter(prefix="/audit")
-_PERSON = "user:"
-_IS_PERSON = re.compile(rf"{_PERSON}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
-
 PAGE_SIZE = 100
 
 
@@ -71,7 +68,7 @@ async def show_audit_trail(
 
 def names_of(session: Session, actors: Iterable[str]) -> Mapping[str, str]:
     """What colleagues call these, by actor; who never signed in to the console has no name."""
-    ids = {uuid.UUID(each[len(_PERSON) :]) for each in actors if _IS_PERSON.fullmatch(each)}
+    ids = {uuid.UUID(found) for found in map(user_named, actors) if found is not None}
     if not ids:
         return {}
     people = session.execute(

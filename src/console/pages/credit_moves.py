@@ -37,7 +37,7 @@ from src.console.forms import Form, posted
 from src.console.money_forms import FormPage, answer_problem, see_user, show_form
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done
+from src.console.rendering import confirm, done, path_of
 from src.console.service import settings_of
 
 router = APIRouter(prefix="/users/{user_id}")
@@ -238,6 +238,7 @@ async def _show_before(
             "Done": "once another person consents" if found.asks else "at once",
         },
         button="Ask for it" if found.asks else "Do it",
+        cancel=path_of(request, "console_user", user_id=wish.user_id),
         warning=f"This is more than {limit:,} credits." if found.amount > limit else None,
     )
 

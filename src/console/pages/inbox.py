@@ -20,7 +20,7 @@ from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 from src.console.service import gateway_of, settings_of
 
 router = APIRouter(prefix="/inbox")
@@ -105,6 +105,7 @@ async def change_events(
             heading=f"{what.capitalize()} {len(events)} of Stripe's events?",
             facts={each.event_id: _foreseen(each, what) for each in events},
             button=what.capitalize(),
+            cancel=path_of(request, "console_inbox"),
         )
     change = _replay if what == REPLAY else _ignore
     told = [await change(request, person, form, name) for name in names]

@@ -24,7 +24,7 @@ from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 from src.console.service import settings_of
 
 router = APIRouter(prefix="/keys")
@@ -129,6 +129,7 @@ async def revoke_key(
                 "Afterwards": "Whoever calls with it is refused, within five seconds and for good",
             },
             button="Revoke it",
+            cancel=path_of(request, "console_keys"),
         )
 
     def work(session: Session) -> None:

@@ -19,7 +19,7 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import path_of, render
 from src.console.service import engine_of, settings_of
-from src.html_pages import money
+from src.html_pages import money, whole_units
 
 router = APIRouter()
 
@@ -145,11 +145,14 @@ def _charts(days: Mapping[dt.date, Day]) -> Iterator[Chart]:
     )
     for currency in sorted({currency for each in found for currency in each.paid_cents}):
         yield Chart(
-            title=f"Paid, and gone back of that by now, a day, in {currency.upper()}",
-            unit="smallest unit",
+            title="Paid, and gone back of that by now, a day",
+            unit=currency.upper(),
             labels=labels,
             series=[
-                Series("paid", [each.paid_cents.get(currency, 0) for each in found]),
-                Series("gone back", [each.reversed_cents.get(currency, 0) for each in found]),
+                Series(name, [whole_units(each.get(currency, 0), currency) for each in amounts])
+                for name, amounts in (
+                    ("paid", [each.paid_cents for each in found]),
+                    ("gone back", [each.reversed_cents for each in found]),
+                )
             ],
         )

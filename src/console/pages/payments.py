@@ -1,7 +1,7 @@
 """Payments: purchases, orders, money that goes back; each as a timeline of all that happened."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from src.common.purchases.timeline import PaymentTimeline, payment_timeline
 from src.common.purchases.unfinished import unfinished_orders, unfinished_reversals
 from src.console.addresses import here_with
 from src.console.audit import record
+from src.console.pages.audit_trail import names_of
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import path_of, render
@@ -99,13 +100,13 @@ async def show_payments(
 async def show_payment(request: Request, person: _Sees, name: str) -> Response:
     """All that is known of a payment, by any name that it has."""
 
-    def work(session: Session) -> PaymentTimeline:
+    def work(session: Session) -> tuple[PaymentTimeline, Mapping[str, str]]:
         found = payment_timeline(session, name)
         record(session, person, "payments.see", user_id=found.user_id, target=_our_id(found))
-        return found
+        return found, names_of(session, (step.actor for step in found.steps))
 
-    payment = await run_in_async_database_transaction(work)
-    return render(request, person, "payment.html", payment=payment)
+    payment, names = await run_in_async_database_transaction(work)
+    return render(request, person, "payment.html", payment=payment, names=names)
 
 
 def _our_id(payment: PaymentTimeline) -> str | None:

@@ -15,7 +15,7 @@ from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 from src.console.service import settings_of
 
 router = APIRouter(prefix="/reconciliation")
@@ -76,6 +76,7 @@ async def run_now(
                 "Workers at work": str(workers.alive),
             },
             button="Compare",
+            cancel=path_of(request, "console_reconciliations"),
             warning=None if workers.alive else "No worker is at work: nobody will begin it.",
         )
 

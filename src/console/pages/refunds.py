@@ -1,6 +1,7 @@
 """Paying a purchase back: shown before it is done, once for each form, above limits by request."""
 
 import uuid
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from src.common.approvals.rules import Limits
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.transaction import Transaction
-from src.common.purchases.refunds import RefundWish, get_transaction
+from src.common.purchases.refunds import RefundWish, get_transaction, refundable_cents
 from src.common.stripe.gateway import configured
 from src.common.stripe.refunds import refund_payment
 from src.console.audit import record
@@ -22,13 +23,13 @@ from src.console.forms import Form, posted
 from src.console.money_forms import FormPage, answer_problem, show_form
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done
+from src.console.rendering import confirm, done, path_of
 from src.console.service import gateway_of, settings_of
 from src.html_pages import money
 
 router = APIRouter(prefix="/purchases/{transaction_id}")
 
-PAGE = FormPage("Refund a purchase", "console_refund", ("amount_cents", "reason"))
+PAGE = FormPage("Refund a purchase", "console_refund", ("money", "reason"))
 CENTS_MAX = 2**31 - 1
 Refunder = Annotated[Person, require(Permission.PAYMENTS_REFUND)]
 
@@ -36,10 +37,12 @@ Refunder = Annotated[Person, require(Permission.PAYMENTS_REFUND)]
 @router.get("/refund", name="console_refund")
 async def show_refund(request: Request, person: Refunder, transaction_id: uuid.UUID) -> Response:
     """The form."""
-    user_id = await run_in_async_database_transaction(
-        lambda session: get_transaction(session, transaction_id).user_id
+    bought = await run_in_async_database_transaction(
+        lambda session: _read(session, get_transaction(session, transaction_id))
     )
-    return await show_form(request, person, PAGE, user_id, target="purchase")
+    return await show_form(
+        request, person, PAGE, bought.user_id, target="purchase", left=bought.left
+    )
 
 
 @router.post("/refund", name="console_refund_do")
@@ -50,8 +53,11 @@ async def refund(
     form: Annotated[Form, posted()],
 ) -> Response:
     """Show what it will do, then write it down or ask for it, then ask Stripe."""
+    bought = await run_in_async_database_transaction(
+        lambda session: _read(session, get_transaction(session, transaction_id))
+    )
     try:
-        wish = _wish(person, transaction_id, form)
+        wish = _wish(person, transaction_id, form, bought.currency)
         gateway = configured(gateway_of(request))
         settings = settings_of(request)
         limits = Limits.of(settings)
@@ -62,7 +68,7 @@ async def refund(
                     refund_takes_consent(session, wish, limits),
                 )
             )
-            return _show_before(request, person, form, foreseen, asks=asks)
+            return _show_before(request, person, form, transaction_id, foreseen, asks=asks)
         begun = await run_in_async_database_transaction(
             lambda session: _begin(session, person, form, wish, limits)
         )
@@ -75,27 +81,43 @@ async def refund(
             )
         refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, begun)
     except ExceptionWithErrorType as error:
-        user_id = await run_in_async_database_transaction(
-            lambda session: _buyer(session, transaction_id)
+        return await answer_problem(
+            request,
+            person,
+            form,
+            PAGE,
+            bought.user_id,
+            error,
+            target="purchase",
+            left=bought.left,
         )
-        return await answer_problem(request, person, form, PAGE, user_id, error, target="purchase")
     sentence = f"Paid back: refund {refunded.refund_id}."
     return done(request, sentence, "console_payment", name=transaction_id)
 
 
-def _buyer(session: Session, transaction_id: uuid.UUID) -> uuid.UUID | None:
-    """Whose purchase it is; None where there is none."""
-    bought = session.get(Transaction, transaction_id)
-    return None if bought is None else bought.user_id
+@dataclass(frozen=True)
+class _Bought:
+    """What of a purchase its form says."""
+
+    user_id: uuid.UUID
+    currency: str
+    left: str
+    """What there is to pay back, in words."""
 
 
-def _wish(person: Person, transaction_id: uuid.UUID, form: Form) -> RefundWish:
-    amount = form.text("amount_cents")
+def _read(session: Session, bought: Transaction) -> _Bought:
+    left = money(refundable_cents(session, bought), bought.currency)
+    return _Bought(bought.user_id, bought.currency, left)
+
+
+def _wish(person: Person, transaction_id: uuid.UUID, form: Form, currency: str) -> RefundWish:
+    """What is paid back; all that is left where no amount is written."""
+    cents = form.money("money", currency, least=1, most=CENTS_MAX) if form.text("money") else None
     return RefundWish(
         transaction_id=transaction_id,
         key=f"console:{form.key}",
         actor=person.actor,
-        amount_cents=form.integer("amount_cents", least=1, most=CENTS_MAX) if amount else None,
+        amount_cents=cents,
         reason=form.reason(),
     )
 
@@ -121,7 +143,13 @@ def _begin(
 
 
 def _show_before(
-    request: Request, person: Person, form: Form, foreseen: RefundPreview, *, asks: bool
+    request: Request,
+    person: Person,
+    form: Form,
+    transaction_id: uuid.UUID,
+    foreseen: RefundPreview,
+    *,
+    asks: bool,
 ) -> Response:
     return confirm(
         request,
@@ -136,6 +164,7 @@ def _show_before(
             "Done": "once another person consents" if asks else "at once, by Stripe",
         },
         button="Ask for it" if asks else "Pay it back",
+        cancel=path_of(request, "console_payment", name=transaction_id),
         warning="What was spent of them the user will owe."
         if foreseen.credits > foreseen.balance
         else None,

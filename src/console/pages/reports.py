@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
 from src.console.service import settings_of, source_of_lists
+from src.html_pages import whole_units
 
 router = APIRouter(prefix="/reports")
 
@@ -205,7 +207,7 @@ def _charts(
     for panel in plot.panels:
         along = plot.categories[0] if plot.categories else "period_end"
         written: dict[str, None] = {}
-        values: dict[str, dict[str, float]] = {}
+        values: dict[str, dict[str, Decimal]] = {}
         for row in rows:
             name = _series_name(panel, places, row)
             if name is None:
@@ -215,11 +217,14 @@ def _charts(
             )
             written.setdefault(label)
             of_series = values.setdefault(name, {})
-            of_series[label] = of_series.get(label, 0) + row[places[panel.value]]
+            value = row[places[panel.value]]
+            currency = row[places["currency"]] if panel.is_money else None
+            value = whole_units(value, currency) if currency else Decimal(value)
+            of_series[label] = of_series.get(label, Decimal(0)) + value
         labels = plot.categories[1] if plot.categories else tuple(written)
         yield Chart(
             title=plot.title,
-            unit=f"{panel.label}, smallest unit" if panel.is_money else panel.label,
+            unit=panel.label,
             labels=labels,
             series=[
                 Series(name, [found.get(label, 0) for label in labels])

@@ -28,13 +28,13 @@ from src.common.models.approval import Approval, Decision
 from src.common.models.console_action import ConsoleAction
 from src.common.models.transaction import Transaction
 from src.common.purchases import unmatched
-from src.common.purchases.resolutions import Ruling, find_unmatched
+from src.common.purchases.resolutions import Ruling, find_unmatched, payment_of
 from src.common.purchases.rules import Reason
 from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 from src.console.service import settings_of
 from src.html_pages import money
 
@@ -126,7 +126,7 @@ async def _settle(request: Request, person: Person, form: Form, name: str) -> Re
     is_credit = what == CREDIT
 
     def wish(session: Session) -> Settlement:
-        ruling = _ruling(session, form) if is_credit else None
+        ruling = _ruling(session, form, name) if is_credit else None
         return Settlement(name, reason, person.actor, f"console:{form.key}", ruling)
 
     if not form.is_confirmed:
@@ -142,6 +142,7 @@ async def _settle(request: Request, person: Person, form: Form, name: str) -> Re
             heading=f"Credit {name}?" if is_credit else f"Close {name}?",
             facts=facts,
             button="Ask for it" if found.asks else "Credit it" if is_credit else "Close it",
+            cancel=path_of(request, "console_unmatched_payment", stripe_object_id=name),
             warning=f"This is more than {limit:,} credits." if found.credits > limit else None,
         )
     outcome = await run_in_async_database_transaction(
@@ -222,15 +223,22 @@ async def _page(
     )
 
 
-def _ruling(session: Session, form: Form) -> Ruling:
+def _ruling(session: Session, form: Form, name: str) -> Ruling:
     """Whom and how much, where the form names it; what it leaves out, the payment says."""
     written = form.text("user", length_max=320)
-    amount = form.text("amount_cents")
+    currency = form.text("currency", length_max=3).lower() or None
+    cents = None
+    if form.text("money"):
+        said = currency or payment_of(find_unmatched(session, name)).currency
+        if said is None:
+            sentence = "currency: say it, as Stripe did not"
+            raise Invalid(sentence, "VALIDATION_ERROR", field="currency")
+        cents = form.money("money", said, least=0, most=AMOUNT_MAX)
     return Ruling(
         user_id=_user_id(session, written) if written else None,
         credits=form.integer("credits", least=1, most=AMOUNT_MAX) if form.text("credits") else None,
-        amount_cents=form.integer("amount_cents", least=0, most=AMOUNT_MAX) if amount else None,
-        currency=form.text("currency", length_max=3).lower() or None,
+        amount_cents=cents,
+        currency=currency,
     )
 
 

@@ -23,7 +23,7 @@ from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
-from src.console.rendering import confirm, done, render
+from src.console.rendering import confirm, done, path_of, render
 
 router = APIRouter(prefix="/users/{user_id}")
 
@@ -144,6 +144,7 @@ async def _change(
                 heading=wish.heading,
                 facts={**facts, **wish.facts, "Reason": reason},
                 button=wish.button,
+                cancel=path_of(request, "console_user", user_id=user_id),
             )
         is_new = await run_in_async_database_transaction(
             lambda session: _do(session, person, form, wish)
