@@ -24,8 +24,13 @@ def link(
     ] = None,
     role: Annotated[ConsoleRoleName, typer.Option(help="As what they work.")] = "admin",
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="The port that `flashslides serve` listens on.")
-    ] = 8000,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="The port that `flashslides serve` listens on. Default: API_PORT, 8000.",
+        ),
+    ] = None,
 ) -> None:
     """Print a link that signs in to the console, once, within the hour. With ENV=local only.
 
@@ -41,7 +46,7 @@ def link(
     if not who or "\x00" in who:
         raise Invalid("name: needs a name", "VALIDATION_ERROR", field="name")
     path = run_operation(settings, lambda session: path_of_link(session, who, role))
-    say(f"http://localhost:{port}{path}")
+    say(f"http://localhost:{settings.api_port if port is None else port}{path}")
 
 
 def own_name() -> str:

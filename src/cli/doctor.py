@@ -41,8 +41,8 @@ def doctor(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where the API answers, for `engine-queue`. Default with ENV=local: "
-            "http://127.0.0.1:8000.",
+            help="Where the API answers, for `engine-queue`. Default with ENV=local, or where "
+            "API_PORT is set: that port of this machine.",
         ),
     ] = None,
     from_replica: FromReplica = False,

@@ -27,21 +27,28 @@ STRIPE_STATE_FILE = "offline-stripe.json"
 
 
 def serve(
-    host: str, port: int, *, workers: int, migrate: bool | None, app: str, reload: bool
+    host: str,
+    at_port: int | None,
+    *,
+    workers: int,
+    migrate: bool | None,
+    app: str,
+    reload: bool,
 ) -> None:
     """Run the service as `src.cli.services` was told to."""
     if reload and workers > 1:
         raise SettingsError("--reload: serves with one process; leave --workers out")
+    settings = get_settings()
+    port = settings.api_port if at_port is None else at_port
     _refuse_busy_port(host, port)
     signal.signal(signal.SIGTERM, _leave)
-    settings = get_settings()
     with ExitStack() as stack:
         server = stack.enter_context(database_in_reach(settings))
         if migrate or (migrate is None and server is not None):
             upgrade_to_head()
         else:
             refuse_old_schema()
-        settings = _with_development_keys(settings, workers)
+        settings = _with_development_keys(settings, port, workers)
         settings = put_offline_stripe_in_place(settings, stack, host, port)
         if workers > 1:  # the processes' metrics are added up from files
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flashslides-"))
@@ -110,9 +117,13 @@ def _refuse_busy_port(host: str, port: int) -> None:
             ) from None
 
 
-def _with_development_keys(settings: Settings, workers: int) -> Settings:
-    """Hand this machine's keys to the server processes where nothing else is configured."""
+def _with_development_keys(settings: Settings, port: int, workers: int) -> Settings:
+    """Tell the server processes how many they are and where they listen.
+
+    They get this machine's keys where nothing else is configured.
+    """
     os.environ["WEB_CONCURRENCY"] = str(workers)
+    os.environ["API_PORT"] = str(port)
     if settings.is_local:
         if settings.auth_jwt_secret is None and settings.auth_jwt_jwks_url is None:
             os.environ["AUTH_JWT_SECRET"] = development_keys(settings).public_jwk_set

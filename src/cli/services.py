@@ -10,7 +10,10 @@ from src.cli.choices import APPLICATION, WORKER_INTERVAL_SECONDS
 def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="The port to listen on. Default: API_PORT, 8000."),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, envvar="WEB_CONCURRENCY", help="How many server processes.")
     ] = 1,

@@ -149,6 +149,8 @@ class Settings(ConsoleSettings, StreamSettings, ReplicaSettings, BaseSettings): 
     """How long a request's line and headers may take to come, where `flashslides serve` serves."""
     api_body_timeout_seconds: float = Field(default=15, gt=0)
     """How long a whole body may take to come."""
+    api_port: int = Field(default=8_000, ge=1, le=65_535)
+    """Where `serve` listens, and where the doctor and sign-in links look for the API."""
     api_shutdown_timeout_seconds: int = Field(default=40, ge=1)
     """How long after SIGTERM requests may take to be answered; what takes longer is cut off. More
     than a statement and its locks may take, and less than what stops the process waits."""

@@ -53,6 +53,8 @@ def _labels(instants: Sequence[dt.datetime]) -> list[str]:
 
 
 def _series_name(series: Credits) -> str:
+    if series.source is None:
+        return "the balance"
     if series.lot_seq is None:
         return f"all lots: {series.source}"
     return lot_name(series.lot_seq, series.source)

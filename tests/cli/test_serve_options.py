@@ -27,8 +27,12 @@ class Serve:
         self.asked: dict[str, Any] = {}
 
     def __call__(self, *options: str) -> Result:
-        """Run the command to its end."""
-        return self._run_command("serve", "--port", str(free_port()), *options)
+        """Run the command to its end, at a free port."""
+        return self.at_its_port("--port", str(free_port()), *options)
+
+    def at_its_port(self, *options: str) -> Result:
+        """Run the command to its end, at the port that it decides upon."""
+        return self._run_command("serve", *options)
 
     def run(self, application: str, **options: Any) -> None:
         """Stand in for `run_server`."""
@@ -73,6 +77,19 @@ def test_the_number_of_processes_comes_from_the_environment(
     assert serve.asked["workers"] == 3
     assert serve("--workers", "2").exit_code == 0
     assert serve.asked["workers"] == 2
+
+
+@pytest.mark.usefixtures("fresh_database")
+def test_the_port_is_known_to_whoever_looks_for_the_api(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API_PORT decides, unless `--port` is given; the server processes then know that one."""
+    configured, given = free_port(), free_port()
+    monkeypatch.setenv("API_PORT", str(configured))
+    assert serve.at_its_port().exit_code == 0
+    assert serve.asked["port"] == configured
+    assert serve.at_its_port("--port", str(given)).exit_code == 0
+    assert (serve.asked["port"], get_settings().api_port) == (given, given)
 
 
 @pytest.mark.usefixtures("fresh_database")

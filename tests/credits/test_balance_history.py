@@ -17,6 +17,7 @@ from src.common.credits.balance_history import (
     balance_history,
 )
 from src.common.credits.domain.commands import Adjust, Grant, OpenHold, Spend
+from src.common.credits.journal_samples import samples_at
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.credit_entry import CreditEntry
 from tests.credits.clock import settable_clock
@@ -29,7 +30,7 @@ HOUR = dt.timedelta(hours=1)
 def lots_at(history: BalanceHistory, place: int) -> dict[int | str, int]:
     """What lots, or sources, held at one of the instants."""
     return {
-        each.source if each.lot_seq is None else each.lot_seq: each.credits[place]
+        str(each.source) if each.lot_seq is None else each.lot_seq: each.credits[place]
         for each in history.series
         if each.credits[place]
     }
@@ -144,6 +145,44 @@ def test_a_long_journal_has_as_many_points_as_a_chart_can_show(db: Session) -> N
         assert history.balances[place] == then.balance
     assert sum(mark.entries for mark in history.marks) == 3000
     db.rollback()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_history_of_too_many_entries_is_the_balance_alone(
+    db: Session, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Exact at each of its instants, from any instant on, with what nobody booked yet."""
+    monkeypatch.setattr("src.common.credits.balance_history.ENTRIES_MAX", 3)
+    with settable_clock(db.connection()):
+        life = History(db, seed, start=START, step=HOUR)
+        life.go_on(120)
+    instants = life.instants(4)
+    sampled = 0
+    for user_id in life.ids:
+        for since in (START - HOUR, START, instants[1], instants[-2], life.now):
+            for until in (life.now, max(since, instants[len(instants) // 2])):
+                history = balance_history(db, user_id, since=since, until=until, now=life.now)
+                assert (history.instants[0], history.instants[-1]) == (since, until)
+                assert len(history.instants) <= POINTS_MAX
+                sampled += history.is_sampled
+                for instant, balance in zip(history.instants, history.balances, strict=True):
+                    then = queries.balance(db, user_id, as_of=instant, now=life.now)
+                    assert balance == then.balance, (since, until, instant)
+    assert sampled > 0
+
+
+def test_a_sampled_history_reads_few_entries(db: Session) -> None:
+    """For each instant the newest that counts by then, found by halving."""
+    user_id = someone(db)
+    do(db, Grant, user_id, amount=9_000)
+    for number in range(20):
+        do(db, Spend, user_id, number + 1, amount=1)
+    bounds = [at(number / 2 - 1) for number in range(60)]
+    samples = samples_at(db, user_id, 21, bounds)
+    for bound, sample in zip(bounds, samples, strict=True):
+        counting = [0, *(n for n in range(1, 22) if at(n - 1) <= bound)]
+        assert sample.seq == counting[-1]
+        assert sample.balance_after == (9_001 - sample.seq if sample.seq else 0)
 
 
 def statements_of(db: Session, ask: Callable[[], object]) -> int:

@@ -21,6 +21,7 @@ from src.common.doctor.examination import examine
 from src.common.models import (
     WorkerHeartbeat,
 )
+from src.common.settings import get_settings
 from src.local_postgres import free_port
 from tests.doctor.system import System, asked
 from tests.fixtures.databases import Server
@@ -63,6 +64,24 @@ def test_the_engine_s_queue_is_what_the_api_says(
         found = asked("engine-queue", url)
     assert found.status == expected
     assert says in found.seen
+
+
+@pytest.mark.parametrize("env", ["local", "prod"])
+def test_the_api_is_looked_for_where_it_listens(
+    db: Session, monkeypatch: pytest.MonkeyPatch, env: str
+) -> None:
+    """At API_PORT of this machine, which `serve` says; elsewhere than locally only where set."""
+    assert db
+    with _api("flashslides_credits_engine_queued 1\n") as url:
+        monkeypatch.setenv("ENV", env)
+        monkeypatch.setenv("DATABASE_PASSWORD", "x")
+        if env != "local":
+            get_settings.cache_clear()
+            assert asked("engine-queue").status == "skipped"
+        monkeypatch.setenv("API_PORT", url.rpartition(":")[2])
+        get_settings.cache_clear()
+        found = asked("engine-queue")
+    assert (found.status, "1 of 4096" in found.seen) == ("ok", True), found.seen
 
 
 def test_an_api_without_figures_of_the_engine_is_unknown(db: Session) -> None:

@@ -2,7 +2,8 @@
 
 There are as many instants as a chart can show, however long the journal is. It begins at the lots
 as they are and undoes what counted after an instant. So it reads the entries since the beginning of
-the time asked for, and no older ones.
+the time asked for, and no older ones. Where these are too many, it reads the balance alone, and a
+few entries for each instant.
 """
 
 import datetime as dt
@@ -11,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ARRAY, DateTime, Integer, Row, Uuid, bindparam, text
@@ -18,12 +20,15 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.domain.arguments import check_instant, invalid
 from src.common.credits.domain.book import Book
+from src.common.credits.journal_samples import Sample, samples_at
 from src.common.credits.persistence.storage import reading_connection_of
 from src.common.credits.queries import settled_book
 
 POINTS_MAX = 402
 """Instants of a history at most."""
 _SPANS = POINTS_MAX - 2
+ENTRIES_MAX = 20_000
+"""So many entries are read lot by lot; a time that has more is sampled."""
 LOTS_MAX = 12
 """So many lots are told apart; where more are concerned their sources are."""
 _TICK = dt.timedelta(microseconds=1)
@@ -35,8 +40,8 @@ class Series:
 
     lot_seq: int | None
     """None where it is all lots of the source."""
-    source: str
-    """A value of `LotSource`."""
+    source: str | None
+    """A value of `LotSource`; None where it is the whole balance."""
     expires_at: dt.datetime | None
     """Of the lot."""
     credits: Sequence[int]
@@ -75,7 +80,9 @@ class BalanceHistory:
     balances: Sequence[int]
     """The sums of `series`."""
     marks: Sequence[Mark]
-    """In order of time."""
+    """In order of time; none where it is sampled."""
+    is_sampled: bool = False
+    """Whether there are too many entries to tell lots apart, and what happened."""
 
 
 _STATEMENT = text("""
@@ -162,7 +169,7 @@ def balance_history(
 ) -> BalanceHistory:
     """What a user could spend from `since` to `until`, and what happened after `since`.
 
-    Two statements, whatever the journal holds.
+    Two statements, whatever the journal holds; three where it has more than `ENTRIES_MAX` entries.
 
     Args:
         session: May be in a database transaction or not; it is not committed.
@@ -186,6 +193,10 @@ def balance_history(
     if since > end:
         raise invalid("since", "must not be after the end")
     bounds = [since + (end - since) * place / _SPANS for place in range(_SPANS + 1)]
+    if book.version_before > ENTRIES_MAX:
+        samples = samples_at(session, user_id, book.version_before, bounds)
+        if book.version_before - samples[0].seq > ENTRIES_MAX:
+            return _sampled(book, samples, bounds)
     lots = sorted({lot.seq for lot in book.live_lots()} | _moved(book))
     parameters = {
         "user_id": user_id,
@@ -206,6 +217,36 @@ def balance_history(
         changes.expiries[key] = lot.expires_at if are_few else None
     _add_due(changes, book, bounds, are_few=are_few)
     return _history(changes, at_last, since, end)
+
+
+def _sampled(
+    book: Book, samples: Sequence[Sample], bounds: Sequence[dt.datetime]
+) -> BalanceHistory:
+    """The balance after the last entry of each span that has any, and at both ends."""
+    ends = {
+        span: here.effective_at
+        for span, (before, here) in enumerate(pairwise(samples), start=1)
+        if here.effective_at is not None and here.seq > before.seq
+    }
+    for due in book.entries:  # later than all that is booked
+        span = bisect_left(bounds, due.effective_at)
+        if 0 < span <= _SPANS:
+            ends[span] = due.effective_at
+    places = {0: bounds[0]} | dict(sorted(ends.items()))
+    if bounds[-1] not in places.values():
+        places[_SPANS] = bounds[-1]
+    balances = [
+        samples[span].balance_after
+        + sum(due.amount for due in book.entries if due.effective_at <= instant)
+        for span, instant in places.items()
+    ]
+    return BalanceHistory(
+        instants=list(places.values()),
+        series=[Series(lot_seq=None, source=None, expires_at=None, credits=balances)],
+        balances=balances,
+        marks=[],
+        is_sampled=True,
+    )
 
 
 def _moved(book: Book) -> set[int]:

@@ -35,7 +35,6 @@ GONE_SECONDS = 300.0
 """How long ago the last worker may have ended, where a timer runs `worker --once`."""
 RECENT_FAILURE = dt.timedelta(days=1)
 QUEUE_SHARE_WARN = 0.5
-LOCAL_API_URL = "http://127.0.0.1:8000"
 _API_TIMEOUT_SECONDS = 2.0
 
 
@@ -129,7 +128,8 @@ def _engine_queue(context: Context) -> Finding:
     """How many credit operations wait in the API's batch engine."""
     settings = context.settings
     given = context.api_url
-    url = given or (LOCAL_API_URL if settings.is_local else None)
+    is_here = settings.is_local or "api_port" in settings.model_fields_set
+    url = given or (f"http://127.0.0.1:{settings.api_port}" if is_here else None)
     if url is None:
         return skipped("Only the API's processes know: --api-url names one.")
     shown = _without_password(url)
