@@ -14,8 +14,10 @@ from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from sqlalchemy import Connection
 
+from src.common.database_settings import LedgerTriggers
 from src.common.models import Base
 from src.common.models.preferences import PreferencesJSONB
+from src.common.postgres.ledger_triggers_form import put_in_place
 from src.common.postgres.migrations import (
     hold_migration_lock,
     migrations_to_undo,
@@ -67,11 +69,24 @@ def run(connection: Connection | None) -> None:
     options["transaction_per_migration"] = not undone
     context.configure(**options)
     with context.begin_transaction():
+        if undone and connection is not None:  # the migrations know the first form alone
+            put_in_place(connection, LedgerTriggers.STATEMENT)
         refuse_data_loss(undone)
         context.run_migrations()
     if connection is not None:
         for migration in undone:
             sys.stderr.write(f"Downgraded: {migration.doc} ({migration.revision})\n")
+        choose_triggers(connection)
+
+
+def choose_triggers(connection: Connection) -> None:
+    """Once the database is at the newest revision, have the ledger checked as the settings say."""
+    migrated = context.get_context()
+    form = get_settings().database_ledger_triggers
+    is_newest = {*migrated.get_current_heads()} == {*context.script.get_heads()}
+    if "destination_rev" in migrated.opts and is_newest and put_in_place(connection, form):
+        sys.stderr.write(f"The ledger's triggers now look at each {form}\n")
+    connection.commit()
 
 
 def migrate(connection: Connection) -> None:

@@ -34,7 +34,7 @@ WHERE = (
     (
         "What stops an UPDATE of an entry?",
         (
-            "src/common/models/ledger_triggers_ddl.py: _APPEND_ONLY",
+            "src/common/models/ledger_triggers_ddl.py: APPEND_ONLY",
             "src/common/postgres/runtime_role.py: PRIVILEGES",
         ),
     ),

@@ -65,6 +65,15 @@ class DatabasePooler(StrEnum):
     """A transaction pooler that keeps them (PgBouncer 1.21 or later, max_prepared_statements)."""
 
 
+class LedgerTriggers(StrEnum):
+    """When the ledger's triggers look at what was written (decision 0065)."""
+
+    STATEMENT = "statement"
+    """At the end of each statement, all its rows at once."""
+    COMMIT = "commit"
+    """When the database transaction commits, row by row: for Citus."""
+
+
 class DatabaseSettings(Deployment):
     """How this process reaches the database."""
 
@@ -98,6 +107,8 @@ class DatabaseSettings(Deployment):
     """After how long without an acknowledgement of what was sent a connection is lost; 0 means as
     long as the system waits."""
     database_pooler: DatabasePooler = DatabasePooler.NONE
+    database_ledger_triggers: LedgerTriggers = LedgerTriggers.STATEMENT
+    """Which form of the ledger's triggers `flashslides db upgrade` puts in place."""
     database_application_name: str = "flashslides"
     database_lock_timeout_ms: int = Field(default=5_000, ge=0)
     database_statement_timeout_ms: int = Field(default=30_000, ge=0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from sqlalchemy.orm import Session
 
+from src.common.database_settings import LedgerTriggers
 from tests.credits.books import InSession
 from tests.credits.forging import Forger, forging
 from tests.fixtures.databases import Server
@@ -42,11 +43,11 @@ def driver(request: pytest.FixtureRequest) -> Driver:
     return request.param
 
 
-@pytest.fixture(scope="session")
-def forger(server: Server) -> Generator[Forger]:
+@pytest.fixture(scope="session", params=LedgerTriggers)
+def forger(request: pytest.FixtureRequest, server: Server) -> Generator[Forger]:
     """The service's own role, in a database with committed books that nobody else uses.
 
-    What is tried there is refused or rolled back.
+    What is tried there is refused or rolled back, by each form of the triggers in turn.
     """
-    with forging(server) as forger:
+    with forging(server, request.param) as forger:
         yield forger

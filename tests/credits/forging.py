@@ -4,7 +4,7 @@ import secrets
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import psycopg
@@ -24,9 +24,11 @@ from src.common.credits.domain.commands import (
 )
 from src.common.credits.money_back import settle_reversals
 from src.common.credits.operations import execute
+from src.common.database_settings import LedgerTriggers
 from src.common.models.stripe_reversal import ReversalKind, StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.postgres.engines import database_url
+from src.common.postgres.ledger_triggers_form import put_in_place
 from src.common.postgres.runtime_role import grant_runtime
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
@@ -181,6 +183,12 @@ class Write:
 
     def sql(self) -> str:
         """All of it at once."""
+        *others, last = self.parts()
+        ctes = ", ".join(f"part_{n} AS ({part})" for n, part in enumerate(others))
+        return f"WITH {ctes} {last}" if others else last
+
+    def parts(self) -> list[str]:
+        """A statement for each table."""
         parts = [
             *(_insert("credit_entries", {**ENTRY, **row}) for row in self.entries),
             *(_insert("credit_lots", {**LOT, **row}) for row in self.new_lots),
@@ -204,9 +212,7 @@ class Write:
         ]
         if self.user is not None:
             parts.append(_set("users", f"(credits_balance, credits_version) = {self.user}"))
-        *others, last = parts
-        ctes = ", ".join(f"part_{n} AS ({part})" for n, part in enumerate(others))
-        return f"WITH {ctes} {last}" if others else last
+        return parts
 
 
 def entry(seq: int, kind: str, amount: int, after: int, **others: object) -> Row:
@@ -242,6 +248,21 @@ class Forgery:
     statements: list[str | Write]
     whose: str = "who"
     by: str = "trigger"
+    by_at_commit: str | None = None
+    """What the triggers' second form leaves it to; None if it makes no difference."""
+
+    def refused_by(self, form: LedgerTriggers) -> str | None:
+        """What is to refuse it where the triggers have this form; None if nothing does."""
+        return self.by if form is LedgerTriggers.STATEMENT or not self.by_at_commit else None
+
+    def in_pieces(self) -> "Forgery":
+        """The same, each statement like the ledger's own cut into one for each table."""
+        pieces = [
+            piece
+            for each in self.statements
+            for piece in (each.parts() if isinstance(each, Write) else [each])
+        ]
+        return replace(self, statements=[*pieces])
 
 
 BY_SQLSTATE = {
@@ -260,6 +281,7 @@ class Forger:
     connection: psycopg.Connection
     people: People
     database: ConnectionParameters
+    form: LedgerTriggers
 
     def attempt(self, forgery: Forgery, *, stays: bool = False) -> str | None:
         """What refuses it, at the latest at COMMIT; None if nothing does.
@@ -304,19 +326,20 @@ def owning(there: ConnectionParameters) -> Generator[Session]:
 
 
 @contextmanager
-def forging(server: Server) -> Generator[Forger]:
+def forging(server: Server, form: LedgerTriggers = LedgerTriggers.STATEMENT) -> Generator[Forger]:
     """A database of its own with committed books, and the service's own role connected to it."""
     name = f"forged_{secrets.token_hex(4)}"
     role = f"runtime_{secrets.token_hex(4)}"
     there = server.clone(name)
     with owning(there) as session:
         people = populate(session)
+        put_in_place(session.connection(), form)
         grant_runtime(session.connection(), role)
         session.commit()
     with open_connection(there) as connection:
         connection.execute(f"SET SESSION AUTHORIZATION {role}".encode())
         connection.autocommit = False
-        yield Forger(connection, people, there)
+        yield Forger(connection, people, there, form)
         connection.rollback()
     server.drop(name)
     server.execute("DROP ROLE {}", role)

@@ -284,4 +284,4 @@ def test_what_the_rules_could_have_written_passes(forger: Forger, name: str) -> 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forged_journal_is_refused(forger: Forger, name: str) -> None:
     """By what the reference says, at the latest at COMMIT."""
-    assert forger.attempt(FORGERIES[name]) == FORGERIES[name].by
+    assert forger.attempt(FORGERIES[name]) == FORGERIES[name].refused_by(forger.form)

@@ -118,4 +118,4 @@ def test_what_the_rules_write_is_let_through(forger: Forger, name: str) -> None:
 @pytest.mark.parametrize("name", FORGERIES)
 def test_what_is_not_there_to_be_undone_is_refused(forger: Forger, name: str) -> None:
     """By the wall that is meant to: a trigger, or a CHECK."""
-    assert forger.attempt(FORGERIES[name]) == FORGERIES[name].by
+    assert forger.attempt(FORGERIES[name]) == FORGERIES[name].refused_by(forger.form)

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from src.common.database_settings import LedgerTriggers
 from src.common.doctor import money
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS
+from src.common.postgres.ledger_triggers_form import put_in_place
 from tests.doctor.system import System, asked
 
 
@@ -59,6 +61,22 @@ def test_an_emptied_function_is_named_and_made_again(system: System, name: str) 
     system.db.connection().exec_driver_sql(printed.replace("%", "%%"))
     system.db.commit()
     assert asked("triggers").status == "ok"
+
+
+def test_the_form_that_the_settings_name_is_to_be_in_place(system: System) -> None:
+    """The other one is a trouble, and so is half of it."""
+    system.set(DATABASE_LEDGER_TRIGGERS="commit")
+    found = asked("triggers")
+    assert (found.status, found.next) == ("fail", "flashslides db upgrade && flashslides verify")
+    put_in_place(system.db.connection(), LedgerTriggers.COMMIT)
+    system.db.commit()
+    found = asked("triggers")
+    assert (found.status, "look at each commit" in found.seen) == ("ok", True)
+    system.run("ALTER TABLE users DISABLE TRIGGER users_at_commit")
+    assert asked("triggers").status == "fail"
+    put_in_place(system.db.connection(), LedgerTriggers.COMMIT)
+    system.set(DATABASE_LEDGER_TRIGGERS="statement")
+    assert asked("triggers").status == "fail"
 
 
 def test_a_newer_release_s_functions_are_its_own(system: System) -> None:

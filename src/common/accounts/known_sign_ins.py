@@ -18,7 +18,7 @@ WITH known AS (
         AND is_active
     FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE users SET last_login_at = clock_timestamp(), updated_at = now()
+UPDATE users SET last_login_at = statement_timestamp(), updated_at = now()
 WHERE user_id = ANY (ARRAY(SELECT user_id FROM known))
 RETURNING user_id, email
 """

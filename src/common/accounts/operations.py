@@ -121,7 +121,7 @@ def sign_in(session: Session, identity: Identity) -> SignIn:
     with _email_taken_on_conflict(session):
         if user.email != identity.email:
             user.email = identity.email
-        user.last_login_at = func.clock_timestamp()
+        user.last_login_at = func.statement_timestamp()
     session.refresh(user, ["last_login_at"])
     return SignIn(user, is_new)
 
@@ -220,7 +220,7 @@ def erase_user(session: Session, user_id: uuid.UUID) -> User:
         user.last_login_at = None
         user.preferences = {}
         user.is_active = False
-        user.erased_at = func.clock_timestamp()
+        user.erased_at = func.statement_timestamp()
         session.flush()
         session.refresh(user, ["erased_at"])
         forget_elsewhere(session, user_id, names)

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, text
 
 from src.common.approvals.queries import count_waiting
 from src.common.credits.verification.drift import drift
+from src.common.database_settings import LedgerTriggers
 from src.common.doctor.checks import (
     Check,
     Finding,
@@ -24,7 +25,9 @@ from src.common.doctor.context import Context
 from src.common.models import approval_triggers, console_action
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
+from src.common.models.ledger_triggers_at_commit import REPLACED
 from src.common.models.reconciliation import Reconciliation
+from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import describe_revision
 from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
 from src.common.purchases.reconciliations import (
@@ -138,11 +141,13 @@ def _drift(context: Context) -> Finding:
 def _triggers(context: Context) -> Finding:
     """Whether the triggers are there, enabled for this session too, and do their work."""
     is_ours = describe_revision(next(iter(context.revisions), None)) is None
+    form = context.settings.database_ledger_triggers
     with context.looking() as session:
         found = session.execute(_BODIES, {"names": list(FUNCTIONS)})
         bodies = {name: (body, here) for name, body, here in found}
         standing = {(name, table): enabled for name, table, enabled in session.execute(_STANDING)}
         role = session.execute(text("SHOW session_replication_role")).scalar_one()
+        is_chosen = is_in_place(session.connection(), form)
     if is_ours and (others := sorted(name for name in FUNCTIONS if not _is_as_made(name, bodies))):
         return fail(
             f"Not as this release makes them: the functions {', '.join(others)}.", _MAKE_FUNCTIONS
@@ -151,17 +156,27 @@ def _triggers(context: Context) -> Finding:
         named = ", ".join(f"{name} on {table}" for name, table in missing)
         statements = "; ".join(" ".join(TRIGGERS[key].split()) for key in missing)
         return fail(f"Not there: {named}.", f"{psql(statements)} && flashslides verify")
-    off = sorted(key for key in TRIGGERS if standing[key] not in ("O", "A"))
+    replaced = REPLACED if form is LedgerTriggers.COMMIT else ()
+    in_use = sorted(TRIGGERS.keys() - {*replaced})
+    off = [key for key in in_use if standing[key] not in ("O", "A")]
     if off:
         named = ", ".join(f"{name} on {table}" for name, table in off)
         statements = "; ".join(f"ALTER TABLE {table} ENABLE TRIGGER {name}" for name, table in off)
         return fail(f"Switched off: {named}.", f"{psql(statements)} && flashslides verify")
+    if is_ours and not is_chosen:
+        return fail(
+            f"They do not look at each {form}, as DATABASE_LEDGER_TRIGGERS says, or not all do.",
+            "flashslides db upgrade && flashslides verify",
+        )
     if role == "replica":
         return fail(
             "session_replication_role is replica: no trigger runs for this role.",
             psql("ALTER ROLE CURRENT_USER RESET session_replication_role"),
         )
-    return ok(f"All {len(TRIGGERS)} are there and enabled, and their functions are the release's.")
+    return ok(
+        f"All {len(in_use)} are there and enabled, look at each {form}, and their functions are "
+        "the release's."
+    )
 
 
 def _is_as_made(name: str, bodies: Mapping[str, tuple[str, str]]) -> bool:

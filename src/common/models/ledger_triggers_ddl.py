@@ -64,7 +64,7 @@ CREATE_FUNCTIONS = (
 )
 """What the triggers run. Each statement can be executed again, over the function that is there."""
 
-_APPEND_ONLY = {
+APPEND_ONLY = {
     "credit_entries": "UPDATE OR DELETE OR TRUNCATE",
     "credit_postings": "UPDATE OR DELETE OR TRUNCATE",
     "credit_lots": "DELETE OR TRUNCATE",
@@ -75,7 +75,7 @@ _APPEND_ONLY = {
 
 # name: operation, table, the names of its rows, function
 _NEW, _BOTH = "NEW TABLE AS {}", "OLD TABLE AS before NEW TABLE AS after"
-_AT_ONCE = {
+AT_ONCE = {
     "users_balanced": ("UPDATE", "users", _BOTH, "credit_users_balanced"),
     **{
         f"{table}_balanced": ("INSERT", table, _NEW.format("added"), f"{table}_balanced")
@@ -168,12 +168,12 @@ _TRIGGERS = (
     *(
         f"CREATE TRIGGER {table}_append_only BEFORE {operations} ON {table}"
         " FOR EACH STATEMENT EXECUTE FUNCTION credit_ledger_append_only()"
-        for table, operations in _APPEND_ONLY.items()
+        for table, operations in APPEND_ONLY.items()
     ),
     *(
         f"CREATE TRIGGER {name} AFTER {operation} ON {table} REFERENCING {rows}"
         f" FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-        for name, (operation, table, rows, function) in _AT_ONCE.items()
+        for name, (operation, table, rows, function) in AT_ONCE.items()
     ),
     (
         "CREATE TRIGGER users_emptied BEFORE TRUNCATE ON users"
@@ -196,8 +196,8 @@ CREATE_TRIGGERS = tuple(statement.strip() for statement in (*CREATE_FUNCTIONS, *
 """Every function and trigger, in the order in which they can be made."""
 
 DROP_TRIGGERS = (
-    *(f"DROP TRIGGER {table}_append_only ON {table}" for table in _APPEND_ONLY),
-    *(f"DROP TRIGGER {name} ON {table}" for name, (_, table, *_) in _AT_ONCE.items()),
+    *(f"DROP TRIGGER {table}_append_only ON {table}" for table in APPEND_ONLY),
+    *(f"DROP TRIGGER {name} ON {table}" for name, (_, table, *_) in AT_ONCE.items()),
     *(f"DROP TRIGGER {name} ON {table}" for name, (_, table, *_) in _ROW_BY_ROW.items()),
     *(f"DROP TRIGGER {name} ON users" for name in ("users_emptied", *_AT_COMMIT)),
     *(

@@ -3,7 +3,7 @@
 Their queries are written as `ledger_triggers_journal.py` says. A spend runs none of them.
 """
 
-_OWED_BESIDE_CREDITS = """(d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
+OWED_BESIDE_CREDITS = """(d.outstanding > 0 AND (SELECT u.credits_balance FROM @here.users u
       WHERE u.user_id = d.user_id) <> 0)"""
 _WRITTEN = """WITH RECURSIVE written AS (
         SELECT e.seq, e.kind, e.amount, e.related_seq, n.xmin AS writer, n.cmin AS command
@@ -16,7 +16,7 @@ _WRITTEN = """WITH RECURSIVE written AS (
           ON e.user_id = d.user_id AND e.seq = w.seq - 1
         WHERE e.xmin = w.writer AND e.cmin = w.command)"""
 """The user's entries that the statement wrote: its newest, back to the first of another one."""
-_DEBT_REFUSED = """IF found THEN
+DEBT_REFUSED = """IF found THEN
     PERFORM @here.credit_ledger_unbalanced(format(
       'debt %s of user %s, of which %s is outstanding, is of no payment, stands beside credits, or '
       'was changed otherwise than an entry says', wrong.seq, wrong.user_id, wrong.outstanding));
@@ -70,7 +70,7 @@ DECLARE
   wrong record;
 BEGIN
   SELECT d.user_id, d.seq, d.outstanding INTO wrong FROM after d
-  WHERE {_OWED_BESIDE_CREDITS}
+  WHERE {OWED_BESIDE_CREDITS}
     OR NOT coalesce((SELECT e.kind = 'opening' OR (d.opening_debt = 0
         AND EXISTS (SELECT FROM @here.credit_lots l
           WHERE l.user_id = d.user_id AND l.seq = d.seq AND l.source = 'purchase' OFFSET 0))
@@ -79,7 +79,7 @@ BEGIN
       SELECT bool_or(w.kind = ANY ('{{clawback,reinstatement,opening}}'::text[]))
       FROM written w), false)
   LIMIT 1;
-  {_DEBT_REFUSED}
+  {DEBT_REFUSED}
 END""",  # noqa: S608  our own names
     "credit_debts_balanced": f"""
 DECLARE
@@ -90,14 +90,14 @@ BEGIN
     FROM (SELECT b.user_id, b.seq, b.outstanding, false AS is_new FROM before b
       UNION ALL SELECT a.user_id, a.seq, a.outstanding, true FROM after a) r
     WINDOW debt AS (PARTITION BY r.user_id, r.seq ORDER BY r.is_new)) d
-  WHERE d.is_new AND ({_OWED_BESIDE_CREDITS}
+  WHERE d.is_new AND ({OWED_BESIDE_CREDITS}
     OR NOT coalesce(({_WRITTEN}
       SELECT bool_or(w.kind = ANY ('{{clawback,reinstatement}}'::text[]))
         OR sum(-w.amount) FILTER (WHERE w.kind = 'debt_repayment' AND w.related_seq = d.seq)
           = d.owed_before - d.outstanding
       FROM written w), false))
   LIMIT 1;
-  {_DEBT_REFUSED}
+  {DEBT_REFUSED}
 END""",  # noqa: S608  our own names
     # Metadata is written by the statement that writes its entry.
     "credit_metadata_added": """

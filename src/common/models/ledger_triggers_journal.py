@@ -16,7 +16,7 @@ Rows with the same `xmin` and `cmin` were written by one statement. Only that st
 entry's lines, hold, debts and metadata.
 """
 
-_ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
+ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
   FROM (SELECT e.*, lag(e.seq) OVER book AS before, lead(e.seq) OVER book AS next,
       lag(e.balance_after) OVER book AS balance_before,
       lag(e.effective_at) OVER book AS effective_before,
@@ -39,11 +39,11 @@ _ENTRIES_FOLLOW = """SELECT a.user_id, a.seq INTO wrong
       WHERE u.user_id = a.user_id), false))
     OR (a.amount <> 0 AND NOT EXISTS (SELECT FROM @here.credit_postings p
       WHERE p.user_id = a.user_id AND p.seq = a.seq OFFSET 0))"""
-_ENTRIES_PLAINLY = f"""{_ENTRIES_FOLLOW}
+_ENTRIES_PLAINLY = f"""{ENTRIES_FOLLOW}
     OR NOT (a.related_seq IS NULL AND a.captured IS NULL AND a.hold_expires_at IS NULL
       AND a.kind = ANY ('{{opening,grant,spend,adjustment,lot_expiry}}'::text[]))
   LIMIT 1;"""
-_ENTRIES = f"""{_ENTRIES_FOLLOW}
+ENTRIES = f"""{ENTRIES_FOLLOW}
     OR NOT CASE
       WHEN a.related_seq IS NULL AND a.kind <> 'hold' THEN a.captured IS NULL
         AND a.hold_expires_at IS NULL
@@ -71,7 +71,7 @@ _ENTRIES = f"""{_ENTRIES_FOLLOW}
     END
   LIMIT 1;"""  # noqa: S608  our own names
 
-_UNDOING = """SELECT a.user_id, a.seq INTO wrong FROM added a
+UNDOING = """SELECT a.user_id, a.seq INTO wrong FROM added a
     WHERE a.kind = 'reversal' AND NOT coalesce((SELECT CASE
         WHEN a.amount > 0 THEN o.amount < 0
           AND o.kind = ANY ('{spend,hold,adjustment}'::text[])
@@ -157,9 +157,9 @@ DECLARE
 BEGIN
   {_ENTRIES_PLAINLY}
   IF found THEN
-    {_ENTRIES}
+    {ENTRIES}
     IF NOT found AND EXISTS (SELECT FROM added a WHERE a.kind = 'reversal') THEN
-      {_UNDOING}
+      {UNDOING}
     END IF;
   END IF;
   IF found THEN

@@ -50,12 +50,19 @@ class AsyncConfirmingConnection(asyncpg.Connection):
 
         Raises:
             TimeoutError, CommitNotConfirmed: see `confirmed`.
+            RaiseError: a trigger refuses it, on whichever node.
         """
         if query in _COMMITS:
             self.confirmation.has_found_a_duplicate = False
             with suppress(asyncpg.InFailedSQLTransactionError):  # then COMMIT rolls back
                 await self._rest_on_what_was_found()
-            return await self.confirmed(super().execute(query, timeout=NOT_ASYNCPG_S_SECONDS))
+            self.confirmation.refusal = None
+            try:
+                return await self.confirmed(super().execute(query, timeout=NOT_ASYNCPG_S_SECONDS))
+            except asyncpg.InternalServerError as error:
+                if self.confirmation.refusal is None:
+                    raise
+                raise asyncpg.RaiseError(self.confirmation.refusal) from error
         done = await super().execute(query, *args, timeout=timeout)
         if query in _ROLLBACKS and self.confirmation.has_found_a_duplicate:
             self.confirmation.has_found_a_duplicate = False
@@ -99,7 +106,7 @@ class AsyncConfirmingConnection(asyncpg.Connection):
             self.confirmation.note(are_awaited=done != _NOTHING_FOUND)
 
     def _hear(self, _connection: object, message: asyncpg.PostgresLogMessage) -> None:
-        self.confirmation.hear(message.server_source_function)
+        self.confirmation.hear(message.server_source_function, message.sqlstate, message.message)
 
 
 def _retrieve_error(task: "asyncio.Task[Any]") -> None:

@@ -33,6 +33,7 @@ LOOK_SECONDS = 1.0
 _GIVES_WAITING_UP = "SyncRepWaitForLSN"
 """The function of the server that warns of it, whatever language its messages have."""
 _UNIQUE_VIOLATION = "23505"
+_RAISED = "P0001"
 _INTERVAL_SECONDS = 0.1
 """How often a waiting psycopg looks up, for Ctrl-C: its own default."""
 
@@ -54,6 +55,10 @@ class Confirmation:
         """Whether the server has answered a COMMIT without waiting for them to the end."""
         self.has_found_a_duplicate = False
         """Whether this database transaction failed on what somebody wrote, and so tells of it."""
+        self.refusal: str | None = None
+        """What a trigger on another node has said against the COMMIT at hand.
+
+        Citus warns of it in that node's words, and then reports an internal error of its own."""
 
     @property
     def is_to_be_asked_for(self) -> bool:
@@ -65,9 +70,11 @@ class Confirmation:
         """Note whether it gave a row."""
         self._looked_at, self._are_awaited = time.monotonic(), are_awaited
 
-    def hear(self, source_function: str | None) -> None:
-        """Hear which function of the server has something to say."""
+    def hear(self, source_function: str | None, sqlstate: str | None, message: str | None) -> None:
+        """Hear what the server has to say, and which function of it."""
         self.was_given_up |= source_function == _GIVES_WAITING_UP
+        if sqlstate == _RAISED:
+            self.refusal = message
 
 
 class ConfirmingConnection(psycopg.Connection[Any]):
@@ -84,12 +91,17 @@ class ConfirmingConnection(psycopg.Connection[Any]):
 
         Raises:
             CommitNotConfirmed: the server has it, and did not wait to the end.
+            RaiseException: a trigger refuses it, on whichever node.
         """
         if self.info.transaction_status is TransactionStatus.INTRANS:
             self._rest_on_what_was_found()
-        self._is_committing = True
+        self._is_committing, self.confirmation.refusal = True, None
         try:
             super().commit()
+        except psycopg.errors.InternalError_ as error:
+            if self.confirmation.refusal is None:
+                raise
+            raise psycopg.errors.RaiseException(self.confirmation.refusal) from error
         finally:
             self._is_committing = False
         self.confirmation.has_found_a_duplicate = False
@@ -130,7 +142,7 @@ class ConfirmingConnection(psycopg.Connection[Any]):
             self.confirmation.note(are_awaited=found.rowcount > 0)
 
     def _hear(self, notice: "Diagnostic") -> None:
-        self.confirmation.hear(notice.source_function)
+        self.confirmation.hear(notice.source_function, notice.sqlstate, notice.message_primary)
 
 
 def note_duplicate(context: "ExceptionContext") -> None:
