@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from tenacity import AsyncRetrying
 
 from src.common.credits import operations as ledger
-from src.common.postgres.disposal import dispose_async
+from src.common.postgres.disposal import abandon_async, dispose_async
 from src.common.postgres.engines import (
     ASYNC_DRIVER,
     build_async_engine,
@@ -70,6 +70,8 @@ def get_async_engine() -> AsyncEngine:
     with _State.lock:
         settings = get_settings()
         if _State.engine is None or _State.settings != settings:
+            if _State.engine is not None:
+                abandon_async(_State.engine)
             _State.engine, _State.settings = build_async_engine(settings), settings
         return _State.engine
 

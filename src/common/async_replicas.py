@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import Session
 
 from src.common.async_database import read_from_async_database
-from src.common.postgres.disposal import dispose_async
+from src.common.postgres.disposal import abandon_async, dispose_async
 from src.common.postgres.engines import build_async_engine, replica_settings
 from src.common.postgres.lagging_reads import (
     Answered,
@@ -55,6 +55,8 @@ def get_async_replica_engine() -> AsyncEngine:
     with _State.lock:
         settings = get_settings()
         if _State.engine is None or _State.settings != settings:
+            if _State.engine is not None:
+                abandon_async(_State.engine)
             _State.engine = build_async_engine(replica_settings(settings), takes_standbys=True)
             _State.settings = settings
         return _State.engine

@@ -5,15 +5,21 @@ import gc
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 
 import asyncpg
 import psycopg
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
-from src.common import async_database, database
+from src.common import async_database, async_replicas, database
 from src.common.async_database import AsyncSessionLocal, get_async_db
 from src.common.credits.engine.connection import EngineConnection
 from src.common.database import SessionLocal, get_db
@@ -212,8 +218,41 @@ async def test_an_async_connection_in_use_at_dispose_is_closed_when_it_is_return
     try:
         async with use():
             await async_database.dispose_async_db()
-            assert _count(observer, OURS) == 1
+            # The server may still be ending those that were idle.
+            await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 1"))
         await async_database.dispose_async_db()
+        await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 0"))
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "engine", [async_database.get_async_engine, async_replicas.get_async_replica_engine]
+)
+@pytest.mark.parametrize("is_in_use", [False, True])
+async def test_async_connections_of_other_settings_are_closed(
+    engine: Callable[[], AsyncEngine],
+    is_in_use: bool,  # noqa: FBT001  a parameter of the test
+    observer: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once where they are idle, else when they are returned: as the sync engine's are."""
+    monkeypatch.setenv("DATABASE_REPLICA_HOST", get_settings().database_host or "")
+    monkeypatch.setenv("DATABASE_REPLICA_PORT", str(get_settings().database_port))
+    get_settings.cache_clear()
+    gc.disable()
+    try:
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(engine().connect())
+            await connection.execute(text("SELECT 1"))
+            if not is_in_use:
+                await stack.aclose()
+            assert _count(observer, OURS) == 1
+            monkeypatch.setenv("DATABASE_CONNECT_TIMEOUT_SECONDS", "17")
+            get_settings.cache_clear()
+            engine()
+            if is_in_use:
+                assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
         await asyncio.to_thread(until, observer, OURS.replace("count(*)", "count(*) = 0"))
     finally:
         gc.enable()

@@ -30,5 +30,15 @@ async def dispose_async(engine: "AsyncEngine") -> None:
     event.listen(left, "checkin", _close)
 
 
+def abandon_async(engine: "AsyncEngine") -> None:
+    """The same for whoever cannot wait: they are cut off, which the server takes for an end.
+
+    An engine that others' settings replace has nobody who would close it in order.
+    """
+    left = engine.sync_engine
+    left.dialect.do_close = left.dialect.do_terminate  # type: ignore[method-assign]  # in order is to wait
+    dispose(left)
+
+
 def _close(_connection: "DBAPIConnection | None", record: "ConnectionPoolEntry") -> None:
     record.invalidate()
