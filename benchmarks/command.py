@@ -133,7 +133,9 @@ def main(replace: Replace = lambda everybody: everybody) -> None:
             tell(f"No figures: {error}")
             raise typer.Exit(1) from None
         _tell(result, path, svg)
-        if check and any(line.reached is False for line in result.checked):
+        for name, how in result.failed.items():
+            tell(f"{name} failed, and has no figures: {how}")
+        if result.failed or (check and any(line.reached is False for line in result.checked)):
             raise typer.Exit(1)
 
     app = typer.Typer(
@@ -167,7 +169,7 @@ def measure(
 
     Raises:
         BooksDisagree: if a contestant did not write what it acknowledged.
-        ContestantFailed: if one ended without a result.
+        ContestantFailed: if all ended without a result, or nobody can go on after one has.
         LocalPostgresError: if the server cannot be started.
         UnusableFolder: if the data would not lie on a disk.
     """
@@ -193,8 +195,16 @@ def measure(
         }
         runner = Runner(admins, server.pid, tell)
         measurements = runner.run(groups, sizes.repeats)
+        if not measurements:
+            raise ContestantFailed(
+                "; ".join(f"{name}: {how}" for name, how in runner.failed.items())
+            )
         done = _work_done(admins[Database.LEDGER], runner.acknowledged)
-        growth = _growth(server, sizes, growth_rows, everybody)
+        failed = dict(runner.failed)
+        try:
+            growth = _growth(server, sizes, growth_rows, everybody)
+        except ContestantFailed as error:
+            growth, failed["growth"] = Growth(), str(error)
         loop_cpu_us = _loop_cpu_us(server)
     settings = get_settings()
     return report.Result(
@@ -205,6 +215,7 @@ def measure(
         pool=f"{settings.database_async_pool_size} + {settings.database_async_max_overflow}",
         sizes=sizes,
         absent=absent,
+        failed=failed,
         loop_cpu_us=loop_cpu_us,
         measurements=measurements,
         growth=growth,

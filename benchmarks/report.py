@@ -49,6 +49,8 @@ class Result:
     sizes: Sizes
     absent: Sequence[str]
     """Contestants this checkout or environment does not have, and why."""
+    failed: Mapping[str, str]
+    """Those that ended without a result, and how: they have no figures."""
     loop_cpu_us: float
     """What the worker's own loop costs for an operation, part of every Python figure."""
     measurements: Sequence[Measurement]
@@ -76,6 +78,7 @@ def write_json(result: Result, path: Path) -> None:
         "pool": result.pool,
         "sizes": asdict(result.sizes),
         "absent": list(result.absent),
+        "failed": dict(result.failed),
         "loop_cpu_us": result.loop_cpu_us,
         "books": asdict(result.books),
         "scripts": {"document-sql": DOCUMENT_SQL, "same-rows": SAME_ROWS},
@@ -150,6 +153,8 @@ def _facts(result: Result) -> Table:
             grid.add_row(name, description)
     for line in result.absent:
         grid.add_row("absent", line)
+    for name in result.failed:
+        grid.add_row("failed", f"{name}: it has no figures")
     return grid
 
 

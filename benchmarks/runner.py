@@ -18,6 +18,10 @@ _OTHER_CLIENTS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> ALL (%s)
 """
+_END_OTHER_CLIENTS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> ALL (%s)
+"""
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,19 @@ class Runner:
         self._fresh_user = 0
         self.acknowledged = 0
         """Over all turns so far."""
+        self.failed: dict[str, str] = {}
+        """Contestants that ended without a result, and how; they have no figures."""
 
     def run(self, groups: Sequence[Sequence[Turn]], repeats: int) -> list[Measurement]:
         """Give every turn of every group once a repetition.
 
         Turns of a group are compared with each other and run one after the other; who goes first
-        changes with each repetition, so that nobody always follows the other.
+        changes with each repetition, so that nobody always follows the other. A contestant that
+        fails takes no more turns, and has no figures: the others' are as good as before.
 
         Raises:
             BooksDisagree: if a contestant did not write what it acknowledged.
-            ContestantFailed: if one ended without a result.
+            ContestantFailed: if nobody can go on after one has failed.
         """
         done: list[Measurement] = []
         total = repeats * sum(map(len, groups))
@@ -102,10 +109,25 @@ class Runner:
             for group in groups:
                 first = repetition % len(group)
                 for turn in (*group[first:], *group[:first]):
-                    measured = self._take(turn, repetition)
+                    if turn.contestant.name in self.failed:
+                        continue
+                    try:
+                        measured = self._take(turn, repetition)
+                    except ContestantFailed as error:
+                        self._give_up(turn.contestant, error)
+                        continue
                     done.append(measured)
                     self._say(_progress(measured, len(done), total))
-        return done
+        return [each for each in done if each.contestant not in self.failed]
+
+    def _give_up(self, contestant: Contestant, error: ContestantFailed) -> None:
+        """Leave it out from now on, and nothing of it in the others' way."""
+        self.failed[contestant.name] = str(error)
+        self._say(f"{contestant.name} takes no more turns: {error}")
+        self._last.pop(contestant.database, None)
+        admin = self._admins[Database.LEDGER]
+        admin.execute(_END_OTHER_CLIENTS, [self._own_pids()])
+        self._wait_until_alone()
 
     def _take(self, turn: Turn, repetition: int) -> Measurement:
         contestant, load = turn.contestant, turn.load
@@ -157,13 +179,15 @@ class Runner:
         Raises:
             ContestantFailed: if it left connections open.
         """
-        ours = [admin.info.backend_pid for admin in self._admins.values()]
         admin = self._admins[Database.LEDGER]
         deadline = time.monotonic() + _CLIENTS_LEAVE_TIMEOUT_SECONDS
-        while (row := admin.execute(_OTHER_CLIENTS, [ours]).fetchone()) != (0,):
+        while (row := admin.execute(_OTHER_CLIENTS, [self._own_pids()]).fetchone()) != (0,):
             if time.monotonic() > deadline:
                 raise ContestantFailed(f"Connections are still open after a run: {row}")
             time.sleep(_POLL_SECONDS)
+
+    def _own_pids(self) -> list[int]:
+        return [admin.info.backend_pid for admin in self._admins.values()]
 
 
 def _progress(measured: Measurement, place: int, total: int) -> str:

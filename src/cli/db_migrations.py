@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from src.cli import exit_codes
 from src.cli.output import say
 from src.cli.reach import database_in_reach, get_settings, migrated_database, refuse_newer_schema
 
@@ -84,6 +85,7 @@ def _run_on_database(alembic_command: "Callable[[Config], None]", *x_options: st
 
 
 def _run(alembic_command: "Callable[[Config], None]", *x_options: str) -> None:
+    from alembic.script.revision import RevisionError
     from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError
 
@@ -99,7 +101,8 @@ def _run(alembic_command: "Callable[[Config], None]", *x_options: str) -> None:
         alembic_command(config)
     except CommandError as error:
         say(f"flashslides: {error}", err=True)
-        raise typer.Exit(1) from None
+        is_wrong_use = isinstance(error.__cause__, RevisionError)  # it names no revision of ours
+        raise typer.Exit(exit_codes.WRONG_USE if is_wrong_use else exit_codes.FAILED) from None
     except DBAPIError as error:
         if not is_not_there(error):
             raise
@@ -107,7 +110,7 @@ def _run(alembic_command: "Callable[[Config], None]", *x_options: str) -> None:
         reason = keep(error)
         failed = f"{_migration_of(error)}: {reason.error_type}: {reason.message}"
         say(f"flashslides: {failed}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(exit_codes.FAILED) from None
 
 
 def _migration_of(error: "DBAPIError") -> str:

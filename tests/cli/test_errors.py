@@ -115,8 +115,13 @@ def test_migrations_run_from_the_command(run_command: RunCommand) -> None:
     assert run_command("user", "show", "ada@example.com").exit_code == 0
     assert run_command("db", "downgrade", "base", "--allow-data-loss").exit_code == 0
     assert run_command("db", "current").out == ""
-    unknown = run_command("db", "upgrade", "nonsense")
-    assert (unknown.exit_code, unknown.out) == (1, "")
+    for direction, revision in (
+        ("upgrade", "nonsense"),
+        ("downgrade", "nonsense"),
+        ("downgrade", "-1"),
+    ):
+        unknown = run_command("db", direction, revision)
+        assert (unknown.exit_code, unknown.out) == (2, ""), (direction, revision)
 
 
 def test_every_kind_of_error_has_an_exit_code() -> None:
