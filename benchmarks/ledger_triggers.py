@@ -37,6 +37,7 @@ USERS = 1_000
 TRIGGERS = {
     "users_balanced": "users",
     "credit_entries_balanced": "credit_entries",
+    "credit_entries_told": "credit_entries",
     "credit_postings_balanced": "credit_postings",
     "credit_lots_balanced": "credit_lots",
     "credit_lots_fixed": "credit_lots",

@@ -15,6 +15,21 @@ ReportNameName = Literal[
 ]
 ReportFormatName = Literal["table", "csv", "json", "xlsx", "beancount", "hledger"]
 ReportByName = Literal["entry", "day", "week", "month"]
+NoticeTypeName = Literal[
+    "credits.granted",
+    "credits.spent",
+    "credits.low",
+    "credits.exhausted",
+    "credits.expiring",
+    "credits.reversed",
+    "credits.debt_opened",
+    "credits.debt_settled",
+    "purchase.credited",
+    "purchase.refunded",
+    "purchase.disputed",
+    "hold.expired",
+]
+NoticeStatusName = Literal["pending", "delivered", "dead"]
 SCOPES = (
     "users:read",
     "credits:read",

@@ -21,6 +21,7 @@ from src.cli import (
     db_server,
     holds,
     moves,
+    notices,
     purchases,
     report,
     services,
@@ -59,6 +60,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(console.app, name="console")
 credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")
+app.add_typer(notices.app, name="notices")
 app.add_typer(purchases.app, name="purchases")
 app.add_typer(stripe.app, name="stripe")
 app.command(

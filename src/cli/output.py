@@ -62,6 +62,13 @@ def print_json(value: object) -> None:
     say(text.replace("\x7f", r"\u007f"))  # the one control character that JSON leaves
 
 
+def print_json_line(value: object) -> None:
+    """Print one JSON document as a line on stdout, at once, for whoever reads line by line."""
+    text = json.dumps(value, default=_plain)
+    say(text.replace("\x7f", r"\u007f"))
+    sys.stdout.flush()
+
+
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one thing, a line a field."""
     if as_json:

@@ -22,6 +22,8 @@ from src.common.credits.verification.drift import verify_next_slice
 from src.common.credits.verification.report import Report
 from src.common.database import run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
+from src.common.notices.expiring import Rounds
+from src.common.notices.retention import drop_old
 from src.common.postgres.errors import QUERY_CANCELED, RetryableDatabaseError, is_refused
 from src.common.postgres.kept_errors import keep
 from src.common.purchases import reconciliations
@@ -47,6 +49,7 @@ logger = structlog.get_logger(__name__)
 REFUND_REQUESTS = 100
 """How many refunds that were cut off are asked about in one step."""
 Step = Callable[[], bool | Coroutine[Any, Any, bool]]
+_rounds = Rounds()
 
 
 def book_batch() -> bool:
@@ -161,12 +164,22 @@ async def _settle_events(*, needs_lookup: bool) -> bool:
 
 
 def drop_bodies() -> bool:
-    """Forget what events said that were settled long ago, and answers that are kept no longer."""
+    """Forget what events said that were settled long ago, answers, and notices that were sent."""
     events = run_in_database_transaction(inbox.drop_old_bodies)
     answers = run_in_database_transaction(charged_requests.drop_expired)
-    if events or answers:
-        logger.info("Dropped old bodies", events=events, answers=answers)
-    return events > 0 or answers > 0
+    drop = partial(drop_old, kept_days=get_settings().notices_kept_days)
+    notices = run_in_database_transaction(drop)
+    if events or answers or notices:
+        logger.info("Dropped what is old", events=events, answers=answers, notices=notices)
+    return events > 0 or answers > 0 or notices > 0
+
+
+def tell_of_expiring() -> bool:
+    """Look at the next credits that will expire, and write notices for whoever is to be told."""
+    written, is_more = _rounds.step(run_in_database_transaction)
+    if written:
+        logger.info("Told of credits that will expire", notices=written)
+    return is_more
 
 
 async def reconcile_where_due() -> bool:
@@ -255,6 +268,7 @@ WORK: dict[str, Step] = {
     "events": settle_events,
     "lookups": settle_lookups,
     "bodies": drop_bodies,
+    "expiring": tell_of_expiring,
     "refunds": settle_refund_requests,
     "reconciliation": reconcile_where_due,
 }

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from src.common.console_settings import ConsoleSettings
 from src.common.exceptions import SettingsError
+from src.common.notice_settings import NoticeSettings
 from src.common.packages import DEFAULT_PACKAGES, Package
 from src.common.replica_settings import ReplicaSettings
 from src.common.ssm import SsmSource
@@ -44,7 +45,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Settings(ConsoleSettings, StreamSettings, ReplicaSettings, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
+class Settings(  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
+    ConsoleSettings, NoticeSettings, StreamSettings, ReplicaSettings, BaseSettings
+):
     """The configuration of one process; frozen, secrets masked in every repr."""
 
     model_config = SettingsConfigDict(

@@ -9,7 +9,10 @@ from sqlalchemy.orm import Session
 from src.common.models.worker_failure import WorkerFailure
 from src.common.postgres.kept_errors import KeptError
 
-KINDS = ("bookings", "verification", "events", "lookups", "bodies", "refunds", "reconciliation")
+KINDS = (
+    *("bookings", "verification", "events", "lookups", "bodies", "expiring", "refunds"),
+    "reconciliation",
+)
 """Every kind of work there is (`src/cli/work.py` does it)."""
 
 

@@ -23,6 +23,7 @@ from tests.cli.every_command import COMMAND_LINES, commands
 from tests.cli.test_stripe import store
 from tests.credits.books import grant, spend
 from tests.models.examples import a_user
+from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
 
@@ -52,6 +53,7 @@ WITHOUT_JSON = {
 LISTS = {
     "api-key list": "",
     "credits refund": "--list",
+    "notices endpoints list": "",
     "stripe events list": "",
     "stripe events replay": "{event}",
     "stripe unmatched list": "",
@@ -60,6 +62,7 @@ PAGES = {
     "approvals list": "",
     "credits history": "{user} --limit 2",
     "credits holds list": "{user}",
+    "notices list": "",
     "purchases list": "",
     "user find": "example",
     "user list": "",
@@ -82,6 +85,13 @@ RECORDS = {
     "credits spend": "{user} 5 --dry-run",
     "db status": "",
     "doctor": "",
+    "notices endpoints create": "https://example.com/hook",
+    "notices endpoints delete": "{endpoint} --yes",
+    "notices endpoints disable": "{endpoint}",
+    "notices endpoints enable": "{endpoint}",
+    "notices endpoints rotate-secret": "{endpoint}",
+    "notices endpoints update": "{endpoint} --types credits.spent",
+    "notices replay": "--endpoint {endpoint}",
     "purchases show": "{purchase}",
     "stripe events ignore": "{event}",
     "stripe events show": "{event}",
@@ -96,8 +106,9 @@ RECORDS = {
 }
 DIAGNOSING = "doctor"
 """Its exit code is what it found: tests/doctor."""
-ELSEWHERE = {"verify"}
-"""It reads snapshots of its own: tests/cli/test_verify.py."""
+ELSEWHERE = {"notices tail", "verify"}
+"""One prints a line a notice, the other reads snapshots of its own: tests/notices/test_commands.py,
+tests/cli/test_verify.py."""
 ANSWERS = [
     *LISTS.items(),
     *PAGES.items(),
@@ -114,6 +125,7 @@ Ask = Callable[..., Result]
 @pytest.fixture
 def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
     """Run a command on a database where there is something of everything."""
+    endpoint_id = add_endpoint(db, *EVERYTHING)
     loop.offline.pay(loop.session_of(loop.buy(user.user_id)))
     loop.deliver(loop.webhooks())
     loop.refund(only_purchase(db), 100)
@@ -133,6 +145,7 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
     assert isinstance(here, Asked)
     db.commit()
     named = {
+        "endpoint": str(endpoint_id),
         "asked": str(asked.approval.approval_id),
         "asked_here": str(here.approval.approval_id),
         "hold": str(hold.seq),

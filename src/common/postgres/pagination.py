@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
-_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _NUMBER_MAX = 2**31 - 1
 _INSTANT = "%Y-%m-%dT%H:%M:%S.%f%z"
 
@@ -57,15 +57,17 @@ def decode_cursor(cursor: str) -> tuple[dt.datetime, uuid.UUID]:
         raise _not_a_cursor() from None
 
 
-def decode_number_cursor(cursor: str | None) -> int:
-    """The number a page of numbered rows ends before; the first page ends before any.
+def decode_number_cursor(cursor: str | None, greatest: int = _NUMBER_MAX) -> int:
+    """The number, `greatest` at most, that a page of numbered rows ends before.
+
+    The first page ends before any.
 
     Raises:
         Invalid: VALIDATION_ERROR, this is no cursor of ours.
     """
     if cursor is None:
-        return _NUMBER_MAX
-    if not _NUMBER.fullmatch(cursor) or int(cursor) > _NUMBER_MAX:
+        return greatest
+    if not _NUMBER.fullmatch(cursor) or int(cursor) > greatest:
         raise _not_a_cursor()
     return int(cursor)
 
