@@ -49,6 +49,7 @@ RUN_BY = {
     "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/how-to/report-and-reconcile-figures.md": "tests/cli/test_how_to_report.py",
     "docs/how-to/show-a-balance-as-it-changes.md": "tests/cli/test_how_to_show_a_balance.py",
+    "docs/how-to/tell-others-what-happens.md": "tests/notices/test_page.py",
     "docs/how-to/use-the-console.md": "tests/console/test_how_to.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",
@@ -124,7 +125,7 @@ def test_a_command_exists_and_takes_these_options(command_line: str) -> None:
 
     A command may be named without what it requires: `flashslides credits refund`.
     """
-    _, *words = shlex.split(re.sub(r"\$(PURCHASE|APPROVAL)", AN_ID, command_line))
+    _, *words = shlex.split(re.sub(r"\$(PURCHASE|APPROVAL|ENDPOINT)", AN_ID, command_line))
     command: Any = get_command(app)
     names: list[str] = []
     while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):

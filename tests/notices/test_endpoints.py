@@ -174,7 +174,7 @@ def test_an_update_changes_what_is_given(db: Session) -> None:
     endpoint_id = create(db, low_threshold=5).endpoint.endpoint_id
 
     def change(**changes: Any) -> NoticeEndpoint:
-        return endpoints.update_endpoint(db, endpoint_id, **{"is_local": False, **changes})
+        return endpoints.update_endpoint(db, endpoint_id, is_local=False, **changes)
 
     assert change(url="https://example.com/other").low_threshold == 5
     assert change(low_threshold=9).low_threshold == 9

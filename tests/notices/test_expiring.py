@@ -123,7 +123,8 @@ def test_rounds_begin_every_few_minutes(db: Session) -> None:
         return total
 
     assert run() == 0  # there is no endpoint yet
-    an_endpoint(db), an_endpoint(db)
+    an_endpoint(db)
+    an_endpoint(db)
     expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     do(db, Grant, someone(db), amount=5, expires_at=expires_at)
     assert run() == 0

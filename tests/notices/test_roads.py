@@ -20,6 +20,7 @@ from src.common.notices import endpoints, expiring, replay, retention
 from src.common.notices.ids import notice_id
 from src.common.notices.rules import subscription
 from src.common.postgres.runtime_role import PRIVILEGES, grant_runtime
+from src.common.purchases.packages import PACKAGES
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.books import grant, make_user, spend
@@ -29,6 +30,7 @@ from tests.credits.engine.batching import told as answered
 from tests.credits.ledger import at, do, someone
 from tests.models.examples import a_transaction, a_user
 from tests.notices.outbox import ALL_BUT_SPENT, EVERYTHING, add_endpoint, notices_of, told
+from tests.purchases.lives import life_of, payment_of, settle
 from tests.stripe.loop import only_purchase, start_loop
 
 T = NoticeType
@@ -280,3 +282,41 @@ def test_endpoints_are_made_with_the_service_s_role(db: Session) -> None:
     count = select(func.count()).select_from(NoticeSecret)
     assert db.scalar(count) == 0
     db.execute(insert(NoticeEndpoint).values(url="https://example.com", types=["hold.expired"]))
+
+
+def test_a_payment_s_whole_life(db: Session) -> None:
+    """Paid twice, refunded twice, disputed and won; a refund that failed."""
+    user_id = someone(db)
+    add_endpoint(db, *EVERYTHING)
+    payment = payment_of(user_id, "life", PACKAGES[0])
+    said: dict[str, list[str]] = {}
+    for name, step in life_of(payment, "life").items():
+        before = len(told(db))
+        settle(db, step, cause=f"evt_{name}")
+        said[name] = [kind for kind, _ in told(db)[before:]]
+    assert said == {
+        "paid": [T.GRANTED, T.PURCHASE_CREDITED],
+        "paid again": [],
+        "refunded": [T.PURCHASE_REFUNDED],
+        "refunded more": [T.PURCHASE_REFUNDED],
+        "disputed": [T.PURCHASE_DISPUTED, T.LOW, T.EXHAUSTED],
+        "reinstated": [T.PURCHASE_DISPUTED],
+        "refund failed": [T.PURCHASE_REFUNDED],
+    }
+    money = [each.data for each in notices_of(db) if each.type.startswith("purchase.")][1:]
+    assert [each["changed_by_cents"] for each in money] == [200, 150, 400, -400, -200]
+    last = money[-1]
+    assert (last["refunded_cents"], last["disputed_cents"]) == (150, 0)
+
+
+def test_a_refund_that_came_before_its_payment_is_told_with_it(db: Session) -> None:
+    """Before there is a purchase, nobody knows whose it is."""
+    user_id = someone(db)
+    add_endpoint(db, *EVERYTHING)
+    life = life_of(payment_of(user_id, "late", PACKAGES[0]), "late")
+    settle(db, life["refunded"], cause="evt_1")
+    assert told(db) == []
+    settle(db, life["paid"], cause="evt_2")
+    assert [kind for kind, _ in told(db)] == [
+        *(T.GRANTED, T.PURCHASE_CREDITED, T.PURCHASE_REFUNDED)
+    ]
