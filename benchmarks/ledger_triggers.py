@@ -56,9 +56,10 @@ SELECT user_id AS u, credits_version AS v, credits_balance AS b FROM users
 SELECT seq AS l, remaining AS r FROM credit_lots
   WHERE user_id = CAST(:u AS uuid) AND is_open LIMIT 1 \\gset
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
-    result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
+    result_balance, idempotency_key, request_digest, actor, effective_at, created_at, entry_hash)
   VALUES (CAST(:u AS uuid), :v + 1, 'spend', -1, :b - 1, :b - 1, 'k' || CAST(:v + 1 AS text),
-    decode(repeat('00', 32), 'hex'), 'pgbench', clock_timestamp(), clock_timestamp())),
+    decode(repeat('00', 32), 'hex'), 'pgbench', clock_timestamp(), clock_timestamp(),
+    sha256(''))),
 postings AS (INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
   VALUES (CAST(:u AS uuid), :v + 1, :l, -1, :r - 1)),
 lots AS (UPDATE credit_lots SET remaining = :r - 1, last_seq = :v + 1

@@ -17,6 +17,7 @@ import psycopg
 from alembic import command
 from alembic.script import ScriptDirectory
 
+from benchmarks.entry_hash import entry_hash, line, lot
 from benchmarks.server import connect
 from benchmarks.workload import LOT, RESERVE, RESERVE_PRIORITY
 from src.common.credits.domain.commands import Grant, Spend
@@ -49,8 +50,7 @@ _INSERT_USERS = f"""
 """  # noqa: S608  nothing of anybody else's in it
 
 # seq 1: the reserve and what the history takes of it; then the history; then two lots, one begun.
-_HISTORY = f"""
-    SELECT {_ID} AS user_id, seq,
+_COLUMNS = f"""{_ID} AS user_id, seq,
            CASE WHEN seq = 1 THEN {RESERVE} + %(history)s
                 WHEN seq <= %(history)s + 1 THEN -1
                 WHEN seq <= %(history)s + 3 THEN {LOT}
@@ -64,21 +64,64 @@ _HISTORY = f"""
            END AS balance,
            CASE WHEN seq <= %(history)s + 1 THEN {RESERVE} + %(history)s - (seq - 1)
                 ELSE {LOT} - CASE WHEN seq = %(history)s + 4 THEN {_BEGUN} ELSE 0 END
-           END AS remaining
-    FROM generate_series(%(first)s, %(first)s + %(count)s - 1) AS number,
-         generate_series(1, %(history)s + 4) AS seq
-"""  # noqa: S608
+           END AS remaining"""
+_NUMBERS = "generate_series(%(first)s, %(first)s + %(count)s - 1) AS number"
+_HISTORY = f"SELECT {_COLUMNS} FROM {_NUMBERS}, generate_series(1, %(history)s + 4) AS seq"  # noqa: S608
 
+_WORDS = """CASE WHEN amount > 0 THEN 'grant' ELSE 'spend' END AS kind,
+           'seed:' || md5(user_id::text || seq) AS key,
+           decode(%(digests)s::jsonb ->> CASE WHEN seq = 1 THEN 'reserve' ELSE amount::text END,
+                  'hex') AS digest,
+           now() - interval '1 day' AS moment"""
+_HASH = entry_hash(
+    {
+        "user_id": "user_id",
+        "seq": "seq",
+        "kind": "kind",
+        "amount": "amount",
+        "balance_after": "balance",
+        "result_balance": "balance",
+        "idempotency_key": "key",
+        "request_digest": "digest",
+        "actor": f"'{_ACTOR}'",
+        "effective_at": "moment",
+        "created_at": "moment",
+    },
+    "previous",
+    line("lot_seq", "amount", "remaining"),
+    "(CASE WHEN amount > 0 THEN {} ELSE '' END)".format(
+        lot(
+            "'promo'",
+            f"CASE WHEN seq = 1 THEN {RESERVE_PRIORITY} ELSE 10 END",
+            "amount",
+            "NULL::timestamptz",
+            "NULL::uuid",
+        )
+    ),
+)
+
+
+def _hashed(rows: str) -> str:
+    """What rows of a number, a seq and the hash before make of an entry."""
+    columns = f"SELECT number, previous, {_COLUMNS} FROM ({rows}) AS rows"  # noqa: S608
+    words = f"SELECT *, {_WORDS} FROM ({columns}) AS columns"  # noqa: S608
+    return f"SELECT *, {_HASH} AS entry_hash FROM ({words}) AS words"  # noqa: S608
+
+
+# Each entry after the one before it, of all users at once.
 _INSERT_ENTRIES = f"""
+    WITH RECURSIVE chained AS (
+        {_hashed(f"SELECT number, 1 AS seq, uuid_send(ledger_id) AS previous FROM {_NUMBERS}, credit_ledgers")}
+        UNION ALL
+        {_hashed("SELECT number, seq + 1 AS seq, entry_hash AS previous FROM chained WHERE seq < %(history)s + 4")}
+    )
     INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
-                                idempotency_key, request_digest, actor, effective_at, created_at)
-    SELECT user_id, seq, CASE WHEN amount > 0 THEN 'grant' ELSE 'spend' END, amount, balance,
-           balance, 'seed:' || md5(user_id::text || seq), decode(%(digests)s::jsonb ->>
-           CASE WHEN seq = 1 THEN 'reserve' ELSE amount::text END, 'hex'),
-           '{_ACTOR}', moment, moment
-    FROM ({_HISTORY}) AS history, (SELECT now() - interval '1 day' AS moment) AS clock
-    ORDER BY seq
-"""  # noqa: S608  in the order of time, as a grown table lies on the disk
+                                idempotency_key, request_digest, actor, effective_at, created_at,
+                                entry_hash)
+    SELECT user_id, seq, kind, amount, balance, balance, key, digest, '{_ACTOR}', moment, moment,
+           entry_hash
+    FROM chained ORDER BY seq
+"""  # noqa: E501, S608  in the order of time, as a grown table lies on the disk
 _INSERT_POSTINGS = f"""
     INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
     SELECT user_id, seq, lot_seq, amount, remaining FROM ({_HISTORY}) AS history ORDER BY seq

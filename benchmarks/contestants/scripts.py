@@ -3,6 +3,7 @@
 import uuid
 from textwrap import wrap
 
+from benchmarks.entry_hash import entry_hash, line, lot
 from benchmarks.seed import SQL_USER_ID
 from benchmarks.workload import AMOUNT_MAX, LOT, RESERVE
 from src.common.credits.domain.commands import Grant, Spend
@@ -22,6 +23,38 @@ _SPEND_DIGEST = (
 )
 """The ledger's own digests of these requests: `verify` looks at them."""
 _USER = SQL_USER_ID.format(number=":number")
+
+
+def _hash(kind: str, amount: str, digest: str, lines: str, made: str = "''::bytea") -> str:
+    """The ledger's own hash of the entry: `verify` looks at it too."""
+    columns = {
+        "user_id": ":id",
+        "seq": ":seq",
+        "kind": f"'{kind}'",
+        "amount": amount,
+        "balance_after": ":balance",
+        "result_balance": ":balance",
+        "idempotency_key": ":key",
+        "request_digest": digest,
+        "actor": "'system:' || 'benchmark'",
+        "effective_at": ":now",
+        "created_at": ":now",
+    }
+    previous = "(SELECT entry_hash FROM credit_entries WHERE user_id = :id AND seq = :seq - 1)"
+    return entry_hash(columns, previous, lines, made)
+
+
+_GRANT_HASH = _hash(
+    *("grant", str(LOT), f"decode('{_GRANT_DIGEST}', 'hex')", line(":seq", str(LOT), str(LOT))),
+    made=lot("'promo'", "10", str(LOT), "NULL", "NULL"),
+)
+_LINE1, _LINE2 = line(":lot1", ":amount1", ":left1"), line(":lot2", ":amount2", ":left2")
+_SPEND_HASH = _hash("spend", ":amount", _SPEND_DIGEST, _LINE1)
+_FIRST, _SECOND = (
+    f"CASE WHEN (:lot1)::int < (:lot2)::int THEN {one} ELSE {other} END"
+    for one, other in ((_LINE1, _LINE2), (_LINE2, _LINE1))
+)
+_SPEND_OF_TWO_HASH = _hash("spend", ":amount", _SPEND_DIGEST, f"({_FIRST} || {_SECOND})")
 
 DOCUMENT_SQL = rf"""
 \set number random(:first_number, :first_number + :numbers_drawn - 1)
@@ -51,9 +84,10 @@ SELECT user_id AS id, credits_balance AS balance, credits_version + 1 AS seq,
 \if :balance - {RESERVE} < {LOT}
 \set balance :balance + {LOT}
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
-    result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
+    result_balance, idempotency_key, request_digest, actor, effective_at, created_at, entry_hash)
   VALUES (:id, :seq, 'grant', {LOT}, :balance, :balance,
-    :key, decode('{_GRANT_DIGEST}', 'hex'), 'system:' || 'benchmark', :now, :now)),
+    :key, decode('{_GRANT_DIGEST}', 'hex'), 'system:' || 'benchmark', :now, :now,
+    {_GRANT_HASH})),
 lots AS (INSERT INTO credit_lots (user_id, seq, source, priority, granted, remaining, last_seq,
     is_open)
   VALUES (:id, :seq, 'promo', 10, {LOT}, {LOT}, :seq, true)),
@@ -75,10 +109,11 @@ SELECT seq AS lot1, remaining AS left1, lead(seq) OVER burn AS lot2,
 \set open1 :left1 > 0
 \if :amount2 = 0
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
-    result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
+    result_balance, idempotency_key, request_digest, actor, effective_at, created_at, entry_hash)
   VALUES (:id, :seq, 'spend', :amount, :balance, :balance,
     :key, {_SPEND_DIGEST},
-    'system:' || 'benchmark', :now, :now)),
+    'system:' || 'benchmark', :now, :now,
+    {_SPEND_HASH})),
 lots AS (UPDATE credit_lots SET remaining = :left1, last_seq = :seq, is_open = :open1
   WHERE user_id = :id AND seq = :lot1),
 postings AS (INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
@@ -88,10 +123,11 @@ UPDATE users SET credits_balance = :balance, credits_version = :seq WHERE user_i
 \set left2 :left2 + :amount2
 \set open2 :left2 > 0
 WITH entries AS (INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after,
-    result_balance, idempotency_key, request_digest, actor, effective_at, created_at)
+    result_balance, idempotency_key, request_digest, actor, effective_at, created_at, entry_hash)
   VALUES (:id, :seq, 'spend', :amount, :balance, :balance,
     :key, {_SPEND_DIGEST},
-    'system:' || 'benchmark', :now, :now)),
+    'system:' || 'benchmark', :now, :now,
+    {_SPEND_OF_TWO_HASH})),
 lot1 AS (UPDATE credit_lots SET remaining = :left1, last_seq = :seq, is_open = :open1
   WHERE user_id = :id AND seq = :lot1),
 lot2 AS (UPDATE credit_lots SET remaining = :left2, last_seq = :seq, is_open = :open2

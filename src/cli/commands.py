@@ -28,6 +28,7 @@ from src.cli import (
     stripe,
     users,
 )
+from src.cli.chain import chain
 from src.cli.credits import app as credits_app
 from src.cli.doctor import doctor
 from src.cli.output import say
@@ -51,6 +52,7 @@ db_server.register(db)
 db_migrations.register(db)
 db_roles.register(db)
 db.command("adopt")(adoption.adopt)
+db.command("chain")(chain)
 moves.register(credits_app)
 credits_app.command("import-opening-balances")(adoption.import_opening_balances)
 app.add_typer(db, name="db")

@@ -27,7 +27,7 @@ from tests.fixtures.databases import Server
 OPERATIONS = 30
 PGBENCHS, OURS = 0, LOT - 1
 """The numbers of two users with the same history."""
-CHANCE = {"user_id", "idempotency_key", "request_digest", "actor"}
+CHANCE = {"user_id", "idempotency_key", "request_digest", "actor", "entry_hash"}
 """Columns in which two users' rows may differ."""
 Row = dict[str, Any]
 

@@ -33,6 +33,7 @@ COMMAND_LINES = {
     "credits show": "ada@example.com",
     "credits spend": "ada@example.com 5",
     "db adopt": "",
+    "db chain": "",
     "db check": "",
     "db current": "",
     "db downgrade": "base",

@@ -83,6 +83,7 @@ RECORDS = {
     "credits reverse": "{user} 3 --reason test --dry-run",
     "credits show": "{user}",
     "credits spend": "{user} 5 --dry-run",
+    "db chain": "",
     "db status": "",
     "doctor": "",
     "notices endpoints create": "https://example.com/hook",

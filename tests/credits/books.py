@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text, update
+from sqlalchemy import ARRAY, Uuid, bindparam, insert, select, text, true, update
 from sqlalchemy.orm import Session
 
+from src.common.credits.chaining import chain_users
 from src.common.credits.domain.commands import (
     Adjust,
     Capture,
@@ -24,9 +25,11 @@ from src.common.credits.domain.own_commands import Purchase
 from src.common.credits.operations import execute
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditDebt
+from src.common.models.credit_ledger import CreditLedger
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
+from tests.credits.entry_hash_sql import ENTRY_HASH
 from tests.models.examples import a_user
 
 T = TypeVar("T")
@@ -81,6 +84,15 @@ _DIFFERENCES = {
               AND kind IN ('capture', 'release', 'hold_expiry', 'spend')) r ON true
         WHERE h.amount <> -o.amount OR h.captured <> r.captured
            OR r.returned <> CASE h.status WHEN 'open' THEN 0 ELSE h.amount - r.in_time END""",
+    # Each hash after the one before it, as the database itself makes it of what it holds.
+    "chain": f"""
+        SELECT user_id, seq, entry_hash FROM (
+            SELECT e.*, d.chained_at, CASE WHEN e.seq = 1 THEN uuid_send(d.ledger_id)
+                   ELSE lag(e.entry_hash) OVER (PARTITION BY e.user_id ORDER BY e.seq)
+                   END AS previous
+            FROM credit_entries e, credit_ledgers d) e
+        WHERE (entry_hash IS NOT NULL OR chained_at IS NOT NULL)
+          AND entry_hash IS DISTINCT FROM {ENTRY_HASH}""",  # noqa: S608  ours
 }
 
 _ALL_DIFFERENCES = text(
@@ -207,6 +219,24 @@ def triggers_off(session: Session, table: str) -> Generator[None]:
     yield
     session.flush()
     session.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
+
+
+def forget_hashes(session: Session, user_id: uuid.UUID | None = None, after: int = 0) -> None:
+    """As if entries were from before there were hashes: a user's, after one of them, or all."""
+    session.execute(text("SET LOCAL session_replication_role = replica"))
+    whose = CreditEntry.user_id == user_id if user_id else true()
+    session.execute(
+        update(CreditEntry).where(whose, CreditEntry.seq > after).values(entry_hash=None)
+    )
+    if user_id is None:
+        session.execute(update(CreditLedger).values(chained_at=None))
+    session.execute(text("SET LOCAL session_replication_role = origin"))
+
+
+def hash_again(session: Session, user_id: uuid.UUID) -> None:
+    """Give forged entries the hashes that fit: nothing about them is secret."""
+    forget_hashes(session, user_id)
+    chain_users(session, [user_id])
 
 
 def allow_a_clock_ahead(session: Session) -> None:

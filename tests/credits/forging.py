@@ -45,6 +45,7 @@ ENTRY = {
     "idempotency_key": "'forged-' || gen_random_uuid()",
     "request_digest": "decode(repeat('00', 32), 'hex')",
     "actor": "'key:forger'",
+    "entry_hash": "sha256('forged')",
     "effective_at": "timestamptz '2020-01-02T00:00Z'",
     "created_at": "timestamptz '2020-01-02T00:00Z'",
 }

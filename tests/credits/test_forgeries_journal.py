@@ -68,6 +68,10 @@ HONEST = {
 ENTRIES = {
     "an entry without postings": Forgery([Write([SPEND], user=(555, 14))]),
     "an entry whose user's balance is not updated": Forgery([Write([SPEND], [(14, 1, -10, 35)])]),
+    "an entry without `entry_hash`": Forgery([a_spend(entry_hash="NULL")]),
+    "an entry whose `entry_hash` is no SHA-256": Forgery(
+        [a_spend(entry_hash="'\\x00'::bytea")], by="CHECK"
+    ),
     "an entry with `created_at` tomorrow": Forgery(
         [a_spend(created_at="now() + interval '1 day'")]
     ),
@@ -101,7 +105,13 @@ ENTRIES = {
     "a grant with `related_seq`": Forgery([a_grant(columns={"related_seq": 1})]),
     "a spend with `hold_expires_at`": Forgery([a_spend(hold_expires_at="now()")]),
     "UPDATE of entries": Forgery(["UPDATE credit_entries SET reference = 'x'"], by="privilege"),
+    "UPDATE of an entry's `entry_hash`": Forgery(
+        ["UPDATE credit_entries SET entry_hash = sha256('x')"], by="privilege"
+    ),
     "DELETE of entries": Forgery(["DELETE FROM credit_entries"], by="privilege"),
+    "UPDATE of `ledger_id`": Forgery(
+        ["UPDATE credit_ledgers SET ledger_id = gen_random_uuid()"], by="privilege"
+    ),
 }
 
 POSTINGS = {

@@ -12,6 +12,7 @@ from src.common.credits.verification.report import Report
 from tests.approvals import test_triggers
 from tests.console import test_audit_forgeries
 from tests.credits import test_forgeries_holds, test_forgeries_journal
+from tests.credits.books import hash_again
 from tests.credits.forging import Forgery, Write, entry, forging, lot, owning
 from tests.document.document import REPOSITORY
 from tests.fixtures.databases import Server
@@ -72,6 +73,7 @@ LEFT_TO_OTHERS = {
     ),
     "a wrong `result_balance`": a_spend(result_balance=999),
     "a wrong `request_digest`": a_spend(request_digest="decode(repeat('11', 32), 'hex')"),
+    "a wrong `entry_hash`": a_spend(),
     "a spend with a key of the ledger's own (`~purchase:…`)": a_spend(
         idempotency_key="'~purchase:cs_1'"
     ),
@@ -158,6 +160,8 @@ def test_it_passes_the_database(server: Server, name: str) -> None:
     with forging(server) as forger:
         assert forger.attempt(forgery, stays=True) is None
         with owning(forger.database) as session:
+            if name != "a wrong `entry_hash`":
+                hash_again(session, getattr(forger.people, forgery.whose))
             report = Report()
             recompute(session, report, list(vars(forger.people).values())[:6])
     whose = {getattr(forger.people, forgery.whose)}

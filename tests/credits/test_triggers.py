@@ -16,6 +16,7 @@ from tests.credits.books import (
     capture,
     check_books,
     grant,
+    hash_again,
     make_user,
     open_hold,
     release,
@@ -26,9 +27,10 @@ from tests.models.examples import a_transaction, a_user
 # A person has lots 1 (50 of 100 left) and 2 (20), a hold 3, a spend 4: balance 70 at version 4.
 AN_ENTRY = """
 INSERT INTO credit_entries (user_id, seq, kind, amount, balance_after, result_balance,
-    idempotency_key, request_digest, actor, effective_at, created_at)
+    idempotency_key, request_digest, actor, effective_at, created_at, entry_hash)
 VALUES (:who, {seq}, '{kind}', {amount}, {after}, {after}, 'forged-{seq}',
-    decode(repeat('00', 32), 'hex'), 'system:forger', {effective_at}, {effective_at})
+    decode(repeat('00', 32), 'hex'), 'system:forger', {effective_at}, {effective_at},
+    sha256('forged'))
 """
 A_POSTING = """
 INSERT INTO credit_postings (user_id, seq, lot_seq, amount, remaining_after)
@@ -302,7 +304,9 @@ async def test_what_is_written_as_the_ledger_writes_it_passes(
     """So that the forgeries above are refused for the one thing that is wrong with them."""
 
     def work(session: Session) -> None:
-        _forge(session, _person(session), in_one_statement(statements))
+        who = _person(session)
+        _forge(session, who, in_one_statement(statements))
+        hash_again(session, who)
         check_books(session)
 
     await in_session(work)

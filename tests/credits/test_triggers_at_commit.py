@@ -29,6 +29,7 @@ from tests.credits import (
 from tests.credits.books import make_user, spend, triggers_off
 from tests.credits.committed import make_users
 from tests.credits.engine.batching import all_at_once, running
+from tests.credits.books import hash_again
 from tests.credits.forging import Forger, Forgery, Write, entry, forging, lot, owning
 from tests.fixtures.databases import Server
 from tests.postgres.drivers import Driver
@@ -118,6 +119,7 @@ def test_what_only_one_statement_shows_is_refused_there(server: Server, name: st
     with forging(server, COMMIT) as forger:
         assert forger.attempt(forgery, stays=True) is None
         with owning(forger.database) as session:
+            hash_again(session, getattr(forger.people, forgery.whose))
             report = Report()
             recompute(session, report, list(vars(forger.people).values())[:6])
             whose = {getattr(forger.people, forgery.whose)}

@@ -190,6 +190,17 @@ def _run(statement: str) -> Callable[[System], None]:
     return lambda system: system.run(statement)
 
 
+def _unchained(statement: str) -> Callable[[System], None]:
+    """Past the triggers, which are there again afterwards."""
+
+    def make(system: System) -> None:
+        system.run("ALTER TABLE credit_ledgers DISABLE TRIGGER USER")
+        system.run(statement)
+        system.run("ALTER TABLE credit_ledgers ENABLE TRIGGER USER")
+
+    return make
+
+
 def _add(model: type[Base], **values: object) -> Callable[[System], object]:
     return lambda system: system.add(model, **values)
 
@@ -293,6 +304,8 @@ TROUBLES = [
     Trouble(
         "drift", _add(CreditVerification, differing_users=2), "fail", "The books of 2 users differ"
     ),
+    Trouble("chain", _unchained("UPDATE credit_ledgers SET chained_at = NULL"), "warn", "Some"),
+    Trouble("chain", _unchained("DELETE FROM credit_ledgers"), "fail", "The row of credit_ledgers"),
     Trouble("drift", _nothing, "warn", "No worker has gone through all books yet"),
     Trouble(
         "triggers",

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 RUN_BY = {
+    "docs/explanation/chain.md": "tests/cli/test_chain.py",
     "README.md": "tests/document/test_readme.py",
     "CONTRIBUTING.md": "tests/document/test_contributing.py",
     "docs/benchmarks.md": "tests/document/test_blocks.py",

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from src.common.doctor import (
+    chain,
     clocks,
     configuration,
     connections,
@@ -26,7 +27,7 @@ CHAPTERS: dict[str, tuple[Check, ...]] = {
     "Preferences": preferences.CHECKS,
     "Stripe": stripe_account.CHECKS,
     "Clocks": clocks.CHECKS,
-    "Money and credits": money.CHECKS,
+    "Money and credits": (*money.CHECKS, *chain.CHECKS),
     "Background work": operations.CHECKS,
     "The server": (*server.CHECKS, *replica.CHECKS),
     "Tables and indexes": storage.CHECKS,

@@ -26,6 +26,7 @@ from src.common.models import approval_triggers, console_action
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
 from src.common.models.ledger_triggers_at_commit import REPLACED
+from src.common.models.ledger_triggers_chain import CREATE_CHAIN, CREATE_CHAIN_FUNCTION
 from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import describe_revision
@@ -55,6 +56,7 @@ TRIGGERS = {
         _TRIGGER.match,
         (
             *CREATE_TRIGGERS,
+            *CREATE_CHAIN,  # one of them in place of one of those
             *approval_triggers.CREATE_TRIGGERS,
             *console_action.CREATE_GUARD,
             *console_action.CREATE_PRESENCE,
@@ -70,6 +72,7 @@ _FUNCTION = re.compile(
 )
 MADE = (
     *CREATE_FUNCTIONS,
+    CREATE_CHAIN_FUNCTION,
     approval_triggers.CREATE_FUNCTION,
     console_action.CREATE_GUARD[0],
     console_action.CREATE_PRESENCE[0],

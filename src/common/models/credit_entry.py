@@ -117,6 +117,9 @@ class CreditEntry(Base):
     """When it counts; never before the previous entry's."""
     created_at: Mapped[CreatedAt]
     """When it was booked; after `effective_at` for what fell due in between."""
+    entry_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """SHA-256 over the rest of it and the hash of the entry before (decision 0061). NULL where it
+    is from before there were hashes, and nobody has added them."""
 
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key", name=UQ_CREDIT_ENTRIES_KEY),
@@ -126,6 +129,7 @@ class CreditEntry(Base):
         CheckConstraint("captured >= 0", "captured_not_negative"),
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", "key_length"),
         CheckConstraint("octet_length(request_digest) = 32", "digest_is_sha256"),
+        CheckConstraint("octet_length(entry_hash) = 32", "hash_is_sha256"),
         # What a hold should say is the sum of these: the triggers look at them.
         Index(
             "ix_credit_entries_holds",

@@ -11,6 +11,7 @@ from src.common.models.console_session import ConsolePerson, ConsoleSession
 from src.common.models.credit_booking_failure import CreditBookingFailure
 from src.common.models.credit_entry import CreditEntry, CreditEntryMetadata, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold
+from src.common.models.credit_ledger import CreditLedger
 from src.common.models.credit_lot import CreditLot
 from src.common.models.credit_notice import CreditNotice
 from src.common.models.credit_verification import CreditVerification
@@ -45,6 +46,7 @@ __all__ = [
     "CreditEntry",
     "CreditEntryMetadata",
     "CreditHold",
+    "CreditLedger",
     "CreditLot",
     "CreditNotice",
     "CreditPosting",

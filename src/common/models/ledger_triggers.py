@@ -16,6 +16,8 @@ function, move its text of now into the migration that made it, and write one th
 
 from sqlalchemy import Connection, MetaData, event, text
 
+from src.common.models.credit_ledger import CREATE_LEDGER
+from src.common.models.ledger_triggers_chain import CREATE_CHAIN
 from src.common.models.ledger_triggers_ddl import CREATE_FUNCTIONS, CREATE_TRIGGERS, DROP_TRIGGERS
 
 __all__ = ["CREATE_FUNCTIONS", "CREATE_TRIGGERS", "DROP_TRIGGERS", "create_after_create_all"]
@@ -32,5 +34,5 @@ def _create(_metadata: MetaData, connection: Connection, **_others: object) -> N
         " AND tgrelid = to_regclass('users')"
     ).scalar_one()
     if not standing:
-        for statement in CREATE_TRIGGERS:
+        for statement in (*CREATE_TRIGGERS, *CREATE_CHAIN, CREATE_LEDGER):
             connection.execute(text(statement))

@@ -303,7 +303,7 @@ _CHECKED = {
 _KEPT = {
     table: " OR ".join(each for each in ("UPDATE", "DELETE") if each in operations)
     for table, operations in APPEND_ONLY.items()
-}
+} | {"credit_entries": "DELETE"}  # `ledger_triggers_chain.py` looks at each UPDATE
 
 CREATE_AT_COMMIT = {
     **{

@@ -38,7 +38,7 @@ FATES: dict[str, dict[str, Fate]] = {
     "credit_entries": {
         # Part of the journal, which never changes, and of what a repeated key is compared with.
         **_each(Fate.KEPT, "idempotency_key reference actor request_digest"),
-        **_each(Fate.IMPERSONAL, "kind"),
+        **_each(Fate.IMPERSONAL, "kind entry_hash"),
     },
     "checkout_orders": {
         **_each(Fate.ERASED, "success_url cancel_url url idempotency_key request_digest"),

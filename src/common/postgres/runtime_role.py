@@ -30,6 +30,7 @@ PRIVILEGES = {
     "api_keys": "SELECT, INSERT, UPDATE",
     "approvals": "SELECT, INSERT, UPDATE (status, decider, decided_at, reason, note)",
     "credit_entries": "SELECT, INSERT",
+    "credit_ledgers": "SELECT",
     "credit_entry_metadata": "SELECT, INSERT, DELETE",
     "credit_postings": "SELECT, INSERT",
     "credit_lots": "SELECT, INSERT, UPDATE (remaining, last_seq, is_open)",

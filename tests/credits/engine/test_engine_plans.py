@@ -89,7 +89,8 @@ def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None
         ]
         for statement in (*reading, whole_write):
             found = scans(filled, statement, mode)
-            assert [name for name in found if name.endswith("Seq Scan")] == []
+            scanned = {name for name in found if name.endswith("Seq Scan")}
+            assert scanned <= {"credit_ledgers Seq Scan"}  # which has one row
             assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}
 
 

@@ -16,6 +16,7 @@ from src.common.credits.verification.stored import (
     DebtRow,
     EntryRow,
     HoldRow,
+    LedgerRow,
     LotRow,
     PostingRow,
     StoredRows,
@@ -28,7 +29,7 @@ HOLDS = 300
 
 def a_long_journal() -> StoredRows:
     """Holds that expired, each captured long afterwards."""
-    book = Book(USER, 0, 0, True, START, BEFORE_ALL)
+    book = Book(USER, 0, 0, True, START, BEFORE_ALL, last_hash=bytes(16))
     do(book, Grant, 0, amount=10 * HOLDS)
     held: list[int] = []
     for number in range(HOLDS):
@@ -38,6 +39,7 @@ def a_long_journal() -> StoredRows:
         do(book, Capture, 100 * HOLDS + number, hold_seq=seq, amount=1, if_expired="retake")
     rows = {part: [row[1:] for row in found] for part, found in rows_of([book]).items()}
     return StoredRows(
+        LedgerRow(book.last_hash or b"", True),
         USER,
         book.balance,
         book.version,

@@ -132,6 +132,8 @@ class Entry(msgspec.Struct, gc=False):
     metadata: Mapping[str, Any] | None = None
     spent: int | None = None
     """As `Result.spent`."""
+    entry_hash: bytes | None = None
+    """Known once its row is made; None of a user who is not chained."""
 
 
 class StoredBook(msgspec.Struct, gc=False):
@@ -159,6 +161,9 @@ class StoredBook(msgspec.Struct, gc=False):
     undone: dict[int, dict[int, int]] = {}
     """By entry, and by lot: what reversals have moved so far, of those that are asked for and those
     just done."""
+    last_hash: bytes | None = None
+    """What the hash of the next entry follows: the last one's, or the ledger's id where there is no
+    entry. None where the last entry has none; then the next ones get none either."""
 
 
 class Book(StoredBook, gc=False):
@@ -220,7 +225,8 @@ class Book(StoredBook, gc=False):
     def succeeded_by(self, later: StoredBook) -> StoredBook:
         """This book once its entries are written, as of the instant at which `later` was read.
 
-        `later` was read before that: it knows only what no entry changes. This book is used up.
+        `later` was read before that: it knows only what no entry changes. This book is used up: its
+        rows have been made.
         """
         answers = {
             entry.key: self.answers[entry.key]
@@ -238,6 +244,7 @@ class Book(StoredBook, gc=False):
             self.holds,
             self.debts,
             answers=later.answers | answers,
+            last_hash=self.entries[-1].entry_hash,
         )
 
     def live_lots(self) -> list[Lot]:

@@ -25,6 +25,7 @@ from src.common.credits.persistence.storage import (
     has_originals,
     read_parameters,
     read_rows,
+    unchained,
 )
 from src.common.credits.persistence.writing import (
     SHAPES_MAX,
@@ -84,8 +85,11 @@ def follow(
     """These books, but of users to whom a batch is just being written what that leaves: `left`.
 
     Unless it was written before they were read. `left` is used up. None where it does not say all
-    that the rules need, or what was read is older than what that batch was decided on.
+    that the rules need, or what was read is older than what that batch was decided on, or what is
+    written of somebody has to be read under a lock.
     """
+    if unchained(books):
+        return None
     followed = dict(books)
     for user_id in books.keys() & left.keys():
         read, after = books[user_id], left[user_id]
@@ -184,8 +188,8 @@ async def _read(
         books, _ = read_rows(await _fetch(connection, Locking.NONE, parameters))
         return books, any(version != seen for version, seen in versions)
     books, stale = read_rows(await _fetch(connection, locking, parameters))
-    if stale:
-        parameters["user_ids"] = stale
+    if again := stale + unchained(books):
+        parameters["user_ids"] = again
         rows = await _fetch(connection, Locking.NONE, parameters)
         books |= read_rows(rows)[0]
     return books, bool(stale)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     func,
     literal_column,
     null,
@@ -36,6 +37,7 @@ from src.common.credits.persistence.lot_rows import lot_json
 from src.common.credits.persistence.reading_originals import originals_by_user, spent_before
 from src.common.models.credit_entry import CreditEntry, CreditPosting
 from src.common.models.credit_hold import CreditDebt, CreditHold, HoldStatus
+from src.common.models.credit_ledger import CreditLedger
 from src.common.models.credit_lot import CreditLot
 from src.common.models.user import User
 
@@ -103,6 +105,7 @@ def books_statement(
         ),
         instant.label("now"),
         last.c.effective_at.label("last_effective_at"),
+        _last_hash(user, last).label("last_hash"),
         _lots_json(user).cast(Text).label("lots"),
         _holds_json(user, instant, [last], one_user).cast(Text).label("holds"),
         _debts_json(user).cast(Text).label("debts"),
@@ -152,6 +155,12 @@ def _version_seen(user: FromClause) -> ColumnElement[Any]:
         .correlate(user)
         .scalar_subquery()
     )
+
+
+def _last_hash(user: FromClause, last: FromClause) -> ColumnElement[Any]:
+    """The last entry's; of who has none the ledger's id, which is looked up for them alone."""
+    ledger_id = select(func.uuid_send(CreditLedger.ledger_id)).scalar_subquery()
+    return case((user.c.credits_version == literal_column("0"), ledger_id), else_=last.c.entry_hash)
 
 
 def _wanted_user(one_user: OneUser | None) -> ColumnElement[Any]:

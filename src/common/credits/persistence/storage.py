@@ -123,10 +123,20 @@ def lock_books(
         user_ids, keys=keys, hold_seqs=hold_seqs, originals=originals, now=now
     )
     books, stale = _read(connection, Locking.WAIT, parameters)
+    stale += unchained(books)
     if stale:
         parameters["user_ids"] = stale
         books |= _read(connection, Locking.NONE, parameters)[0]
     return books
+
+
+def unchained(books: Mapping[uuid.UUID, StoredBook]) -> list[uuid.UUID]:
+    """The users whose last entry had no hash when these books were read.
+
+    It may have been given one since, which changes no version (`chaining.py`). So their entries are
+    written from a book that was read once they were locked.
+    """
+    return [book.user_id for book in books.values() if book.last_hash is None]
 
 
 def load_books(
@@ -262,11 +272,12 @@ def read_rows(
     """
     books: dict[uuid.UUID, StoredBook] = {}
     stale: list[uuid.UUID] = []
-    for user_id, balance, version, is_active, version_seen, now, last, *texts in rows:
+    for user_id, balance, version, is_active, version_seen, now, last, last_hash, *texts in rows:
         if version_seen != version:
             stale.append(user_id)
             continue
         book = books[user_id] = Book(user_id, balance, version, is_active, now, last or BEFORE_ALL)
+        book.last_hash = last_hash
         if now.tzinfo is not dt.UTC:
             _turn_to_utc(book)
         lots, *others = texts

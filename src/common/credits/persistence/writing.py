@@ -57,7 +57,7 @@ COLUMNS: dict[Part, tuple[str, ...]] = {
     Part.ENTRIES: (
         *("user_id", "seq", "kind", "amount", "balance_after", "result_balance", "captured"),
         *("related_seq", "hold_expires_at", "idempotency_key", "request_digest", "reference"),
-        *("actor", "effective_at", "created_at"),
+        *("actor", "effective_at", "created_at", "entry_hash"),
     ),
     Part.NEW_LOTS: (
         *("user_id", "seq", "source", "transaction_id", "priority", "granted", "expires_at"),

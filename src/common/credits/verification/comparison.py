@@ -8,6 +8,7 @@ from src.common.credits.domain.commands import OWN_KEY_PREFIX
 from src.common.credits.domain.reversed_money import money_back
 from src.common.credits.persistence.changed_rows import rows_of
 from src.common.credits.persistence.writing import COLUMNS, Part
+from src.common.credits.verification.chained import links, unfitting
 from src.common.credits.verification.replay import Replay, replay
 from src.common.credits.verification.report import Difference
 from src.common.credits.verification.stored import StoredRows, UnreadableRows
@@ -61,18 +62,30 @@ def differences(replayed: Replay) -> list[Difference]:
     """Everything in which the user's rows are not what the rules would have written.
 
     Where the journal cannot be followed to its end, only what was written up to there is compared.
+    Of hashes only the first that does not fit is named: those after it follow from it.
     """
     expected = rows_of([replayed.book])
     found: list[Difference] = []
+    is_all_the_same = replayed.stopped is None
     for part, theirs in zip(_TABLES, _stored(replayed), strict=True):
         ours = list(map(_WITHOUT_USER, expected[part]))
         is_same = theirs == ours or not (theirs or ours)  # `()` is no `[]`
+        is_all_the_same &= is_same
         if not is_same and (replayed.stopped is None or part in _JOURNALS):
             found += _differing_rows(replayed, part, ours, theirs)
+    if not is_all_the_same or replayed.book.last_hash is None:
+        # Otherwise the hashes were made of these very rows just now.
+        found += _unfitting_hash(replayed.rows)
     if replayed.stopped is not None:
         seq = replayed.book.version + 1
         return [*found, _difference(replayed, seq, ENTRY_BY_NO_RULE, replayed.stopped, None)]
     return [*found, *_others(replayed, is_same=not found)]
+
+
+def _unfitting_hash(rows: StoredRows) -> list[Difference]:
+    whole = links(rows.user_id, rows.ledger.ledger_id, rows)
+    found = unfitting(rows.user_id, rows.ledger, whole)
+    return [] if found is None else [found]
 
 
 def _stored(replayed: Replay) -> Sequence[Sequence[_Row]]:
@@ -110,7 +123,7 @@ def _differing_rows(
             for name, wanted, value in zip(
                 COLUMNS[part][1:], expected[key], found[key], strict=True
             ):
-                if wanted != value:
+                if wanted != value and name != "entry_hash":
                     yield _difference(
                         replayed, seq, f"{table}.{name}", lot + _text(wanted), lot + _text(value)
                     )

@@ -19,7 +19,9 @@ from src.common.credits.persistence.writing import COLUMNS, Part
 from src.common.credits.verification.stored import (
     DebtRow,
     EntryRow,
+    HashedRows,
     HoldRow,
+    LedgerRow,
     LotRow,
     PostingRow,
     PurchaseRow,
@@ -41,13 +43,27 @@ class Span(NamedTuple):
     last: uuid.UUID
 
 
+class Portion(NamedTuple):
+    """Some of one user's entries, by their `seq`."""
+
+    user_id: uuid.UUID
+    after: int
+    until: int
+    """The last one of them."""
+
+
 Users = Span | list[uuid.UUID]
 """Whose books are read; a span is read faster, since the tables lie in its order."""
 
 _BETWEEN = "user_id BETWEEN :first AND :last"
 _LISTED = "user_id = ANY (:user_ids)"
+_ENTRIES_OF_ONE = "user_id = :user_id AND seq > :after AND seq <= :until"
 _IDS = ARRAY(Uuid())
-_TYPES: dict[str, TypeEngine[Any]] = {"first": Uuid(), "last": Uuid(), "user_ids": _IDS}
+_TYPES: dict[str, TypeEngine[Any]] = {
+    **dict.fromkeys(("first", "last", "user_id"), Uuid()),
+    "user_ids": _IDS,
+}
+_LEDGER = "SELECT uuid_send(ledger_id), chained_at IS NOT NULL FROM credit_ledgers"
 _REVERSALS = (
     "SELECT uuid_send(user_id), transaction_id, reversal_id, kind, status, amount_cents, currency"
     " FROM stripe_reversals JOIN"
@@ -83,7 +99,8 @@ _TABLES: tuple[tuple[str, Callable[[tuple[Any, ...]], Any]], ...] = (
         lambda row: PurchaseRow._make((*row, ())),
     ),
 )
-"""In the order of the fields of `StoredRows`."""
+"""In the order of the fields of `StoredRows`, the first of which are those of `HashedRows`."""
+_HASHED = len(HashedRows._fields)
 
 
 def begin_snapshot(session: Session) -> None:
@@ -140,13 +157,38 @@ def fetch_rows(session: Session, users: Users) -> list[StoredRows | UnreadableRo
         if len(found) == 1:
             return [UnreadableRows(found[0][1], str(error))]
         return [rows for row in found for rows in fetch_rows(session, Span(row[1], row[1]))]
+    ledger = read_ledger(session)
     everybody: list[StoredRows | UnreadableRows] = []
     for whose, user_id, balance, version in found:
         *books, purchases = [table.get(whose, ()) for table in tables]
         if purchases:
             purchases = _with_reversals(purchases, reversals.get(whose, ()))
-        everybody.append(StoredRows._make((user_id, balance, version, *books, purchases)))
+        everybody.append(StoredRows._make((ledger, user_id, balance, version, *books, purchases)))
     return everybody
+
+
+def read_ledger(session: Session) -> LedgerRow:
+    """Which ledger this is; where nothing says so, no chain begins as it should."""
+    row = session.execute(text(_LEDGER)).one_or_none()
+    return LedgerRow(b"", True) if row is None else LedgerRow(bytes(row[0]), row[1])
+
+
+def fetch_hashed(session: Session, users: list[uuid.UUID] | Portion) -> dict[bytes, HashedRows]:
+    """What entries' hashes are made of: all of each of these users, or some of one user's.
+
+    By the octets of `user_id`; who has no entry there is missing.
+
+    Raises:
+        DatabaseBusy: a passing condition of the database.
+        psycopg.DataError: a value that the driver cannot read.
+    """
+    entries, *others = (
+        _by_user(_fetch(session, statement, users), made) for statement, made in _TABLES[:_HASHED]
+    )
+    return {
+        whose: HashedRows._make((of_user, *(table.get(whose, ()) for table in others)))
+        for whose, of_user in entries.items()
+    }
 
 
 def _by_user(
@@ -173,18 +215,21 @@ def _with_reversals(
     ]
 
 
-def _fetch(session: Session, statement: str, users: Users) -> Sequence[tuple[Any, ...]]:
+def _fetch(session: Session, statement: str, users: Users | Portion) -> Sequence[tuple[Any, ...]]:
     """What a statement says of these users.
 
     Raises:
         psycopg.DataError: a value that the driver cannot read.
     """
+    parameters: dict[str, Any]
     if isinstance(users, Span):
         condition, parameters = _BETWEEN, users._asdict()
+    elif isinstance(users, Portion):
+        condition, parameters = _ENTRIES_OF_ONE, users._asdict()
     else:
         condition, parameters = _LISTED, {"user_ids": users}
     asked = text(statement.format(condition=condition)).bindparams(
-        *(bindparam(name, type_=_TYPES[name]) for name in parameters)
+        *(bindparam(name, type_=_TYPES.get(name)) for name in parameters)
     )
     connection = session.connection()
     with _in_binary(connection):

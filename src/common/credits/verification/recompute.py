@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ARRAY, TextualSelect, Uuid, bindparam, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from src.common.credits.verification.chained import recompute_chain, unfitting
 from src.common.credits.verification.comparison import compare_user, is_unopened
 from src.common.credits.verification.reading import (
     Span,
@@ -19,6 +20,7 @@ from src.common.credits.verification.reading import (
     begin_snapshot,
     fetch_rows,
     portions_of,
+    read_ledger,
     versions_of,
 )
 from src.common.credits.verification.report import Difference, Report
@@ -156,6 +158,8 @@ def _add_sums(
         report.users += 1
         report.not_replayed += 1
         found = list(_differences(session, _SUMS, {"user_ids": [user_id]}))
+        unfit = unfitting(user_id, read_ledger(session), recompute_chain(session, user_id))
+        found += [] if unfit is None else [unfit]
         report.add(found, users=bool(found))
 
 

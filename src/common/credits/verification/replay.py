@@ -73,6 +73,8 @@ def _beginning(rows: StoredRows) -> Replay:
         opening_debt = next((debt.opening_debt for debt in rows.debts if debt.seq == 1), 0)
         balance = entries[0].amount or -opening_debt
     book = Book(rows.user_id, balance, 0, True, BEFORE_ALL)
+    if entries and entries[-1].entry_hash is not None:
+        book.last_hash = rows.ledger.ledger_id
     purchases = {purchase.transaction_id: purchase for purchase in rows.purchases}
     reverses = not REVERSING_KINDS.isdisjoint(map(_KIND, entries)) or any(
         purchase.reversals for purchase in rows.purchases

@@ -25,6 +25,7 @@ class EntryRow(NamedTuple):
     actor: str
     effective_at: dt.datetime
     created_at: dt.datetime
+    entry_hash: bytes | None
 
 
 class LotRow(NamedTuple):
@@ -82,8 +83,29 @@ class PurchaseRow(NamedTuple):
     reversals: Sequence[ReversalRow]
 
 
+class LedgerRow(NamedTuple):
+    """The row of `credit_ledgers`."""
+
+    ledger_id: bytes
+    """Nothing where the row is missing."""
+    is_chained: bool
+    """Whether every entry of everybody has a hash."""
+
+
+class HashedRows(NamedTuple):
+    """One user's rows of which entries' hashes are made; each in the order of its key."""
+
+    entries: Sequence[EntryRow]
+    postings: Sequence[PostingRow]
+    lots: Sequence[LotRow]
+    holds: Sequence[HoldRow]
+    debts: Sequence[DebtRow]
+
+
 class StoredRows(NamedTuple):
     """One user's rows in every table of the ledger; journals in the order of `seq`."""
+
+    ledger: LedgerRow
 
     user_id: uuid.UUID
     balance: int
