@@ -26,10 +26,9 @@ from tests.credits import (
     test_forgeries_left,
     test_forgeries_reversals,
 )
-from tests.credits.books import make_user, spend, triggers_off
+from tests.credits.books import hash_again, make_user, spend, triggers_off
 from tests.credits.committed import make_users
 from tests.credits.engine.batching import all_at_once, running
-from tests.credits.books import hash_again
 from tests.credits.forging import Forger, Forgery, Write, entry, forging, lot, owning
 from tests.fixtures.databases import Server
 from tests.postgres.drivers import Driver
