@@ -69,7 +69,8 @@ def get_async_engine() -> AsyncEngine:
     """
     with _State.lock:
         settings = get_settings()
-        if _State.engine is None or _State.settings != settings:
+        is_known = _State.settings is settings or _State.settings == settings  # fields take long
+        if _State.engine is None or not is_known:
             if _State.engine is not None:
                 abandon_async(_State.engine)
             _State.engine, _State.settings = build_async_engine(settings), settings

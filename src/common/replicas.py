@@ -65,7 +65,8 @@ def get_replica_engine() -> Engine:
     """The process's one sync engine for the replica, while the settings stay the same."""
     with _State.lock:
         settings = get_settings()
-        if _State.engine is None or _State.settings != settings:
+        is_known = _State.settings is settings or _State.settings == settings  # fields take long
+        if _State.engine is None or not is_known:
             if _State.engine is not None:
                 dispose(_State.engine)
             _State.engine = build_engine(replica_settings(settings), takes_standbys=True)

@@ -66,12 +66,13 @@ def book_with_commit(session: Session) -> bool:
 
 def _find_change(session: Session) -> _Change | None:
     """The one change, where there is nothing else about credits, flushed or to be flushed."""
-    touched = [each for each in session.dirty if isinstance(each, User) and is_touched(each)]
+    new, dirty = list(session.new), list(session.dirty)  # each look makes a set anew
+    touched = [each for each in dirty if isinstance(each, User) and is_touched(each)]
     if len(touched) != 1 or session.deleted or assigned_balances.has_notes(session):
         return None
-    if any(isinstance(each, User) for each in session.new) or not is_unobserved(session):
+    if any(isinstance(each, User) for each in new) or not is_unobserved(session, [*new, *dirty]):
         return None
-    [user], bought = touched, [each for each in session.new if isinstance(each, Transaction)]
+    [user], bought = touched, [each for each in new if isinstance(each, Transaction)]
     delta, user_id = assigned_delta(user), _id_of(user)
     if not delta or len(bought) > 1 or inspect(user).dict.get("user_id", user_id) != user_id:
         return None
@@ -120,7 +121,7 @@ def _is_plain(book: StoredBook, delta: int) -> bool:
 def _keep_from_flush(session: Session, user: User, balance: int) -> None:
     """Have the user show the balance as loaded; where nothing else changed, there is no flush."""
     set_committed_value(user, "credits_balance", balance)
-    if not session.is_modified(user):
+    if not inspect(user).committed_state:
         session.merge(user, load=False)  # itself: the one call that says it has no changes
 
 

@@ -9,6 +9,8 @@ the commit.
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, event, exists, inspect, select
@@ -43,8 +45,8 @@ def install() -> None:
         event.listen(model, name, listener, propagate=True)
 
 
-def is_unobserved(session: Session) -> bool:
-    """Whether the next flush has no other listeners: nobody looks before it has ended.
+def is_unobserved(session: Session, written: Iterable[object]) -> bool:
+    """Whether a flush that writes these has no other listeners: nobody looks before it has ended.
 
     Where rows have versions of SQLAlchemy's own, its UPDATE counts them, and somebody looks.
     """
@@ -53,14 +55,19 @@ def is_unobserved(session: Session) -> bool:
         return False
     if len(heard.before_flush) + len(heard.after_flush_postexec) > len(_OF_FLUSHES):
         return False
-    mappers = {inspect(each).mapper for each in (*session.new, *session.dirty)}
+    mappers: set[Mapper[Any]] = {inspect(each).mapper for each in written}
     return all(map(_is_unobserved, mappers))
 
 
 def _is_unobserved(mapper: Mapper[Any]) -> bool:
-    ours = sum(issubclass(mapper.class_, each) for each, _, _ in _OF_ROWS)
-    heard: list[Sized] = [getattr(mapper.dispatch, name) for name in _ROW_EVENTS]
-    return sum(len(each) for each in heard if each) == ours and mapper.version_id_col is None
+    heard: Iterable[Sized] = _row_events_of(mapper.dispatch)
+    return sum(map(len, heard)) == _count_ours(mapper) and mapper.version_id_col is None
+
+
+@lru_cache
+def _count_ours(mapper: Mapper[Any]) -> int:
+    """How many listeners the rows of this class have of the ledger's."""
+    return sum(issubclass(mapper.class_, each) for each, _, _ in _OF_ROWS)
 
 
 def _before_flush(session: Session, _context: UOWTransaction, _instances: object) -> None:
@@ -273,8 +280,8 @@ _OF_ROWS = (
     (Transaction, "before_update", _refuse_move),
     (Transaction, "before_delete", _refuse_delete),
 )
-_ROW_EVENTS = tuple(
-    f"{when}_{what}" for when in ("before", "after") for what in ("insert", "update", "delete")
+_row_events_of = attrgetter(
+    *(f"{when}_{what}" for when in ("before", "after") for what in ("insert", "update", "delete"))
 )
 _OF_FLUSHES = ("before_flush", "after_flush_postexec")
 """Session events of which the ledger has one listener each (`operations.py`)."""

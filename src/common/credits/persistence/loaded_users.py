@@ -8,10 +8,9 @@ savepoint, and put back: expired, it could not be read under asyncio.
 import uuid
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import PassiveFlag, Session, SessionTransaction
 from sqlalchemy.orm.attributes import History, get_history, set_committed_value
-from sqlalchemy.orm.util import identity_key
 
 from src.common.models.user import User
 
@@ -80,7 +79,7 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
 
 
 def _loaded(session: Session, user_id: uuid.UUID) -> User | None:
-    return session.identity_map.get(identity_key(User, user_id))
+    return session.identity_map.get(inspect(User).identity_key_from_primary_key((user_id,)))
 
 
 def _shown_by(user: User | None) -> _Shown:
