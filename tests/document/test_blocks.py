@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from benchmarks import capacity, console, reports
 from benchmarks import command as benchmark
-from benchmarks import console, reports
 from src.cli.commands import app
 from src.common.credits import ledger
 from src.common.settings import Settings
@@ -54,6 +54,7 @@ RUN_BY = {
     "docs/how-to/use-the-console.md": "tests/console/test_how_to.py",
     "docs/local-postgres.md": "tests/document/test_blocks.py",
     "docs/offline-stripe.md": "tests/offline_stripe/test_page.py",
+    "docs/how-to/plan-capacity.md": "tests/document/test_blocks.py",
     "docs/reference/cli.md": "tests/document/test_reference.py",
     "docs/reference/errors.md": "tests/document/test_reference.py",
     "docs/reference/http.md": "tests/api/test_http_page.py",
@@ -66,6 +67,7 @@ RUN_BY = {
 """Who runs the blocks of a page, or compares them with what the code makes."""
 BENCHMARKS = {
     "benchmarks": benchmark.main,
+    "benchmarks.capacity": capacity.main,
     "benchmarks.console": console.main,
     "benchmarks.reports": reports.main,
 }
@@ -140,7 +142,8 @@ def test_a_command_exists_and_takes_these_options(command_line: str) -> None:
 
 @pytest.mark.parametrize("command_line", [
     line.partition("#")[0].strip()
-    for block in blocks("docs/benchmarks.md", "bash")
+    for name in ("docs/benchmarks.md", "docs/how-to/plan-capacity.md")
+    for block in blocks(name, "bash")
     for line in block.splitlines()
 ])  # fmt: skip
 def test_the_benchmarks_take_these_options(

@@ -31,6 +31,7 @@ OF_OTHERS = {
         "concat_ws",
         "archive_command",
         "archive_timeout",
+        "autovacuum_freeze_max_age",
         "get_route_handler",
         "hot_standby_feedback",
     ),
