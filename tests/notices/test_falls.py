@@ -186,13 +186,15 @@ class Life:
     db: Session
     user_id: uuid.UUID
     random: Random
+    pauses: tuple[float, ...] = (0, 1, 7, 15)
+    """Seconds that may pass before something is done."""
     now: float = 0
     bought: dict[int, int] = field(default_factory=dict[int, int])
     """By the lots of their payments, the credits."""
 
     def go_on(self, number: int) -> None:
         """Something that is done, or is refused and then changes nothing."""
-        self.now += self.random.choice((0, 1, 7, 15))
+        self.now += self.random.choice(self.pauses)
         choice = self.random.random()
         if choice < 0.1:
             amount = self.random.randint(5, 40)

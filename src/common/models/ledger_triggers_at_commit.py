@@ -31,6 +31,8 @@ from src.common.models.ledger_triggers_holds import (
 )
 from src.common.models.ledger_triggers_journal import ENTRIES, ENTRIES_FOLLOW, UNDOING
 from src.common.models.ledger_triggers_lots import LOT_FUNCTIONS
+from src.common.models.notice_triggers import SETTINGS, TRIGGERS
+from src.common.models.notice_triggers_at_commit import NOTICE_CHECKED, NOTICE_COMMIT_FUNCTIONS
 
 
 def _put(text: str, phrase: str, instead: str) -> str:
@@ -256,6 +258,7 @@ END""",
     "credit_metadata_erased_at_commit": _put(
         HOLD_FUNCTIONS["credit_metadata_erased"], "FROM gone m", "FROM (SELECT old.*) m"
     ),
+    **NOTICE_COMMIT_FUNCTIONS,
 }
 """By name, the bodies of the functions; `@here` is the schema of our tables."""
 
@@ -266,7 +269,10 @@ _WRITERS = {
 CREATE_COMMIT_FUNCTIONS = tuple(
     function_ddl(_WRITERS[name][0], "boolean", _WRITERS[name][1], body)
     if name in _WRITERS
-    else function_ddl(f"{name}()", "trigger", BY_INDEX, body)
+    else function_ddl(
+        *(f"{name}()", "trigger"),
+        *(SETTINGS if name in NOTICE_COMMIT_FUNCTIONS else BY_INDEX, body),
+    )
     for name, body in COMMIT_FUNCTIONS.items()
 )
 """In the order in which they can be made, once the first form's are there."""
@@ -299,6 +305,7 @@ _CHECKED = {
         *("DELETE", "credit_entry_metadata"),
         *("true", "credit_metadata_erased_at_commit"),
     ),
+    **NOTICE_CHECKED,
 }
 _KEPT = {
     table: " OR ".join(each for each in ("UPDATE", "DELETE") if each in operations)
@@ -328,6 +335,7 @@ CREATE_AT_COMMIT = {
 REPLACED = (
     *((name, table) for name, (_, table, *_) in AT_ONCE.items()),
     *((f"{table}_append_only", table) for table in APPEND_ONLY),
+    *TRIGGERS,
 )
 """The triggers of the first form that those stand for: by name and table. All others are of both
 forms."""

@@ -21,7 +21,7 @@ from src.common.models.credit_notice import NoticeType
 from src.common.models.ledger_triggers_ddl import BY_INDEX, trigger_functions
 
 _ENABLED = "n.disabled_at IS NULL"
-_SETTINGS = f"SECURITY DEFINER {BY_INDEX}"
+SETTINGS = f"SECURITY DEFINER {BY_INDEX}"
 
 
 INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
@@ -75,7 +75,7 @@ _OF_PURCHASES = f"""SELECT e.user_id, e.seq, 2, n.endpoint_id, '{NoticeType.PURC
   JOIN @here.notice_endpoints n ON '{NoticeType.PURCHASE_CREDITED}' = ANY (n.types)
   WHERE {_ENABLED}"""  # noqa: S608  our own names
 
-_OF_FALLS = f"""SELECT f.user_id, f.seq, CASE t.type WHEN '{NoticeType.LOW}' THEN 3 ELSE 4 END,
+OF_FALLS = f"""SELECT f.user_id, f.seq, CASE t.type WHEN '{NoticeType.LOW}' THEN 3 ELSE 4 END,
     n.endpoint_id, t.type, f.created_at,
     jsonb_build_object('user_id', f.user_id, 'seq', f.seq, 'balance', f.balance_after,
       'effective_at', {_instant("f.effective_at")})
@@ -122,23 +122,26 @@ _DEBT_TYPE = (
     f" ELSE '{NoticeType.DEBT_SETTLED}' END"
 )
 
-FUNCTIONS = {
-    # In the order of the entries; of one entry, what it is before what follows from it.
-    "credit_entries_told": f"""
-BEGIN
-  IF EXISTS (SELECT FROM @here.notice_endpoints n WHERE {_ENABLED})
-    AND EXISTS ({_PERHAPS_NEWS}) THEN
-    {_INTO}
+IS_NEWS = f"""EXISTS (SELECT FROM @here.notice_endpoints n WHERE {_ENABLED})
+    AND EXISTS ({_PERHAPS_NEWS})"""
+# In the order of the entries; of one entry, what it is before what follows from it.
+TELL = f"""{_INTO}
     SELECT s.user_id, s.seq, s.endpoint_id, s.type, s.created_at, s.data FROM (
   {_OF_ENTRIES}
   UNION ALL
   {_OF_PURCHASES}
   UNION ALL
-  {_OF_FALLS}) s
-    ORDER BY s.user_id, s.seq, s.rank, s.endpoint_id;
+  {OF_FALLS}) s
+    ORDER BY s.user_id, s.seq, s.rank, s.endpoint_id;"""  # noqa: S608  our own names
+
+FUNCTIONS = {
+    "credit_entries_told": f"""
+BEGIN
+  IF {IS_NEWS} THEN
+    {TELL}
   END IF;
   RETURN NULL;
-END""",  # noqa: S608  our own names
+END""",
     # One debt a payment: what others still owe for the user's other payments is not told with it.
     "credit_debts_told": _told_by_row(
         _DEBT_TYPE,
@@ -170,42 +173,40 @@ END""",  # noqa: S608  our own names
 
 _OWED_OR_NOT = "(old.outstanding > 0) <> (new.outstanding > 0)"
 _WENT_BACK = "(new.refunded_cents, new.disputed_cents) <> (old.refunded_cents, old.disputed_cents)"
+ROW_BY_ROW = {
+    ("credit_debts_told_new", "credit_debts"): (
+        *("INSERT", "new.outstanding > 0", "credit_debts_told"),
+    ),
+    ("credit_debts_told", "credit_debts"): (
+        *("UPDATE OF outstanding", _OWED_OR_NOT, "credit_debts_told"),
+    ),
+    ("transactions_told", "transactions"): (
+        *("UPDATE OF refunded_cents, disputed_cents", _WENT_BACK, "transactions_told"),
+    ),
+}
+"""By name and table: operation, condition, function."""
 _TRIGGERS = (
     (
         "CREATE TRIGGER credit_entries_told AFTER INSERT ON credit_entries"
         " REFERENCING NEW TABLE AS added"
         " FOR EACH STATEMENT EXECUTE FUNCTION credit_entries_told()"
     ),
-    (
-        "CREATE TRIGGER credit_debts_told_new AFTER INSERT ON credit_debts"
-        " FOR EACH ROW WHEN (new.outstanding > 0) EXECUTE FUNCTION credit_debts_told()"
-    ),
-    (
-        "CREATE TRIGGER credit_debts_told AFTER UPDATE OF outstanding ON credit_debts"
-        f" FOR EACH ROW WHEN ({_OWED_OR_NOT}) EXECUTE FUNCTION credit_debts_told()"
-    ),
-    (
-        "CREATE TRIGGER transactions_told AFTER UPDATE OF refunded_cents, disputed_cents"
-        f" ON transactions FOR EACH ROW WHEN ({_WENT_BACK})"
-        " EXECUTE FUNCTION transactions_told()"
+    *(
+        f"CREATE TRIGGER {name} AFTER {operation} ON {table} FOR EACH ROW WHEN ({condition})"
+        f" EXECUTE FUNCTION {function}()"
+        for (name, table), (operation, condition, function) in ROW_BY_ROW.items()
     ),
 )
 
 CREATE_TRIGGERS = tuple(
-    statement.strip() for statement in (*trigger_functions(FUNCTIONS, _SETTINGS), *_TRIGGERS)
+    statement.strip() for statement in (*trigger_functions(FUNCTIONS, SETTINGS), *_TRIGGERS)
 )
 """Every function and trigger, in the order in which they can be made."""
 
+TRIGGERS = (("credit_entries_told", "credit_entries"), *ROW_BY_ROW)
+"""Their names and tables."""
 DROP_TRIGGERS = (
-    *(
-        f"DROP TRIGGER {name} ON {table}"
-        for name, table in (
-            ("credit_entries_told", "credit_entries"),
-            ("credit_debts_told_new", "credit_debts"),
-            ("credit_debts_told", "credit_debts"),
-            ("transactions_told", "transactions"),
-        )
-    ),
+    *(f"DROP TRIGGER {name} ON {table}" for name, table in TRIGGERS),
     *(f"-- squawk-ignore ban-drop-function\nDROP FUNCTION {name}" for name in FUNCTIONS),
 )
 """The way back."""
