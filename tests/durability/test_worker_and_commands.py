@@ -1,5 +1,7 @@
 """Before a silent standby the worker takes nothing for done, and no command says that it is."""
 
+import threading
+
 import pytest
 from sqlalchemy import select, update
 
@@ -12,8 +14,11 @@ from src.common.stripe.wire import parse_event
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.durability.conftest import Primary
-from tests.fixtures.api import balance_of, make_user, until
+from tests.durability.test_confirmed_commits import WAITS
+from tests.fixtures.api import balance_of, make_user
+from tests.fixtures.api import until as until_it_is
 from tests.models.examples import a_user
+from tests.postgres.drivers import until
 from tests.stripe.loop import start_loop
 from tests.stripe.payments import make_event, make_session, to_body
 
@@ -52,8 +57,29 @@ async def test_the_worker_takes_nothing_for_done(
         await processor.settle_due(needs_lookup=False)
         return await read_from_async_database(lambda s: s.scalars(status).one()) == "processed"
 
-    await until(is_settled)
+    await until_it_is(is_settled)
     assert await balance_of(user.user_id) == 500
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_an_upgrade_is_not_done(
+    primary: Primary, impatient: ConnectionParameters, run_command: RunCommand, end: str
+) -> None:
+    """Though there is nothing to do: others may have done it just now, on this server alone."""
+    assert impatient
+    assert run_command("db", "upgrade").exit_code == 0
+    primary.set_synchronous_commit("on")
+
+    def end_its_wait() -> None:
+        with primary.admin() as admin:
+            until(admin, WAITS)
+            primary.change("SELECT {}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'", end)
+
+    ending = threading.Thread(target=end_its_wait, daemon=True)  # where nobody waits, it never ends
+    ending.start()
+    done = run_command("db", "upgrade")
+    assert (done.exit_code, done.out) == (TRY_LATER, ""), done
+    ending.join()
 
 
 @pytest.mark.parametrize(

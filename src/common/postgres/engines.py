@@ -59,6 +59,9 @@ parent's event loop."""
 
 SYNC_DRIVER = "postgresql+psycopg"
 ASYNC_DRIVER = "postgresql+asyncpg"
+SPOKEN = {"client_min_messages": "notice"}
+"""PostgreSQL's default. Where a role or database asks for errors alone, nobody would hear that a
+COMMIT has not reached the standbys (`confirmed_commits.py`)."""
 
 
 def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
@@ -106,7 +109,7 @@ def build_engine(settings: Settings, *, takes_standbys: bool = False) -> Engine:
     connect_args = libpq_parameters(settings)
     if pooler is DatabasePooler.NONE:
         connect_args["options"] = " ".join(
-            f"-c {name}={milliseconds}" for name, milliseconds in _timeouts(settings).items()
+            f"-c {name}={value}" for name, value in _session_settings(settings).items()
         )
     if pooler is DatabasePooler.TRANSACTION:
         connect_args["prepare_threshold"] = None
@@ -145,7 +148,7 @@ def build_async_engine(
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
     if pooler is DatabasePooler.NONE:
-        server_settings |= {name: str(value) for name, value in _timeouts(settings).items()}
+        server_settings |= _session_settings(settings)
         server_settings |= planner
     connect_args: dict[str, Any] = {
         "async_creator_fn": partial(
@@ -209,7 +212,7 @@ def begin_statement(settings: Settings) -> str:
     """What begins the batch engine's database transactions, which SQLAlchemy does not manage."""
     if settings.database_pooler is DatabasePooler.NONE:
         return PLAIN_BEGIN  # the connection has its time-outs since it was opened
-    return f"BEGIN; {_timeouts_statement(_lanes_settings(settings))}"
+    return f"BEGIN; {_session_settings_statement(_lanes_settings(settings))}"
 
 
 def begin_look_ups(settings: Settings) -> str:
@@ -221,7 +224,7 @@ def begin_look_ups(settings: Settings) -> str:
     chosen = _LANES_PLANNER | {"enable_seqscan": "off", "lock_timeout": LOOK_UPS_LOCK_TIMEOUT_MS}
     steps = [f"SET LOCAL {name} = {value}" for name, value in chosen.items()]
     if settings.database_pooler is not DatabasePooler.NONE:
-        steps.insert(0, _timeouts_statement(settings))
+        steps.insert(0, _session_settings_statement(settings))
     return "; ".join([PLAIN_BEGIN, *steps])
 
 
@@ -280,25 +283,25 @@ def connections_allowed(connection: Connection) -> int:
     return allowed
 
 
-def _timeouts(settings: Settings) -> dict[str, int]:
-    """PostgreSQL's own names of the time-outs, in milliseconds."""
+def _session_settings(settings: Settings) -> dict[str, str]:
+    """PostgreSQL's own names of the time-outs, in milliseconds, and what it is to tell us."""
+    idle = settings.database_idle_in_transaction_session_timeout_ms
     return {
-        "lock_timeout": settings.database_lock_timeout_ms,
-        "statement_timeout": settings.database_statement_timeout_ms,
-        "idle_in_transaction_session_timeout": (
-            settings.database_idle_in_transaction_session_timeout_ms
-        ),
+        "lock_timeout": str(settings.database_lock_timeout_ms),
+        "statement_timeout": str(settings.database_statement_timeout_ms),
+        "idle_in_transaction_session_timeout": str(idle),
+        **SPOKEN,
     }
 
 
-def _timeouts_statement(settings: Settings) -> str:
-    """The time-outs for one database transaction, in one round trip.
+def _session_settings_statement(settings: Settings) -> str:
+    """The same for one database transaction, in one round trip.
 
     A pooler refuses them as start-up options, and a plain SET would leak to the next client.
     """
     return "SELECT " + ", ".join(
-        f"set_config('{name}', '{milliseconds}', true)"
-        for name, milliseconds in _timeouts(settings).items()
+        f"set_config('{name}', '{value}', true)"
+        for name, value in _session_settings(settings).items()
     )
 
 
@@ -309,12 +312,12 @@ def _prepare(engine: Engine, settings: Settings) -> None:
     event.listen(engine, "handle_error", note_duplicate)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     if settings.database_pooler is not DatabasePooler.NONE:
-        statement = _timeouts_statement(settings)
+        statement = _session_settings_statement(settings)
 
-        def set_timeouts(connection: Connection) -> None:
+        def set_for_transaction(connection: Connection) -> None:
             connection.exec_driver_sql(statement)
 
-        event.listen(engine, "begin", set_timeouts)
+        event.listen(engine, "begin", set_for_transaction)
     if settings.database_host is None:
 
         def find_server(

@@ -13,13 +13,17 @@ from sqlalchemy import Engine, NullPool, create_engine, event
 
 from src.common.database_settings import DatabasePooler
 from src.common.exceptions import SettingsError
-from src.common.postgres.engines import database_url
+from src.common.postgres.engines import SPOKEN, database_url
 from src.common.postgres.errors import translate_transient_error
 from src.common.postgres.hosts import libpq_parameters
 from src.common.postgres.poolers import Sharing, find_pooler
+from src.common.postgres.silent_servers import install_patience
 from src.common.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
     from src.local_postgres import RunningServer
 
 
@@ -69,7 +73,9 @@ def database_in_reach(
 def build_migration_engine(settings: Settings) -> Engine:
     """An engine for one connection straight to the server, whatever stands before it otherwise.
 
-    It has no time-outs of its own: each migration sets its lock and statement time-outs.
+    It has no time-outs of its own: each migration sets its lock and statement time-outs. Its
+    commits are confirmed, as everybody's are: what a migration did, or found to be done, is as
+    durable as the server's settings ask.
 
     Raises:
         SettingsError: there is a pooler, and no setting says how to get past it.
@@ -84,7 +90,18 @@ def build_migration_engine(settings: Settings) -> Engine:
         hide_parameters=True,
     )
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
+    install_patience(engine, None)
+    event.listen(engine, "connect", _have_it_speak)
     return engine
+
+
+def _have_it_speak(raw: "DBAPIConnection", _entry: "ConnectionPoolEntry") -> None:
+    """By a statement: a pooler in session mode takes no options."""
+    assert isinstance(raw, psycopg.Connection)  # noqa: S101  this engine's driver
+    raw.autocommit = True
+    for name, value in SPOKEN.items():
+        raw.execute("SELECT set_config(%s, %s, false)", (name, value))
+    raw.autocommit = False
 
 
 def _refuse_pooler(settings: Settings) -> None:
