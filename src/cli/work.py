@@ -49,7 +49,8 @@ logger = structlog.get_logger(__name__)
 REFUND_REQUESTS = 100
 """How many refunds that were cut off are asked about in one step."""
 Step = Callable[[], bool | Coroutine[Any, Any, bool]]
-_rounds = Rounds()
+EXPIRING = Rounds()
+"""Where this process is in looking for credits that expire."""
 
 
 def book_batch() -> bool:
@@ -176,7 +177,7 @@ def drop_bodies() -> bool:
 
 def tell_of_expiring() -> bool:
     """Look at the next credits that will expire, and write notices for whoever is to be told."""
-    written, is_more = _rounds.step(run_in_database_transaction)
+    written, is_more = EXPIRING.step(run_in_database_transaction)
     if written:
         logger.info("Told of credits that will expire", notices=written)
     return is_more

@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from src.cli import choices
+from src.cli import choices, work
 from src.common import database
 from src.common.credits.domain.commands import Grant, Spend
 from src.common.database import SessionLocal
 from src.common.models.credit_notice import CreditNotice, NoticeStatus, NoticeType
 from src.common.notices import endpoints
+from src.common.notices.expiring import Rounds
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand
 from tests.credits.ledger import at, do, someone
@@ -133,10 +134,13 @@ def test_tail_prints_a_line_for_each_notice(
 
 
 def test_the_worker_tells_of_expiring_credits_and_drops_old_notices(
-    fresh_database: ConnectionParameters, run_command: RunCommand
+    fresh_database: ConnectionParameters,
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With everything else that it does."""
     assert fresh_database
+    monkeypatch.setattr(work, "EXPIRING", Rounds())  # as of a process that has just begun
     now = dt.datetime.now(dt.UTC)
     with SessionLocal.begin() as db:
         add_endpoint(db, NoticeType.EXPIRING, NoticeType.GRANTED)

@@ -7,14 +7,20 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.models.credit_notice import NoticeType
 from src.common.notices import expiring, queries, replay, retention
 from src.common.notices.queries import NoticeFilter
 from src.local_postgres import ConnectionParameters
+from tests.credits.books import grant, make_user, purchase, reverse, spend
 from tests.credits.ledger import at
+from tests.credits.test_triggers_plans import PEOPLE, Plans, looked_at, plans
 from tests.models.test_plans import plan_of
-from tests.notices.outbox import add_endpoint
+from tests.notices.outbox import EVERYTHING, add_endpoint, told
+
+__all__ = ["plans"]
+SCANS = {"Seq Scan", "Bitmap Heap Scan"}
 
 _USER = "('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid"
 FILL = (
@@ -93,3 +99,31 @@ def test_what_waits_in_vain_is_found_endpoint_by_endpoint(filled: Session) -> No
     plan = plan_of(filled, lambda: retention.drop_old(filled, kept_days=3_650), of=2)
     assert "Recursive Union" in plan
     assert '"Index Name": "ix_credit_notices_pending"' in plan
+
+
+def everything(session: Session, people: list[uuid.UUID]) -> None:
+    """Statements of which each kind of entry is told, for these users at once."""
+    execute(session, [purchase(session, who, 20) for who in people])
+    execute(session, [grant(who, 5) for who in people])
+    execute(session, [spend(who, 18) for who in people])
+    execute(session, [reverse(who, 3, 9) for who in people])
+    execute(session, [spend(who, 16) for who in people])
+
+
+def test_a_large_statement_after_a_small_one_is_told_with_as_few_looks(
+    db: Session, plans: Plans
+) -> None:
+    """Plans kept from one user's statements read no row of many users' again and again."""
+    add_endpoint(db, *EVERYTHING)
+    first, *others = [make_user(db).user_id for _ in range(PEOPLE + 1)]
+    everything(db, [first])
+    plans.told.clear()
+    everything(db, others)
+    queries = list(plans.of_triggers())
+    entries = 5 * PEOPLE
+    assert len(told(db)) == 9 * (PEOPLE + 1)
+    assert max(looked_at(node) for nodes in queries for node in nodes) <= entries
+    scanned = {
+        node["Relation Name"] for nodes in queries for node in nodes if node["Node Type"] in SCANS
+    }
+    assert scanned <= {"notice_endpoints"}

@@ -20,7 +20,7 @@ from src.common.notices import endpoints
 from src.common.notices.rules import subscription
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import grant, spend
-from tests.credits.committed import make_users
+from tests.credits.committed import balances, make_users
 from tests.notices.outbox import add_endpoint, told
 
 THREADS = 8
@@ -77,15 +77,17 @@ def test_of_many_spends_one_is_told_as_the_fall(pool: ThreadPoolExecutor) -> Non
 
 def test_ups_and_downs_are_told_as_often_as_they_were(pool: ThreadPoolExecutor) -> None:
     """In whatever order grants and spends came: as many falls as the journal has."""
-    [who] = make_users(11)
+    [who] = make_users(31)
     with SessionLocal.begin() as session:
         add_endpoint(session, NoticeType.LOW, low_threshold=10)
     works = [
         partial(do, command=command)
         for _ in range(20)
-        for command in (spend(who, 2), grant(who, 2))
+        for command in (spend(who, 3), grant(who, 2))
     ]
     at_once(pool, works)
+    [left] = balances([who])
+    at_once(pool, [partial(do, command=spend(who, left))] if left else [])
     falls = (
         "SELECT count(*) FROM credit_entries WHERE balance_after <= 10"
         " AND balance_after - amount > 10"

@@ -243,6 +243,7 @@ def test_an_instruction_of_many_rows_by_hand_is_told_too(db: Session) -> None:
         "actor": "system:sql",
         "effective_at": at(0),
         "created_at": at(0),
+        "entry_hash": bytes(32),
     }
     names = ", ".join(entry)
     values = ", ".join(f":{name}" for name in entry)

@@ -22,7 +22,7 @@ from src.common.doctor.checks import (
     warn,
 )
 from src.common.doctor.context import Context
-from src.common.models import approval_triggers, console_action
+from src.common.models import approval_triggers, console_action, notice_triggers
 from src.common.models.credit_hold import CreditDebt
 from src.common.models.ledger_triggers import CREATE_FUNCTIONS, CREATE_TRIGGERS
 from src.common.models.ledger_triggers_at_commit import REPLACED
@@ -60,12 +60,13 @@ TRIGGERS = {
             *approval_triggers.CREATE_TRIGGERS,
             *console_action.CREATE_GUARD,
             *console_action.CREATE_PRESENCE,
+            *notice_triggers.CREATE_TRIGGERS,
         ),
     )
     if found is not None
 }
-"""Those of the ledger, of approvals and of the audit trail: by name and table, the statement that
-makes it."""
+"""Those of the ledger, of approvals, of the audit trail and of notices: by name and table, the
+statement that makes it."""
 
 _FUNCTION = re.compile(
     r"FUNCTION (?:@here\.)?(?P<name>\w+)\(.*? AS \$\$(?P<body>.*?)\$\$", re.DOTALL
@@ -76,6 +77,7 @@ MADE = (
     approval_triggers.CREATE_FUNCTION,
     console_action.CREATE_GUARD[0],
     console_action.CREATE_PRESENCE[0],
+    *notice_triggers.CREATE_FUNCTIONS,
 )
 FUNCTIONS = {
     found["name"]: found["body"] for found in map(_FUNCTION.search, MADE) if found is not None

@@ -63,17 +63,17 @@ _OF_ENTRIES = f"""SELECT e.user_id, e.seq, 1 AS rank, n.endpoint_id, e.type, e.c
   JOIN @here.notice_endpoints n ON e.type = ANY (n.types)
   WHERE {_ENABLED}"""  # noqa: S608  our own names
 
+# By scalar subqueries: a join could become a scan of all purchases (`ledger_triggers_journal.py`).
 _OF_PURCHASES = f"""SELECT e.user_id, e.seq, 2, n.endpoint_id, '{NoticeType.PURCHASE_CREDITED}',
-    e.created_at, jsonb_build_object('user_id', e.user_id, 'seq', e.seq,
-      'transaction_id', t.transaction_id, 'credits', e.amount,
-      'amount_paid_cents', t.amount_paid_cents, 'currency', t.currency, 'livemode', t.livemode,
-      'balance', e.balance_after)
-  FROM (SELECT e.*, (SELECT l.transaction_id FROM @here.credit_lots l
-      WHERE l.user_id = e.user_id AND l.seq = e.seq) AS transaction_id
+    e.created_at, jsonb_build_object('user_id', e.user_id, 'seq', e.seq, 'credits', e.amount,
+      'balance', e.balance_after) || e.purchase
+  FROM (SELECT e.*, (SELECT jsonb_build_object('transaction_id', t.transaction_id,
+        'amount_paid_cents', t.amount_paid_cents, 'currency', t.currency, 'livemode', t.livemode)
+      FROM @here.transactions t WHERE t.transaction_id = (SELECT l.transaction_id
+        FROM @here.credit_lots l WHERE l.user_id = e.user_id AND l.seq = e.seq)) AS purchase
     FROM added e WHERE e.kind = '{EntryKind.GRANT}') e
-  JOIN @here.transactions t ON t.transaction_id = e.transaction_id
   JOIN @here.notice_endpoints n ON '{NoticeType.PURCHASE_CREDITED}' = ANY (n.types)
-  WHERE {_ENABLED}"""  # noqa: S608  our own names
+  WHERE {_ENABLED} AND e.purchase IS NOT NULL"""  # noqa: S608  our own names
 
 OF_FALLS = f"""SELECT f.user_id, f.seq, CASE t.type WHEN '{NoticeType.LOW}' THEN 3 ELSE 4 END,
     n.endpoint_id, t.type, f.created_at,
@@ -198,9 +198,9 @@ _TRIGGERS = (
     ),
 )
 
-CREATE_TRIGGERS = tuple(
-    statement.strip() for statement in (*trigger_functions(FUNCTIONS, SETTINGS), *_TRIGGERS)
-)
+CREATE_FUNCTIONS = trigger_functions(FUNCTIONS, SETTINGS)
+"""What the triggers run. Each statement can be executed again, over the function that is there."""
+CREATE_TRIGGERS = tuple(statement.strip() for statement in (*CREATE_FUNCTIONS, *_TRIGGERS))
 """Every function and trigger, in the order in which they can be made."""
 
 TRIGGERS = (("credit_entries_told", "credit_entries"), *ROW_BY_ROW)
