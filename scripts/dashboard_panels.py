@@ -19,7 +19,14 @@ from scripts.dashboard_panel import (
 )
 
 ENGINE = "flashslides_credits_engine"
+NOTICES = "flashslides_notices"
 REQUESTS = "flashslides_http_request_seconds"
+
+
+def _by_endpoint(expression: str) -> str:
+    """Every instance tells the same."""
+    return f"max by (endpoint) ({expression})"
+
 
 ROWS: dict[str, list[Panel]] = {
     "At a glance": [
@@ -208,6 +215,52 @@ ROWS: dict[str, list[Panel]] = {
             "A batch that fails is run again in halves, down to the operation at fault.",
             "cps",
             [(rate(f"{ENGINE}_failed_batches_total", "instance"), "{{instance}}")],
+        ),
+    ],
+    "Notices": [
+        Panel(
+            "Delivered",
+            "Notices a second that each endpoint takes.",
+            "ops",
+            [
+                (
+                    f"max by (endpoint) (deriv(flashslides_notices_delivered{{{HERE}}}[5m]))",
+                    "{{endpoint}}",
+                )
+            ],
+        ),
+        Panel(
+            "Failed",
+            "Attempts that failed, in each half hour.",
+            "short",
+            [
+                (
+                    f"max by (endpoint) (delta(flashslides_notices_failed{{{HERE}}}[30m]))",
+                    "{{endpoint}}",
+                )
+            ],
+        ),
+        Panel(
+            "Given up",
+            "Dead notices: `flashslides notices replay`, or the console, sends them again.",
+            "short",
+            [(_by_endpoint(f"{NOTICES}_dead{{{HERE}}}"), "{{endpoint}}")],
+            steps=((None, "green"), (1, "red")),
+        ),
+        Panel(
+            "Waiting",
+            "Notices that wait for each endpoint.",
+            "short",
+            [(_by_endpoint(f"{NOTICES}_pending{{{HERE}}}"), "{{endpoint}}")],
+            12,
+        ),
+        Panel(
+            "How late",
+            "Since when the oldest notice waits.",
+            "s",
+            [(_by_endpoint(f"{NOTICES}_oldest_seconds{{{HERE}}}"), "{{endpoint}}")],
+            12,
+            steps=((None, "green"), (3_600, "red")),
         ),
     ],
     "HTTP": [

@@ -84,6 +84,16 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
         "flashslides_credits_engine_operation_seconds": Explained("seconds"),
         "flashslides_credits_engine_failed_batches": Explained("batches"),
     },
+    "Notices": {
+        name: Explained(unit, {"endpoint": "its id"})
+        for name, unit in {
+            "flashslides_notices_delivered": "notices",
+            "flashslides_notices_failed": "attempts",
+            "flashslides_notices_pending": "notices",
+            "flashslides_notices_dead": "notices",
+            "flashslides_notices_oldest_seconds": "seconds",
+        }.items()
+    },
     "HTTP": {
         "flashslides_http_request_seconds": Explained(
             "seconds",

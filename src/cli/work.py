@@ -22,6 +22,7 @@ from src.common.credits.verification.drift import verify_next_slice
 from src.common.credits.verification.report import Report
 from src.common.database import run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
+from src.common.notices.delivery.deliver import deliver_due
 from src.common.notices.expiring import Rounds
 from src.common.notices.retention import drop_old
 from src.common.postgres.errors import QUERY_CANCELED, RetryableDatabaseError, is_refused
@@ -263,16 +264,25 @@ async def _settle_refund(settle: Callable[[], Coroutine[Any, Any, Refunded | boo
         logger.info("A refund that was cut off is settled", is_paid=outcome is not True)
 
 
+async def deliver_notices() -> bool:
+    """Tell endpoints what happened."""
+    sent = await deliver_due(in_database, get_settings())
+    if sent:
+        logger.info("Sent notices", attempts=sent)
+    return False  # all of them
+
+
 WORK: dict[str, Step] = {
     "bookings": book_batch,
     "verification": verify_slice,
     "events": settle_events,
     "lookups": settle_lookups,
+    "deliveries": deliver_notices,
     "bodies": drop_bodies,
     "expiring": tell_of_expiring,
     "refunds": settle_refund_requests,
     "reconciliation": reconcile_where_due,
 }
 """Every kind, by the name under which its failures are counted."""
-RETRYING = frozenset({"bookings", "events", "lookups"})
+RETRYING = frozenset({"bookings", "deliveries", "events", "lookups"})
 """The kinds that have promised when they try again what failed."""

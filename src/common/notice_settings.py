@@ -1,4 +1,4 @@
-"""Settings of notices: how long they are kept."""
+"""Settings of notices: how long they are kept, and how long an endpoint may take."""
 
 from pydantic import Field
 
@@ -11,3 +11,5 @@ class NoticeSettings(Deployment):
     notices_kept_days: int = Field(default=30, ge=1, le=3_650)
     """How long notices are kept once they were delivered or given up, and so can be replayed. What
     waits for an endpoint that has been disabled for so long is dropped, too."""
+    notices_timeout_seconds: float = Field(default=20, gt=0, le=30)
+    """How long an endpoint may take to answer one."""

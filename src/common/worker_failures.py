@@ -10,8 +10,8 @@ from src.common.models.worker_failure import WorkerFailure
 from src.common.postgres.kept_errors import KeptError
 
 KINDS = (
-    *("bookings", "verification", "events", "lookups", "bodies", "expiring", "refunds"),
-    "reconciliation",
+    *("bookings", "verification", "events", "lookups", "deliveries", "bodies", "expiring"),
+    *("refunds", "reconciliation"),
 )
 """Every kind of work there is (`src/cli/work.py` does it)."""
 

@@ -40,8 +40,11 @@ ELSEWHERE = {
     "approvals": "tests/doctor/test_approvals.py",
     "database": "tests/cli/test_database_conditions.py",
     "blocked-sessions": "tests/doctor/test_sessions.py",
+    "dead-notices": "tests/doctor/test_notices.py",
     "deadlocks": "tests/doctor/test_sessions.py",
+    "disabled-endpoints": "tests/doctor/test_notices.py",
     "idle-in-transaction": "tests/doctor/test_sessions.py",
+    "late-notices": "tests/doctor/test_notices.py",
     "read-replica": "tests/replicas/test_surfaces.py",
     "replication": "tests/doctor/test_sessions.py",
 }

@@ -49,6 +49,7 @@ RUN_BY = {
     "docs/how-to/read-from-a-replica.md": "tests/replicas/test_page.py",
     "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/how-to/report-and-reconcile-figures.md": "tests/cli/test_how_to_report.py",
+    "docs/how-to/receive-notices.md": "tests/notices/test_receivers.py",
     "docs/how-to/show-a-balance-as-it-changes.md": "tests/cli/test_how_to_show_a_balance.py",
     "docs/how-to/tell-others-what-happens.md": "tests/notices/test_page.py",
     "docs/how-to/use-the-console.md": "tests/console/test_how_to.py",

@@ -36,6 +36,7 @@ DERIVED = {
     "credit_booking_failures",
     "worker_failures",
     "worker_heartbeats",
+    "notice_endpoint_states",
     "console_sessions",
 }
 """Tables that say nothing which is not found out again."""

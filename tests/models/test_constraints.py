@@ -20,6 +20,7 @@ from src.common.models import (
     ConsoleSession,
     CreditNotice,
     NoticeEndpoint,
+    NoticeEndpointState,
     NoticeSecret,
     Reconciliation,
     RefundRequest,
@@ -118,6 +119,7 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "url": "https://example.com/hook",
         "types": ["credits.granted"],
     },
+    NoticeEndpointState: {"endpoint_id": uuid.UUID(int=1)},
     NoticeSecret: {"endpoint_id": uuid.UUID(int=1), "secret": bytes(32)},
 }
 _DONE = {"status": "dead", "finished_at": NOW, "next_attempt_at": None}
@@ -257,6 +259,8 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     ),
     (NoticeEndpoint, "ck_notice_endpoints_disabled_says_why", {"disabled_at": NOW}),
     (NoticeEndpoint, "ck_notice_endpoints_disabled_says_why", {"disabled_reason": "gone"}),
+    (NoticeEndpointState, "ck_notice_endpoint_states_counts_not_negative", {"failures": -1}),
+    (NoticeEndpointState, "ck_notice_endpoint_states_failure_says_why", {"last_error": "lost"}),
     (NoticeSecret, "ck_notice_secrets_secret_length", {"secret": bytes(23)}),
     (NoticeSecret, "ck_notice_secrets_secret_length", {"secret": bytes(65)}),
 ]
@@ -316,7 +320,7 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
     db.flush()
     if model is ConsoleAction:  # of somebody who is signed in
         db.execute(row(ConsoleSession, user))
-    if model is NoticeSecret:
+    if model in {NoticeSecret, NoticeEndpointState}:
         db.execute(row(NoticeEndpoint, user))
     db.execute(row(model, user))
 

@@ -100,6 +100,36 @@ WORKERS_ALIVE = Gauge(
     "Workers that left a sign of life within a minute and did not end",
     multiprocess_mode="mostrecent",
 )
+NOTICES_DELIVERED = Gauge(
+    "flashslides_notices_delivered",
+    "Notices that the endpoint has taken, ever",
+    ["endpoint"],
+    multiprocess_mode="mostrecent",
+)
+NOTICES_FAILED = Gauge(
+    "flashslides_notices_failed",
+    "Attempts to tell the endpoint something that have failed, ever",
+    ["endpoint"],
+    multiprocess_mode="mostrecent",
+)
+NOTICES_PENDING = Gauge(
+    "flashslides_notices_pending",
+    "Notices that wait for the endpoint",
+    ["endpoint"],
+    multiprocess_mode="mostrecent",
+)
+NOTICES_DEAD = Gauge(
+    "flashslides_notices_dead",
+    "Notices for the endpoint that nobody tries any more: replay them",
+    ["endpoint"],
+    multiprocess_mode="mostrecent",
+)
+NOTICES_OLDEST = Gauge(
+    "flashslides_notices_oldest_seconds",
+    "How long ago the oldest notice happened that waits for the endpoint, while it is enabled",
+    ["endpoint"],
+    multiprocess_mode="mostrecent",
+)
 BALANCE_STREAMS = Gauge(
     "flashslides_balance_streams_open",
     "Streams of users' balances that are open now",
@@ -191,9 +221,14 @@ class PoolCollector(Collector):
 REGISTRY.register(PoolCollector())
 
 
+def adds_up_processes() -> bool:
+    """Whether the figures are those of several server processes, kept in files."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
 def exposition() -> bytes:
     """Everything in Prometheus's text format, of all server processes where there are several."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not adds_up_processes():
         return generate_latest()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library is untyped here

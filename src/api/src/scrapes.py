@@ -20,6 +20,7 @@ from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.credits.verification.drift import drift
 from src.common.exceptions import Unauthenticated
+from src.common.notices.delivery.figures import endpoint_figures
 from src.common.postgres.lagging_reads import PassedBy
 from src.common.postgres.server_figures import server_figures
 from src.common.purchases.reconciliations import newest_age_seconds, newest_drift
@@ -94,6 +95,7 @@ def _measure(session: Session) -> None:
     )
     for work, failures in counted.items():
         metrics.WORKER_FAILURES.labels(work=work).set(failures)
+    _measure_notices(session)
     server = server_figures(session)
     for state, number in server.connections.items():
         metrics.DATABASE_CONNECTIONS.labels(state=state).set(number)
@@ -116,6 +118,24 @@ async def _measure_replica(settings: Settings) -> None:
         logger.warning("No figures from the replica", error=type(error).__name__)
     metrics.REPLICA_UP.labels(replica=name).set(is_up)
     metrics.REPLICA_LAG.labels(replica=name).set(_or_for_ever(lag if is_up else None))
+
+
+def _measure_notices(session: Session) -> None:
+    of_endpoints = (
+        metrics.NOTICES_DELIVERED,
+        metrics.NOTICES_FAILED,
+        metrics.NOTICES_PENDING,
+        metrics.NOTICES_DEAD,
+        metrics.NOTICES_OLDEST,
+    )
+    if not metrics.adds_up_processes():
+        for metric in of_endpoints:
+            metric.clear()  # of endpoints that were deleted
+    for each in endpoint_figures(session):
+        age = 0 if each.disabled_reason else each.oldest_seconds
+        figures = (each.delivered, each.failed, each.pending, each.dead, age)
+        for metric, figure in zip(of_endpoints, figures, strict=True):
+            metric.labels(endpoint=each.endpoint_id).set(figure)
 
 
 def _measure_stripe(session: Session, settings: Settings) -> None:

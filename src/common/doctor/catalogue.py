@@ -10,6 +10,7 @@ from src.common.doctor import (
     connections,
     migrations,
     money,
+    notices,
     operations,
     preferences,
     replica,
@@ -29,6 +30,7 @@ CHAPTERS: dict[str, tuple[Check, ...]] = {
     "Clocks": clocks.CHECKS,
     "Money and credits": (*money.CHECKS, *chain.CHECKS),
     "Background work": operations.CHECKS,
+    "Notices": notices.CHECKS,
     "The server": (*server.CHECKS, *replica.CHECKS),
     "Tables and indexes": storage.CHECKS,
 }

@@ -98,6 +98,21 @@ class CreditNotice(Base):
             "number",
             postgresql_where=text("status = 'pending'"),
         ),
+        # Each user's first that an endpoint still waits for, from user to user.
+        Index(
+            "ix_credit_notices_pending_users",
+            "endpoint_id",
+            "user_id",
+            "number",
+            postgresql_where=text("status = 'pending'"),
+        ),
+        # What was given up, by endpoint.
+        Index(
+            "ix_credit_notices_dead",
+            "endpoint_id",
+            "number",
+            postgresql_where=text("status = 'dead'"),
+        ),
         # What may be dropped.
         Index(
             "ix_credit_notices_finished_at",

@@ -17,6 +17,7 @@ from src.common.models.credit_notice import CreditNotice
 from src.common.models.credit_verification import CreditVerification
 from src.common.models.ledger_triggers import create_after_create_all
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
+from src.common.models.notice_endpoint_state import NoticeEndpointState
 from src.common.models.reconciliation import Reconciliation
 from src.common.models.refund_request import RefundRequest
 from src.common.models.stripe_event import StripeEvent
@@ -52,6 +53,7 @@ __all__ = [
     "CreditPosting",
     "CreditVerification",
     "NoticeEndpoint",
+    "NoticeEndpointState",
     "NoticeSecret",
     "Reconciliation",
     "RefundRequest",

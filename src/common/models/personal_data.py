@@ -82,6 +82,7 @@ FATES: dict[str, dict[str, Fate]] = {
     "credit_notices": _each(Fate.IMPERSONAL, "type data status error"),
     # Whoever runs a service that is told: of no user.
     "notice_endpoints": _each(Fate.KEPT, "url types disabled_reason"),
+    "notice_endpoint_states": _each(Fate.IMPERSONAL, "last_error"),
     "notice_secrets": _each(Fate.IMPERSONAL, "secret"),
     "credit_booking_failures": _each(Fate.IMPERSONAL, "error_type message"),
     "worker_failures": _each(Fate.IMPERSONAL, "work error_type message"),

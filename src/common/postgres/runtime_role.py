@@ -45,6 +45,7 @@ PRIVILEGES = {
         " finished_at)"
     ),
     "notice_endpoints": "SELECT, INSERT, UPDATE, DELETE",
+    "notice_endpoint_states": "SELECT, INSERT, UPDATE",
     "notice_secrets": "SELECT, INSERT, UPDATE (expires_at), DELETE",
     "worker_failures": "SELECT, INSERT, UPDATE",
     "worker_heartbeats": "SELECT, INSERT, UPDATE, DELETE",
