@@ -1,7 +1,7 @@
 """Deliver notices: how endpoints are, and what waits for them (decision 0064).
 
 Revision ID: 5a1c7e0b93d4
-Revises: b4d90f6e21c8
+Revises: 3fd08a6c75b1
 Create Date: 2026-12-01 03:05:00+00:00
 """
 
@@ -12,7 +12,7 @@ from alembic import op
 from src.common.postgres.migrations import Loss
 
 revision = "5a1c7e0b93d4"
-down_revision = "b4d90f6e21c8"
+down_revision = "3fd08a6c75b1"
 branch_labels = None
 depends_on = None
 
@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["endpoint_id"],
             ["notice_endpoints.endpoint_id"],
-            name=op.f(f"fk_{_STATES}_endpoint_id_notice_endpoints"),
+            name=op.f("fk_notice_endpoint_states_endpoint_id_notice_endpoints"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("endpoint_id", name=op.f(f"pk_{_STATES}")),

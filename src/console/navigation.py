@@ -23,6 +23,7 @@ NAVIGATION = (
     Place("Users", "console_users", Permission.USERS_SEE),
     Place("Payments", "console_payments", Permission.PAYMENTS_SEE),
     Place("Inbox", "console_inbox", Permission.INBOX_SEE),
+    Place("Notices", "console_notices", Permission.NOTICES_SEE),
     Place("Unmatched", "console_unmatched", Permission.UNMATCHED_SEE),
     Place("Reconciliation", "console_reconciliations", Permission.RECONCILIATIONS_SEE),
     Place("Reports", "console_reports", Permission.REPORTS_SEE),

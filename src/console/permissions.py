@@ -29,6 +29,10 @@ class Permission(StrEnum):
     INBOX_SEE = "inbox:see"
     """Stripe's events, their bodies included."""
     INBOX_CHANGE = "inbox:change"
+    NOTICES_SEE = "notices:see"
+    """What endpoints are told, and how that goes."""
+    NOTICES_REPLAY = "notices:replay"
+    ENDPOINTS_CHANGE = "endpoints:change"
     UNMATCHED_SEE = "unmatched:see"
     UNMATCHED_SETTLE = "unmatched:settle"
     RECONCILIATIONS_SEE = "reconciliations:see"
@@ -48,6 +52,7 @@ _EVERYBODY = {
     Permission.USERS_SEE,
     Permission.PAYMENTS_SEE,
     Permission.INBOX_SEE,
+    Permission.NOTICES_SEE,
     Permission.UNMATCHED_SEE,
     Permission.RECONCILIATIONS_SEE,
     Permission.DOCTOR_SEE,
@@ -64,6 +69,7 @@ MATRIX: dict[Role, frozenset[Permission]] = {
             Permission.HOLDS_RELEASE,
             Permission.PAYMENTS_REFUND,
             Permission.INBOX_CHANGE,
+            Permission.NOTICES_REPLAY,
             Permission.APPROVALS_SEE,
         }
     ),

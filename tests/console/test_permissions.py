@@ -14,11 +14,13 @@ from src.console.people import Requirement
 from src.console.permissions import MATRIX, Permission, Role, permitted
 from tests.fixtures.console import PAGE, Console
 
-EVERYBODY = "overview:see users:see payments:see inbox:see unmatched:see reconciliations:see"
+EVERYBODY = (
+    "overview:see users:see payments:see inbox:see notices:see unmatched:see reconciliations:see"
+)
 EXPECTED = {
     Role.VIEWER: f"{EVERYBODY} doctor:see",
     Role.SUPPORT: f"{EVERYBODY} doctor:see credits:give credits:take credits:reverse"
-    " holds:release payments:refund inbox:change approvals:see",
+    " holds:release payments:refund inbox:change notices:replay approvals:see",
     Role.FINANCE: f"{EVERYBODY} doctor:see unmatched:settle reconciliations:run reports:see"
     " reports:download approvals:see",
     Role.ADMIN: " ".join(Permission),

@@ -36,6 +36,7 @@ from tests.stripe.payments import make_event, make_session
 
 STATEMENTS = {
     "/inbox": 1,
+    "/notices": 2,
     "/unmatched": 2,
     "/reconciliation": 1,
     "/reports": 0,

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import BigInteger, ColumnElement, Text, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, String, Text, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,11 @@ SEEN_AT_FIRST = 1_000
 was drawn before these, and is committed after that, is not shown."""
 ROWS_MAX = 1_000
 """Of one look."""
+
+
+def _as_written(status: NoticeStatus) -> ColumnElement[str]:
+    """As the partial indexes have it: of a parameter the planner would not know."""
+    return literal_column(f"'{NoticeStatus(status)}'", String)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,7 @@ class NoticeFilter:
             None if self.user_id is None else CreditNotice.user_id == self.user_id,
             None if self.endpoint_id is None else CreditNotice.endpoint_id == self.endpoint_id,
             None if self.type is None else CreditNotice.type == self.type,
-            None if self.status is None else CreditNotice.status == self.status,
+            None if self.status is None else CreditNotice.status == _as_written(self.status),
             None if self.since is None else CreditNotice.created_at >= self.since,
             None if self.until is None else CreditNotice.created_at < self.until,
         ]

@@ -77,23 +77,35 @@ def endpoint_figures(session: Session) -> Sequence[EndpointFigures]:
         .execution_options(populate_existing=True)
     )
     return [
-        EndpointFigures(
-            endpoint_id=of.endpoint_id,
-            url=of.url,
-            disabled_reason=of.disabled_reason,
-            pending=pending,
-            dead=dead,
-            oldest_seconds=max(float(age or 0), 0.0),
-            delivered=0 if seen is None else seen.delivered,
-            failed=0 if seen is None else seen.failed,
-            failures=0 if seen is None else seen.failures,
-            paused_until=_still(None if seen is None else seen.paused_until, instant),
-            last_delivered_at=None if seen is None else seen.last_delivered_at,
-            last_failed_at=None if seen is None else seen.last_failed_at,
-            last_error=None if seen is None else seen.last_error,
-        )
+        _figures(of, seen, pending=pending, dead=dead, age=age, now=instant)
         for of, seen, pending, dead, age, instant in rows
     ]
+
+
+def _figures(
+    of: NoticeEndpoint,
+    seen: NoticeEndpointState | None,
+    *,
+    pending: int,
+    dead: int,
+    age: float | None,
+    now: dt.datetime,
+) -> EndpointFigures:
+    return EndpointFigures(
+        endpoint_id=of.endpoint_id,
+        url=of.url,
+        disabled_reason=of.disabled_reason,
+        pending=pending,
+        dead=dead,
+        oldest_seconds=max(float(age or 0), 0.0),
+        delivered=0 if seen is None else seen.delivered,
+        failed=0 if seen is None else seen.failed,
+        failures=0 if seen is None else seen.failures,
+        paused_until=_still(None if seen is None else seen.paused_until, now),
+        last_delivered_at=None if seen is None else seen.last_delivered_at,
+        last_failed_at=None if seen is None else seen.last_failed_at,
+        last_error=None if seen is None else seen.last_error,
+    )
 
 
 def _count(status: NoticeStatus) -> ScalarSelect[int]:
