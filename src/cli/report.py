@@ -1,6 +1,7 @@
 """`flashslides report`: figures of the whole ledger, for finance."""
 
 import json
+import re
 import secrets
 import shutil
 import tempfile
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from src.common.replicas import Reader
     from src.common.reports.catalogue import Wanted
+    from src.common.reports.plots import Picture
 
+_SIDE_PX_MIN, _SIDE_PX_MAX = 200, 10_000
 _TABLE_ROWS = 1_000
 """Laid out together: so that memory is bounded, however many there are."""
 
@@ -50,6 +53,12 @@ def report(  # noqa: PLR0913  its options
         Path | None,
         typer.Option(help="Draw movements, liability, revenue or sales into this file too."),
     ] = None,
+    svg_size: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHxHEIGHT", help="How large the picture is, in pixels: 200 to 10000 each."
+        ),
+    ] = "960x384",
     with_balance: Annotated[
         bool, typer.Option("--with-balance", help="Of users: only who has credits.")
     ] = False,
@@ -82,6 +91,7 @@ def report(  # noqa: PLR0913  its options
     `journal` is the whole ledger for beancount or hledger (`--format`), by entry or by day.
     """
     _check(name, format_, output, svg, bom=bom)
+    size = _size(svg_size)
     from src.common.reports.catalogue import ReportName, Wanted
     from src.common.reports.periods import By
     from src.common.reports.users import UserFilter
@@ -97,7 +107,7 @@ def report(  # noqa: PLR0913  its options
         test_money=test_money,
         users=None if users == UserFilter() else users,
     )
-    _answer(wanted, format_, output, svg, bom=bom, from_replica=from_replica)
+    _answer(wanted, format_, output, svg, size, bom=bom, from_replica=from_replica)
 
 
 def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bom: bool) -> None:
@@ -117,18 +127,36 @@ def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bo
             raise Invalid(f"{option}: {path} is no file that can be written", "VALIDATION_ERROR")
 
 
+def _size(written: str) -> tuple[int, int]:
+    """Width and height in pixels."""
+    found = re.fullmatch(r"([0-9]{3,5})x([0-9]{3,5})", written)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(_SIDE_PX_MIN <= side <= _SIDE_PX_MAX for side in size):
+        raise Invalid(
+            f"--svg-size: two numbers of pixels from {_SIDE_PX_MIN} to {_SIDE_PX_MAX}, such as "
+            "960x384",
+            "VALIDATION_ERROR",
+        )
+    return size
+
+
 def _answer(
     wanted: "Wanted",
     format_: str,
     output: Path | None,
     svg: Path | None,
+    size: tuple[int, int],
     *,
     bom: bool,
     from_replica: bool,
 ) -> None:
+    from src.common.reports.plots import Picture
+
     with reader_in_reach(from_replica=from_replica) as reader, ExitStack() as files:
         # What fails on the way leaves no file behind that looks like a report.
-        picture = None if svg is None else files.enter_context(tempfile.TemporaryFile())
+        picture = None
+        if svg is not None:
+            picture = Picture(files.enter_context(tempfile.TemporaryFile()), *size)
         if format_ == "table":
             _print_table(reader, wanted, picture)
         else:
@@ -140,7 +168,7 @@ def _answer(
             else:
                 _save(spooled, "--output", output)
         if picture is not None and svg is not None:
-            _save(picture, "--svg", svg)
+            _save(picture.file, "--svg", svg)
 
 
 def _save(spooled: IO[bytes], option: str, path: Path) -> None:
@@ -177,7 +205,7 @@ def _write(
     wanted: "Wanted",
     format_: str,
     file: IO[bytes],
-    svg: IO[bytes] | None,
+    svg: "Picture | None",
     *,
     bom: bool,
 ) -> None:
@@ -189,7 +217,7 @@ def _write(
     say_who_answered(made.read_from)
 
 
-def _print_table(reader: "Reader", wanted: "Wanted", svg: IO[bytes] | None) -> None:
+def _print_table(reader: "Reader", wanted: "Wanted", svg: "Picture | None") -> None:
     """So many rows at a time, that memory is bounded however many there are."""
     from src.common.reports.making import write_whole_table
 

@@ -87,6 +87,9 @@ def test_the_figures_are_those_of_the_ledger(reporting: RunCommand) -> None:
         (("sales", "--format", "csv", "--output", "/nowhere/file"), "--output"),
         (("sales", "--format", "csv", "--output", "/"), "--output"),
         (("sales", "--svg", "/nowhere/file"), "--svg"),
+        (("sales", "--svg-size", "100x384"), "--svg-size"),
+        (("sales", "--svg-size", "wide"), "--svg-size"),
+        (("sales", "--svg-size", "960x10001"), "--svg-size"),
     ],
 )
 def test_what_a_report_does_not_take_is_named(
@@ -109,9 +112,10 @@ def test_figures_are_drawn(reporting: RunCommand, tmp_path: Path) -> None:
         drawn = picture.read_text()
         assert ">purchase</text>" in drawn
         assert f">{label}</text>" in drawn
-    result = reporting("report", "liability", "--svg", str(picture))
+    result = reporting("report", "liability", "--svg", str(picture), "--svg-size", "480x960")
     assert result.exit_code == 0, result.err
     drawn = picture.read_text()
+    assert 'width="360pt" height="720pt"' in drawn
     for words in ("purchase", "usd", "credits", "age in days", "0-30", "366+"):
         assert f">{words}</text>" in drawn
 

@@ -9,7 +9,7 @@ import pytest
 
 from src.common.reports.catalogue import REPORTS, ReportName
 from src.common.reports.columns import instant, integer, text
-from src.common.reports.plots import Panel, Plot, draw
+from src.common.reports.plots import Panel, Picture, Plot, draw
 
 COLUMNS = (
     *(instant("period_start", ""), instant("period_end", ""), text("currency", "")),
@@ -26,10 +26,11 @@ PANEL = Panel(
 JANUARY, FEBRUARY, MARCH = (dt.datetime(2026, month, 1, tzinfo=dt.UTC) for month in (1, 2, 3))
 
 
-def drawn(rows: list[tuple[Any, ...]]) -> str:
+def drawn(rows: list[tuple[Any, ...]], *size: int) -> str:
     """The picture."""
     file = io.BytesIO()
-    draw(Plot(title="Sales", panels=(PANEL,)), COLUMNS, rows, file, zone=dt.UTC)
+    picture = Picture(file, *size)
+    draw(Plot(title="Sales", panels=(PANEL,)), COLUMNS, rows, picture, zone=dt.UTC)
     return file.getvalue().decode()
 
 
@@ -71,6 +72,21 @@ def test_a_single_period_is_drawn_by_its_parts() -> None:
     assert "from 2026-01-01 00:00 to 2026-02-01 00:00, UTC" in said
     assert ">in the currency</text>" in picture
     assert {">usd</text>" in picture, ">eur</text>" in picture} == {True}
+
+
+@pytest.mark.parametrize(
+    ("size", "points"),
+    [
+        ((), ("720pt", "288pt")),
+        ((400, 300), ("300pt", "225pt")),
+        ((1_920, 200), ("1440pt", "150pt")),
+    ],
+)
+def test_a_picture_is_as_large_as_is_asked(size: tuple[int, ...], points: tuple[str, str]) -> None:
+    """In pixels, of which an inch has 96 and SVG's points 72."""
+    found = re.search(r'<svg [^>]*width="([^"]+)" height="([^"]+)"', drawn([], *size))
+    assert found is not None
+    assert found.groups() == points
 
 
 def test_nothing_is_a_picture_too() -> None:

@@ -18,7 +18,7 @@ from src.common.reports.liability import Liability
 from src.common.reports.movements import Movements
 from src.common.reports.payments import read_payments
 from src.common.reports.periods import By, beginning_of_month, boundaries
-from src.common.reports.plots import Panel, Plot, draw
+from src.common.reports.plots import Panel, Picture, Plot, draw
 from src.common.reports.revenue import Revenue
 from src.common.reports.sales import read_sales
 from src.common.reports.snapshots import Snapshot, take_snapshot
@@ -85,7 +85,7 @@ def read_report(
     session: Session,
     wanted: Wanted,
     *,
-    svg: IO[bytes] | None = None,
+    svg: Picture | None = None,
     now: dt.datetime | None = None,
 ) -> Figures:
     """Read a report, and check that its figures tie.
@@ -94,7 +94,7 @@ def read_report(
         session: In a database transaction that `begin_report` began. It stays open until the rows
             have been read.
         wanted: Which report, of when.
-        svg: Open, in binary: gets a picture of the figures.
+        svg: Gets a picture of the figures.
         now: Replaces the database's clock, in tests.
 
     Raises:
@@ -135,7 +135,7 @@ def write_report(
     file: IO[bytes],
     *,
     bom: bool = False,
-    svg: IO[bytes] | None = None,
+    svg: Picture | None = None,
     now: dt.datetime | None = None,
 ) -> None:
     """Read a report, or the journal, and write it into a file.
@@ -146,7 +146,7 @@ def write_report(
         format_: What to write: the journal for one of its programs, all others as figures.
         file: Open, in binary; a workbook wants one that can be sought.
         bom: Whether CSV begins with a byte order mark.
-        svg: Open, in binary: gets a picture of the figures.
+        svg: Gets a picture of the figures.
         now: Replaces the database's clock, in tests.
 
     Raises:

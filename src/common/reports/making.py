@@ -13,6 +13,7 @@ from src.common.postgres.lagging_reads import Answered, MayLag, may_lag
 from src.common.replicas import Reader
 from src.common.reports.catalogue import Wanted, read_report, write_report
 from src.common.reports.formats import Format, readable
+from src.common.reports.plots import Picture
 from src.common.reports.snapshots import begin_report
 
 P = ParamSpec("P")
@@ -60,24 +61,24 @@ def write_whole_report(
     file: IO[bytes],
     *,
     bom: bool = False,
-    svg: IO[bytes] | None = None,
+    svg: Picture | None = None,
 ) -> None:
     """Write a report as of one snapshot, into files that may hold what an earlier try wrote.
 
     Raises:
         DatabaseBusy, FiguresDiffer, Invalid: as of `write_report`.
     """
-    _empty(file, svg)
+    _empty(file, None if svg is None else svg.file)
     begin_report(session)
     write_report(session, wanted, format_, file, bom=bom, svg=svg)
 
 
 @may_lag
 def write_whole_table(
-    session: Session, wanted: Wanted, file: IO[bytes], *, svg: IO[bytes] | None = None
+    session: Session, wanted: Wanted, file: IO[bytes], *, svg: Picture | None = None
 ) -> None:
     """The same as JSON, an object a line, whose values are as people read them."""
-    _empty(file, svg)
+    _empty(file, None if svg is None else svg.file)
     begin_report(session)
     figures = read_report(session, wanted, svg=svg)
     names = [column.name for column in figures.columns]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Told apart by the colour-blind too (Okabe and Ito), on the white that the picture brings."""
 _BARS_WIDTH = 0.8
+_INCH_PX = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +46,26 @@ class Plot:
     """A column and its values in their order, to draw bars for; None is lines over time."""
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Where a picture goes, and how large it is."""
+
+    file: IO[bytes]
+    """Open, in binary."""
+    width_px: int = 960
+    """In the pixels of CSS, of which an inch has 96; the height likewise."""
+    height_px: int = 384
+
+
 def draw(
     plot: Plot,
     columns: tuple[Column, ...],
     rows: Iterable[tuple[Any, ...]],
-    file: IO[bytes],
+    picture: Picture,
     *,
     zone: dt.tzinfo,
 ) -> None:
-    """Write the picture.
+    """Draw it.
 
     Raises:
         SettingsError: matplotlib is not installed.
@@ -76,7 +88,8 @@ def draw(
             "date.converter": "concise",
         }
     ):
-        figure = Figure(figsize=(10, 4), layout="constrained")
+        inches = (picture.width_px / _INCH_PX, picture.height_px / _INCH_PX)
+        figure = Figure(figsize=inches, layout="constrained")
         figure.suptitle(plot.title)
         for place, panel in enumerate(plot.panels, start=1):
             axes = figure.add_subplot(1, len(plot.panels), place)
@@ -95,7 +108,7 @@ def draw(
             axes.grid(visible=True, axis="y", alpha=0.3)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(picture.file, format="svg", metadata={"Date": None})
 
 
 def _draw_lines(
