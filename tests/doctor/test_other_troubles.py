@@ -146,6 +146,15 @@ TROUBLES = [
         "another revision than this release",
     ),
     Trouble(
+        "schema-drift",
+        ran(
+            "ALTER TABLE users DROP COLUMN phone,"
+            " ADD CONSTRAINT still_to_be_validated CHECK (email <> '') NOT VALID"
+        ),
+        "fail",
+        "no column users.phone",
+    ),
+    Trouble(
         "idle-in-transaction",
         ran(
             "CREATE TEMP VIEW pg_stat_activity AS SELECT current_database() AS datname, 1 AS pid,"
