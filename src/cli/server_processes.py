@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -61,7 +63,26 @@ class ServerProcess(Process):
         BeatingServer(self.config, self._beats).run(sockets)
 
 
-class BeatingServer(uvicorn.Server):
+class SupervisedServer(uvicorn.Server):
+    """Ends when its parent says so.
+
+    Ctrl-C reaches both, and the parent passes it on. A second signal would cut off requests, or
+    the end of the event loop, with a traceback.
+    """
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the parent ends it."""
+        if threading.current_thread() is threading.main_thread():  # who alone may say so
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        super().run(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the parent's signal."""
+        if sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
+
+
+class BeatingServer(SupervisedServer):
     """Beats from when it is ready to its end; not while something blocks its event loop."""
 
     def __init__(self, config: uvicorn.Config, beats: ctypes.c_ulong) -> None:
@@ -192,7 +213,7 @@ def run_server(application: str, *, hang_timeout_seconds: float, **options: Any)
         processes.run()
         cannot_start = processes.cannot_start
     elif config.should_reload:
-        ChangeReload(config, uvicorn.Server(config).run, [config.bind_socket()]).run()
+        ChangeReload(config, SupervisedServer(config).run, [config.bind_socket()]).run()
         cannot_start = False  # whoever mends the file is served
     else:
         import_application(application)

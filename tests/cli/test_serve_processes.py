@@ -187,6 +187,16 @@ def test_a_blocked_event_loop_does_not_beat(monkeypatch: pytest.MonkeyPatch) -> 
     assert not serving.is_alive()
 
 
+def test_who_has_a_parent_leaves_ctrl_c_to_it() -> None:
+    """A terminal tells both; twice would mean at once, in the midst of requests."""
+    server = server_processes.SupervisedServer(uvicorn.Config("none:none"))
+    for _ in range(2):
+        server.handle_exit(signal.SIGINT, None)
+    assert not server.should_exit
+    server.handle_exit(signal.SIGTERM, None)
+    assert (server.should_exit, server.force_exit) == (True, False)
+
+
 def test_who_does_not_end_is_killed(parent: ServerProcesses) -> None:
     """The parent's own end waits for no process that hangs."""
     children_of(parent)[0].code = 0
@@ -286,7 +296,10 @@ def server_pids(parent_pid: int) -> set[int]:
 def test_a_stopped_server_process_is_replaced(
     tmp_path: Path, fresh_database: ConnectionParameters
 ) -> None:
-    """One that SIGSTOP holds is killed, and another started; SIGTERM ends all, stopped or not."""
+    """One that SIGSTOP holds is killed, and another started; SIGTERM ends all, stopped or not.
+
+    SIGINT ends none that the parent has not told to.
+    """
     environment = environment_of(fresh_database) | {
         "FLASHSLIDES_DATA_DIR": str(tmp_path / "data"),
         "API_HANG_TIMEOUT_SECONDS": "5",
@@ -302,6 +315,9 @@ def test_a_stopped_server_process_is_replaced(
         while len(servers := server_pids(process.pid)) < 2:
             assert time.monotonic() < until, program.said()
             time.sleep(0.05)
+        for server in servers:
+            os.kill(server, signal.SIGINT)  # as Ctrl-C does, which their parent is told of as well
+        assert answering_pid(port) in servers
         os.kill(servers.pop(), signal.SIGSTOP)
         assert stop(process, signal.SIGTERM) == 0
     said = program.said()
