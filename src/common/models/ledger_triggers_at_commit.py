@@ -310,7 +310,8 @@ _CHECKED = {
 _KEPT = {
     table: " OR ".join(each for each in ("UPDATE", "DELETE") if each in operations)
     for table, operations in APPEND_ONLY.items()
-} | {"credit_entries": "DELETE"}  # `ledger_triggers_chain.py` looks at each UPDATE
+} | {"credit_entries": "DELETE", "credit_ledgers": "DELETE"}
+"""`ledger_triggers_chain.py` looks at each UPDATE of these two."""
 
 CREATE_AT_COMMIT = {
     **{
@@ -327,14 +328,14 @@ CREATE_AT_COMMIT = {
     **{
         (f"{table}_emptied", table): f"CREATE TRIGGER {table}_emptied BEFORE TRUNCATE ON {table}"
         " FOR EACH STATEMENT EXECUTE FUNCTION credit_ledger_append_only()"
-        for table in APPEND_ONLY
+        for table in _KEPT
     },
 }
 """By name and table, the statement that makes a trigger of the second form."""
 
 REPLACED = (
     *((name, table) for name, (_, table, *_) in AT_ONCE.items()),
-    *((f"{table}_append_only", table) for table in APPEND_ONLY),
+    *((f"{table}_append_only", table) for table in _KEPT),
     *TRIGGERS,
 )
 """The triggers of the first form that those stand for: by name and table. All others are of both
