@@ -232,16 +232,17 @@ def _sampled(
         span = bisect_left(bounds, due.effective_at)
         if 0 < span <= _SPANS:
             ends[span] = due.effective_at
-    places = {0: bounds[0]} | dict(sorted(ends.items()))
-    if bounds[-1] not in places.values():
-        places[_SPANS] = bounds[-1]
+    places = sorted(ends.items())
+    if not places or places[-1][1] != bounds[-1]:
+        places.append((_SPANS, bounds[-1]))
+    places.insert(0, (0, bounds[0]))
     balances = [
         samples[span].balance_after
         + sum(due.amount for due in book.entries if due.effective_at <= instant)
-        for span, instant in places.items()
+        for span, instant in places
     ]
     return BalanceHistory(
-        instants=list(places.values()),
+        instants=[instant for _, instant in places],
         series=[Series(lot_seq=None, source=None, expires_at=None, credits=balances)],
         balances=balances,
         marks=[],

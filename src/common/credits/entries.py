@@ -14,6 +14,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     cast,
+    column,
     func,
     select,
 )
@@ -49,24 +50,50 @@ _HISTORY_COLUMNS = (
 
 _USER_ID = bindparam("user_id", type_=Uuid(as_uuid=True))
 _WANTED = func.any(bindparam("seqs", type_=ARRAY(Integer)))
+_POSTING_COLUMNS = (
+    CreditPosting.seq,
+    CreditPosting.lot_seq,
+    CreditPosting.amount,
+    CreditPosting.remaining_after,
+)
 _POSTINGS = (
-    select(
-        CreditPosting.seq,
-        CreditPosting.lot_seq,
-        CreditPosting.amount,
-        CreditPosting.remaining_after,
-    )
+    select(*_POSTING_COLUMNS)
     .where(CreditPosting.user_id == _USER_ID, CreditPosting.seq == _WANTED)
     .order_by(CreditPosting.seq, CreditPosting.lot_seq)
 )
+_METADATA = cast(CreditEntryMetadata.document, Text).label("metadata")
+_HAS_METADATA = (CreditEntryMetadata.user_id == CreditEntry.user_id) & (
+    CreditEntryMetadata.seq == CreditEntry.seq
+)
 _ENTRIES = (
-    select(*_HISTORY_COLUMNS, cast(CreditEntryMetadata.document, Text).label("metadata"))
-    .outerjoin(
-        CreditEntryMetadata,
-        (CreditEntryMetadata.user_id == CreditEntry.user_id)
-        & (CreditEntryMetadata.seq == CreditEntry.seq),
-    )
+    select(*_HISTORY_COLUMNS, _METADATA)
+    .outerjoin(CreditEntryMetadata, _HAS_METADATA)
     .where(CreditEntry.user_id == _USER_ID, CreditEntry.seq == _WANTED)
+)
+_ENTRY_NAMES = (*(each.key for each in _HISTORY_COLUMNS), "metadata")
+_SEVERAL = (
+    func.unnest(
+        bindparam("user_ids", type_=ARRAY(Uuid(as_uuid=True))),
+        bindparam("seqs", type_=ARRAY(Integer)),
+    )
+    .table_valued(column("user_id", Uuid(as_uuid=True)), column("seq", Integer), name="wanted")
+    .render_derived()
+)
+_POSTINGS_OF_SEVERAL = (
+    select(CreditPosting.user_id, *_POSTING_COLUMNS)
+    .join(
+        _SEVERAL,
+        (CreditPosting.user_id == _SEVERAL.c.user_id) & (CreditPosting.seq == _SEVERAL.c.seq),
+    )
+    .order_by(CreditPosting.user_id, CreditPosting.seq, CreditPosting.lot_seq)
+)
+_ENTRIES_OF_SEVERAL = (
+    select(CreditEntry.user_id, *_HISTORY_COLUMNS, _METADATA)
+    .join(
+        _SEVERAL,
+        (CreditEntry.user_id == _SEVERAL.c.user_id) & (CreditEntry.seq == _SEVERAL.c.seq),
+    )
+    .outerjoin(CreditEntryMetadata, _HAS_METADATA)
 )
 _PURCHASES = (
     select(
@@ -105,6 +132,28 @@ def read_entries(
         row["postings"] = postings.get(row["seq"], [])
         row["purchase"] = bought.get(row["idempotency_key"])
     return {row["seq"]: HistoryEntry(**row) for row in found}
+
+
+def read_opening_entries(
+    session: Session, holds: Sequence[tuple[uuid.UUID, int]]
+) -> dict[tuple[uuid.UUID, int], HistoryEntry]:
+    """The entries that opened these holds, of any users, in two statements; of no purchase."""
+    connection = reading_connection_of(session)
+    parameters = {
+        "user_ids": [user_id for user_id, _ in holds],
+        "seqs": [seq for _, seq in holds],
+    }
+    postings: dict[tuple[uuid.UUID, int], list[Posting]] = defaultdict(list)
+    for user_id, seq, *line in run(connection, _POSTINGS_OF_SEVERAL, parameters):
+        postings[user_id, seq].append(Posting(*line))
+    found: dict[tuple[uuid.UUID, int], HistoryEntry] = {}
+    for user_id, *values in run(connection, _ENTRIES_OF_SEVERAL, parameters):
+        row = dict(zip(_ENTRY_NAMES, values, strict=True))
+        metadata: str | None = row["metadata"]
+        row["metadata"] = None if metadata is None else json.loads(metadata)
+        place = (user_id, row["seq"])
+        found[place] = HistoryEntry(**row, postings=postings.get(place, []), purchase=None)
+    return found
 
 
 def entries_of_lot(

@@ -1,7 +1,6 @@
 """Lists everybody's open holds, for operators; nothing here locks or writes."""
 
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.domain.book import Hold
 from src.common.credits.domain.views import HoldState
-from src.common.credits.entries import read_entries
+from src.common.credits.entries import read_opening_entries
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.postgres.pagination import Page, decode_cursor, decode_number_cursor, encode_cursor
 
@@ -26,7 +25,7 @@ class OpenHold:
 def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[OpenHold]:
     """One page of them; first those that would stay open the longest. A range of an index.
 
-    The entries are read user by user.
+    Three statements, of however many users they are.
 
     Raises:
         Invalid: VALIDATION_ERROR, the cursor is not one of ours.
@@ -74,13 +73,8 @@ def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[Open
 
 
 def _with_entries(session: Session, holds: Sequence[tuple[uuid.UUID, Hold]]) -> list[OpenHold]:
-    seqs: dict[uuid.UUID, list[int]] = defaultdict(list)
-    for user_id, hold in holds:
-        seqs[user_id].append(hold.seq)
-    entries = {
-        user_id: read_entries(session, user_id, of_user) for user_id, of_user in seqs.items()
-    }
+    entries = read_opening_entries(session, [(user_id, hold.seq) for user_id, hold in holds])
     return [
-        OpenHold(user_id=user_id, state=HoldState(hold=hold, entry=entries[user_id][hold.seq]))
+        OpenHold(user_id=user_id, state=HoldState(hold=hold, entry=entries[user_id, hold.seq]))
         for user_id, hold in holds
     ]
