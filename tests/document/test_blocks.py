@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from benchmarks import capacity, console, reports
+from benchmarks import capacity, console, notices, reports
 from benchmarks import command as benchmark
 from src.cli.commands import app
 from src.common.credits import ledger
@@ -70,6 +70,7 @@ BENCHMARKS = {
     "benchmarks": benchmark.main,
     "benchmarks.capacity": capacity.main,
     "benchmarks.console": console.main,
+    "benchmarks.notices": notices.main,
     "benchmarks.reports": reports.main,
 }
 """The modules that people run, and what they begin with."""

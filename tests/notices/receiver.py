@@ -121,10 +121,10 @@ def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def receiving(answering: Answering = take) -> AsyncGenerator[Receiver]:
-    """An endpoint until the block is left."""
+async def receiving(answering: Answering = take, *, port: int = 0) -> AsyncGenerator[Receiver]:
+    """An endpoint until the block is left; at a port that is free, or at this one."""
     receiver = Receiver(answering=answering)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", port)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

@@ -28,6 +28,7 @@ from src.offline_stripe.errors import StripeError
 from tests.credits.books import capture, grant, make_user, open_hold, release, reverse, spend
 from tests.credits.crashes import dying
 from tests.stripe.loop import Loop, start_loop
+from tests.stripe.told import Endpoint
 
 USERS = 5
 STEPS = 150
@@ -74,6 +75,8 @@ class Storm:
         self._second_thoughts = random.Random(~seed)  # noqa: S311  what they draw is no other's
         self.happened = Counter[str]()
         """What was done, what came of it, how often."""
+        self._told_by_chance = random.Random(f"told {seed}")  # noqa: S311  nor are these
+        self.endpoint = Endpoint(seed, self.happened)
         self.loop: Loop = start_loop(f"storm {seed}", clock=lambda: BEGINNING)
         self.offline = self.loop.offline
         with SessionLocal.begin() as session:
@@ -109,6 +112,8 @@ class Storm:
             action()
             if self._second_thoughts.random() < 0.1:
                 self.undo()
+            if self._told_by_chance.random() < 0.1:
+                self.tell()
 
     def clear_up(self) -> None:
         """No more faults; processes that died leave their work to others."""
@@ -286,6 +291,10 @@ class Storm:
         self._ours(
             lambda: self.loop.reconcile(LONG_AGO, until=LATER, repairs=repairs, resumes=True)
         )
+
+    def tell(self) -> None:
+        """The worker's turn at notices; the endpoint has bad days, and we may die."""
+        self._ours(self.endpoint.work, self._told_by_chance)
 
     def _let_leases_end(self) -> None:
         with SessionLocal.begin() as session:
