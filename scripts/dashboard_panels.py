@@ -427,5 +427,27 @@ ROWS: dict[str, list[Panel]] = {
             [(f"max by (work) (delta(flashslides_worker_failures{{{HERE}}}[30m]))", "{{work}}")],
             width=6,
         ),
+        Panel(
+            "Contradictions with anchors",
+            "Sinks that were shortened or know more than the database; entries not as anchored.",
+            "short",
+            [(newest("flashslides_anchor_contradictions"), "contradictions")],
+            steps=((None, "green"), (1, "red")),
+            width=8,
+        ),
+        Panel(
+            "Age of the newest checkpoint",
+            "Falls to 0 whenever a worker closes one.",
+            "s",
+            [(f"min(flashslides_anchor_age_seconds{{{HERE}}})", "age")],
+            width=8,
+        ),
+        Panel(
+            "Checkpoints that sinks lack",
+            "They catch up once they answer again.",
+            "short",
+            [(f"max by (sink) (flashslides_anchors_missing{{{HERE}}})", "{{sink}}")],
+            width=8,
+        ),
     ],
 }

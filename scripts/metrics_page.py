@@ -133,6 +133,11 @@ CATALOGUE: dict[str, dict[str, Explained]] = {
         ),
     },
     "Worker": {
+        "flashslides_anchor_age_seconds": Explained("seconds"),
+        "flashslides_anchor_contradictions": Explained("contradictions"),
+        "flashslides_anchors_missing": Explained(
+            "checkpoints", {"sink": "the address of a sink of ANCHOR_SINKS"}
+        ),
         "flashslides_workers_alive": Explained("workers"),
         "flashslides_credits_bookings_overdue_seconds": Explained("seconds"),
         "flashslides_credits_unbookable_users": Explained("users"),

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from src.cli import (
     adoption,
+    anchors,
     api_keys,
     approvals,
     bench,
@@ -59,6 +60,7 @@ app.add_typer(db, name="db")
 app.add_typer(users.app, name="user")
 app.add_typer(api_keys.app, name="api-key")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(anchors.app, name="anchors")
 app.add_typer(console.app, name="console")
 credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")

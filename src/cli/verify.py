@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src.cli.anchors import PublicKeys
+from src.cli.anchors_compared import compare_with_anchors, print_compared
 from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.cli.users import id_of
@@ -41,6 +43,15 @@ def verify(
             "Default: one for each processor, at most 4, and fewer for few users.",
         ),
     ] = None,
+    anchors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Compare entries with the checkpoints of this sink too: a file, "
+            "s3://bucket/prefix or https://….",
+        ),
+    ] = None,
+    public_key: PublicKeys = None,
     from_replica: FromReplica = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,18 +60,26 @@ def verify(
     Each journal is replayed through the ledger's rules. What the rules write is compared with the
     tables, every column of every row. Users whom the worker could not book are named too, with the
     reason.
+
+    With --anchors, each checkpoint's signature is verified, that each follows the one before, and
+    that each user's entries, hashed again, are what it says. What does not fit is named: the entry,
+    the user and the first checkpoint.
     """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
     with reader_in_reach(from_replica=from_replica) as wished:
         _warn_of_an_open_schema()
         report, unbookable = _verify(_chosen(wished), user, sample, jobs)
+        anchored = None if anchors is None else compare_with_anchors(anchors, public_key, user)
     if as_json:
-        print_json({**asdict(report), "unbookable": unbookable})
+        compared = {} if anchored is None else {"anchors": asdict(anchored)}
+        print_json({**asdict(report), "unbookable": unbookable, **compared})
     else:
         _print(report)
         _print_unbookable(unbookable)
-    if report.differences or unbookable:
+        if anchored is not None:
+            print_compared(anchored)
+    if report.differences or unbookable or (anchored is not None and anchored.findings):
         raise typer.Exit(1)
 
 

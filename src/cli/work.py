@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from src.cli.anchor_work import anchor_where_due
 from src.cli.reach import in_database
 from src.common.approvals.refunds import cut_off_refunds
 from src.common.credits import charged_requests, ledger, unbookable
@@ -282,6 +283,7 @@ WORK: dict[str, Step] = {
     "expiring": tell_of_expiring,
     "refunds": settle_refund_requests,
     "reconciliation": reconcile_where_due,
+    "anchors": anchor_where_due,
 }
 """Every kind, by the name under which its failures are counted."""
 RETRYING = frozenset({"bookings", "deliveries", "events", "lookups"})

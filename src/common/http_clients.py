@@ -30,3 +30,8 @@ def open_http_client(**options: Any) -> httpx.AsyncClient:
     not name; a proxy elsewhere would look for our loopback on its own machine.
     """
     return _Client(**options, mounts={f"all://{host}": None for host in _LOOPBACK})
+
+
+def open_sync_http_client(**options: Any) -> httpx.Client:
+    """As `open_http_client`, for what is done in a thread of its own."""
+    return httpx.Client(**options, mounts={f"all://{host}": None for host in _LOOPBACK})

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from src.common.anchor_settings import AnchorSettings
 from src.common.console_settings import ConsoleSettings
 from src.common.exceptions import SettingsError
 from src.common.notice_settings import NoticeSettings
@@ -46,7 +47,12 @@ def _is_loopback(host: str) -> bool:
 
 
 class Settings(  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic merges theirs
-    ConsoleSettings, NoticeSettings, StreamSettings, ReplicaSettings, BaseSettings
+    AnchorSettings,
+    ConsoleSettings,
+    NoticeSettings,
+    StreamSettings,
+    ReplicaSettings,
+    BaseSettings,
 ):
     """The configuration of one process; frozen, secrets masked in every repr."""
 
@@ -189,6 +195,8 @@ class Settings(  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic
         "metrics_token",
         "console_session_secret",
         "console_oidc_client_secret",
+        "anchor_signing_key",
+        "anchor_http_token",
         mode="before",
     )
     @classmethod

@@ -30,10 +30,14 @@ FOLDER_BY_FIELD = {
     "stripe_webhook_secret": "app",
     "console_session_secret": "api",
     "console_oidc_client_secret": "api",
+    "anchor_signing_key": "api",
+    "anchor_http_token": "api",
 }
 _WHERE_NEEDED = {
     "console_session_secret": "console_oidc_issuer",
     "console_oidc_client_secret": "console_oidc_issuer",
+    "anchor_signing_key": "anchor_sinks",
+    "anchor_http_token": "anchor_sinks",
 }
 """Secrets that are asked for only where another setting is given."""
 

@@ -11,7 +11,7 @@ from src.common.postgres.kept_errors import KeptError
 
 KINDS = (
     *("bookings", "verification", "events", "lookups", "deliveries", "bodies", "expiring"),
-    *("refunds", "reconciliation"),
+    *("refunds", "reconciliation", "anchors"),
 )
 """Every kind of work there is (`src/cli/work.py` does it)."""
 

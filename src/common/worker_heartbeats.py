@@ -16,7 +16,7 @@ ALIVE_SECONDS = 60.0
 """A worker whose newest sign is older is taken for gone."""
 KEPT = dt.timedelta(days=1)
 """How long the row of one that is gone is kept."""
-CONNECTIONS_MAX = 10
+CONNECTIONS_MAX = 11
 """The most connections one worker has open: one a kind of work, and one for its signs of life."""
 
 

@@ -12,6 +12,11 @@ from src.cli.commands import app
 _ID = "00000000-0000-4000-8000-000000000001"
 
 COMMAND_LINES = {
+    "anchors check": "proof.json",
+    "anchors close": "",
+    "anchors keygen": "key",
+    "anchors list": "",
+    "anchors prove": "ada@example.com 1",
     "api-key create": "--scopes credits:read",
     "api-key list": "",
     "api-key revoke": _ID,
@@ -85,6 +90,8 @@ COMMAND_LINES = {
 """By the command's name; a new command needs an entry, and every test here then asks it."""
 
 WITHOUT_DATABASE = {
+    "anchors check": "reads a file",
+    "anchors keygen": "writes a file",
     "bench": "measures on a server of its own",
     "db env": "prints the embedded server's parameters from its data folder",
     "db history": "lists the migrations of this installation",

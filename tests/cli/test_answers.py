@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,13 +17,16 @@ from src.common.approvals.asking import Asked
 from src.common.approvals.operations import execute_or_ask
 from src.common.credits import ledger
 from src.common.credits.operations import execute
+from src.common.models.anchor_checkpoint import AnchorCheckpoint
 from src.common.models.user import User
+from tests.anchors.made import KEY, checkpoint_over
 from tests.approvals.requests import NOTHING_ALONE
 from tests.cli.conftest import Note, Result, RunCommand
 from tests.cli.every_command import COMMAND_LINES, commands
 from tests.cli.test_stripe import store
 from tests.credits.books import grant, spend
 from tests.models.examples import a_user
+from tests.models.test_constraints import RIGHT
 from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session
@@ -31,6 +35,7 @@ WIDTH = 80
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 NAMES_AN_INSTANT = re.compile(r".*_at|since|until|next_expiry")
 WITHOUT_JSON = {
+    "anchors prove": "a proof, which is JSON",
     "bench": "prints its figures as its own options say",
     **dict.fromkeys(
         ["db upgrade", "db downgrade", "db current", "db history", "db check"], "Alembic"
@@ -59,6 +64,7 @@ LISTS = {
     "stripe unmatched list": "",
 }
 PAGES = {
+    "anchors list": "--limit 1",
     "approvals list": "",
     "credits history": "{user} --limit 2",
     "credits holds list": "{user}",
@@ -107,9 +113,9 @@ RECORDS = {
 }
 DIAGNOSING = "doctor"
 """Its exit code is what it found: tests/doctor."""
-ELSEWHERE = {"notices tail", "verify"}
-"""One prints a line a notice, the other reads snapshots of its own: tests/notices/test_commands.py,
-tests/cli/test_verify.py."""
+ELSEWHERE = {"anchors check", "anchors close", "anchors keygen", "notices tail", "verify"}
+"""They print a line a notice, or read files and snapshots of their own: tests/cli/test_anchors.py,
+tests/cli/test_verify.py, tests/notices/test_commands.py."""
 ANSWERS = [
     *LISTS.items(),
     *PAGES.items(),
@@ -144,6 +150,9 @@ def ask(db: Session, loop: Loop, user: User, flashslides: RunCommand) -> Ask:
     )
     assert isinstance(asked, Asked)
     assert isinstance(here, Asked)
+    for number in (1, 2):
+        note = KEY.sign(replace(checkpoint_over([]), number=number).text)
+        db.add(AnchorCheckpoint(**RIGHT[AnchorCheckpoint] | {"number": number, "note": note}))
     db.commit()
     named = {
         "endpoint": str(endpoint_id),

@@ -48,6 +48,7 @@ UP = f"up{{{JOB}}}"
 HEALTHY = {
     _series("flashslides_credits_drift_users"): "0x120",
     DRIFT_AGE: "0+60x120",
+    _series("flashslides_anchor_contradictions"): "0x120",
     _series("flashslides_unmatched_payments_open"): "0x120",
     _series("flashslides_stripe_drift"): "0x120",
     RECONCILIATION_AGE: "0+60x59 0+60x60",
@@ -101,6 +102,10 @@ FIRING = {
     "FlashSlidesBooksDiffer": Firing(
         {_series("flashslides_credits_drift_users"): "0x50 2x70"},
         "The books of 2 users differ from their journal",
+    ),
+    "FlashSlidesHistoryChanged": Firing(
+        {_series("flashslides_anchor_contradictions"): "1x120"},
+        "1 contradictions between the database and its anchors",
     ),
     "FlashSlidesVerificationStale": Firing(
         {DRIFT_AGE: "172860x120"}, "Nobody has finished verifying everybody's books for 2d 0h 1m 0s"

@@ -19,6 +19,7 @@ from src.common.doctor import (
 )
 from src.common.doctor.catalogue import CHECKS
 from src.common.models import (
+    AnchorTurn,
     Base,
     CreditVerification,
     Reconciliation,
@@ -309,6 +310,13 @@ TROUBLES = [
     ),
     Trouble("chain", _unchained("UPDATE credit_ledgers SET chained_at = NULL"), "warn", "Some"),
     Trouble("chain", _unchained("DELETE FROM credit_ledgers"), "fail", "The row of credit_ledgers"),
+    Trouble("anchors", _set(ANCHOR_SINKS="file:/x"), "warn", "No checkpoint has been closed yet"),
+    Trouble(
+        "anchors",
+        _add(AnchorTurn, contradiction="Entry 7 of user 1 is missing"),
+        "fail",
+        "Entry 7 of user 1 is missing. No checkpoint is closed.",
+    ),
     Trouble("drift", _nothing, "warn", "No worker has gone through all books yet"),
     Trouble(
         "triggers",

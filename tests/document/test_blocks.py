@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from benchmarks import capacity, console, notices, reports
+from benchmarks import anchors, capacity, console, notices, reports
 from benchmarks import command as benchmark
 from src.cli.commands import app
 from src.common.credits import ledger
@@ -37,6 +37,7 @@ RUN_BY = {
     "docs/explanation/database-transactions.md": "tests/document/test_explanation.py",
     "docs/explanation/ledger.md": "tests/document/test_explanation.py",
     "docs/explanation/payments.md": "tests/cli/test_purchases.py",
+    "docs/how-to/anchor-the-ledger.md": "tests/cli/test_how_to_anchor.py",
     "docs/how-to/ask-a-second-person.md": "tests/cli/test_how_to_ask.py",
     "docs/how-to/back-up-and-restore.md": "tests/migrations/test_backups.py",
     "docs/how-to/bring-a-database-over.md": "tests/migrations/test_adoption.py",
@@ -68,6 +69,7 @@ RUN_BY = {
 """Who runs the blocks of a page, or compares them with what the code makes."""
 BENCHMARKS = {
     "benchmarks": benchmark.main,
+    "benchmarks.anchors": anchors.main,
     "benchmarks.capacity": capacity.main,
     "benchmarks.console": console.main,
     "benchmarks.notices": notices.main,

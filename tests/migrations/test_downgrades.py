@@ -32,6 +32,7 @@ EVERY_MIGRATION = pytest.mark.parametrize("migration", revisions(), ids=lambda i
 BEFORE_THE_LEDGER = "c6134a1d3b72"
 BEFORE_THE_TIES = "7e1d4c2b9a58"
 DERIVED = {
+    "anchor_turns",
     "credit_verifications",
     "credit_booking_failures",
     "worker_failures",

@@ -11,6 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from src.common.models import (
+    AnchorCheckpoint,
+    AnchoredUser,
+    AnchorPart,
+    AnchorSink,
+    AnchorTurn,
     ApiKey,
     Approval,
     Base,
@@ -35,6 +40,17 @@ from tests.models.examples import a_transaction, a_user
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # a test is called by it, in every process
 RIGHT: dict[type[Base], dict[str, Any]] = {
+    AnchorCheckpoint: {
+        "number": 1,
+        "note": "n",
+        "checkpoint_hash": bytes(32),
+        "is_complete": True,
+        "closed_at": NOW,
+    },
+    AnchorPart: {"number": 1, "part": 0, "leaves": bytes(56)},
+    AnchorSink: {"sink": "file:/anchors"},
+    AnchorTurn: {},
+    AnchoredUser: {"user_id": uuid.UUID(int=1), "version": 1, "last_hash": bytes(32)},
     User: {"email": "ada@example.com", "password_hash": "managed_externally"},
     Transaction: {"stripe_session_id": "cs_1", "amount_paid_cents": 500, "credits_added": 500},
     StripeEvent: {"livemode": False, "event_id": "evt_1", "type": "t", "stripe_created_at": NOW},
@@ -130,6 +146,18 @@ _LONG = "a" * 256
 _CONSENTED = {"status": "consented", "decider": "user:2", "decided_at": NOW}
 RESOLVED = {"status": "resolved", "resolved_at": NOW, "resolution": "granted", "actor": "user:1"}
 WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
+    (AnchorCheckpoint, "ck_anchor_checkpoints_number_positive", {"number": 0}),
+    (AnchorCheckpoint, "ck_anchor_checkpoints_hash_length", {"checkpoint_hash": bytes(31)}),
+    (AnchorPart, "ck_anchor_parts_whole_leaves", {"leaves": b""}),
+    (AnchorPart, "ck_anchor_parts_whole_leaves", {"leaves": bytes(57)}),
+    (AnchorSink, "ck_anchor_sinks_number_positive", {"number": 0}),
+    (AnchorSink, "ck_anchor_sinks_failures_not_negative", {"failures": -1}),
+    (AnchorSink, "ck_anchor_sinks_problem", {"problem": "lost", "explanation": "e"}),
+    (AnchorSink, "ck_anchor_sinks_problem_is_explained", {"problem": "gap"}),
+    (AnchorSink, "ck_anchor_sinks_problem_is_explained", {"explanation": "e"}),
+    (AnchorTurn, "ck_anchor_turns_one_row", {"turn_id": 2}),
+    (AnchoredUser, "ck_anchored_users_version_not_negative", {"version": -1}),
+    (AnchoredUser, "ck_anchored_users_hash_length", {"last_hash": bytes(33)}),
     (User, "ck_users_credits_balance_not_negative", {"credits_balance": -1}),
     (User, "ck_users_credits_version_not_negative", {"credits_version": -1}),
     (User, "ck_users_email_has_at_sign", {"email": "ada.example.com"}),
@@ -320,6 +348,8 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
     db.flush()
     if model is ConsoleAction:  # of somebody who is signed in
         db.execute(row(ConsoleSession, user))
+    if model is AnchorPart:
+        db.execute(row(AnchorCheckpoint, user))
     if model in {NoticeSecret, NoticeEndpointState}:
         db.execute(row(NoticeEndpoint, user))
     db.execute(row(model, user))

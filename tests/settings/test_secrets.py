@@ -21,6 +21,8 @@ SECRETS = {
     "METRICS_TOKEN": "hush-metrics",
     "CONSOLE_SESSION_SECRET": "hush-console-session-and-32-characters",
     "CONSOLE_OIDC_CLIENT_SECRET": "hush-console-client",
+    "ANCHOR_SIGNING_KEY": "hush-anchor",
+    "ANCHOR_HTTP_TOKEN": "hush-anchor-token",
 }
 
 

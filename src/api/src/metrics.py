@@ -89,6 +89,23 @@ UNBOOKABLE_USERS = Gauge(
     "Users the workers could not book what is due of: 0, or `flashslides verify` names them",
     multiprocess_mode="mostrecent",
 )
+ANCHOR_AGE = Gauge(
+    "flashslides_anchor_age_seconds",
+    "How old the newest checkpoint over all users is; 0 where nothing was ever anchored",
+    multiprocess_mode="mostrecent",
+)
+ANCHOR_CONTRADICTIONS = Gauge(
+    "flashslides_anchor_contradictions",
+    "Sinks that were shortened or know more than the database, and 1 where entries are not what "
+    "was anchored",
+    multiprocess_mode="mostrecent",
+)
+ANCHORS_MISSING = Gauge(
+    "flashslides_anchors_missing",
+    "Checkpoints that a sink lacks",
+    ["sink"],
+    multiprocess_mode="mostrecent",
+)
 WORKER_FAILURES = Gauge(
     "flashslides_worker_failures",
     "How often a kind of the workers' work has failed as nobody expected, ever",

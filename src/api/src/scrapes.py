@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures, worker_heartbeats
+from src.common.anchors.queries import anchor_state
 from src.common.approvals.queries import count_waiting
 from src.common.async_database import read_from_async_database
 from src.common.async_replicas import read_replay_of_replica
@@ -88,6 +89,7 @@ def _measure(session: Session) -> None:
     metrics.OPEN_APPROVALS.set(count_waiting(session).open)
     metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
     metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
+    _measure_anchors(session)
     metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)
     # Also those that never failed: an alert sees a first failure only where there was a 0 before.
     counted = dict.fromkeys(worker_failures.KINDS, 0) | dict(
@@ -102,6 +104,14 @@ def _measure(session: Session) -> None:
     metrics.DATABASE_CONNECTIONS_LIMIT.set(server.connections_limit)
     metrics.OLDEST_DATABASE_TRANSACTION.set(server.oldest_transaction_seconds)
     metrics.DEADLOCKS.labels(database=server.database).set(server.deadlocks)
+
+
+def _measure_anchors(session: Session) -> None:
+    state = anchor_state(session)
+    metrics.ANCHOR_AGE.set(state.age_seconds or 0)
+    metrics.ANCHOR_CONTRADICTIONS.set(state.contradictions)
+    for sink in state.sinks:
+        metrics.ANCHORS_MISSING.labels(sink=sink.sink).set(sink.missing)
 
 
 async def _measure_replica(settings: Settings) -> None:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from src.common.doctor import (
+    anchors,
     chain,
     clocks,
     configuration,
@@ -29,6 +30,7 @@ CHAPTERS: dict[str, tuple[Check, ...]] = {
     "Stripe": stripe_account.CHECKS,
     "Clocks": clocks.CHECKS,
     "Money and credits": (*money.CHECKS, *chain.CHECKS),
+    "Anchors": anchors.CHECKS,
     "Background work": operations.CHECKS,
     "Notices": notices.CHECKS,
     "The server": (*server.CHECKS, *replica.CHECKS),

@@ -12,6 +12,11 @@ import src.common.models.transaction  # noqa: F401  # pyright: ignore[reportUnus
 
 if TYPE_CHECKING:
     from src.common.models.every_table import (
+        AnchorCheckpoint,
+        AnchoredUser,
+        AnchorPart,
+        AnchorSink,
+        AnchorTurn,
         ApiKey,
         Approval,
         Base,
@@ -45,6 +50,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AnchorCheckpoint",
+    "AnchorPart",
+    "AnchorSink",
+    "AnchorTurn",
+    "AnchoredUser",
     "ApiKey",
     "Approval",
     "Base",

@@ -1,6 +1,11 @@
 """All tables: importing this module makes `Base.metadata` complete, its triggers included."""
 
 from src.common.models import approval_triggers, notice_triggers
+from src.common.models.anchor_checkpoint import AnchorCheckpoint
+from src.common.models.anchor_part import AnchorPart
+from src.common.models.anchor_sink import AnchorSink
+from src.common.models.anchor_turn import AnchorTurn
+from src.common.models.anchored_user import AnchoredUser
 from src.common.models.api_key import ApiKey
 from src.common.models.approval import Approval
 from src.common.models.base import Base
@@ -34,6 +39,11 @@ notice_triggers.create_after_create_all(Base.metadata)
 create_guard_after_create_all(Base.metadata)
 
 __all__ = [
+    "AnchorCheckpoint",
+    "AnchorPart",
+    "AnchorSink",
+    "AnchorTurn",
+    "AnchoredUser",
     "ApiKey",
     "Approval",
     "Base",

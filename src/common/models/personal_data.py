@@ -40,6 +40,12 @@ FATES: dict[str, dict[str, Fate]] = {
         **_each(Fate.KEPT, "idempotency_key reference actor request_digest"),
         **_each(Fate.IMPERSONAL, "kind entry_hash"),
     },
+    # Hashes, and where checkpoints are kept: who somebody is goes into no hash.
+    "anchor_checkpoints": _each(Fate.IMPERSONAL, "note checkpoint_hash"),
+    "anchor_parts": _each(Fate.IMPERSONAL, "leaves"),
+    "anchor_sinks": _each(Fate.IMPERSONAL, "sink problem explanation"),
+    "anchor_turns": _each(Fate.IMPERSONAL, "contradiction"),
+    "anchored_users": _each(Fate.IMPERSONAL, "last_hash"),
     "checkout_orders": {
         **_each(Fate.ERASED, "success_url cancel_url url idempotency_key request_digest"),
         **_each(Fate.KEPT, "stripe_session_id"),

@@ -41,6 +41,20 @@ def links(user_id: uuid.UUID, previous: bytes, rows: HashedRows | StoredRows) ->
     lines: defaultdict[int, list[PostingRow]] = defaultdict(list)
     for posting in rows.postings:
         lines[posting.seq].append(posting)
+    made = made_by_entry(rows)
+    for entry in rows.entries:
+        of_entry = sorted(line[1:] for line in lines.get(entry.seq, ()))
+        previous = chain.entry_hash(
+            previous,
+            (user_id, *entry[:-1]),
+            b"".join(chain.line_octets(*line) for line in of_entry),
+            made.get(entry.seq, chain.MADE_NOTHING),
+        )
+        yield Link(entry.seq, entry.entry_hash, previous)
+
+
+def made_by_entry(rows: HashedRows | StoredRows) -> dict[int, bytes]:
+    """What each entry made besides its postings, as it is hashed, by `seq`."""
     made: defaultdict[int, bytes] = defaultdict(bytes)
     for lot in rows.lots:
         made[lot.seq] += chain.lot_octets(
@@ -51,15 +65,7 @@ def links(user_id: uuid.UUID, previous: bytes, rows: HashedRows | StoredRows) ->
     for debt in rows.debts:
         if debt.opening_debt:
             made[debt.seq] += chain.opening_debt_octets(debt.opening_debt)
-    for entry in rows.entries:
-        of_entry = sorted(line[1:] for line in lines.get(entry.seq, ()))
-        previous = chain.entry_hash(
-            previous,
-            (user_id, *entry[:-1]),
-            b"".join(chain.line_octets(*line) for line in of_entry),
-            made.get(entry.seq, chain.MADE_NOTHING),
-        )
-        yield Link(entry.seq, entry.entry_hash, previous)
+    return made
 
 
 def recompute_chain(

@@ -1,0 +1,158 @@
+"""Closes a checkpoint: reads a snapshot, hashes it, signs it, and writes down what sinks need.
+
+The snapshot is over before anything is hashed. Leaves go through files, so memory is bounded.
+Whoever writes the number first has closed that checkpoint; anybody else's try is nothing.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from typing import IO
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.orm import Session, sessionmaker
+
+from src.common.anchors.checkpoints import Checkpoint
+from src.common.anchors.leaves import LEAF_OCTETS
+from src.common.anchors.notes import SigningKey
+from src.common.anchors.records import LEAVES_A_LINE
+from src.common.anchors.snapshot import Counted, begin_reading, read_pages
+from src.common.anchors.tree import TreeBuilder
+from src.common.exceptions import Conflict
+from src.common.models.anchor_checkpoint import AnchorCheckpoint
+from src.common.models.anchor_part import AnchorPart
+from src.common.models.credit_ledger import CreditLedger
+
+_WRITTEN_TOGETHER = 8
+"""Parts that are written in one step."""
+_PIECE_OCTETS = LEAVES_A_LINE * LEAF_OCTETS
+_NOTE_CHANGED = text(
+    f"""
+    INSERT INTO anchored_users (user_id, version, last_hash)
+    SELECT encode(substring(leaves FROM start FOR 16), 'hex')::uuid,
+           ('x' || encode(substring(leaves FROM start + 16 FOR 8), 'hex'))::bit(64)::bigint,
+           substring(leaves FROM start + 24 FOR 32)
+    FROM CAST(:leaves AS bytea) AS leaves,
+         generate_series(1, octet_length(leaves), {LEAF_OCTETS}) AS start
+    ON CONFLICT (user_id) DO UPDATE
+    SET version = excluded.version, last_hash = excluded.last_hash
+    """  # noqa: S608  a number of ours
+)
+
+
+def close_checkpoint(
+    sessions: sessionmaker[Session], key: SigningKey, *, is_complete: bool
+) -> Generator[int, None, Checkpoint]:
+    """Close the next checkpoint; yields how many users are done, many times.
+
+    Args:
+        sessions: Make sessions on the primary. It owns two database transactions: one that reads,
+            and one that writes.
+        key: What signs.
+        is_complete: Whether every user's leaf comes with it; the first one always is so.
+
+    Raises:
+        AnchorContradiction: the entries are not what the newest checkpoint says they were.
+        Conflict: ANCHOR_NOT_CHAINED, entries from before the chain have no hash yet;
+            ANCHOR_CLOSED_ALREADY, somebody else was faster.
+        DatabaseBusy: a passing condition of the database.
+    """
+    with tempfile.TemporaryFile() as everybody, tempfile.TemporaryFile() as changed:
+        counted = Counted()
+        with sessions.begin() as session:
+            begin_reading(session)
+            ledger = _chained_ledger(session)
+            newest = _newest(session)
+            closed_at = session.scalars(select(func.clock_timestamp())).one()
+            for page in read_pages(session, counted):
+                everybody.write(page.leaves)
+                changed.write(page.changed)
+                yield counted.users
+        is_complete = is_complete or newest is None
+        root = yield from _root_of(everybody)
+        coming = everybody if is_complete else changed
+        checkpoint = Checkpoint(
+            ledger_id=ledger.ledger_id,
+            number=1 if newest is None else newest.number + 1,
+            closed_at=closed_at,
+            users=counted.users,
+            entries=counted.entries,
+            root=root,
+            is_complete=is_complete,
+            leaves=coming.seek(0, os.SEEK_END) // LEAF_OCTETS,
+            leaves_hash=_hash_of(coming),
+            previous=None if newest is None else newest.checkpoint_hash,
+        )
+        with sessions.begin() as session:
+            yield from _write(session, checkpoint, key.sign(checkpoint.text), coming, changed)
+    return checkpoint
+
+
+def _chained_ledger(session: Session) -> CreditLedger:
+    ledger = session.scalars(select(CreditLedger)).one()
+    if ledger.chained_at is None:
+        raise Conflict(
+            "Entries from before the chain have no hash yet: run `flashslides db chain`",
+            "ANCHOR_NOT_CHAINED",
+        )
+    return ledger
+
+
+def _newest(session: Session) -> AnchorCheckpoint | None:
+    newest = select(AnchorCheckpoint).order_by(AnchorCheckpoint.number.desc()).limit(1)
+    return session.scalars(newest).one_or_none()
+
+
+def _root_of(everybody: IO[bytes]) -> Generator[int, None, bytes]:
+    builder, users = TreeBuilder(), 0
+    for piece in _pieces(everybody):
+        builder.add(piece)
+        users += len(piece) // LEAF_OCTETS
+        yield users
+    return builder.root()
+
+
+def _hash_of(leaves: IO[bytes]) -> bytes:
+    hashed = hashlib.sha256()
+    for piece in _pieces(leaves):
+        hashed.update(piece)
+    return hashed.digest()
+
+
+def _pieces(leaves: IO[bytes]) -> Iterator[bytes]:
+    leaves.seek(0)
+    while piece := leaves.read(_PIECE_OCTETS):
+        yield piece
+
+
+def _write(
+    session: Session, checkpoint: Checkpoint, note: str, coming: IO[bytes], changed: IO[bytes]
+) -> Generator[int, None, None]:
+    closed = session.execute(
+        postgresql_insert(AnchorCheckpoint)
+        .values(
+            number=checkpoint.number,
+            note=note,
+            checkpoint_hash=checkpoint.hash,
+            is_complete=checkpoint.is_complete,
+            closed_at=checkpoint.closed_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(AnchorCheckpoint.number)
+    ).one_or_none()
+    if closed is None:
+        raise Conflict(
+            f"Somebody else closed checkpoint {checkpoint.number} meanwhile",
+            "ANCHOR_CLOSED_ALREADY",
+        )
+    for part, leaves in enumerate(_pieces(coming)):
+        row = {"number": checkpoint.number, "part": part, "leaves": leaves}
+        session.execute(insert(AnchorPart), row)
+        if part % _WRITTEN_TOGETHER == 0:
+            yield checkpoint.users
+    for part, leaves in enumerate(_pieces(changed)):
+        session.execute(_NOTE_CHANGED, {"leaves": leaves})
+        if part % _WRITTEN_TOGETHER == 0:
+            yield checkpoint.users
