@@ -23,6 +23,11 @@ class Checkout:
     root: Path
     python: Path
 
+    @property
+    def gives_hashes(self) -> bool:
+        """Whether its entries carry hashes (decision 0061)."""
+        return (self.root / "src" / "common" / "credits" / "domain" / "chain.py").exists()
+
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Return `base`, for a process that imports this checkout's code."""
         return {**base, "PYTHONPATH": str(self.root)}

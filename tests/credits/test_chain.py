@@ -16,12 +16,17 @@ from src.common.database import SessionLocal
 from src.common.exceptions import Conflict
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_ledger import CreditLedger
+from src.common.postgres.runtime_role import PRIVILEGES
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, forget_hashes, grant, make_user, spend
 from tests.credits.committed import make_users
 from tests.credits.engine.batching import running
+from tests.credits.forging import Write, entry
 
 pytestmark = pytest.mark.xdist_group("credits_engine")
+
+
+AT = ("effective_at", "created_at")
 
 
 def hashes(session: Session, user_id: uuid.UUID) -> list[bytes | None]:
@@ -61,6 +66,31 @@ def test_an_entry_without_a_hash_is_refused_once_all_have_one(db: Session) -> No
     forget_hashes(db, user_id)
     with pytest.raises(DBAPIError, match=r"entry 2 of user .* comes without its hash"):
         execute(db, [spend(user_id, 1)])
+
+
+def test_the_release_before_goes_on_until_all_are_chained(db: Session) -> None:
+    """It writes no hash, after entries that have one too, and its role knows no new table."""
+    user_id = make_user(db, 100).user_id
+    forget_hashes(db)
+    chain_users(db, [user_id])
+    connection = db.connection()
+    connection.exec_driver_sql("CREATE ROLE before")
+    for table, privileges in PRIVILEGES.items():
+        if table != "credit_ledgers":
+            connection.exec_driver_sql(f"GRANT {privileges} ON {table} TO before")
+    without = Write(
+        [entry(2, "spend", -10, 90, **dict.fromkeys(AT, "clock_timestamp()"), entry_hash="NULL")],
+        [(2, 1, -10, 90)],
+        lots={1: (90, 2)},
+        user=(90, 2),
+    )
+    connection.exec_driver_sql("SET LOCAL ROLE before")
+    connection.exec_driver_sql(without.sql().replace(":who", f"'{user_id}'"))
+    connection.exec_driver_sql("RESET ROLE")
+    execute(db, [spend(user_id, 1)])
+    assert hashes(db, user_id)[1:] == [None, None]
+    assert chain_users(db, [user_id]) == 2
+    check_books(db)
 
 
 CHANGES = {

@@ -19,7 +19,8 @@ def _columns(row: str) -> str:
 CREATE_CHAIN_FUNCTION = function_ddl(
     "credit_entries_chained()",
     "trigger",
-    PLAINLY,
+    # As its owner: a role that may write entries goes on before it is granted the new table.
+    f"SECURITY DEFINER {PLAINLY}",
     """
 BEGIN
   IF EXISTS (SELECT FROM @here.credit_ledgers WHERE chained_at IS NOT NULL) THEN

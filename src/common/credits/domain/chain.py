@@ -46,8 +46,12 @@ def entry_hash(previous: bytes, row: Sequence[Any], lines: bytes, made: bytes) -
         made: `lot_octets`, `hold_octets` or `opening_debt_octets` of what it made, else
             `MADE_NOTHING`.
     """
-    user_id, seq, kind, amount, balance_after, result_balance, captured, related_seq, *rest = row
-    hold_expires_at, key, digest, reference, actor, effective_at, created_at = rest
+    # fmt: off
+    (
+        user_id, seq, kind, amount, balance_after, result_balance, captured, related_seq,
+        hold_expires_at, key, digest, reference, actor, effective_at, created_at,
+    ) = row
+    # fmt: on
     there = expires_us = 0
     if captured is not None:
         there = 1
@@ -60,7 +64,10 @@ def entry_hash(previous: bytes, row: Sequence[Any], lines: bytes, made: bytes) -
     if reference is not None:
         there |= 8
         noted = reference.encode()
-    created_us = _microseconds(created_at)
+    instant, created_us = _Last.instant
+    if instant != created_at:
+        created_us = _microseconds(created_at)
+        _Last.instant = created_at, created_us
     kind, key, actor = kind.encode(), key.encode(), actor.encode()
     numbers = _pack_entry(
         VERSION,
@@ -116,6 +123,12 @@ def hold_octets(amount: int) -> bytes:
 def opening_debt_octets(opening_debt: int) -> bytes:
     """What was owed when the ledger began, 1 or more, as it is hashed with the opening entry."""
     return _pack_credits(b"d", opening_debt)
+
+
+class _Last:
+    """The instant that was encoded last: that of a whole batch, mostly."""
+
+    instant: tuple[dt.datetime, int] = (_EPOCH, 0)
 
 
 def _microseconds(instant: dt.datetime) -> int:
