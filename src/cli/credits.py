@@ -10,7 +10,7 @@ from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_json, print_record, print_rows, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_reading
-from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import EmailOrId, find_user, id_of
 from src.common.time_zones import UTC
 
@@ -74,7 +74,13 @@ def history(
     say_who_answered(found.read_from)
     page = found.value
     rows = list(map(asdict if as_json else entry_row, page.items))
-    print_page(rows, page.next_cursor, as_json=as_json, empty="There are no entries yet.")
+    print_page(
+        rows,
+        page.next_cursor,
+        as_json=as_json,
+        empty="There are no entries yet.",
+        **answered_by(found.read_from),
+    )
 
 
 @app.command("explain")
@@ -86,7 +92,7 @@ def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJs
         found = reader.read(queries.explain, id_of(user))
     say_who_answered(found.read_from)
     if as_json:
-        print_json(_explanation_as_answered(found.value))
+        print_json(_explanation_as_answered(found.value) | answered_by(found.read_from))
     else:
         _print_explanation(found.value)
 

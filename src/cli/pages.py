@@ -15,11 +15,19 @@ Cursor = Annotated[
 
 
 def print_page(
-    rows: Sequence[Mapping[str, Any]], next_cursor: str | None, *, as_json: bool, empty: str
+    rows: Sequence[Mapping[str, Any]],
+    next_cursor: str | None,
+    *,
+    as_json: bool,
+    empty: str,
+    **others: Any,
 ) -> None:
-    """Print a page, or the sentence `empty`, and how to see the next one where there is one."""
+    """Print a page, or the sentence `empty`, and how to see the next one where there is one.
+
+    `others` is what JSON has beside it.
+    """
     if as_json:
-        print_json({"items": rows, "next_cursor": next_cursor})
+        print_json({"items": rows, "next_cursor": next_cursor, **others})
         return
     print_rows(rows, as_json=False, empty=empty)
     if next_cursor is not None:

@@ -11,7 +11,7 @@ from src.cli.credits import entry_row, print_section
 from src.cli.output import AsJson, print_json, print_record
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_reading
-from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import id_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ def list_purchases(
     say_who_answered(found.read_from)
     page = found.value
     rows = list(map(_row, page.items))
-    print_page(rows, page.next_cursor, as_json=as_json, empty="No purchase is as asked for.")
+    print_page(
+        rows,
+        page.next_cursor,
+        as_json=as_json,
+        empty="No purchase is as asked for.",
+        **answered_by(found.read_from),
+    )
 
 
 @app.command("show")

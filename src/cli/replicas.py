@@ -1,7 +1,8 @@
 """Commands that may read from the replica: `--from-replica`, and who answered."""
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +22,8 @@ FromReplica = Annotated[
     typer.Option(
         "--from-replica",
         help="Read from DATABASE_REPLICA_HOST. The answer may be some seconds old; stderr says as "
-        "of when it is. Where the replica cannot answer, the primary does.",
+        "of when it is, and so does `read_from` in the JSON of lists and explanations. Where the "
+        "replica cannot answer, the primary does.",
     ),
 ]
 
@@ -61,6 +63,15 @@ def say_who_answered(read_from: "ReadFrom") -> None:
     """On stderr, where a replica was asked for."""
     if (sentence := who_answered(read_from)) is not None:
         say(sentence, err=True)
+
+
+def answered_by(read_from: "ReadFrom") -> dict[str, Any]:
+    """The same for programs, beside what was read: nothing where no replica was asked for."""
+    from src.common.postgres.lagging_reads import Source
+
+    if read_from.source is Source.PRIMARY and read_from.because is None:
+        return {}
+    return {"read_from": asdict(read_from)}
 
 
 def who_answered(read_from: "ReadFrom") -> str | None:

@@ -31,6 +31,18 @@ _TABLE_ROWS = 1_000
 """Laid out together: so that memory is bounded, however many there are."""
 
 
+Svg = Annotated[
+    Path | None,
+    typer.Option(help="Draw movements, liability, revenue or sales into this file too."),
+]
+SvgSize = Annotated[
+    str,
+    typer.Option(
+        metavar="WIDTHxHEIGHT", help="How large the picture is, in pixels: 200 to 10000 each."
+    ),
+]
+
+
 def report(  # noqa: PLR0913  its options
     name: Annotated[ReportNameName, typer.Argument(metavar="NAME", help="Which report.")],
     *,
@@ -49,16 +61,8 @@ def report(  # noqa: PLR0913  its options
         ReportFormatName, typer.Option("--format", help="What to write; table is for people.")
     ] = "table",
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: stdout.")] = None,
-    svg: Annotated[
-        Path | None,
-        typer.Option(help="Draw movements, liability, revenue or sales into this file too."),
-    ] = None,
-    svg_size: Annotated[
-        str,
-        typer.Option(
-            metavar="WIDTHxHEIGHT", help="How large the picture is, in pixels: 200 to 10000 each."
-        ),
-    ] = "960x384",
+    svg: Svg = None,
+    svg_size: SvgSize = "960x384",
     with_balance: Annotated[
         bool, typer.Option("--with-balance", help="Of users: only who has credits.")
     ] = False,

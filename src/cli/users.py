@@ -10,7 +10,7 @@ from src.cli.choices import UserTypeName
 from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation, run_reading
-from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.common.exceptions import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -284,7 +284,13 @@ def _print_found(
     empty = "No user is as asked for."
     if page.looked_back_to is not None:
         empty = f"No user who came since {page.looked_back_to:%Y-%m-%d} is as asked for."
-    print_page(list(map(_row, page.items)), page.next_cursor, as_json=as_json, empty=empty)
+    print_page(
+        list(map(_row, page.items)),
+        page.next_cursor,
+        as_json=as_json,
+        empty=empty,
+        **answered_by(found.read_from),
+    )
 
 
 def _row(found: "FoundUser") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import uuid
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -196,8 +197,34 @@ async def test_a_command_says_on_stderr_who_answered(
     words.remove("--from-replica")
     plain = run_command(*words)
     assert "replica" not in plain.err
-    if words[0] != "report":  # which says of when it is
+    if "explain" in words:
+        assert json.loads(plain.out) == without_read_from(found.out)
+    elif words[0] != "report":  # which says of when it is
         assert plain.out == found.out
+
+
+def without_read_from(printed: str) -> dict[str, Any]:
+    """What a replica's answer says as JSON besides who gave it, and as of when."""
+    answer: dict[str, Any] = json.loads(printed)
+    told = answer.pop("read_from")
+    assert (told["source"], told["because"]) == ("replica", None)
+    assert dt.datetime.fromisoformat(told["as_of"]) <= dt.datetime.now(dt.UTC)
+    assert told["lag_seconds"] >= 0
+    return answer
+
+
+@pytest.mark.parametrize(
+    "line", ["credits history {user_id}", "purchases list --user {user_id}", "user find {user_id}"]
+)
+async def test_a_list_says_so_in_its_json(
+    line: str, replicated: Pair, run_command: RunCommand
+) -> None:
+    """Only where a replica was asked for; all else is the same."""
+    user_id = user_with(100)
+    replicated.catch_up()
+    words = line.format(user_id=user_id).split()
+    found = run_command(*words, "--json", "--from-replica")
+    assert json.loads(run_command(*words, "--json").out) == without_read_from(found.out)
 
 
 async def test_a_command_says_why_the_primary_answered(
@@ -215,7 +242,12 @@ async def test_a_command_says_why_the_primary_answered(
             assert "Read from the primary: the replica is" in found.err
             assert "behind, and may be 0 s." in found.err
         history = run_command("credits", "history", str(user_id), "--json", "--from-replica")
-        assert len(json.loads(history.out)["items"]) == 2
+        answer = json.loads(history.out)
+        assert len(answer["items"]) == 2
+        assert (answer["read_from"]["source"], answer["read_from"]["because"]) == (
+            "primary",
+            "lagging",
+        )
 
 
 async def test_books_that_a_replica_lacks_are_not_said_to_balance(
