@@ -322,10 +322,8 @@ def test_who_cannot_be_opened_keeps_nobody_else_from_it(
     emails = text("SELECT user_id, email FROM users WHERE email LIKE 'User_@example.com'")
     names = {str(user_id): email for user_id, email in theirs.execute(emails)}
     damaged = {names[each["user_id"]]: each["error_type"] for each in report["first_not_opened"]}
-    assert damaged == {
-        "User1@example.com": "LEDGER_UNBALANCED",
-        "User4@example.com": "CheckViolation",
-    }
+    # There is no entry before theirs, and so no hash to follow.
+    assert damaged == dict.fromkeys(("User1@example.com", "User4@example.com"), "LEDGER_UNBALANCED")
     noted = text("SELECT count(*) FROM credit_booking_failures WHERE attempts = 1")
     assert theirs.scalar(noted) == 2
     theirs.commit()
