@@ -4,6 +4,8 @@ import asyncio
 import datetime as dt
 import re
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -14,7 +16,9 @@ from src.common.models.credit_notice import CreditNotice
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
 from src.common.notices.delivery import deliver as delivery
 from src.common.notices.delivery import to_endpoint
-from src.common.notices.delivery.schedule import ATTEMPTS_MAX
+from src.common.notices.delivery.messages import Notice
+from src.common.notices.delivery.schedule import ATTEMPTS_MAX, Answer
+from src.common.notices.delivery.sending import Sender
 from tests.fixtures.api import StartApi
 from tests.notices.receiver import Received, receiving
 from tests.notices.sent import (
@@ -30,6 +34,7 @@ from tests.notices.sent import (
     statuses,
 )
 
+DISABLED = {"disabled_at": dt.datetime(2030, 1, 1, tzinfo=dt.UTC), "disabled_reason": "By hand"}
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 pytestmark = pytest.mark.usefixtures("fresh_database")
 
@@ -396,6 +401,58 @@ async def test_a_deleted_endpoint_is_sent_nothing() -> None:
         await deliver()
         assert uuid.UUID(receiver.received[0].user)
         make_due()
+        assert await deliver() == 0
+
+
+@pytest.mark.parametrize("change", ["disabled", "moved"])
+async def test_what_an_operator_changes_is_honoured_in_the_midst(change: str) -> None:
+    """A disabled endpoint is sent nothing more; one that was moved is sent to where it is now."""
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        if len(before.received) == 1:
+            values = {"url": after.url} if change == "moved" else DISABLED
+            with SessionLocal.begin() as session:
+                session.execute(update(NoticeEndpoint).values(values))
+        return 200, {}
+
+    async with receiving(answering) as before, receiving() as after:
+        add_endpoint(before.url)
+        give(add_users(200))
+        await deliver()
+        await deliver()
+        left = len(outbox()) - len(before.taken)
+        assert left >= 100
+        assert len(after.taken) == (left if change == "moved" else 0)
+
+
+async def test_a_defect_of_ours_at_one_endpoint_is_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is left alone for a minute, and what failed is noted with it."""
+    send, begin = Sender.send, Sender.__init__
+    broken: list[Sender] = []
+
+    async def fail(self: Sender, notice: Notice, secrets: Sequence[bytes]) -> Answer:
+        if self in broken:
+            raise ValueError
+        return await send(self, notice, secrets)
+
+    def note(self: Sender, url: str, **options: Any) -> None:
+        begin(self, url, **options)
+        if url == wrong.url:
+            broken.append(self)
+
+    monkeypatch.setattr(Sender, "send", fail)
+    monkeypatch.setattr(Sender, "__init__", note)
+    async with receiving() as wrong, receiving() as right:
+        endpoint_id = add_endpoint(wrong.url)
+        add_endpoint(right.url)
+        give(add_users(20))
+        await deliver()
+        assert (len(wrong.received), len(right.taken)) == (0, 20)
+        state = state_of(endpoint_id)
+        assert state.last_error == "DEFECT: ValueError, see the worker's log"
+        assert state.paused_until is not None
         assert await deliver() == 0
 
 

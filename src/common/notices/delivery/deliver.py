@@ -1,18 +1,19 @@
 """Delivers what is due to every endpoint; none waits for another."""
 
 import asyncio
-from typing import TYPE_CHECKING
+import uuid
+from functools import partial
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from src.common.exceptions import DatabaseBusy
 from src.common.notices.delivery import exchange
+from src.common.notices.delivery.exchange import Condition
+from src.common.notices.delivery.schedule import PAUSE_MAX_SECONDS
 from src.common.notices.delivery.to_endpoint import DeliveryToEndpoint, InDatabase
-from src.common.postgres.errors import is_refused
 from src.common.settings import Settings
-
-if TYPE_CHECKING:
-    import uuid
 
 logger = structlog.get_logger(__name__)
 
@@ -23,18 +24,17 @@ LOOK_SECONDS = 1.0
 async def deliver_due(in_database: InDatabase, settings: Settings) -> int:
     """Send notices until none is due; how many attempts there were.
 
-    Where this is cancelled, what was sent is noted and the rest is handed back.
+    An endpoint at which something of ours fails is left alone for a while; the others go on. Where
+    this is cancelled, what was sent is noted and the rest is handed back.
 
     Raises:
-        Exception: what is wrong with the database, at once; with one endpoint, once the others have
-            nothing left.
+        Exception: what is wrong with the database.
     """
     running: dict[asyncio.Task[None], DeliveryToEndpoint] = {}
-    failures: dict[uuid.UUID, Exception] = {}
     sent = 0
     try:
         while True:
-            busy = {delivery.endpoint_id for delivery in running.values()} | failures.keys()
+            busy = {delivery.endpoint_id for delivery in running.values()}
             for target in await in_database(exchange.targets):
                 if target.endpoint_id not in busy:
                     delivery = DeliveryToEndpoint(
@@ -50,27 +50,33 @@ async def deliver_due(in_database: InDatabase, settings: Settings) -> int:
                 delivery = running.pop(task)
                 sent += delivery.sent
                 if (failure := _failure_of(task)) is not None:
-                    failures[delivery.endpoint_id] = failure
+                    await in_database(partial(_leave_alone, delivery.endpoint_id, failure))
             if not running:
-                break
+                return sent
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-    if failures:
-        raise next(iter(failures.values()))
-    return sent
 
 
 def _failure_of(task: asyncio.Task[None]) -> Exception | None:
     """What went wrong with one endpoint that is none of the others'."""
     try:
         task.result()
-    except DatabaseBusy:
+    except (DatabaseBusy, SQLAlchemyError):
         raise
-    except Exception as error:
-        if is_refused(error):
-            raise
-        logger.warning("Delivery to an endpoint failed", error_type=type(error).__name__)
+    except Exception as error:  # an edge: this endpoint's
+        logger.exception("Delivery to an endpoint failed")
         return error
     return None
+
+
+def _leave_alone(endpoint_id: uuid.UUID, failure: Exception, session: Session) -> None:
+    condition = Condition(
+        failures=1,
+        delivered=0,
+        failed=1,
+        pause_seconds=PAUSE_MAX_SECONDS,
+        error=f"DEFECT: {type(failure).__name__}, see the worker's log",
+    )
+    exchange.note_condition(session, endpoint_id, condition)

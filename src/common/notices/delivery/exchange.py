@@ -120,11 +120,20 @@ WHERE notice.endpoint_id = :endpoint_id AND notice.status = 'pending' AND notice
 ORDER BY notice.user_id, notice.number LIMIT 1
 """
 
+# Somebody may have disabled, deleted or moved it, or another worker have been told to wait.
+_MAY_BE_SENT_TO = """
+SELECT FROM notice_endpoints AS endpoint
+LEFT JOIN notice_endpoint_states AS state ON state.endpoint_id = endpoint.endpoint_id
+WHERE endpoint.endpoint_id = :endpoint_id AND endpoint.url = :url
+  AND endpoint.disabled_at IS NULL
+  AND (state.paused_until IS NULL OR state.paused_until <= clock_timestamp())
+"""
+
 # It goes from user to user by an index, and stops where it has found enough.
 _CLAIM_SQL = f"""
 WITH RECURSIVE firsts (user_id, number, is_due, found, looks) AS (
   (SELECT one.*, CAST(one.is_due AS integer), 1
-   FROM ({_FIRSTS.format(after=":after")}) AS one)
+   FROM ({_FIRSTS.format(after=":after")}) AS one WHERE EXISTS ({_MAY_BE_SENT_TO}))
   UNION ALL
   SELECT one.*, firsts.found + CAST(one.is_due AS integer), firsts.looks + 1
   FROM firsts CROSS JOIN LATERAL ({_FIRSTS.format(after="firsts.user_id")}) AS one
@@ -151,6 +160,7 @@ _CLAIM = (
     text(_CLAIM_SQL)
     .bindparams(
         bindparam("endpoint_id", type_=Uuid()),
+        bindparam("url", type_=String()),
         bindparam("after", type_=Uuid()),
         bindparam("wanted", type_=Integer()),
         bindparam("looks_max", type_=Integer()),
@@ -191,17 +201,17 @@ ORDER BY first, one.number
 )
 
 
-def claim(
-    session: Session, endpoint_id: uuid.UUID, *, wanted: int, after: uuid.UUID = _FIRST
-) -> Claimed:
+def claim(session: Session, target: Target, *, wanted: int, after: uuid.UUID = _FIRST) -> Claimed:
     """Take notices of up to `wanted` users, for whom it is time and whom nobody else has.
 
-    Users behind `after` are looked at, in their order; so in the end each has a turn.
+    Users behind `after` are looked at, in their order; so in the end each has a turn. None where
+    the endpoint is not to be sent to any more, or is elsewhere.
     """
     rows = session.execute(
         _CLAIM,
         {
-            "endpoint_id": endpoint_id,
+            "endpoint_id": target.endpoint_id,
+            "url": target.url,
             "after": after,
             "wanted": wanted,
             "looks_max": _LOOKS_MAX,
@@ -212,7 +222,7 @@ def claim(
     # The last row is of a user behind whom nobody was looked for, unless there is nobody.
     has_more = bool(rows) and (len(claims) >= wanted or rows[-1].looks >= _LOOKS_MAX)
     return Claimed(
-        notices=_notices_of(session, endpoint_id, claims),
+        notices=_notices_of(session, target.endpoint_id, claims),
         after=rows[-1].user_id if has_more else _FIRST,
         has_more=has_more or after != _FIRST,
     )

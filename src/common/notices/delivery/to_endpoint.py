@@ -132,7 +132,7 @@ class DeliveryToEndpoint:
             if not wanted:
                 return None
             self._secrets = endpoints.secrets_of(session, self.endpoint_id)
-            return exchange.claim(session, self.endpoint_id, wanted=wanted, after=self._after)
+            return exchange.claim(session, self._target, wanted=wanted, after=self._after)
 
         claimed = await self._in_database(work)
         self._forget_written()
