@@ -168,7 +168,10 @@ def test_what_is_missing_to_close_one_is_said(
     assert said in closed.err + closed.out
 
 
-@pytest.mark.parametrize(("source", "code"), [("/nowhere/file", 75), ("ftp://example.com/x", 2)])
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("/nowhere/file", 75), ("ftp://example.com/x", 2), ("https://me:secret@example.com/x", 2)],
+)
 def test_a_source_that_cannot_be_read_is_said(
     run_command: RunCommand, anchored: uuid.UUID, source: str, code: int
 ) -> None:

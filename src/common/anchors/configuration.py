@@ -24,6 +24,12 @@ def open_sink(address: str, settings: Settings) -> Sink:
         case "s3":
             retention_days = settings.anchor_retention_days
             return S3Sink(parts.netloc, parts.path, retention_days=retention_days)
+        case "http" | "https" if "@" in parts.netloc:
+            raise Invalid(
+                "An address has no user or password; ANCHOR_HTTP_TOKEN is sent as a bearer token",
+                "VALIDATION_ERROR",
+                field="anchors",
+            )
         case "http" | "https":
             token = settings.anchor_http_token
             return HttpSink(address, token=token.get_secret_value() if token else None)
