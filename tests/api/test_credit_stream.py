@@ -329,3 +329,12 @@ async def test_it_says_something_while_nothing_happens_and_is_no_slow_request(
             assert await stream.piece() == ": ping\n\n"
     assert len(seen) == 1
     assert seen[0] <= answered - began
+
+
+def test_a_token_is_in_no_repr() -> None:
+    """Whatever is logged of who watches: a token reads that user's data, a key everybody's."""
+    watcher = balance_streams.watcher_of(
+        Principal("key:t", None, frozenset()), "fsk_secret", None, {}
+    )
+    assert watcher.token == "fsk_secret"
+    assert "fsk_secret" not in repr(watcher)

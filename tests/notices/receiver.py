@@ -15,6 +15,8 @@ from src.common.notices.ids import parse_notice_id
 class Received:
     """One request."""
 
+    target: str
+    """Path and query."""
     headers: dict[str, str]
     body: bytes
 
@@ -109,9 +111,11 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
     head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
     if not head:
         return None
-    _, *lines = head.decode().strip().split("\r\n")
+    first, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value for name, value in _headers(lines)}
-    return Received(headers, await reader.readexactly(int(headers["content-length"])))
+    return Received(
+        first.split()[1], headers, await reader.readexactly(int(headers["content-length"]))
+    )
 
 
 def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:

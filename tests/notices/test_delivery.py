@@ -246,6 +246,35 @@ async def test_410_disables_the_endpoint() -> None:
         assert await deliver() == 0
 
 
+async def test_410_of_where_it_was_disables_nothing() -> None:
+    """Whoever moves an endpoint may switch the old one off at once."""
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        with SessionLocal.begin() as session:
+            session.execute(update(NoticeEndpoint).values(url=after.url))
+        return 410, {}
+
+    async with receiving(answering) as before, receiving() as after:
+        endpoint_id = add_endpoint(before.url)
+        give(add_users(1))
+        await deliver()
+        assert len(before.received) == 1
+        with SessionLocal() as session:
+            assert session.get_one(NoticeEndpoint, endpoint_id).disabled_at is None
+        make_due()
+        await deliver()
+        assert statuses() == ["delivered"]
+
+
+async def test_the_whole_address_is_asked_for() -> None:
+    """Parameters of the path and a query are part of it."""
+    async with receiving() as receiver:
+        add_endpoint(f"{receiver.url};v=1?key=2;3")
+        give(add_users(1))
+        await deliver()
+        assert receiver.received[0].target == "/hook;v=1?key=2;3"
+
+
 @pytest.mark.parametrize(
     ("status", "headers"),
     [

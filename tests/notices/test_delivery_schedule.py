@@ -56,6 +56,8 @@ def test_those_that_failed_together_come_apart() -> None:
         ("Tue, 01 Jan 2031 00:00:00 GMT", 3_600),
         ("soon", None),
         ("-5", None),
+        ("Tue, 01 Jan 2030 00:01:40 +99999999999999", None),
+        ("Tue, 01 Jan 2030 99999999999999999999:00:00 GMT", None),
         ("१२", None),
         ("", None),
     ],

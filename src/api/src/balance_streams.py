@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -71,7 +71,7 @@ class Watcher:
     """Who watches, and how that is proved."""
 
     principal: Principal
-    token: str
+    token: str = field(repr=False)
     """The user's token or the service's key, which is looked at again and again."""
     expires_at: float | None
     """When a user's token is not accepted any more, in seconds since 1970; None for a key."""

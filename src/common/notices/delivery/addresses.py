@@ -8,6 +8,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -121,7 +122,7 @@ async def resolve(host: str, port: int) -> list[Address]:
             found = list(dict.fromkeys(ip_address(info[4][0]) for info in infos))
         except Exception as error:  # noqa: BLE001  whoever waits for it is told
             failure = error
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, found, failure)
 
     threading.Thread(target=look_up, name="notices: resolver", daemon=True).start()

@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session
 
 from src.common.models.notice_endpoint import NoticeEndpoint
 from src.common.models.notice_endpoint_state import NoticeEndpointState
+from src.common.notices import endpoints
 from src.common.notices.delivery.messages import Notice
 
 LEASE_SECONDS = 60.0
@@ -304,6 +305,19 @@ def settle(session: Session, results: Sequence[Result]) -> None:
         ],
     }
     session.execute(_SETTLE, parameters)
+
+
+def disable(session: Session, target: Target, reason: str) -> bool:
+    """Disable an endpoint; not where it is elsewhere by now, or deleted: False."""
+    is_there = session.scalars(
+        select(NoticeEndpoint.endpoint_id)
+        .where(NoticeEndpoint.endpoint_id == target.endpoint_id, NoticeEndpoint.url == target.url)
+        .with_for_update()
+    ).one_or_none()
+    if is_there is None:
+        return False
+    endpoints.disable_endpoint(session, target.endpoint_id, reason=reason)
+    return True
 
 
 _NOTE = text("""

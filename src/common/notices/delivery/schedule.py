@@ -81,7 +81,7 @@ def retry_after_seconds(header: str | None, now: dt.datetime) -> int | None:
     else:
         try:
             until = parsedate_to_datetime(written)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if until.tzinfo is None:
             until = until.replace(tzinfo=dt.UTC)

@@ -5,6 +5,8 @@ import datetime as dt
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -28,7 +30,7 @@ class Sender:
     """The connections to one endpoint: as many as there are requests at a time."""
 
     def __init__(self, url: str, *, is_local: bool, timeout_seconds: float) -> None:
-        self._url = httpcore.URL(url)
+        self._url = _url_of(url)
         self._is_refused = not is_local and self._url.scheme != b"https"
         self._timeout_seconds = timeout_seconds
         self._ssl_context = _tls() if self._url.scheme == b"https" else None
@@ -108,6 +110,15 @@ class Sender:
         )
 
 
+def _url_of(text: str) -> httpcore.URL:
+    """All of it: httpcore's own parser drops what follows a semicolon in the path."""
+    parts = urlsplit(text)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return httpcore.URL(
+        scheme=parts.scheme, host=parts.hostname or "", port=parts.port, target=target
+    )
+
+
 def _host_of(url: httpcore.URL) -> bytes:
     host = b"[%b]" % url.host if b":" in url.host else url.host
     return host if url.port is None else b"%b:%d" % (host, url.port)
@@ -130,6 +141,10 @@ def _failed(error: str) -> Answer:
     return Answer(outcome=Outcome.OUT_OF_REACH, error=error)
 
 
+@cache
 def _tls() -> ssl.SSLContext:
-    """Verifies the endpoint's certificate for the name in its URL."""
+    """Verifies an endpoint's certificate for the name in its URL.
+
+    One for all: to make it holds up whatever is sent beside, for longer than a request takes.
+    """
     return httpx.create_ssl_context()

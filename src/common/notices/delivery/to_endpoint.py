@@ -9,12 +9,12 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import NotFound
 from src.common.models.credit_notice import NoticeStatus
 from src.common.notices import endpoints
 from src.common.notices.delivery import exchange
@@ -134,13 +134,14 @@ class DeliveryToEndpoint:
             self._secrets = endpoints.secrets_of(session, self.endpoint_id)
             return exchange.claim(session, self._target, wanted=wanted, after=self._after)
 
+        began = asyncio.get_running_loop().time()
         claimed = await self._in_database(work)
         self._forget_written()
         if claimed is None:
             return
         self._after, self._has_more = claimed.after, claimed.has_more
         longest = exchange.LEASE_SECONDS - self._timeout_seconds
-        until = asyncio.get_running_loop().time() + longest / 2
+        until = began + longest / 2
         self._waiting.extend(Claim(notices, until) for notices in claimed.notices)
 
     def _write(self, session: Session) -> None:
@@ -229,16 +230,10 @@ class DeliveryToEndpoint:
                 return
 
     async def _disable(self) -> None:
+        """Disable it, unless somebody has moved or deleted it meanwhile."""
         self._is_over = True
-
-        def work(session: Session) -> None:
-            try:
-                endpoints.disable_endpoint(session, self.endpoint_id, reason=GONE)
-            except NotFound:
-                return  # deleted meanwhile
-
-        await self._in_database(work)
-        logger.warning("An endpoint is disabled", endpoint_id=str(self.endpoint_id))
+        if await self._in_database(partial(exchange.disable, target=self._target, reason=GONE)):
+            logger.warning("An endpoint is disabled", endpoint_id=str(self.endpoint_id))
 
     def _hand_back_waiting(self) -> None:
         for claim in self._waiting:
