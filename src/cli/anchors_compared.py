@@ -10,17 +10,15 @@ from src.cli.users import id_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from src.common.anchors.comparison import AnchorVerification
     from src.common.anchors.findings import AnchorReport
 
 
-def compare_with_anchors(
-    source: str, public_keys: "Sequence[str] | None", user: str | None
-) -> "AnchorReport":
-    """Compare everybody, or this user, with the checkpoints of a source.
+def open_anchors(source: str, public_keys: "Sequence[str] | None") -> "AnchorVerification":
+    """What is to be compared with the checkpoints of a source; nothing is read yet.
 
     Raises:
         Invalid, SettingsError: the source, or whose signatures to believe, is not acceptable.
-        SinkUnavailable: the source cannot be read.
     """
     from src.common.anchors.comparison import AnchorVerification
     from src.common.anchors.configuration import believed_keys, open_sink
@@ -28,7 +26,15 @@ def compare_with_anchors(
 
     settings = get_settings()
     keys = believed_keys(settings, public_keys or ())
-    verification = AnchorVerification(SessionLocal, open_sink(source, settings), keys)
+    return AnchorVerification(SessionLocal, open_sink(source, settings), keys)
+
+
+def compare_with_anchors(verification: "AnchorVerification", user: str | None) -> "AnchorReport":
+    """Compare everybody, or this user, with the checkpoints.
+
+    Raises:
+        SinkUnavailable: the source cannot be read.
+    """
     report = verification.report
     with progress() as bars:
         read = bars.add_task("Checkpoints read", total=None)
@@ -49,9 +55,6 @@ def print_compared(report: "AnchorReport") -> None:
             f"\nThis does not fit the anchors: {report.findings} findings; the first "
             f"{len(report.first)} are shown."
         )
-        return
-    if not report.checkpoints:
-        say("There are no checkpoints to compare with.")
         return
     say(
         f"All entries fit the anchors. Checkpoints: {report.first_checkpoint} to "

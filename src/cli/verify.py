@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.anchors import PublicKeys
-from src.cli.anchors_compared import compare_with_anchors, print_compared
+from src.cli.anchors_compared import compare_with_anchors, open_anchors, print_compared
 from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.cli.users import id_of
@@ -67,10 +67,14 @@ def verify(
     """
     if user is not None and sample is not None:
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
+    if public_key and anchors is None:
+        raise Invalid("--public-key is for --anchors", "VALIDATION_ERROR")
     with reader_in_reach(from_replica=from_replica) as wished:
+        # First: nobody waits for all books to learn that a key was mistyped.
+        opened = None if anchors is None else open_anchors(anchors, public_key)
         _warn_of_an_open_schema()
         report, unbookable = _verify(_chosen(wished), user, sample, jobs)
-        anchored = None if anchors is None else compare_with_anchors(anchors, public_key, user)
+        anchored = None if opened is None else compare_with_anchors(opened, user)
     if as_json:
         compared = {} if anchored is None else {"anchors": asdict(anchored)}
         print_json({**asdict(report), "unbookable": unbookable, **compared})

@@ -7,7 +7,9 @@ from pydantic import Field, SecretStr, model_validator
 
 from src.common.deployment import Deployment
 
-_SINK = r"(file:/[^\s,]+|s3://[a-z0-9][a-z0-9.-]+(/[^\s,]*)?|https?://[^\s/,@?#]+[^\s,@?#]*)"
+_SINK = re.compile(
+    r"file:/[^\s,]+|s3://[a-z0-9][a-z0-9.-]+(/[^\s,]*)?|https?://[^\s/,@?#]+[^\s,@?#]*"
+)
 _IN_CLEAR = "http://"
 _ON_THIS_MACHINE = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/.*)?")
 
@@ -18,7 +20,7 @@ class AnchorSettings(Deployment):
     A process that closes none needs no key: the worker alone is given it.
     """
 
-    anchor_sinks: str = Field(default="", pattern=rf"^({_SINK}( *, *{_SINK})*)?$")
+    anchor_sinks: str = ""
     """Where checkpoints are kept, separated by commas: `file:/a/path`, `s3://bucket/prefix`,
     `https://…`. Nowhere: none are closed."""
     anchor_interval_seconds: int = Field(default=3_600, ge=0, le=2_592_000)
@@ -40,6 +42,16 @@ class AnchorSettings(Deployment):
     def _refuse_two_signing_keys(self) -> Self:
         if self.anchor_signing_key is not None and self.anchor_signing_key_file is not None:
             raise ValueError("Set ANCHOR_SIGNING_KEY or ANCHOR_SIGNING_KEY_FILE, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_is_no_sink(self) -> Self:
+        for number, sink in enumerate(self.anchor_sink_addresses, start=1):
+            if not _SINK.fullmatch(sink):
+                raise ValueError(
+                    f"ANCHOR_SINKS: number {number} is none; a sink is file:/an/absolute/path, "
+                    "s3://bucket/prefix or https://host/path, several are separated by commas"
+                )
         return self
 
     @model_validator(mode="after")

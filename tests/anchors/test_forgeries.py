@@ -192,6 +192,18 @@ def test_a_shortened_file_is_named(anchored: list[uuid.UUID], tmp_path: Path) ->
         assert (found.kind, found.checkpoint) == ("ANCHORS_SHORTENED", 2)
 
 
+@pytest.mark.parametrize("written", [b"", b"No checkpoint at all\n", b'{"checkpoint": "flash'])
+def test_what_has_no_checkpoint_does_not_fit(
+    anchored: list[uuid.UUID], tmp_path: Path, written: bytes
+) -> None:
+    """An emptied copy, another file, the beginning of one: the database knows nothing of it."""
+    assert anchored
+    file = tmp_path / "copy"
+    file.write_bytes(written)
+    [found] = compared(file_sink(file)).first
+    assert (found.kind, found.checkpoint, found.user_id) == ("ANCHORS_MISSING", None, None)
+
+
 def test_a_file_without_its_beginning_is_named(anchored: list[uuid.UUID], tmp_path: Path) -> None:
     """The first checkpoint has all leaves."""
     assert anchored

@@ -170,7 +170,13 @@ def test_what_is_missing_to_close_one_is_said(
 
 @pytest.mark.parametrize(
     ("source", "code"),
-    [("/nowhere/file", 75), ("ftp://example.com/x", 2), ("https://me:secret@example.com/x", 2)],
+    [
+        ("/nowhere/file", 75),
+        ("/dev/null", 1),
+        ("ftp://example.com/x", 2),
+        ("s3://", 2),
+        ("https://me:secret@example.com/x", 2),
+    ],
 )
 def test_a_source_that_cannot_be_read_is_said(
     run_command: RunCommand, anchored: uuid.UUID, source: str, code: int
@@ -178,3 +184,21 @@ def test_a_source_that_cannot_be_read_is_said(
     """And is not taken for one that fits."""
     assert anchored
     assert run_command("verify", "--anchors", source).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--anchors", "ftp://example.com/x"), "Checkpoints are in a file"),
+        (("--anchors", "/nowhere/file", "--public-key", "x"), "A public key is written"),
+        (("--public-key", "x"), "--public-key is for --anchors"),
+    ],
+)
+def test_what_is_mistyped_is_said_before_any_book_is_read(
+    run_command: RunCommand, anchored: uuid.UUID, arguments: tuple[str, ...], said: str
+) -> None:
+    """Reading all of them may take hours."""
+    assert anchored
+    verified = run_command("verify", *arguments)
+    assert (verified.exit_code, said in verified.err) == (2, True)
+    assert "Users verified" not in verified.out + verified.err

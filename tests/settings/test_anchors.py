@@ -32,7 +32,9 @@ def test_several_sinks_are_separated_by_commas() -> None:
     [
         ({"anchor_sinks": "/var/anchors"}, "ANCHOR_SINKS"),
         ({"anchor_sinks": "file:anchors"}, "ANCHOR_SINKS"),
-        ({"anchor_sinks": "ftp://host/x"}, "ANCHOR_SINKS"),
+        ({"anchor_sinks": "file:/a,ftp://host/x"}, "ANCHOR_SINKS: number 2 is none; a sink is"),
+        ({"anchor_sinks": "file:/a b"}, "ANCHOR_SINKS: number 1 is none"),
+        ({"anchor_sinks": "https://host/x?token=secret"}, "ANCHOR_SINKS: number 1 is none"),
         ({"anchor_sinks": "https://user:secret@host/x"}, "ANCHOR_SINKS"),
         ({"anchor_sinks": "http://host/x"}, "ANCHOR_SINKS: an address begins with http://"),
         ({"anchor_sinks": "http://localhost.evil.example/x"}, "ANCHOR_SINKS: an address begins"),

@@ -90,8 +90,13 @@ class AnchorVerification:
         if had is not None and had > last and not report.findings:
             explanation = f"{self._sink.name} had checkpoint {had}, and now ends at {last}."
             self._add(last + 1, FindingKind.ANCHORS_SHORTENED, explanation)
+        if not hashes and not report.findings:
+            # The wrong file, or an emptied one under another name. Nobody may take it for one that
+            # fits.
+            explanation = f"{self._sink.name} has no checkpoint: nothing was compared."
+            self._add(None, FindingKind.ANCHORS_MISSING, explanation)
 
-    def _add(self, checkpoint: int, kind: FindingKind, explanation: str) -> None:
+    def _add(self, checkpoint: int | None, kind: FindingKind, explanation: str) -> None:
         self.report.add(Finding(checkpoint=checkpoint, kind=kind, explanation=explanation))
 
     def _compare(self, expected: dict[uuid.UUID, list[Expected]]) -> None:

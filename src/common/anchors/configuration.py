@@ -21,7 +21,7 @@ def open_sink(address: str, settings: Settings) -> Sink:
     """
     parts = urlsplit(address)
     match parts.scheme:
-        case "s3":
+        case "s3" if parts.netloc:
             retention_days = settings.anchor_retention_days
             return S3Sink(parts.netloc, parts.path, retention_days=retention_days)
         case "http" | "https" if "@" in parts.netloc:

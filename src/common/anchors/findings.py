@@ -25,6 +25,8 @@ class FindingKind(StrEnum):
     """The database closed another checkpoint of that number."""
     ANCHORS_SHORTENED = "ANCHORS_SHORTENED"
     """There were more checkpoints than there are."""
+    ANCHORS_MISSING = "ANCHORS_MISSING"
+    """There is none at all, so that nothing was compared."""
     DATABASE_SET_BACK = "DATABASE_SET_BACK"
     """There are checkpoints that the database does not know any more."""
     USER_MISSING = "USER_MISSING"

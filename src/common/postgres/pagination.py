@@ -74,7 +74,7 @@ def decode_number_cursor(cursor: str | None, greatest: int = _NUMBER_MAX) -> int
 
 def _not_a_cursor() -> Invalid:
     return Invalid(
-        "cursor: not a cursor of this endpoint; leave it out to start at the first page",
+        "cursor: not a cursor of this list; leave it out to start at the first page",
         "VALIDATION_ERROR",
         field="cursor",
     )
