@@ -121,7 +121,11 @@ def test_every_field_is_in_the_hash() -> None:
     assert len({each.hash for each in [CHECKPOINT, *others]}) == len(others) + 1
 
 
-@pytest.mark.parametrize("line", ["", "x", "a+b+c", str(KEY.public)[:-4], KEY.written()[:-4]])
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "a+b+c", str(KEY.public)[:-4], KEY.written()[:-4]],
+    ids=["nothing", "a letter", "no key", "a cut public key", "a cut secret key"],
+)
 def test_what_is_no_key_is_refused_without_being_said(line: str) -> None:
     """The sentence never repeats what may be a secret."""
     for parse in (parse_signing_key, parse_public_key):
