@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from src.common.accounts.operations import erase_user
@@ -190,6 +191,24 @@ def test_a_service_without_privileges_of_its_own_goes_on(db: Session) -> None:
     do(db, Spend, user_id, amount=30)
     db.execute(text("RESET ROLE"))
     assert len(notices_of(db)) == 4
+
+
+def test_nobody_has_the_triggers_tell_what_was_never_committed(db: Session) -> None:
+    """They write as their owner; so none may hang one at a table of their own and fill that."""
+    add_endpoint(db, *EVERYTHING)
+    user_id = someone(db)
+    role = f"service_{uuid.uuid4().hex[:8]}"
+    grant_runtime(db.connection(), role)
+    db.execute(text(f"SET LOCAL ROLE {role}"))
+    db.execute(text("CREATE TEMPORARY TABLE forged (LIKE credit_entries)"))
+    with pytest.raises(ProgrammingError, match="permission denied for function"):
+        db.execute(
+            text(
+                "CREATE TRIGGER forging AFTER INSERT ON forged REFERENCING NEW TABLE AS added"
+                " FOR EACH STATEMENT EXECUTE FUNCTION credit_entries_told()"
+            )
+        )
+    assert user_id
 
 
 def test_a_service_can_rewrite_nothing_that_was_told(db: Session) -> None:

@@ -73,7 +73,8 @@ def grant_runtime(connection: Connection, role: str) -> bool:
 
     Makes the role, able to log in once it has a password, where it does not exist; whether it did
     that. Doing it again, after a migration, brings the privileges up to date. From now on only the
-    schema's owner may create there, `role` and everybody else (PUBLIC) may not.
+    schema's owner may create there, or use what runs as its owner; `role` and everybody else
+    (PUBLIC) may not.
     """
     name = sql.Identifier(role)
     exists = connection.exec_driver_sql(
@@ -84,6 +85,7 @@ def grant_runtime(connection: Connection, role: str) -> bool:
     schema = sql.Identifier(_schema(connection))
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
     _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)
+    _keep_from_others(connection, _schema(connection))
     for table, privileges in PRIVILEGES.items():
         on_table = sql.Identifier(table)
         _run(connection, sql.SQL("REVOKE ALL ON {} FROM {}"), on_table, name)
@@ -93,6 +95,22 @@ def grant_runtime(connection: Connection, role: str) -> bool:
         _run(connection, sql.SQL("REVOKE ALL ON SEQUENCE {} FROM {}"), sequence, name)
         _run(connection, sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}"), sequence, name)
     return exists is None
+
+
+def _keep_from_others(connection: Connection, schema: str) -> None:
+    """Let nobody else have a trigger that runs as its owner at a table of their own.
+
+    Our triggers go on: the privilege is asked for when a trigger is made.
+    """
+    names = connection.exec_driver_sql(
+        "SELECT proname FROM pg_catalog.pg_proc WHERE prosecdef"
+        " AND prorettype = 'pg_catalog.trigger'::pg_catalog.regtype"
+        " AND (pronamespace, proowner) = (SELECT relnamespace, relowner FROM pg_catalog.pg_class"
+        " WHERE oid = 'credit_entries'::pg_catalog.regclass)"
+    ).scalars()
+    for name in names.all():
+        function = sql.Identifier(schema, name)
+        _run(connection, sql.SQL("REVOKE EXECUTE ON FUNCTION {}() FROM PUBLIC"), function)
 
 
 def schema_open_to_public(connection: Connection) -> str | None:
