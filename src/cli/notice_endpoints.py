@@ -40,7 +40,7 @@ def list_endpoints(*, as_json: AsJson = False) -> None:
     from src.common.notices import endpoints
 
     found = run_reading(get_settings(), endpoints.list_endpoints)
-    rows = list(map(_shown, found))
+    rows = [_shown(each) if as_json else _row(each) for each in found]
     print_rows(rows, as_json=as_json, empty="There are no endpoints: nobody is told anything.")
 
 
@@ -168,6 +168,16 @@ def _split(types: str | None) -> list[str] | None:
     if types is None:
         return None
     return [each.strip() for each in types.split(",") if each.strip()]
+
+
+def _row(endpoint: "NoticeEndpoint") -> dict[str, Any]:
+    """For people, a line that fits: most endpoints are told of nearly everything."""
+    types = endpoint.types
+    others = [each for each in get_args(NoticeTypeName) if each not in types]
+    in_short = ", ".join(types)
+    if len(others) < len(types):
+        in_short = f"all but {', '.join(others)}" if others else "all"
+    return {**_shown(endpoint), "types": in_short}
 
 
 def _shown(endpoint: "NoticeEndpoint") -> dict[str, Any]:

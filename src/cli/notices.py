@@ -11,7 +11,8 @@ from src.cli.choices import NoticeStatusName, NoticeTypeName
 from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_json_line, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
-from src.cli.reach import get_settings, migrated_database, run_reading
+from src.cli.reach import get_settings, migrated_database
+from src.cli.users import id_of
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC
 
@@ -25,7 +26,7 @@ app = typer.Typer(
 app.add_typer(notice_endpoints.app, name="endpoints")
 
 Type = Annotated[NoticeTypeName | None, typer.Option("--type", help="Only notices of this type.")]
-UserId = Annotated[uuid.UUID | None, typer.Option("--user", help="Only of the user with this id.")]
+User = Annotated[str | None, typer.Option(help="Only of this user: e-mail or id.")]
 EndpointId = Annotated[
     uuid.UUID | None, typer.Option("--endpoint", help="Only for the endpoint with this id.")
 ]
@@ -44,7 +45,7 @@ def list_notices(
     *,
     notice_type: Type = None,
     status: Status = None,
-    user_id: UserId = None,
+    user: User = None,
     endpoint_id: EndpointId = None,
     since: Since = None,
     until: Until = None,
@@ -54,13 +55,14 @@ def list_notices(
     as_json: AsJson = False,
 ) -> None:
     """List notices and what became of them, newest first."""
+    from src.common.database import read_from_database
     from src.common.notices import queries
 
-    wanted = _wanted(notice_type, status, user_id, endpoint_id, since, until, time_zone)
-    page = run_reading(
-        get_settings(),
-        lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor),
-    )
+    with migrated_database(get_settings()):
+        wanted = _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
+        page = read_from_database(
+            lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor)
+        )
     rows = [_answered(each) if as_json else _row(each) for each in page.items]
     print_page(rows, page.next_cursor, as_json=as_json, empty="There is no such notice.")
 
@@ -71,7 +73,7 @@ def replay(
     *,
     notice_type: Type = None,
     status: Status = None,
-    user_id: UserId = None,
+    user: User = None,
     endpoint_id: EndpointId = None,
     since: Since = None,
     until: Until = None,
@@ -85,8 +87,7 @@ def replay(
     from src.common.database import run_in_database_transaction
     from src.common.notices import replay as replaying
 
-    wanted = _wanted(notice_type, status, user_id, endpoint_id, since, until, time_zone)
-    chooses = bool(wanted.conditions())
+    chooses = any((notice_type, status, user, endpoint_id, since, until))
     if chooses == (notice_id is not None):
         raise Invalid(
             "Name one notice, or choose some by --type, --status, --user, --endpoint, --since or"
@@ -99,7 +100,9 @@ def replay(
             run_in_database_transaction(lambda session: replaying.replay_notice(session, one))
             replayed = 1
         else:
-            replayed = _replay_all(wanted)
+            replayed = _replay_all(
+                _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
+            )
     print_record({"replayed": replayed}, as_json=as_json)
 
 
@@ -123,7 +126,7 @@ def _replay_all(wanted: "NoticeFilter") -> int:
 def tail(
     *,
     notice_type: Type = None,
-    user_id: UserId = None,
+    user: User = None,
     endpoint_id: EndpointId = None,
     interval_seconds: Annotated[
         float, typer.Option(min=0.1, max=60, help="How often to look.")
@@ -143,9 +146,10 @@ def tail(
     from src.common.notices.queries import NoticeFilter, Tail
 
     kind = None if notice_type is None else NoticeType(notice_type)
-    watched = Tail(NoticeFilter(user_id=user_id, endpoint_id=endpoint_id, type=kind))
     printed = 0
     with migrated_database(get_settings()):
+        user_id = None if user is None else id_of(user)
+        watched = Tail(NoticeFilter(user_id=user_id, endpoint_id=endpoint_id, type=kind))
         read_from_database(watched.look)
         say("Waiting for notices. Ctrl-C ends.", err=True)
         while limit is None or printed < limit:
@@ -172,7 +176,7 @@ def _print_line(notice: "CreditNotice", *, as_json: bool) -> None:
 def _wanted(
     notice_type: NoticeTypeName | None,
     status: NoticeStatusName | None,
-    user_id: uuid.UUID | None,
+    user: str | None,
     endpoint_id: uuid.UUID | None,
     since: str | None,
     until: str | None,
@@ -182,7 +186,7 @@ def _wanted(
     from src.common.notices.queries import NoticeFilter
 
     return NoticeFilter(
-        user_id=user_id,
+        user_id=None if user is None else id_of(user),
         endpoint_id=endpoint_id,
         type=None if notice_type is None else NoticeType(notice_type),
         status=None if status is None else NoticeStatus(status),

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import uuid
 from types import SimpleNamespace
 from typing import get_args
 
@@ -14,6 +15,7 @@ from src.common import database
 from src.common.credits.domain.commands import Grant, Spend
 from src.common.database import SessionLocal
 from src.common.models.credit_notice import CreditNotice, NoticeStatus, NoticeType
+from src.common.models.user import User
 from src.common.notices import endpoints
 from src.common.notices.expiring import Rounds
 from src.local_postgres import ConnectionParameters
@@ -67,6 +69,9 @@ def test_an_endpoint_s_life(flashslides: RunCommand) -> None:
         (("replay",), "Name one notice, or choose some"),
         (("replay", "ntc_1", "--type", "credits.low"), "Name one notice, or choose some"),
         (("replay", "ntc_1"), "no such notice"),
+        (("replay", "--user", "nobody@example.com"), "No user has the e-mail nobody@example.com"),
+        (("list", "--user", "nobody@example.com"), "No user has the e-mail nobody@example.com"),
+        (("tail", "--user", "nobody@example.com"), "No user has the e-mail nobody@example.com"),
         (("list", "--cursor", "x"), "cursor"),
     ],
 )
@@ -78,6 +83,23 @@ def test_what_is_wrong_is_said_by_its_name(
     assert refused.exit_code != 0
     assert said in refused.err
     assert len(refused.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("types", "in_short"),
+    [
+        (list(NoticeType), "  all  "),
+        ([it for it in NoticeType if it != NoticeType.SPENT], "  all but credits.spent  "),
+        ([NoticeType.SPENT, NoticeType.GRANTED], "  credits.spent, credits.granted  "),
+    ],
+)
+def test_a_line_of_an_endpoint_is_short(
+    db: Session, flashslides: RunCommand, types: list[NoticeType], in_short: str
+) -> None:
+    """What it is told of, or what alone it is not told of."""
+    add_endpoint(db, *types)
+    db.commit()
+    assert in_short in flashslides("notices", "endpoints", "list").out
 
 
 def test_a_list_shows_what_is_in_the_outbox_and_replays_it(
@@ -101,6 +123,11 @@ def test_a_list_shows_what_is_in_the_outbox_and_replays_it(
     assert flashslides("notices", "replay", granted["id"], "--json").json == {"replayed": 1}
     again = flashslides("notices", "replay", "--user", str(user_id), "--json").json
     assert again == {"replayed": 1}
+    email = db.get_one(User, user_id).email
+    for named in (email, str(user_id)):
+        found = flashslides("notices", "list", "--user", named, "--json").json
+        assert [each["seq"] for each in found["items"]] == [2, 1]
+    assert flashslides("notices", "list", "--user", str(uuid.UUID(int=9))).exit_code == 3
     waiting = flashslides("notices", "list", "--status", "pending", "--json").json
     assert [each["seq"] for each in waiting["items"]] == [2, 1]
 
