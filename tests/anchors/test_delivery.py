@@ -161,6 +161,18 @@ def test_a_new_sink_begins_with_all_leaves(tmp_path: Path) -> None:
     assert compared(second).first_checkpoint == 3
 
 
+def test_a_new_sink_begins_where_the_first_checkpoint_was_over_nobody(tmp_path: Path) -> None:
+    """With all leaves: those of the checkpoints after that one are no longer kept."""
+    first, second = file_sink(tmp_path / "a"), file_sink(tmp_path / "b")
+    run(first)
+    people = some_users()
+    run(first)
+    spend(*people)
+    run(first, second)
+    assert (numbers(second), problems()) == ([3], [None, None])
+    assert (compared(first).findings, compared(second).findings) == (0, 0)
+
+
 def test_a_file_that_was_shortened_is_left_as_it_is(tmp_path: Path) -> None:
     """It is said, again and again, and the other sinks go on."""
     people = some_users()
@@ -280,6 +292,15 @@ def test_a_sink_that_is_down_is_asked_ever_more_rarely(tmp_path: Path) -> None:
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
     with SessionLocal() as session:
         assert session.scalars(select(AnchorSink.failures)).one() == 9
+
+
+def test_a_sink_that_answers_and_takes_nothing_is_asked_ever_more_rarely(tmp_path: Path) -> None:
+    """That it can be read does not begin the waiting anew."""
+    some_users()
+    sink = file_sink(tmp_path / "missing" / "anchors")
+    for _ in range(3):
+        run(sink)
+    assert rows("SELECT failures, problem FROM anchor_sinks") == [(3, "unavailable")]
 
 
 def test_an_endpoint_that_contradicts_itself_is_taken_for_down(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.common.anchors.notes import new_signing_key
+from src.common.anchors.snapshot import AnchorContradiction
 from src.common.credits.domain.commands import Grant, OpenHold
 from src.common.database import SessionLocal
 from tests.anchors.anchoring import (
@@ -179,6 +180,31 @@ def test_what_was_anchored_cannot_be_adjusted_to_a_forgery(
         ("ANCHOR_LEAVES_DO_NOT_FIT", 3, None),
         ("ENTRY_CHANGED", 2, user_id),
     }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM credit_ledgers", "UPDATE credit_ledgers SET ledger_id = gen_random_uuid()"],
+)
+def test_a_ledger_of_another_id_is_named_and_not_anchored(
+    anchored: list[uuid.UUID], tmp_path: Path, statement: str
+) -> None:
+    """Its row may be removed or exchanged: nothing is signed that would go on as another ledger."""
+    corrupt(statement, anchored[0])
+    sink = file_sink(tmp_path / "anchors")
+    with pytest.raises(AnchorContradiction, match="ledger"):
+        run(sink)
+    [found] = compared(sink).first
+    assert (found.kind, found.checkpoint) == ("ANCHOR_OF_ANOTHER_LEDGER", 1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path, count: int) -> None:
+    """Of one user, read as their chain is made again, or of several, read together."""
+    user_id, *_ = anchor(tmp_path, count)
+    corrupt("UPDATE credit_entries SET created_at = 'infinity' WHERE user_id = :user_id", user_id)
+    [found] = compared(file_sink(tmp_path / "anchors")).first
+    assert (found.kind, found.user_id) == ("ENTRY_CHANGED", user_id)
 
 
 def test_a_shortened_file_is_named(anchored: list[uuid.UUID], tmp_path: Path) -> None:

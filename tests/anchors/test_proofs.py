@@ -86,13 +86,17 @@ def test_only_what_a_checkpoint_has_is_proven(tmp_path: Path) -> None:
 
 
 def test_a_forged_entry_has_no_proof(tmp_path: Path) -> None:
-    """What is printed leads to another root; and so do leaves that were changed."""
+    """Nor has one that it follows, or that is removed; nor anybody once leaves were changed."""
     people = some_users(3)
     run(file_sink(tmp_path / "anchors"))
+    right = proof_of(people[0], 2)
     corrupt("UPDATE credit_entries SET amount = 99 WHERE user_id = :user_id AND seq = 1", people[0])
-    with pytest.raises(ExceptionWithErrorType) as refused:
-        check_proof(proof_of(people[0], 1), [KEY.public])
-    assert refused.value.error_type == "ANCHOR_PROOF_DOES_NOT_FIT"
+    assert proof_of(people[0], 2) == right  # the entry before is not in it, but its hash
+    corrupt("DELETE FROM credit_entries WHERE user_id = :user_id AND seq = 2", people[1])
+    for user_id, seq in ((people[0], 1), (people[1], 1), (people[1], 2)):
+        with pytest.raises(ExceptionWithErrorType) as refused:
+            proof_of(user_id, seq)
+        assert refused.value.error_type == "ANCHOR_CONTRADICTION"
     corrupt("UPDATE anchored_users SET version = 9 WHERE user_id = :user_id", people[1])
     with pytest.raises(ExceptionWithErrorType) as contradicted:
         proof_of(people[0], 2)

@@ -16,6 +16,7 @@ from src.common.database import SessionLocal
 from src.common.exceptions import Conflict
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_ledger import CreditLedger
+from src.common.models.user import User
 from src.common.postgres.runtime_role import PRIVILEGES
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, forget_hashes, grant, make_user, spend
@@ -159,6 +160,37 @@ def test_everybody_gets_their_hashes(
         check_books(session)
         execute(session, [spend(user_id, 1) for user_id in unchained])
         check_books(session)
+
+
+def test_the_first_id_that_there_can_be_gets_its_hashes(unchained: list[uuid.UUID]) -> None:
+    """Afterwards an entry without one could not be followed by any."""
+    assert unchained
+    with SessionLocal.begin() as session:
+        session.add(User(user_id=uuid.UUID(int=0), email="first@example.com", password_hash="x"))
+        session.flush()
+        execute(session, [grant(uuid.UUID(int=0), 5)])
+        forget_hashes(session, uuid.UUID(int=0))
+    for _ in complete_chain(SessionLocal):
+        pass
+    with SessionLocal() as session:
+        assert lack(session) == 0
+
+
+def test_nothing_is_hashed_without_the_ledger_s_id(
+    unchained: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is given once cannot be changed: neither a long journal nor short ones get any."""
+    monkeypatch.setattr(chaining, "BATCH_ENTRIES", 16)
+    with SessionLocal.begin() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        session.execute(text("DELETE FROM credit_ledgers"))
+    for user_ids in (unchained[:1], unchained[1:]):
+        with SessionLocal.begin() as session, pytest.raises(Conflict, match="credit_ledgers"):
+            chain_users(session, user_ids)
+    with pytest.raises(Conflict, match="credit_ledgers"):
+        list(complete_chain(SessionLocal))
+    with SessionLocal() as session:
+        assert lack(session) == 45
 
 
 @pytest.mark.parametrize("batches_done", range(6))

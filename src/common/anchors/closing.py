@@ -17,8 +17,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from src.common.anchors.checkpoints import Checkpoint
 from src.common.anchors.leaves import LEAF_OCTETS
 from src.common.anchors.notes import SigningKey
-from src.common.anchors.records import LEAVES_A_LINE
-from src.common.anchors.snapshot import Counted, begin_reading, read_pages
+from src.common.anchors.records import LEAVES_A_LINE, checkpoint_of
+from src.common.anchors.snapshot import (
+    AnchorContradiction,
+    Counted,
+    begin_reading,
+    read_pages,
+)
 from src.common.anchors.tree import TreeBuilder
 from src.common.exceptions import Conflict
 from src.common.models.anchor_checkpoint import AnchorCheckpoint
@@ -63,8 +68,8 @@ def close_checkpoint(
         counted = Counted()
         with sessions.begin() as session:
             begin_reading(session)
-            ledger = _chained_ledger(session)
             newest = _newest(session)
+            ledger = _chained_ledger(session, newest)
             closed_at = session.scalars(select(func.clock_timestamp())).one()
             for page in read_pages(session, counted):
                 everybody.write(page.leaves)
@@ -90,8 +95,14 @@ def close_checkpoint(
     return checkpoint
 
 
-def _chained_ledger(session: Session) -> CreditLedger:
-    ledger = session.scalars(select(CreditLedger)).one()
+def _chained_ledger(session: Session, newest: AnchorCheckpoint | None) -> CreditLedger:
+    ledger = session.scalars(select(CreditLedger)).one_or_none()
+    if ledger is None:
+        raise AnchorContradiction("The row of credit_ledgers is missing")
+    if newest is not None and checkpoint_of(newest.note).ledger_id != ledger.ledger_id:
+        raise AnchorContradiction(
+            f"The ledger's id is {ledger.ledger_id}, and was another at checkpoint {newest.number}"
+        )
     if ledger.chained_at is None:
         raise Conflict(
             "Entries from before the chain have no hash yet: run `flashslides db chain`",

@@ -14,6 +14,7 @@ from src.common.exceptions import ExceptionWithErrorType
 from src.common.models.anchor_checkpoint import AnchorCheckpoint
 from src.common.models.anchor_part import AnchorPart
 from src.common.models.anchor_sink import SinkProblem
+from src.common.models.anchored_user import AnchoredUser
 
 
 def bring(
@@ -51,9 +52,8 @@ def bring(
             with sessions.begin() as session:
                 note_standing(session, standing)
         yield following.number
-    if standing.problem is not None:
-        with sessions.begin() as session:
-            note_standing(session, standing)
+    with sessions.begin() as session:
+        note_standing(session, standing)
     return standing
 
 
@@ -88,7 +88,17 @@ def _following(session: Session, number: int | None) -> AnchorCheckpoint | None:
     complete = closed.where(AnchorCheckpoint.is_complete)
     newest = session.scalars(complete.order_by(AnchorCheckpoint.number.desc()).limit(1))
     found = newest.one_or_none()
-    return found if found is not None and _has_parts(session, found) else None
+    return found if found is not None and _keeps_all_since(session, found) else None
+
+
+def _keeps_all_since(session: Session, complete: AnchorCheckpoint) -> bool:
+    """Whether the leaves of a complete checkpoint, and so of all after it, are still kept.
+
+    One over nobody has none that could be missing: then nobody may have come since.
+    """
+    if checkpoint_of(complete.note).leaves:
+        return _has_parts(session, complete)
+    return session.scalars(select(AnchoredUser.user_id).limit(1)).one_or_none() is None
 
 
 def _has_parts(session: Session, checkpoint: AnchorCheckpoint) -> bool:

@@ -115,7 +115,7 @@ def check_proof(octets: bytes, keys: Sequence[PublicKey]) -> Proven:
     if len(proof.previous) not in _HASH_OCTETS:
         raise _unreadable("`previous` is no hash and no ledger's id")
     checkpoint = parse_checkpoint(verified_text(proof.note, keys))
-    if _root(proof) != checkpoint.root:
+    if root_of_proof(proof) != checkpoint.root:
         raise Inconsistent(
             "The entry does not lead to the signed root: it, or the proof, was changed",
             "ANCHOR_PROOF_DOES_NOT_FIT",
@@ -125,8 +125,10 @@ def check_proof(octets: bytes, keys: Sequence[PublicKey]) -> Proven:
     return _proven(proof, checkpoint)
 
 
-def _root(proof: Proof) -> bytes | None:
-    """The root to which the entries lead; None where they do not follow each other."""
+def root_of_proof(proof: Proof) -> bytes | None:
+    """The root to which the entries lead; None where they are none, or do not follow each other."""
+    if not proof.entries:
+        return None
     hashed = proof.previous
     first = proof.entries[0].seq
     for seq, entry in enumerate(proof.entries, first):

@@ -8,7 +8,14 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from src.common.anchors.leaves import LEAF_OCTETS, leaf_of
-from src.common.anchors.proofs import VERSION, Proof, ProvenEntry, ProvenLine, ProvenStep
+from src.common.anchors.proofs import (
+    VERSION,
+    Proof,
+    ProvenEntry,
+    ProvenLine,
+    ProvenStep,
+    root_of_proof,
+)
 from src.common.anchors.records import checkpoint_of
 from src.common.anchors.snapshot import PAGE_USERS, begin_reading, following
 from src.common.anchors.tree import TreeBuilder
@@ -56,17 +63,18 @@ def prove(session: Session, user_id: uuid.UUID, seq: int) -> Proof:
             f"{ENTRIES_MAX} at most",
             "ANCHOR_PROOF_TOO_LONG",
         )
+    root = checkpoint_of(checkpoint.note).root
     tree = TreeBuilder(wanted=user_id.bytes)
     for leaves in _leaves(session):
         tree.add(leaves)
-    if tree.root() != checkpoint_of(checkpoint.note).root:
+    if tree.root() != root:
         raise Inconsistent(
             f"`anchored_users` does not make the root of checkpoint {checkpoint.number}: somebody "
             "changed it; run `flashslides verify --anchors`",
             "ANCHOR_CONTRADICTION",
         )
     rows = fetch_hashed(session, Portion(user_id, seq - 1, version)).get(user_id.bytes)
-    return Proof(
+    proof = Proof(
         version=VERSION,
         user_id=user_id,
         previous=_previous(session, user_id, seq),
@@ -74,6 +82,13 @@ def prove(session: Session, user_id: uuid.UUID, seq: int) -> Proof:
         path=[ProvenStep(step.bit, step.sibling) for step in tree.path],
         note=checkpoint.note,
     )
+    if root_of_proof(proof) != root:
+        raise Inconsistent(
+            f"Entry {seq} of user {user_id}, or one after it, is not what checkpoint "
+            f"{checkpoint.number} has: run `flashslides verify --anchors`",
+            "ANCHOR_CONTRADICTION",
+        )
+    return proof
 
 
 def _anchored_version(session: Session, user_id: uuid.UUID, seq: int) -> int | None:

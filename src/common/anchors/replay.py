@@ -1,7 +1,6 @@
 """Reads checkpoints one after the other: signatures, their chain, and every root made again."""
 
 import hashlib
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,9 @@ class Replay:
     """All checkpoints of a sink, from the first on."""
 
     def __init__(
-        self, keys: Sequence[PublicKey], ledger_id: uuid.UUID, expectations: Expectations
+        self, keys: Sequence[PublicKey], ledger_id: bytes, expectations: Expectations
     ) -> None:
-        """Believe these keys, expect this ledger, and note what users are said to have had."""
+        """Believe these keys, expect this ledger's id, and note what users are said to have had."""
         self._keys = keys
         self._ledger_id = ledger_id
         self._expectations = expectations
@@ -69,9 +68,12 @@ class Replay:
         except Inconsistent as error:
             kind, explanation = FindingKind.ANCHOR_SIGNATURE_INVALID, error.message
         else:
-            if checkpoint.ledger_id != self._ledger_id:
+            if checkpoint.ledger_id.bytes != self._ledger_id:
                 kind = FindingKind.ANCHOR_OF_ANOTHER_LEDGER
-                explanation = f"It is of ledger {checkpoint.ledger_id}, not {self._ledger_id}."
+                ours = self._ledger_id.hex() or "that of no ledger: credit_ledgers is empty"
+                explanation = (
+                    f"It is of ledger {checkpoint.ledger_id.hex}; the database's is {ours}."
+                )
             elif before is None:
                 if not checkpoint.is_complete:
                     kind = FindingKind.ANCHOR_CHAIN_BROKEN

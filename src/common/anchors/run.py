@@ -69,8 +69,9 @@ def _steps(
     standings: list[Standing] = []
     for sink in sinks:
         standings.append(look_at(sessions, sink))
-        with sessions.begin() as session:
-            note_standing(session, standings[-1])
+        if standings[-1].problem is not None:  # otherwise `bring` notes how it ends
+            with sessions.begin() as session:
+                note_standing(session, standings[-1])
         yield 0
     with sessions.begin() as session:
         forget_other_sinks(session, sinks)

@@ -96,7 +96,7 @@ def chain_entries(sessions: sessionmaker[Session]) -> Generator[Chaining]:
 
     Raises:
         Conflict: ENTRY_HASH_DOES_NOT_FIT, somebody's entries are not what they were when they got
-            their hashes.
+            their hashes; LEDGER_MISSING, the row is gone whose id every chain begins with.
         DatabaseBusy: a passing condition of the database.
     """
     done = Chaining()
@@ -154,10 +154,11 @@ def _pages(sessions: sessionmaker[Session]) -> Iterator[tuple[int, list[_Unchain
         .order_by(User.user_id)
         .limit(PAGE_USERS)
     )
-    after = uuid.UUID(int=0)
+    after: uuid.UUID | None = None
     while True:
+        following = users if after is None else users.where(User.user_id > after)
         with sessions.begin() as session:
-            page = session.execute(users.where(User.user_id > after)).all()
+            page = session.execute(following).all()
         if not page:
             return
         yield len(page), [_Unchained(user_id, version) for user_id, version, is_ in page if is_]
@@ -205,6 +206,8 @@ def _chain_portions(
                 done.locked_users += 1
                 return
             until = min(version, after + BATCH_ENTRIES)
+            if previous is None:
+                previous = _ledger_id(session)
             portion = list(
                 recompute_chain(session, user_id, after=after, previous=previous, until=until)
             )
@@ -228,12 +231,22 @@ def _lock(session: Session, user_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, in
 
 
 def _chain_locked(session: Session, locked: list[uuid.UUID]) -> int:
-    ledger_id = read_ledger(session).ledger_id
+    ledger_id = _ledger_id(session)
     chains: dict[uuid.UUID, Iterable[Link]] = {}
     for whose, rows in fetch_hashed(session, locked).items():
         user_id = uuid.UUID(bytes=whose)
         chains[user_id] = links(user_id, ledger_id, rows)
     return _write(session, chains)
+
+
+def _ledger_id(session: Session) -> bytes:
+    """What first entries follow; a hash that was made without it could not be changed any more."""
+    ledger_id = read_ledger(session).ledger_id
+    if not ledger_id:
+        raise Conflict(
+            "The row of credit_ledgers is missing: run `flashslides doctor chain`", "LEDGER_MISSING"
+        )
+    return ledger_id
 
 
 def _write(session: Session, chains: Mapping[uuid.UUID, Iterable[Link]]) -> int:

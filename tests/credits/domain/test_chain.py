@@ -3,6 +3,7 @@
 import datetime as dt
 import uuid
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,19 @@ def test_the_encoding_is_what_it_was() -> None:
         chain.entry_hash(first, ROW, LINE, bought).hex()
         == "34cd1222a0f175a3cd5e0f39401f91842defc4e72edef8b008e1bf6f104acfca"
     )
+
+
+def test_instants_of_the_hour_that_comes_twice_differ() -> None:
+    """Python takes two of the same zone for equal there; nobody's instant hides the next one's."""
+    zone = ZoneInfo("Europe/Berlin")
+    first = dt.datetime(2026, 10, 25, 2, 30, tzinfo=zone)
+    second = first.replace(fold=1)
+    assert first == second
+    hashes = [
+        chain.entry_hash(LEDGER, (*ROW[:-2], THEN, instant), LINE, b"")
+        for instant in (first, second)
+    ]
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -14,6 +14,7 @@ from src.common.credits.verification.chained import (
     ENTRY_HASH_IS_MISSING,
     recompute_chain,
 )
+from src.common.credits.verification.comparison import ROWS_CANNOT_BE_READ
 from src.common.credits.verification.report import Report
 from tests.credits.books import check_books, forget_hashes, hash_again
 from tests.credits.verification.test_verify_columns import a_debtor, a_life
@@ -170,6 +171,11 @@ def test_a_journal_too_long_to_be_replayed_has_its_hashes_recomputed(
     assert verified(db, who) == {}
     db.execute(text(CHANGES["an actor"]), {"who": who, "seq": 6})
     assert verified(db, who) == {ENTRY_HASH_DOES_NOT_FIT: 6}
+    db.execute(
+        text("UPDATE credit_entries SET created_at = 'infinity' WHERE user_id = :who AND seq = 6"),
+        {"who": who},
+    )
+    assert [*verified(db, who)] == [ROWS_CANNOT_BE_READ]
 
 
 @pytest.mark.parametrize("make", [a_life, a_debtor], ids=["life", "debtor"])

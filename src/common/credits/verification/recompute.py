@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import ARRAY, TextualSelect, Uuid, bindparam, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -158,8 +159,11 @@ def _add_sums(
         report.users += 1
         report.not_replayed += 1
         found = list(_differences(session, _SUMS, {"user_ids": [user_id]}))
-        unfit = unfitting(user_id, read_ledger(session), recompute_chain(session, user_id))
-        found += [] if unfit is None else [unfit]
+        try:
+            unfit = unfitting(user_id, read_ledger(session), recompute_chain(session, user_id))
+            found += [] if unfit is None else [unfit]
+        except psycopg.DataError as error:
+            found += compare_user(UnreadableRows(user_id, str(error)))
         report.add(found, users=bool(found))
 
 
