@@ -286,5 +286,7 @@ WORK: dict[str, Step] = {
     "anchors": anchor_where_due,
 }
 """Every kind, by the name under which its failures are counted."""
+LASTING = frozenset({"deliveries"})
+"""The kinds whose step lasts for as long as there is something to do."""
 RETRYING = frozenset({"bookings", "deliveries", "events", "lookups"})
 """The kinds that have promised when they try again what failed."""

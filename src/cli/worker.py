@@ -171,7 +171,9 @@ class Workers:
         self._beat(worker_id, has_ended=True)
 
     def _beat(self, worker_id: uuid.UUID, *, has_ended: bool = False) -> None:
-        steps = [(began, name) for name, began in self._begun.copy().items()]
+        steps = [
+            (began, name) for name, began in self._begun.copy().items() if name not in work.LASTING
+        ]
         began, name = min(steps, default=(0.0, None))
         sign = partial(
             worker_heartbeats.beat,

@@ -1,9 +1,10 @@
 """Workers leave signs of life, whatever holds up their work."""
 
+import datetime as dt
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from src.cli import work, worker
 from src.common import worker_failures, worker_heartbeats
@@ -18,6 +19,12 @@ pytestmark = pytest.mark.usefixtures("fresh_database")
 def seen() -> worker_heartbeats.Workers:
     """What the signs say."""
     return run_in_database_transaction(worker_heartbeats.read_workers)
+
+
+def last_sign() -> dt.datetime:
+    """When the newest sign was left."""
+    with SessionLocal() as session:
+        return session.scalars(select(func.max(WorkerHeartbeat.beat_at))).one()
 
 
 def test_a_worker_that_is_stuck_in_one_kind_still_lives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +46,29 @@ def test_a_worker_that_is_stuck_in_one_kind_still_lives(monkeypatch: pytest.Monk
         goes_on.set()
     until(lambda: seen().alive == 0)
     assert seen().age_seconds is not None
+
+
+def test_a_step_that_lasts_while_there_is_work_is_not_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Notices are delivered in one step for as long as there are any."""
+    monkeypatch.setattr(worker_heartbeats, "INTERVAL_SECONDS", 0.05)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def lasts() -> bool:
+        begun.set()
+        goes_on.wait()
+        return False
+
+    for name in work.WORK:
+        monkeypatch.setitem(work.WORK, name, lasts if name == "deliveries" else lambda: False)
+    with worker.working():
+        assert begun.wait(60)
+        until(lambda: seen().alive == 1)
+        before = last_sign()
+        until(lambda: last_sign() > before)
+        assert seen().longest_work is None
+        goes_on.set()
 
 
 def test_once_leaves_a_sign_that_it_ended(run_command: RunCommand) -> None:

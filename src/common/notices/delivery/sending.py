@@ -51,12 +51,12 @@ class Sender:
         now = dt.datetime.now(dt.UTC)
         body = body_of(notice)
         headers = headers_of(notice, body, secrets, now)
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                try:
-                    return await self._post(body.encode(), headers, now)
-                except _LOST:  # an idle connection, perhaps: once more, at once
-                    return await self._post(body.encode(), headers, now)
+            try:
+                return await self._post(body.encode(), headers, now, deadline)
+            except _LOST:  # an idle connection, perhaps: once more, at once
+                return await self._post(body.encode(), headers, now, deadline)
         except AddressRefused:
             return _failed("ADDRESS_REFUSED: the name leads to no address of the public internet")
         except (TimeoutError, httpcore.TimeoutException):
@@ -66,7 +66,9 @@ class Sender:
         except (httpcore.NetworkError, httpcore.ProtocolError):
             return _failed("CONNECTION_LOST: the connection ended without an answer")
 
-    async def _post(self, body: bytes, headers: Mapping[str, str], now: dt.datetime) -> Answer:
+    async def _post(
+        self, body: bytes, headers: Mapping[str, str], now: dt.datetime, deadline: float
+    ) -> Answer:
         request = httpcore.Request(
             "POST",
             self._url,
@@ -80,7 +82,8 @@ class Sender:
         )
         connection = await self._connection()
         try:
-            response = await connection.handle_async_request(request)
+            async with asyncio.timeout_at(deadline):  # until its status is there
+                response = await connection.handle_async_request(request)
             given = {name.lower(): value for name, value in response.headers}
             after = given.get(b"retry-after")
             try:

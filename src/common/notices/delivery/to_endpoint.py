@@ -203,13 +203,15 @@ class DeliveryToEndpoint:
             return
         self._failed += 1
         self._error = answer.error
-        if answer.outcome is Outcome.OUT_OF_REACH:
-            self._failures += 1
-            self._at_once = max(self._at_once // 2, 1)
-            pause = pause_seconds(self._failures, answer.retry_after_seconds)
-            if pause is not None:
-                self._pause_seconds = max(pause, self._pause_seconds or 0)
-                self._is_over = True
+        if answer.outcome is not Outcome.OUT_OF_REACH:
+            self._failures = 0
+            return
+        self._failures += 1
+        self._at_once = max(self._at_once // 2, 1)
+        pause = pause_seconds(self._failures, answer.retry_after_seconds)
+        if pause is not None:
+            self._pause_seconds = max(pause, self._pause_seconds or 0)
+            self._is_over = True
 
     async def _send_all(self, claim: Claim) -> None:
         """Send a user's notices until one is not delivered, or the lease ends."""
