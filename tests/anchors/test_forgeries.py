@@ -198,6 +198,19 @@ def test_a_ledger_of_another_id_is_named_and_not_anchored(
     assert (found.kind, found.checkpoint) == ("ANCHOR_OF_ANOTHER_LEDGER", 1)
 
 
+def test_entries_are_not_hashed_anew_under_anchors(
+    anchored: list[uuid.UUID], tmp_path: Path
+) -> None:
+    """`flashslides db chain` would give a forged entry a hash that fits."""
+    corrupt(
+        "UPDATE credit_entries SET entry_hash = NULL, amount = 8 WHERE user_id = :user_id AND"
+        " seq = 4; UPDATE credit_ledgers SET chained_at = NULL",
+        anchored[0],
+    )
+    with pytest.raises(AnchorContradiction, match="at checkpoint 2"):
+        run(file_sink(tmp_path / "anchors"))
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path, count: int) -> None:
     """Of one user, read as their chain is made again, or of several, read together."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -167,6 +168,20 @@ def test_a_bucket_without_object_lock_is_refused(bucket: str) -> None:
     with pytest.raises(SinkUnavailable, match="NoSuchBucket"):
         open_sink("s3://nobody", load_settings()).newest(None)
     assert bucket
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [("AWS_PROFILE", "ProfileNotFound"), ("AWS_ENDPOINT_URL", "ValueError")],
+)
+def test_s3_that_is_misconfigured_is_down(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str, said: str
+) -> None:
+    """The other sinks go on."""
+    monkeypatch.setenv(variable, "nobody-s")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has read the environment
+    with pytest.raises(SinkUnavailable, match=said):
+        open_sink(f"s3://{bucket}", load_settings()).newest(None)
 
 
 def test_an_endpoint_that_fails_or_refuses_is_down() -> None:

@@ -103,6 +103,11 @@ def _chained_ledger(session: Session, newest: AnchorCheckpoint | None) -> Credit
         raise AnchorContradiction(
             f"The ledger's id is {ledger.ledger_id}, and was another at checkpoint {newest.number}"
         )
+    if newest is not None and ledger.chained_at is None:
+        raise AnchorContradiction(
+            f"Every entry had its hash at checkpoint {newest.number}, and the ledger says no more "
+            "that they have"
+        )
     if ledger.chained_at is None:
         raise Conflict(
             "Entries from before the chain have no hash yet: run `flashslides db chain`",

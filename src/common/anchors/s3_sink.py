@@ -95,13 +95,17 @@ class S3Sink:
             raise SettingsError(f"{self.name}: install flashslides[aws]")
         import boto3  # heavy, and not installed everywhere
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=5,
             read_timeout=30,
         )
-        return cast("Any", boto3).client("s3", config=config)
+        try:
+            return cast("Any", boto3).client("s3", config=config)
+        except (BotoCoreError, ValueError) as error:  # a profile or an endpoint that is none
+            raise SinkUnavailable(self.name, type(error).__name__) from None
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}{number:0{_DIGITS}d}{_SUFFIX}"

@@ -65,7 +65,8 @@ def entry_hash(previous: bytes, row: Sequence[Any], lines: bytes, made: bytes) -
         there |= 8
         noted = reference.encode()
     instant, created_us = _Last.instant
-    if instant is not created_at:  # equal ones may be an hour apart, where clocks are turned back
+    # In another zone than UTC equal ones may be an hour apart, where clocks are turned back.
+    if created_at.tzinfo is not dt.UTC or instant != created_at:
         created_us = _microseconds(created_at)
         _Last.instant = created_at, created_us
     kind, key, actor = kind.encode(), key.encode(), actor.encode()
