@@ -101,6 +101,17 @@ def test_a_record_that_lacks_its_last_newline_is_there_once(tmp_path: Path) -> N
     assert [note for note, _ in kept(sink)] == [first[0], second[0]]
 
 
+def test_a_file_that_was_emptied_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Also where that happened after it was looked at: only all leaves can begin a file."""
+    sink = open_sink(str(tmp_path / "anchors.jsonl"), load_settings())
+    first, second = history(2)
+    sink.append(*first[:2])
+    (tmp_path / "anchors.jsonl").write_bytes(b"")
+    with pytest.raises(SinkTaken):
+        sink.append(*second[:2])
+    assert kept(sink) == []
+
+
 def test_a_newest_checkpoint_is_found_far_from_the_end(tmp_path: Path) -> None:
     """Behind more torn leaves than are read at a time; and at the edge of two reads."""
     sink = open_sink(str(tmp_path / "anchors.jsonl"), load_settings())

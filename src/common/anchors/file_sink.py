@@ -49,13 +49,18 @@ class FileSink:
 
     def append(self, note: str, leaves: Iterable[bytes]) -> None:
         """As `Sink.append`; others who append wait meanwhile."""
-        number = checkpoint_of(note).number
+        checkpoint = checkpoint_of(note)
+        number = checkpoint.number
         with self._translated(), self._locked() as file:
             if not _ends_a_line(file):
                 file.write(b"\n")  # which may be all that a crash cut off
                 file.flush()
             newest = _newest(file)
-            if newest is not None and checkpoint_of(newest).number != number - 1:
+            if newest is None:
+                follows = checkpoint.is_complete  # of an emptied file nothing can follow
+            else:
+                follows = checkpoint_of(newest).number == number - 1
+            if not follows:
                 raise SinkTaken(self.name, number)
             for line in lines_of(note, leaves):
                 file.write(line)
