@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import httpcore
 import pytest
 from sqlalchemy import update
 from standardwebhooks import Webhook
@@ -16,7 +15,7 @@ from src.common.database import SessionLocal
 from src.common.models.credit_notice import CreditNotice
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
 from src.common.notices.delivery import deliver as delivery
-from src.common.notices.delivery import sending, to_endpoint
+from src.common.notices.delivery import to_endpoint
 from src.common.notices.delivery.messages import Notice
 from src.common.notices.delivery.schedule import ATTEMPTS_MAX, Answer
 from src.common.notices.delivery.sending import Sender
@@ -245,67 +244,6 @@ async def test_410_disables_the_endpoint() -> None:
         assert set(statuses()) == {"pending"}
         make_due()
         assert await deliver() == 0
-
-
-async def test_410_of_where_it_was_disables_nothing() -> None:
-    """Whoever moves an endpoint may switch the old one off at once."""
-
-    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
-        with SessionLocal.begin() as session:
-            session.execute(update(NoticeEndpoint).values(url=after.url))
-        return 410, {}
-
-    async with receiving(answering) as before, receiving() as after:
-        endpoint_id = add_endpoint(before.url)
-        give(add_users(1))
-        await deliver()
-        assert len(before.received) == 1
-        with SessionLocal() as session:
-            assert session.get_one(NoticeEndpoint, endpoint_id).disabled_at is None
-        make_due()
-        await deliver()
-        assert statuses() == ["delivered"]
-
-
-async def test_whoever_answers_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only failures one after the other pause an endpoint, not those with a refusal in between."""
-    monkeypatch.setattr(to_endpoint, "AT_ONCE_FIRST", 1)
-
-    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
-        return 503 if len(receiver.received) % 2 else 400, {}
-
-    async with receiving(answering) as receiver:
-        endpoint_id = add_endpoint(receiver.url)
-        give(add_users(10))
-        await deliver()
-        assert len(receiver.received) == 10
-        assert state_of(endpoint_id).paused_until is None
-
-
-async def test_a_status_in_time_counts_however_long_the_rest_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The endpoint has it: to send it again would tell it twice."""
-    timeout_seconds = 3.0
-
-    async def read_on(_response: httpcore.Response) -> None:
-        await asyncio.sleep(timeout_seconds)
-
-    monkeypatch.setattr(sending, "_read_on", read_on)
-    async with receiving() as receiver:
-        add_endpoint(receiver.url)
-        give(add_users(1))
-        await deliver(notices_timeout_seconds=timeout_seconds)
-        assert statuses() == ["delivered"]
-
-
-async def test_the_whole_address_is_asked_for() -> None:
-    """Parameters of the path and a query are part of it."""
-    async with receiving() as receiver:
-        add_endpoint(f"{receiver.url};v=1?key=2;3")
-        give(add_users(1))
-        await deliver()
-        assert receiver.received[0].target == "/hook;v=1?key=2;3"
 
 
 @pytest.mark.parametrize(

@@ -330,8 +330,7 @@ SELECT endpoint_id, :failures, :delivered, :failed,
 FROM notice_endpoints WHERE endpoint_id = :endpoint_id
 ON CONFLICT (endpoint_id) DO UPDATE SET failures = excluded.failures,
   delivered = state.delivered + excluded.delivered, failed = state.failed + excluded.failed,
-  paused_until = CASE WHEN excluded.delivered > 0 THEN excluded.paused_until
-    ELSE greatest(excluded.paused_until, state.paused_until) END,
+  paused_until = greatest(excluded.paused_until, state.paused_until),
   last_delivered_at = coalesce(excluded.last_delivered_at, state.last_delivered_at),
   last_failed_at = coalesce(excluded.last_failed_at, state.last_failed_at),
   last_error = coalesce(excluded.last_error, state.last_error)

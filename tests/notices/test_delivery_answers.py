@@ -1,0 +1,118 @@
+"""Delivery: what is made of answers that come late, in between, or from where an endpoint was."""
+
+import asyncio
+import uuid
+
+import httpcore
+import pytest
+from sqlalchemy import update
+
+from src.common.database import SessionLocal
+from src.common.models.notice_endpoint import NoticeEndpoint
+from src.common.notices.delivery import exchange, sending, to_endpoint
+from tests.notices.receiver import Received, receiving
+from tests.notices.sent import (
+    add_endpoint,
+    add_users,
+    deliver,
+    give,
+    make_due,
+    state_of,
+    statuses,
+)
+
+pytestmark = pytest.mark.usefixtures("fresh_database")
+
+
+async def test_410_of_where_it_was_disables_nothing() -> None:
+    """Whoever moves an endpoint may switch the old one off at once."""
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        with SessionLocal.begin() as session:
+            session.execute(update(NoticeEndpoint).values(url=after.url))
+        return 410, {}
+
+    async with receiving(answering) as before, receiving() as after:
+        endpoint_id = add_endpoint(before.url)
+        give(add_users(1))
+        await deliver()
+        assert len(before.received) == 1
+        with SessionLocal() as session:
+            assert session.get_one(NoticeEndpoint, endpoint_id).disabled_at is None
+        make_due()
+        await deliver()
+        assert statuses() == ["delivered"]
+
+
+async def test_whoever_answers_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only failures one after the other pause an endpoint, not those with a refusal in between."""
+    monkeypatch.setattr(to_endpoint, "AT_ONCE_FIRST", 1)
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        return 503 if len(receiver.received) % 2 else 400, {}
+
+    async with receiving(answering) as receiver:
+        endpoint_id = add_endpoint(receiver.url)
+        give(add_users(10))
+        await deliver()
+        assert len(receiver.received) == 10
+        assert state_of(endpoint_id).paused_until is None
+
+
+async def test_what_one_worker_was_asked_to_wait_another_s_success_does_not_end() -> None:
+    """Two that were under way at once: one is asked to wait, the other's notice is taken."""
+    begun, asked, passed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        if len(receiver.received) == 1:
+            begun.set()
+            await passed.wait()
+            return 200, {}
+        asked.set()
+        return 503, {"Retry-After": "3600"}
+
+    async with receiving(answering) as receiver:
+        endpoint_id = add_endpoint(receiver.url)
+        give(add_users(1))
+        first = asyncio.create_task(deliver())
+        await begun.wait()
+        give(add_users(1))
+        second = asyncio.create_task(deliver())
+        await asked.wait()
+        await second
+        passed.set()
+        await first
+        assert sorted(statuses()) == ["delivered", "pending"]
+        assert has_paused(endpoint_id)
+
+
+def has_paused(endpoint_id: uuid.UUID) -> bool:
+    """Whether it is left alone now."""
+    with SessionLocal() as session:
+        return endpoint_id not in [each.endpoint_id for each in exchange.targets(session)]
+
+
+async def test_a_status_in_time_counts_however_long_the_rest_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The endpoint has it: to send it again would tell it twice."""
+    timeout_seconds = 3.0
+
+    async def read_on(_response: httpcore.Response) -> None:
+        await asyncio.sleep(timeout_seconds)
+
+    monkeypatch.setattr(sending, "_read_on", read_on)
+    async with receiving() as receiver:
+        add_endpoint(receiver.url)
+        give(add_users(1))
+        await deliver(notices_timeout_seconds=timeout_seconds)
+        assert statuses() == ["delivered"]
+
+
+async def test_the_whole_address_is_asked_for() -> None:
+    """Parameters of the path and a query are part of it."""
+    async with receiving() as receiver:
+        add_endpoint(f"{receiver.url};v=1?key=2;3")
+        give(add_users(1))
+        await deliver()
+        assert receiver.received[0].target == "/hook;v=1?key=2;3"
