@@ -99,7 +99,7 @@ def stranger() -> Generator[Stranger]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if name not in ours and not name.startswith(("XDG_", "PYTEST_", "UV_CACHE"))
+        if name not in ours and not name.startswith(("DATABASE_", "XDG_", "PYTEST_", "UV_CACHE"))
     } | {
         "HOME": str(home),
         "FLASHSLIDES_DATA_DIR": str(folder / "data"),

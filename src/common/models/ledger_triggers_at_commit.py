@@ -70,9 +70,15 @@ END"""
 
 _NEW = "FROM (SELECT new.*) "
 _BESIDE = " coalesce((SELECT {0}.xmin = e.xmin AND {0}.cmin = e.cmin"
-_KINDS = ENTRIES.removeprefix(ENTRIES_FOLLOW)
-for _row in ("d", "h"):
-    _KINDS = _put(_KINDS, _BESIDE.format(_row), f" coalesce((SELECT is_{_row}_written")
+_KINDS = _put(
+    _put(
+        ENTRIES.removeprefix(ENTRIES_FOLLOW),
+        _BESIDE.format("d"),
+        " coalesce((SELECT is_d_written",
+    ),
+    _BESIDE.format("h"),
+    " coalesce((SELECT is_h_written",
+)
 _LINES = """coalesce((SELECT CASE WHEN count(*) = 0 THEN a.amount = 0
       ELSE sum(p.amount) = a.amount AND (min(p.amount) > 0 OR max(p.amount) < 0)
         AND CASE WHEN a.amount > 0 AND a.kind = ANY ('{grant,opening,adjustment}'::text[])
