@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from src.common.database import SessionLocal
 from src.common.models.notice_endpoint import NoticeEndpoint
+from src.common.notices import endpoints
 from src.common.notices.delivery import exchange, sending, to_endpoint
 from tests.notices.receiver import Received, receiving
 from tests.notices.sent import (
@@ -90,6 +91,28 @@ def has_paused(endpoint_id: uuid.UUID) -> bool:
     """Whether it is left alone now."""
     with SessionLocal() as session:
         return endpoint_id not in [each.endpoint_id for each in exchange.targets(session)]
+
+
+@pytest.mark.parametrize("change", ["moved", "enabled"])
+async def test_whoever_moves_or_enables_an_endpoint_need_not_wait(change: str) -> None:
+    """How long to leave it alone was said of where it was, or how it was."""
+
+    async def answering(_request: Received) -> tuple[int, dict[str, str]]:
+        return 503, {"Retry-After": "3600"}
+
+    async with receiving(answering) as before, receiving() as after:
+        endpoint_id = add_endpoint(before.url)
+        give(add_users(1))
+        await deliver()
+        assert has_paused(endpoint_id)
+        with SessionLocal.begin() as session:
+            if change == "moved":
+                endpoints.update_endpoint(session, endpoint_id, url=after.url, is_local=True)
+            else:
+                endpoints.disable_endpoint(session, endpoint_id, reason="By hand")
+                endpoints.enable_endpoint(session, endpoint_id)
+        assert not has_paused(endpoint_id)
+        assert state_of(endpoint_id).failures == 0
 
 
 async def test_a_status_in_time_counts_however_long_the_rest_takes(

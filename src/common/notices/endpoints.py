@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from src.common.exceptions import Conflict, NotFound
 from src.common.models.credit_notice import NoticeType
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
+from src.common.models.notice_endpoint_state import NoticeEndpointState
 from src.common.notices.rules import Subscription, invalid, subscription
 
 ENDPOINTS_MAX = 20
@@ -86,6 +87,8 @@ def update_endpoint(
         expiring_lead_seconds=expiring_lead_seconds,
         is_local=is_local,
     )
+    if wanted.url != endpoint.url:
+        _end_pause(session, endpoint_id)
     _subscribe(endpoint, wanted)
     session.flush()
     return endpoint
@@ -157,6 +160,7 @@ def enable_endpoint(session: Session, endpoint_id: uuid.UUID) -> NoticeEndpoint:
     """
     endpoint = _locked(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
+    _end_pause(session, endpoint_id)
     session.flush()
     return endpoint
 
@@ -195,6 +199,15 @@ def _subscribe(endpoint: NoticeEndpoint, wanted: Subscription) -> None:
     endpoint.types = [str(each) for each in wanted.types]
     endpoint.low_threshold = wanted.low_threshold
     endpoint.expiring_lead_seconds = wanted.expiring_lead_seconds
+
+
+def _end_pause(session: Session, endpoint_id: uuid.UUID) -> None:
+    """Send to it at once: how it was out of reach says nothing of how it is now."""
+    session.execute(
+        update(NoticeEndpointState)
+        .where(NoticeEndpointState.endpoint_id == endpoint_id)
+        .values(failures=0, paused_until=None)
+    )
 
 
 def _locked(session: Session, endpoint_id: uuid.UUID) -> NoticeEndpoint:
