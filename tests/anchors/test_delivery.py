@@ -203,6 +203,7 @@ def test_a_sink_that_needs_what_is_no_longer_kept_is_told(tmp_path: Path) -> Non
     run(first, second)
     assert problems() == [None, SinkProblem.GAP]
     assert (numbers(first), numbers(second)) == ([1, 2, 3, 4], [1])
+    assert parts() == []  # nothing is kept for what it can never be given
 
 
 @pytest_asyncio.fixture

@@ -72,6 +72,7 @@ def forget_parts(session: Session, standings: Sequence[Standing]) -> None:
     needed = [
         (start.number if start else 0) if standing.number is None else standing.number + 1
         for standing in standings
+        if standing.problem is not SinkProblem.GAP  # which cannot be closed any more
     ]
     session.execute(
         delete(AnchorPart)
