@@ -76,9 +76,18 @@ def _leave(error: BaseException) -> None:
             _fail(f"Settings: {error.message}", exit_codes.MISCONFIGURED)
         case ExceptionWithErrorType():
             _fail(f"{error.message} ({error.error_type})", exit_codes.of(error))
+        case _ if _hides_ctrl_c(error):
+            _fail("Interrupted", exit_codes.INTERRUPTED)
         case _:
             _say(traceback.format_exc())
             sys.exit(exit_codes.FAILED)
+
+
+def _hides_ctrl_c(error: BaseException) -> bool:
+    """Whether pydantic met Ctrl-C while it built a model: only the text of its error says so."""
+    from pydantic_core import SchemaError
+
+    return isinstance(error, SchemaError) and "KeyboardInterrupt" in str(error)
 
 
 def _report_thread(ended: threading.ExceptHookArgs) -> None:

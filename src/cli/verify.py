@@ -33,7 +33,12 @@ def verify(
     *,
     user: Annotated[str | None, typer.Option(help="Only this user: e-mail or id.")] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Only this many users, chosen at random.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only this many users, chosen at random. With --anchors everybody's entries are "
+            "compared all the same.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from pydantic_core import SchemaError
 
 from src.common import observability
 from src.common.postgres import reach
@@ -74,6 +75,30 @@ def test_of_every_command(
     result = run_command(*arguments_of(name), *options)
     assert (result.exit_code, result.out, result.err) == (130, "", INTERRUPTED)
     note(name, "Ctrl-C", result.exit_code, result.err.strip())
+
+
+def test_while_pydantic_builds_a_model(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes an error of its own of Ctrl-C; the same error without it is a defect."""
+
+    def build(text: str) -> Callable[..., NoReturn]:
+        def fail(*_arguments: object) -> NoReturn:
+            raise SchemaError(text)
+
+        return fail
+
+    built = (
+        "Error building `model` serializer:\n  SchemaError: Error building `literal` serializer:"
+    )
+    monkeypatch.setattr(
+        observability, "configure_logging", build(f"{built}\n  KeyboardInterrupt: ")
+    )
+    result = run_command("verify")
+    assert (result.exit_code, result.err) == (130, INTERRUPTED)
+    monkeypatch.setattr(observability, "configure_logging", build(f"{built}\n  TypeError: x"))
+    result = run_command("verify")
+    assert (result.exit_code, "Traceback" in result.err) == (1, True)
 
 
 def test_at_a_question(tmp_path: Path, worker_database: ConnectionParameters) -> None:
