@@ -331,6 +331,28 @@ async def test_it_says_something_while_nothing_happens_and_is_no_slow_request(
     assert seen[0] <= answered - began
 
 
+async def test_rights_go_though_books_cannot_be_read(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may not watch any more is let go, whatever is wrong with what would be told."""
+
+    def fail(*_: Any) -> None:
+        raise ValueError
+
+    api = await start_api()
+    user = await make_user()
+    async with watching(api.app, path_of(user.user_id), make_token(user.user_id)) as stream:
+        await stream.event()
+        monkeypatch.setattr(balance_streams, "read_current", fail)
+        await grant(user.user_id, 1)
+        await run_in_async_database_transaction(
+            lambda session: session.execute(
+                update(User).where(User.user_id == user.user_id).values(is_active=False)
+            )
+        )
+        await ended(stream)
+
+
 def test_a_token_is_in_no_repr() -> None:
     """Whatever is logged of who watches: a token reads that user's data, a key everybody's."""
     watcher = balance_streams.watcher_of(

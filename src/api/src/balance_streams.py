@@ -89,7 +89,8 @@ class Stream:
         """What was told last; None before the first time."""
         self._until = time.monotonic() + lifetime_seconds
         self._woken = asyncio.Event()
-        self._has_ended = False
+        self.has_ended = False
+        """Whether the client is let go."""
         self._sent_version = 0
         self._entries: list[NewEntry] = []
         self._current: CurrentBalance | None = None
@@ -125,7 +126,7 @@ class Stream:
 
     def end(self) -> None:
         """Let the client go."""
-        self._has_ended = True
+        self.has_ended = True
         self._woken.set()
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
@@ -135,7 +136,7 @@ class Stream:
             self._woken.clear()
             if self._current is not None:
                 yield self._next_event(self._current)
-            if self._has_ended or self.is_over:
+            if self.has_ended or self.is_over:
                 return
 
     def _next_event(self, current: CurrentBalance) -> ServerSentEvent:
@@ -241,15 +242,11 @@ class BalanceStreams:
             await self._end_where_token_is_refused(streams)
         known = _known_by_all(streams)
 
-        def work(
-            session: Session,
-        ) -> tuple[frozenset[str], Changed, dict[uuid.UUID, CurrentBalance]]:
+        def work(session: Session) -> tuple[frozenset[str], Changed]:
             allowed = _still_allowed(session, streams) if checks_rights else frozenset[str]()
-            changed = find_changed(session, known)
-            after = {user_id: known[user_id].version for user_id in changed.user_ids}
-            return allowed, changed, read_current(session, after) if after else {}
+            return allowed, find_changed(session, known)
 
-        allowed, changed, current = await read_from_async_database(work)
+        allowed, changed = await read_from_async_database(work)
         if checks_rights:
             self._rights_checked_at = now
         for stream in streams:
@@ -258,7 +255,12 @@ class BalanceStreams:
                 checks_rights and not stream.is_ones_own and stream.watcher.token not in allowed
             ):
                 stream.end()
-            elif stream.user_id in current:
+        after = {user_id: known[user_id].version for user_id in changed.user_ids}
+        if not after:
+            return
+        current = await read_from_async_database(lambda session: read_current(session, after))
+        for stream in streams:
+            if not stream.has_ended and stream.user_id in current:
                 stream.tell(current[stream.user_id])
 
     async def _end_where_token_is_refused(self, streams: Iterable[Stream]) -> None:
