@@ -13,7 +13,7 @@ from src.common.doctor.catalogue import named
 from src.common.doctor.context import Context
 from src.common.doctor.examination import Examined, examine
 from src.common.settings import get_settings
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 from tests.stripe.loop import Loop
 
 

@@ -140,6 +140,12 @@ def with_key(system: System) -> None:
 TROUBLES = [
     Trouble("secrets", with_settings(env="prod"), "warn", "Not set: AUTH_JWT_SECRET"),
     Trouble(
+        "migrations",
+        ran("DROP TABLE alembic_version"),
+        "fail",
+        "has none of this service's tables",
+    ),
+    Trouble(
         "schema-drift",
         ran("UPDATE alembic_version SET version_num = 'newer'"),
         "skipped",

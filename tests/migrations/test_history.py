@@ -25,7 +25,7 @@ from src.common.models import (
 from src.common.postgres.migrations import alembic_config as our_alembic_config
 from src.common.postgres.migrations import current_revision, head_revision
 from tests.migrations.commands import revisions
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 
 # Everything a migration can make, extensions' own objects left out.
 OBJECTS = text(

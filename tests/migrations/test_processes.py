@@ -15,7 +15,7 @@ from src.common.postgres.migrations import release_migration_lock as let_go
 from tests.migrations.commands import alembic, copy_of_repository, revisions, start_alembic
 from tests.migrations.test_history import structure
 from tests.migrations.test_how_to import INDEX, add_migrations
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 
 LOCKS = text(
     "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
