@@ -26,7 +26,7 @@ from tests.cli.every_command import COMMAND_LINES, commands
 from tests.cli.test_stripe import store
 from tests.credits.books import grant, spend
 from tests.models.examples import a_user
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.stripe.loop import Loop, only_purchase
 from tests.stripe.payments import make_event, make_session

@@ -31,7 +31,7 @@ from tests.credits.books import make_user as make_ledger_user
 from tests.credits.books import spend
 from tests.fixtures.api import Api, make_api_key, make_user
 from tests.fixtures.console import Console
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 from tests.stripe.payments import make_event, make_session
 
 STATEMENTS = {

@@ -26,7 +26,7 @@ from src.common.purchases.reconciliations import purchases_between
 from tests.migrations.commands import revisions, start_alembic
 from tests.migrations.test_history import structure
 from tests.migrations.test_rules import sql_of
-from tests.models.test_constraints import RIGHT
+from tests.models.right_rows import RIGHT
 
 EVERY_MIGRATION = pytest.mark.parametrize("migration", revisions(), ids=lambda it: it.revision)
 BEFORE_THE_LEDGER = "c6134a1d3b72"
