@@ -94,6 +94,15 @@ def test_no_table_is_read_from_its_beginning(filled: psycopg.Connection) -> None
             assert {name.split()[0] for name in found} >= {"users", "credit_lots", "credit_holds"}
 
 
+def test_nothing_is_read_whole_where_that_is_discouraged(filled: psycopg.Connection) -> None:
+    """Before PostgreSQL 18 such a plan looks so dear that it is compiled, at every execution."""
+    filled.execute("SET enable_seqscan = off")
+    for statement in map(books_statement, Locking):
+        found = scans(filled, statement, "generic")
+        assert [name for name, node in found.items() if node["Disabled"]] == []
+        assert "credit_ledgers Seq Scan" not in found
+
+
 async def test_finished_holds_are_passed_by(
     filled: psycopg.Connection,
 ) -> None:

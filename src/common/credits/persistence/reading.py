@@ -159,7 +159,13 @@ def _version_seen(user: FromClause) -> ColumnElement[Any]:
 
 def _last_hash(user: FromClause, last: FromClause) -> ColumnElement[Any]:
     """The last entry's; of who has none the ledger's id, which is looked up for them alone."""
-    ledger_id = select(func.uuid_send(CreditLedger.ledger_id)).scalar_subquery()
+    # By its key: where reading tables whole is discouraged, PostgreSQL before 18 takes a plan that
+    # does for so dear that it compiles it, at every execution.
+    ledger_id = (
+        select(func.uuid_send(CreditLedger.ledger_id))
+        .where(CreditLedger.ledger_number == literal_column("1"))
+        .scalar_subquery()
+    )
     return case((user.c.credits_version == literal_column("0"), ledger_id), else_=last.c.entry_hash)
 
 
