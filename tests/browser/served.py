@@ -101,7 +101,11 @@ def _stranger_of(asked: Any) -> list[str]:
 
 
 def faults(page: Page, *, only_colors: bool = False) -> list[str]:
-    """What axe-core finds that keeps somebody from using the page."""
+    """What axe-core finds that keeps somebody from using the page.
+
+    Once it has its styles: on a busy machine its text is there before them.
+    """
+    page.wait_for_load_state("load")
     rules = "{runOnly: ['color-contrast']}" if only_colors else "{}"
     found: dict[str, Any] = page.evaluate(f"() => axe.run({rules})")
     return [
