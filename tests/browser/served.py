@@ -101,11 +101,24 @@ def _stranger_of(asked: Any) -> list[str]:
 
 
 def faults(page: Page, *, only_colors: bool = False) -> list[str]:
-    """What axe-core finds that keeps somebody from using the page.
+    """What axe-core finds that keeps somebody from using the page, once it is there as it stays.
 
-    Once it has its styles: on a busy machine its text is there before them.
+    On a busy machine its text is there before its styles and colours.
     """
     page.wait_for_load_state("load")
+    found = _faults_now(page, only_colors=only_colors)
+    for _ in range(_LOOKS_AGAIN):
+        if not found:
+            break
+        page.wait_for_timeout(_BETWEEN_LOOKS_MS)
+        found = _faults_now(page, only_colors=only_colors)
+    return found
+
+
+_LOOKS_AGAIN, _BETWEEN_LOOKS_MS = 20, 500
+
+
+def _faults_now(page: Page, *, only_colors: bool) -> list[str]:
     rules = "{runOnly: ['color-contrast']}" if only_colors else "{}"
     found: dict[str, Any] = page.evaluate(f"() => axe.run({rules})")
     return [
