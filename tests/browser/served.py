@@ -19,6 +19,7 @@ from tests.fixtures.browser import PATIENCE_MS
 
 AXE = "axe-core@4.13.0"
 EMAIL = "ada.lovelace@example.com"
+_LOOKS_AGAIN, _BETWEEN_LOOKS_MS = 20, 500
 DESK, HAND = 1280, 390
 """Widths of a window, in CSS pixels."""
 TABS_MAX = 80
@@ -113,9 +114,6 @@ def faults(page: Page, *, only_colors: bool = False) -> list[str]:
         page.wait_for_timeout(_BETWEEN_LOOKS_MS)
         found = _faults_now(page, only_colors=only_colors)
     return found
-
-
-_LOOKS_AGAIN, _BETWEEN_LOOKS_MS = 20, 500
 
 
 def _faults_now(page: Page, *, only_colors: bool) -> list[str]:

@@ -97,6 +97,17 @@ def test_a_pooler_sees_no_start_up_option_it_refuses(build: Build, pooler: Datab
     assert not [name for name in arguments if name in TIMEOUTS]
 
 
+@pytest.mark.parametrize("pooler", [DatabasePooler.NONE, DatabasePooler.TRANSACTION])
+async def test_no_plan_is_compiled(
+    driver: Driver, pooler: DatabasePooler, worker_database: ConnectionParameters
+) -> None:
+    """Before PostgreSQL 18 a plan that looks dear is; a write would wait for it each time."""
+    settings = settings_for(worker_database, database_pooler=pooler)
+    assert await driver.run(settings, lambda connection: show(connection, "jit")) == [
+        {"jit": "off"}
+    ]
+
+
 @pytest.mark.parametrize("pooler", list(DatabasePooler))
 async def test_prepared_statements_are_kept_where_the_pooler_keeps_them(
     driver: Driver, pooler: DatabasePooler, worker_database: ConnectionParameters
