@@ -33,6 +33,7 @@ from src.common.credits.domain.commands import KEY_LENGTH_MAX
 from src.common.credits.domain.digest import digested_bytes
 from src.common.credits.reservation import Reservation, ReservationState, do_to_end
 from src.common.exceptions import Invalid
+from src.common.routing import async_routed_to
 
 T = TypeVar("T")
 FromRequest: TypeAlias = T | Callable[[Request], T | Awaitable[T]]
@@ -216,9 +217,10 @@ async def _claim(
 
 async def _look(charges: Charges, claim: Claim) -> None:
     """Answer a request that was done before, without holding anything."""
-    charges.stored = await run_in_async_database_transaction(
-        lambda session: charged_requests.find_answer(session, claim)
-    )
+    async with async_routed_to(claim.user_id):
+        charges.stored = await run_in_async_database_transaction(
+            lambda session: charged_requests.find_answer(session, claim)
+        )
     _leave_what_is_stored(charges)
 
 
@@ -238,7 +240,8 @@ async def _open(charges: Charges, reservation: Reservation, claim: Claim | None)
         charged_requests.take(session, claim, reservation.hold_seq, reservation.expires_in_seconds)
         return [state]
 
-    await do_to_end(run_in_async_database_transaction, [reservation], work)
+    async with async_routed_to(reservation.user_id):
+        await do_to_end(run_in_async_database_transaction, [reservation], work)
     charges.stored = stored  # once that is confirmed: the middleware sends it whatever is raised
     _leave_what_is_stored(charges)
 

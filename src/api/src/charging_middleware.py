@@ -12,8 +12,9 @@ when it begins, and not kept.
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from fastapi import Request
@@ -35,9 +36,12 @@ from src.common.credits.reservation import (
 )
 from src.common.exceptions import SettingsError
 from src.common.postgres.kept_errors import keep
+from src.common.routing import async_routed_to
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+T = TypeVar("T")
 
 FIRST_ERROR_STATUS = 400
 _WITHOUT_BODY = frozenset({204, 304})
@@ -88,7 +92,7 @@ class Charges:
         if self.claim is not None and used is not None:
             used.capture_key = self.claim.capture_key  # by it the journal knows the request
         try:
-            await do_to_end(run_in_async_database_transaction, unsettled, work)
+            await do_to_end(self._run, unsettled, work)
         except DATABASE_ERRORS as error:
             kept = keep(error)
             logger.warning("Could not charge", error_type=kept.error_type, reason=kept.message)
@@ -97,7 +101,12 @@ class Charges:
 
     async def give_back(self) -> None:
         """Give back what is held."""
-        await give_back_to_end(run_in_async_database_transaction, self.reservations)
+        await give_back_to_end(self._run, self.reservations)
+
+    async def _run(self, work: Callable[[Session], T]) -> T:
+        """Run work about whoever pays, who is the same for all of a request."""
+        async with async_routed_to(self.reservations[0].user_id):
+            return await run_in_async_database_transaction(work)
 
 
 def charges_of(request: Request) -> Charges:

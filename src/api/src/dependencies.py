@@ -19,8 +19,10 @@ from src.api.src.principals import Principal, find_service, find_user
 from src.common.accounts.api_keys import PREFIX
 from src.common.async_database import read_from_async_database
 from src.common.credits.domain.commands import Command, Result
-from src.common.credits.engine.readings import Readings
+from src.common.credits.engine.readings import Reading
 from src.common.exceptions import Forbidden, Unauthenticated
+from src.common.postgres.shared_statements import AsksTogether
+from src.common.routing import async_routed_to
 from src.common.settings import Settings
 from src.common.stripe.gateway import Gateway
 
@@ -29,7 +31,7 @@ from src.common.stripe.gateway import Gateway
 class Oneself:
     """A user, by a genuine token, who asks what they have now: whether they may is read along."""
 
-    readings: Readings
+    readings: AsksTogether[uuid.UUID, Reading]
 
 
 ServiceCache = MutableMapping[bytes, Principal]
@@ -112,13 +114,16 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
         _services(request)[_fingerprint(token)] = service
         return service
     user_id = uuid.UUID((await verifier.verify(token))["sub"])  # before a connection is taken
-    return await read_from_async_database(lambda session: find_user(session, user_id))
+    async with async_routed_to(user_id):
+        return await read_from_async_database(lambda session: find_user(session, user_id))
 
 
 async def _caller_or_oneself(
     request: Request, token: BearerToken, verifier: Verifier
 ) -> Principal | Oneself:
-    readings: Readings | None = getattr(request.app.state, "readings", None)
+    readings: AsksTogether[uuid.UUID, Reading] | None = getattr(
+        request.app.state, "readings", None
+    )
     is_plain = not request.scope["query_string"] and not token.startswith(PREFIX)
     if readings is not None and is_plain:
         claims = await verifier.verify(token)

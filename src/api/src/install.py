@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from src.api.src.head_requests import HeadMiddleware
 from src.api.src.parents import end_with_parent
 from src.api.src.request_context import RequestContextMiddleware
 from src.api.src.scrapes import DatabaseFigures
+from src.api.src.shared_by_group import shared
 from src.common import tracing
 from src.common.accounts.known_sign_ins import KnownSignIns
 from src.common.approvals.asked_keys import AskedKeys
@@ -121,10 +123,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         ):
             app.state.arrivals = Arrivals(get_async_engine, settings)
             if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
-                app.state.readings = Readings(get_async_engine)
-                app.state.page_readings = PageReadings(get_async_engine)
+                app.state.readings = shared(settings, Readings, lambda user_id: user_id)
+                app.state.page_readings = shared(settings, PageReadings, attrgetter("user_id"))
                 app.state.asked_keys = AskedKeys(get_async_engine)
-                app.state.known_sign_ins = KnownSignIns(get_async_engine)
+                app.state.known_sign_ins = shared(settings, KnownSignIns, attrgetter("user_id"))
             # What start-up made stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()

@@ -21,6 +21,7 @@ from src.common.credits.domain import errors
 from src.common.credits.domain.commands import Adjust, Command, Grant, Release, Result, Reverse
 from src.common.postgres.shared_statements import NotAnswered
 from src.common.purchases.refunds import RefundWish
+from src.common.routing import async_routed_to
 from src.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ class _Alone:
         """Do it, or refuse it with CONSENT_NEEDED."""
         if not isinstance(command, Grant | Adjust | Reverse | Release):
             return await self.ledger.execute(command)
-        return await run_in_async_database_transaction(
-            lambda session: execute_alone(session, command, self.limits)
-        )
+        async with async_routed_to(command.user_id):
+            return await run_in_async_database_transaction(
+                lambda session: execute_alone(session, command, self.limits)
+            )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ was asked for, so it finds whatever was committed before.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from src.common import tracing
 from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
+from src.common.postgres.routes import routed_to_schema
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -28,17 +30,33 @@ _FAILED = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClient
 
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
+Question_contra = TypeVar("Question_contra", contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 class NotAnswered(Exception):
     """Nothing could be answered this way; a session asks again, and tells what is wrong."""
 
 
-class SharedStatement(ABC, Generic[Question, Answer]):
-    """Asks for the tasks of one event loop, over the process's own pool."""
+class AsksTogether(Protocol[Question_contra, Answer_co]):
+    """Whatever answers questions of one kind for many at once."""
 
-    def __init__(self, connections: "Callable[[], AsyncEngine]") -> None:
+    async def read(self, asked: Question_contra, /) -> Answer_co | None:
+        """As `SharedStatement.read`."""
+        ...
+
+
+class SharedStatement(ABC, Generic[Question, Answer]):
+    """Asks for the tasks of one event loop, over the process's own pool.
+
+    Where groups of users have schemas, it asks one of them, `group`, or else what is everybody's.
+    """
+
+    def __init__(
+        self, connections: "Callable[[], AsyncEngine]", group: str | None = None
+    ) -> None:
         self._connections = connections
+        self._group = group
         self._waiting: dict[Question, asyncio.Future[Answer | None]] = {}
         self._working: asyncio.Task[None] | None = None
         self._callers: list[Span] = []
@@ -105,7 +123,8 @@ class SharedStatement(ABC, Generic[Question, Answer]):
                     answer.exception()  # nobody may be left to hear it
 
     async def _ask(self, asked: Sequence[Question]) -> dict[Question, Answer]:
-        pooled = await self._connections().raw_connection()
+        with nullcontext() if self._group is None else routed_to_schema(self._group):
+            pooled = await self._connections().raw_connection()
         try:
             connection: AsyncConfirmingConnection = pooled.driver_connection  # type: ignore[assignment]  # asyncpg's
             found = await self.found(connection, asked)

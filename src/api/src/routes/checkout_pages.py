@@ -25,6 +25,8 @@ from src.common.models.checkout_order import CheckoutOrder
 from src.common.purchases.orders import find_order_of_session
 from src.common.purchases.packages import find_package
 from src.common.purchases.receipts import find_receipt
+from src.common.routing import async_routed_to
+from src.common.routing_to_purchases import async_routed_to_payment
 from src.common.settings import Settings
 from src.common.stripe.checkout import ReturnPages, plan_checkout, start_checkout
 from src.common.stripe.confirmation import CheckoutStatus, confirm_checkout
@@ -93,10 +95,11 @@ async def show_success(
     try:
         order = await _order_of(session_id)
         processor = Processor(run_in_async_database_transaction, gateway, settings)
-        status = await confirm_checkout(processor, order.user_id, session_id)
-        shown = await read_from_async_database(
-            lambda session: _what_was_bought(session, settings, order, session_id, status)
-        )
+        async with async_routed_to(order.user_id):
+            status = await confirm_checkout(processor, order.user_id, session_id)
+            shown = await read_from_async_database(
+                lambda session: _what_was_bought(session, settings, order, session_id, status)
+            )
     except ExceptionWithErrorType as error:
         return _refused(error)
     sentence = _SENTENCES.get(status)
@@ -152,16 +155,18 @@ async def _ordered_again(
         key=f"again:{key}",
         local_pages=pages_of(request, settings),
     )
-    made = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
+    async with async_routed_to(order.user_id):
+        made = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
     return made.url
 
 
 async def _order_of(session_id: str) -> CheckoutOrder:
     order = None
     if _SESSION_ID.fullmatch(session_id):
-        order = await read_from_async_database(
-            lambda session: find_order_of_session(session, session_id)
-        )
+        async with async_routed_to_payment(session_id):
+            order = await read_from_async_database(
+                lambda session: find_order_of_session(session, session_id)
+            )
     if order is None:
         raise NotFound("There is no such Checkout Session", "CHECKOUT_SESSION_NOT_FOUND")
     return order

@@ -23,11 +23,7 @@ from src.common.async_replicas import AsyncReader
 from src.common.credits import queries
 from src.common.credits.domain import errors
 from src.common.credits.domain.views import HistoryEntry
-from src.common.credits.engine.readings import (
-    EntriesAsked,
-    EntriesRead,
-    PageReadings,
-)
+from src.common.credits.engine.readings import EntriesAsked, EntriesRead
 from src.common.exceptions import Invalid
 from src.common.postgres.lagging_reads import Answered
 from src.common.postgres.pagination import (
@@ -36,7 +32,8 @@ from src.common.postgres.pagination import (
     Page,
     decode_number_cursor,
 )
-from src.common.postgres.shared_statements import NotAnswered
+from src.common.postgres.shared_statements import AsksTogether, NotAnswered
+from src.common.routing import async_routed_to
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/user/{{user_id}}/credits",
@@ -61,9 +58,10 @@ class EntriesQuery:
 
     async def read(self) -> Answered[Page[HistoryEntry]]:
         """Read it by a session."""
-        return await self.reader.read(
-            queries.history, self.user_id, cursor=self.cursor, limit=self.limit
-        )
+        async with async_routed_to(self.user_id):
+            return await self.reader.read(
+                queries.history, self.user_id, cursor=self.cursor, limit=self.limit
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class OwnEntriesQuery:
     user_id: uuid.UUID
     cursor: str | None
     limit: int
-    readings: PageReadings
+    readings: AsksTogether[EntriesAsked, EntriesRead]
 
     async def read(self) -> EntriesRead | Answered[Page[HistoryEntry]]:
         """Read it with all who ask now; by a session where that fails."""
@@ -84,7 +82,8 @@ class OwnEntriesQuery:
                 raise errors.user_not_found()
             refuse_inactive(is_active=found.is_active)
             return found
-        await read_from_async_database(lambda session: find_user(session, self.user_id))
+        async with async_routed_to(self.user_id):
+            await read_from_async_database(lambda session: find_user(session, self.user_id))
         return await EntriesQuery(self.user_id, self.cursor, self.limit, AsyncReader()).read()
 
 
@@ -103,7 +102,9 @@ class _Entries:
 
     async def at_hand(self, request: Request) -> OwnEntriesQuery | None:
         """The same for a user who asks for their own entries and plainly."""
-        readings: PageReadings | None = getattr(request.app.state, "page_readings", None)
+        readings: AsksTogether[EntriesAsked, EntriesRead] | None = getattr(
+            request.app.state, "page_readings", None
+        )
         query = _plain(request.scope["query_string"])
         if readings is None or query is None:
             return None

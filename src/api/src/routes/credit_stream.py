@@ -17,6 +17,7 @@ from src.common.async_database import read_from_async_database
 from src.common.credits.balance_changes import read_current
 from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
+from src.common.routing import async_routed_to
 
 router = APIRouter(
     prefix="/user/{user_id}/credits", tags=["credits"], dependencies=[KNOWN_PARAMETERS_ONLY]
@@ -46,7 +47,8 @@ async def _opened_stream(
     response.headers["Cache-Control"] = "no-store"  # FastAPI says no-cache besides
     with streams.opened(user_id, watcher) as stream:
         after = {user_id: last_event_id}
-        current = await read_from_async_database(lambda session: read_current(session, after))
+        async with async_routed_to(user_id):
+            current = await read_from_async_database(lambda session: read_current(session, after))
         if user_id not in current:
             raise errors.user_not_found()
         if request.scope.get(ASKED_AS_HEAD):

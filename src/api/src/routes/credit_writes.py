@@ -45,6 +45,7 @@ from src.common.credits.domain.commands import (
 from src.common.credits.requests import check_manual_limit
 from src.common.exceptions import BadRequest, Invalid
 from src.common.models.credit_lot import LotSource
+from src.common.routing import async_routed_to
 
 router = APIRouter(
     prefix=f"{API_PREFIX}/user/{{user_id}}/credits", tags=["credits"], route_class=FastPathRoute
@@ -80,9 +81,10 @@ class Write:
         """
         command = self._command(kind, arguments)
         if self.is_dry_run:
-            preview = await read_from_async_database(
-                lambda session: queries.preview(session, command)
-            )
+            async with async_routed_to(self.user_id):
+                preview = await read_from_async_database(
+                    lambda session: queries.preview(session, command)
+                )
             foreseen = ReversalPreviewOut if kind is Reverse else PreviewOut
             return _json(foreseen.model_validate(preview))
         result = await self.ledger.execute(command)

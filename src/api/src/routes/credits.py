@@ -26,6 +26,7 @@ from src.common.credits.domain.views import Balance
 from src.common.models.credit_hold import HoldStatus
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.postgres.shared_statements import NotAnswered
+from src.common.routing import async_routed_to
 
 router = APIRouter(
     prefix="/user/{user_id}/credits", tags=["credits"], dependencies=[KNOWN_PARAMETERS_ONLY]
@@ -96,16 +97,22 @@ async def list_holds(
     limit: Limit = PAGE_SIZE_DEFAULT,
 ) -> HoldPage:
     """Holds of every status or of one, newest first, a page at a time."""
-    page = await read_from_async_database(
-        lambda session: queries.holds(session, user_id, status=status, cursor=cursor, limit=limit)
-    )
+    async with async_routed_to(user_id):
+        page = await read_from_async_database(
+            lambda session: queries.holds(
+                session, user_id, status=status, cursor=cursor, limit=limit
+            )
+        )
     return HoldPage.model_validate(page)
 
 
 @router.get("/holds/{seq}", summary="One hold", responses=error_responses(*READS, "HOLD_NOT_FOUND"))
 async def get_hold(user_id: ReadableUser, seq: HoldSeq) -> HoldOut:
     """The hold as it is now. After its expiry it is `expired`, booked or not."""
-    found = await read_from_async_database(lambda session: queries.get_hold(session, user_id, seq))
+    async with async_routed_to(user_id):
+        found = await read_from_async_database(
+            lambda session: queries.get_hold(session, user_id, seq)
+        )
     return HoldOut.model_validate(found)
 
 
@@ -114,7 +121,8 @@ async def explain(
     user_id: ReadableUser, reader: ReaderOfUser, response: Response
 ) -> ExplanationOut:
     """Lots, holds and debts, each with its entry, and whether all sums agree."""
-    found = await reader.read(queries.explain, user_id)
+    async with async_routed_to(user_id):
+        found = await reader.read(queries.explain, user_id)
     response.headers.update(headers_of(found.read_from))
     return ExplanationOut.model_validate(found.value)
 
@@ -124,9 +132,10 @@ async def _balance(
 ) -> Balance:
     if isinstance(caller, Principal):
         caller.require_own_or(Scope.CREDITS_READ, user_id)
-        return await read_from_async_database(
-            lambda session: queries.balance(session, user_id, as_of=as_of)
-        )
+        async with async_routed_to(user_id):
+            return await read_from_async_database(
+                lambda session: queries.balance(session, user_id, as_of=as_of)
+            )
     with suppress(NotAnswered):
         reading = await caller.readings.read(user_id)
         if reading is None:
@@ -138,7 +147,8 @@ async def _balance(
         find_user(session, user_id)
         return queries.balance(session, user_id)
 
-    return await read_from_async_database(work)
+    async with async_routed_to(user_id):
+        return await read_from_async_database(work)
 
 
 def _names(if_none_match: str | None, etag: str) -> bool:

@@ -22,6 +22,8 @@ from src.common.accounts.api_keys import Scope
 from src.common.async_database import run_in_async_database_transaction
 from src.common.exceptions import BadRequest
 from src.common.purchases.refunds import RefundWish
+from src.common.routing import async_routed_to
+from src.common.routing_to_purchases import async_routed_to_purchase
 from src.common.stripe.checkout import plan_checkout, start_checkout
 from src.common.stripe.confirmation import confirm_checkout
 from src.common.stripe.processing import Processor
@@ -88,7 +90,8 @@ async def create_checkout_session(
         cancel_url=wish.cancel_url,
         local_pages=pages_of(request, settings),
     )
-    page = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
+    async with async_routed_to(caller.user_id):
+        page = await start_checkout(run_in_async_database_transaction, gateway, settings, checkout)
     if page.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return CheckoutOut(url=page.url, order_id=page.order_id)
@@ -107,7 +110,8 @@ async def confirm_checkout_session(
     """For the success page: what was paid is credited now, also before Stripe's webhook arrives."""
     assert caller.user_id is not None  # noqa: S101  CallingUser says so
     processor = Processor(run_in_async_database_transaction, gateway, settings)
-    return ConfirmOut(status=await confirm_checkout(processor, caller.user_id, session_id))
+    async with async_routed_to(caller.user_id):
+        return ConfirmOut(status=await confirm_checkout(processor, caller.user_id, session_id))
 
 
 async def _refund_caller(caller: Caller) -> Principal:
@@ -151,8 +155,9 @@ async def refund_transaction(
         amount_cents=wish.amount_cents,
         reason=wish.reason,
     )
-    await begin_refund(caller, settings, asked)
-    refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, asked)
+    async with async_routed_to_purchase(transaction_id):
+        await begin_refund(caller, settings, asked)
+        refunded = await refund_payment(run_in_async_database_transaction, gateway, settings, asked)
     if refunded.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return RefundOut.model_validate(refunded)

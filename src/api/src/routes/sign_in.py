@@ -13,10 +13,13 @@ from src.api.src.fast_path import FastReadRoute
 from src.api.src.routes import API_PREFIX
 from src.api.src.schemas.users import SignInOut
 from src.common.accounts import operations as accounts
-from src.common.accounts.known_sign_ins import KnownSignIns, SigningIn
+from src.common.accounts.known_sign_ins import SigningIn
+from src.common.accounts.operations import Identity, SignIn
 from src.common.accounts.rules import is_reserved_email
 from src.common.async_database import run_in_async_database_transaction
-from src.common.postgres.shared_statements import NotAnswered
+from src.common.postgres.routes import WrongShard
+from src.common.postgres.shared_statements import AsksTogether, NotAnswered
+from src.common.routing import async_routed_to_sign_up
 
 router = APIRouter(prefix=API_PREFIX, tags=["users"], route_class=FastReadRoute)
 """Its routes are the application's own, see `FastReadRoute`."""
@@ -27,7 +30,7 @@ class SignInRequest:
     """The claims of a genuine user's token, whether or not the user has a row yet."""
 
     claims: dict[str, Any]
-    known: KnownSignIns | None = None
+    known: AsksTogether[SigningIn, bool] | None = None
 
     async def do(self) -> SignInOut:
         """Sign in: with all who do now, where that changes nothing else; otherwise alone."""
@@ -38,13 +41,21 @@ class SignInRequest:
                     return SignInOut(
                         internal_id=identity.user_id, status="authenticated", is_new_user=False
                     )
-        sign_in = await run_in_async_database_transaction(
-            lambda session: accounts.sign_in(session, identity)
-        )
+        try:
+            sign_in = await _sign_in(identity)
+        except WrongShard:  # the first sight came twice at once, and the other chose another group
+            sign_in = await _sign_in(identity)
         return SignInOut(
             internal_id=sign_in.user.user_id,
             status="created" if sign_in.is_new else "authenticated",
             is_new_user=sign_in.is_new,
+        )
+
+
+async def _sign_in(identity: Identity) -> SignIn:
+    async with async_routed_to_sign_up(identity.user_id):
+        return await run_in_async_database_transaction(
+            lambda session: accounts.sign_in(session, identity)
         )
 
 
@@ -58,7 +69,9 @@ class _SignsIn:
 
     async def at_hand(self, request: Request) -> SignInRequest | None:
         """The same where sign-ins are noted together."""
-        known: KnownSignIns | None = getattr(request.app.state, "known_sign_ins", None)
+        known: AsksTogether[SigningIn, bool] | None = getattr(
+            request.app.state, "known_sign_ins", None
+        )
         claims = await claims_at_hand(request) if known is not None else None
         return None if claims is None else SignInRequest(claims, known)
 

@@ -14,6 +14,7 @@ from src.common.accounts.api_keys import Scope
 from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT
 from src.common.purchases.queries import list_purchases_of
+from src.common.routing import async_routed_to
 
 router = APIRouter(tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -26,7 +27,8 @@ router = APIRouter(tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY])
 async def get_user(user_id: UserId, caller: Caller) -> UserOut:
     """Read a user's profile and balance."""
     caller.require_own_or(Scope.USERS_READ, user_id)
-    user = await read_from_async_database(lambda session: queries.get_user(session, user_id))
+    async with async_routed_to(user_id):
+        user = await read_from_async_database(lambda session: queries.get_user(session, user_id))
     return UserOut.model_validate(user)
 
 
@@ -45,7 +47,8 @@ async def list_transactions(
 ) -> TransactionPage:
     """List what a user bought, newest first, a page at a time."""
     caller.require_own_or(Scope.USERS_READ, user_id)
-    page = await reader.read(list_purchases_of, user_id, cursor=cursor, limit=limit)
+    async with async_routed_to(user_id):
+        page = await reader.read(list_purchases_of, user_id, cursor=cursor, limit=limit)
     response.headers.update(headers_of(page.read_from))
     return TransactionPage.model_validate(page.value)
 
@@ -59,7 +62,8 @@ async def update_profile(caller: CallingUser, profile: ProfileIn) -> UserOut:
     """Change the fields that the body names."""
     assert caller.user_id is not None  # noqa: S101  CallingUser says so
     user_id, changes = caller.user_id, profile.model_dump(exclude_unset=True)
-    user = await run_in_async_database_transaction(
-        lambda session: accounts.update_profile(session, user_id, changes)
-    )
+    async with async_routed_to(user_id):
+        user = await run_in_async_database_transaction(
+            lambda session: accounts.update_profile(session, user_id, changes)
+        )
     return UserOut.model_validate(user)
