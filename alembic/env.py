@@ -7,25 +7,33 @@ does, and as there only with ENV=local. Tests hand in a connection
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import alembic_postgresql_enum  # noqa: F401  # pyright: ignore[reportUnusedImport]  makes autogenerate see enum changes
 from alembic import context
 from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from src.common.database_settings import LedgerTriggers
+from src.common.database_settings import LedgerTriggers, Sharding
 from src.common.models import Base
 from src.common.models.preferences import PreferencesJSONB
 from src.common.postgres.ledger_triggers_form import put_in_place
 from src.common.postgres.migrations import (
+    SCHEMAS_ATTRIBUTE,
     hold_migration_lock,
     migrations_to_undo,
     refuse_data_loss,
     release_migration_lock,
 )
 from src.common.postgres.reach import build_migration_engine, database_in_reach
+from src.common.postgres.sided_migrations import OfSide, is_of_side, seen_alone
+from src.common.postgres.sides import Side, side_here
 from src.common.settings import get_settings
+from src.common.sharding.division import divide
+from src.common.sharding.groups import ready_groups
 
 
 def render_type(kind: str, item: object, _context: object) -> str | bool:
@@ -35,11 +43,11 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
     return False
 
 
-def report(*, step: MigrationInfo, **_others: object) -> None:
+def report(*, step: MigrationInfo, where: str, **_others: object) -> None:
     """Say which migration was applied; on stderr, whoever runs Alembic."""
     if step.is_upgrade and not step.is_stamp:
         migration = context.script.get_revision(step.up_revision_id or "base")
-        sys.stderr.write(f"Upgraded: {migration.doc} ({migration.revision})\n")
+        sys.stderr.write(f"Upgraded{where}: {migration.doc} ({migration.revision})\n")
 
 
 OPTIONS: dict[str, Any] = {
@@ -47,11 +55,24 @@ OPTIONS: dict[str, Any] = {
     "compare_server_default": True,
     "transaction_per_migration": True,
     "render_item": render_type,
-    "on_version_apply": report,
 }
 
 
 def run(connection: Connection | None) -> None:
+    """Run the command where it is meant: in `public`, and then for each group of users."""
+    if connection is None:
+        run_here(None)
+        return
+    schemas: list[str] | None = context.config.attributes.get(SCHEMAS_ATTRIBUTE)
+    if schemas is None:
+        run_here(connection)
+        schemas = groups_to_migrate(connection)
+    for schema in schemas:
+        with seen_alone(connection, schema):
+            run_here(connection, where=f" in {schema}")
+
+
+def run_here(connection: Connection | None, where: str = "") -> None:
     """Run the command: up, each migration for itself; down, all of the way or nothing of it.
 
     Who goes up lets go of a lock as soon as may be, and can go on where it failed. Who goes down
@@ -60,12 +81,18 @@ def run(connection: Connection | None) -> None:
     Without a connection the SQL is printed instead (`--sql`), for reading and for squawk.
     """
     options: dict[str, Any] = {**OPTIONS, "connection": connection}
+    options["on_version_apply"] = partial(report, where=where)
     if connection is None:
         options |= {"dialect_name": "postgresql", "literal_binds": True}
     context.configure(**options)
     undone = migrations_to_undo(context.get_context())
+    side = None
     if connection is not None:
+        side = side_here(connection)
+        refuse_what_is_divided(side, undone)
         connection.rollback()  # Alembic would take what the look has begun for somebody else's
+        if side is not None:
+            options |= options_of(side, connection)
     options["transaction_per_migration"] = not undone
     context.configure(**options)
     with context.begin_transaction():
@@ -76,16 +103,67 @@ def run(connection: Connection | None) -> None:
     if connection is not None:
         for migration in undone:
             sys.stderr.write(f"Downgraded: {migration.doc} ({migration.revision})\n")
-        choose_triggers(connection)
+        if is_newest():
+            divide_into_groups(connection)
+            choose_triggers(connection, where)
 
 
-def choose_triggers(connection: Connection) -> None:
-    """Once the database is at the newest revision, have the ledger checked as the settings say."""
+def options_of(side: Side, connection: Connection) -> dict[str, Any]:
+    """What Alembic is told where a schema has the tables of one side alone."""
+    steps = context.get_context().opts.get("fn")
+    if isinstance(steps, OfSide):  # Alembic keeps what it was told for the schema before
+        steps.side = side
+    else:
+        steps = OfSide(steps, connection, side)
+    return {"include_object": partial(is_of_side, side), "fn": steps}
+
+
+def is_newest() -> bool:
+    """Whether the command has brought the schema at hand to the newest revision."""
     migrated = context.get_context()
+    is_at_head = {*migrated.get_current_heads()} == {*context.script.get_heads()}
+    return "destination_rev" in migrated.opts and is_at_head
+
+
+def refuse_what_is_divided(side: Side | None, undone: list[Script]) -> None:
+    """Stop what would take users in groups for nobody.
+
+    Raises:
+        CommandError: users are in groups, and the settings do not know, or it is to be undone.
+    """
+    if side is None or "destination_rev" not in context.get_context().opts:
+        return
+    if get_settings().sharding is Sharding.NONE:
+        raise CommandError("This database keeps its users in groups: set SHARDING=schemas")
+    if undone:
+        raise CommandError(
+            "SHARDING=schemas: a database that keeps its users in groups cannot be downgraded yet"
+        )
+
+
+def groups_to_migrate(connection: Connection) -> list[str]:
+    """Every group's schema, where the command migrates and users are in groups."""
+    is_meant = "destination_rev" in context.get_context().opts
+    if not is_meant or get_settings().sharding is Sharding.NONE:
+        return []
+    schemas = ready_groups(connection) if side_here(connection) is Side.EVERYBODY else []
+    connection.rollback()
+    return schemas
+
+
+def divide_into_groups(connection: Connection) -> None:
+    """Where the settings say so, leave in `public` what is everybody's."""
+    if get_settings().sharding is Sharding.SCHEMAS and divide(connection):
+        sys.stderr.write("Users come to groups now: `flashslides shards create` makes them\n")
+    connection.commit()
+
+
+def choose_triggers(connection: Connection, where: str) -> None:
+    """Have the ledger checked as the settings say, where there is one."""
     form = get_settings().database_ledger_triggers
-    is_newest = {*migrated.get_current_heads()} == {*context.script.get_heads()}
-    if "destination_rev" in migrated.opts and is_newest and put_in_place(connection, form):
-        sys.stderr.write(f"The ledger's triggers now look at each {form}\n")
+    is_here = side_here(connection) is not Side.EVERYBODY
+    if is_here and put_in_place(connection, form):
+        sys.stderr.write(f"The ledger's triggers now look at each {form}{where}\n")
     connection.commit()
 
 
@@ -101,7 +179,7 @@ def migrate(connection: Connection) -> None:
 
 
 def migrate_given(connection: Connection) -> None:
-    """Run the command on a connection whose owner serialises and commits (tests)."""
+    """Run the command on a connection whose owner serialises and commits."""
     connection.commit()  # a concurrent index cannot be made inside what the owner has begun
     run(connection)
 

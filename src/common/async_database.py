@@ -29,6 +29,7 @@ from src.common.postgres.engines import (
 from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
+from src.common.sharding.listeners import keep_directory
 
 if TYPE_CHECKING:
     DATABASE_URL_ASYNC: URL
@@ -74,6 +75,7 @@ def get_async_engine() -> AsyncEngine:
             if _State.engine is not None:
                 abandon_async(_State.engine)
             _State.engine, _State.settings = build_async_engine(settings), settings
+            keep_directory(settings)
         return _State.engine
 
 

@@ -22,6 +22,7 @@ from src.common.postgres.engines import build_engine, database_url, warn_if_pool
 from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
+from src.common.sharding.listeners import keep_directory
 
 if TYPE_CHECKING:
     from src.common.models import Base
@@ -69,6 +70,7 @@ def get_engine() -> Engine:
             if _State.engine is not None:
                 dispose(_State.engine)
             _State.engine, _State.settings = build_engine(settings), settings
+            keep_directory(settings)
         return _State.engine
 
 

@@ -74,6 +74,15 @@ class LedgerTriggers(StrEnum):
     """When the database transaction commits, row by row: for Citus."""
 
 
+class Sharding(StrEnum):
+    """Where the tables of a user are (decision 0066)."""
+
+    NONE = "none"
+    """In `public`, as all tables are."""
+    SCHEMAS = "schemas"
+    """In the schema of that user's group: `g0001`, `g0002`, …"""
+
+
 class DatabaseSettings(Deployment):
     """How this process reaches the database."""
 
@@ -109,6 +118,8 @@ class DatabaseSettings(Deployment):
     database_pooler: DatabasePooler = DatabasePooler.NONE
     database_ledger_triggers: LedgerTriggers = LedgerTriggers.STATEMENT
     """Which form of the ledger's triggers `flashslides db upgrade` puts in place."""
+    sharding: Sharding = Sharding.NONE
+    """Whether each group of users has a schema of its own; a database keeps what it was made for."""
     database_application_name: str = "flashslides"
     database_lock_timeout_ms: int = Field(default=5_000, ge=0)
     database_statement_timeout_ms: int = Field(default=30_000, ge=0)

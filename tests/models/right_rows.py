@@ -18,6 +18,8 @@ from src.common.models import (
     ConsoleAction,
     ConsoleSession,
     CreditNotice,
+    DirectoryPayment,
+    DirectoryUser,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -28,6 +30,7 @@ from src.common.models import (
     Transaction,
     UnmatchedPayment,
     User,
+    UserGroup,
 )
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)  # a test is called by it, in every process
@@ -129,4 +132,11 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
     },
     NoticeEndpointState: {"endpoint_id": uuid.UUID(int=1)},
     NoticeSecret: {"endpoint_id": uuid.UUID(int=1), "secret": bytes(32)},
+    UserGroup: {"schema": "g0001"},
+    DirectoryUser: {
+        "user_id": uuid.UUID(int=1),
+        "schema": "g0001",
+        "email_lower": "ada@example.com",
+    },
+    DirectoryPayment: {"object_id": "cs_1", "user_id": uuid.UUID(int=1)},
 }

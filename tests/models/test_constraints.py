@@ -24,6 +24,7 @@ from src.common.models import (
     ConsoleAction,
     ConsoleSession,
     CreditNotice,
+    DirectoryPayment,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -34,6 +35,7 @@ from src.common.models import (
     Transaction,
     UnmatchedPayment,
     User,
+    UserGroup,
 )
 from src.common.postgres.errors import violated_constraint
 from tests.models.examples import a_transaction, a_user
@@ -59,6 +61,10 @@ WRONG: list[tuple[type[Base], str, dict[str, Any]]] = [
     (AnchorTurn, "ck_anchor_turns_one_row", {"turn_id": 2}),
     (AnchoredUser, "ck_anchored_users_version_not_negative", {"version": -1}),
     (AnchoredUser, "ck_anchored_users_hash_length", {"last_hash": bytes(33)}),
+    (UserGroup, "ck_user_groups_schema_of_a_group", {"schema": "public"}),
+    (UserGroup, "ck_user_groups_schema_of_a_group", {"schema": "g001"}),
+    (UserGroup, "ck_user_groups_users_count_not_negative", {"users_count": -1}),
+    (DirectoryPayment, "ck_payments_directory_object_id_not_empty", {"object_id": ""}),
     (User, "ck_users_credits_balance_not_negative", {"credits_balance": -1}),
     (User, "ck_users_credits_version_not_negative", {"credits_version": -1}),
     (User, "ck_users_email_has_at_sign", {"email": "ada.example.com"}),

@@ -20,6 +20,9 @@ from src.common.accounts.erasure import forget_elsewhere
 from src.common.exceptions import Conflict, Forbidden, Invalid, NotFound
 from src.common.models.user import EMAIL_CONSTRAINTS, MANAGED_EXTERNALLY, User
 from src.common.postgres.errors import violated_constraint
+from src.common.postgres.routes import is_sharded
+from src.common.sharding import directory
+from src.common.sharding.refusals import refuse_other_groups
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ def _refuse_reserved(email: str) -> None:
 def _locked(session: Session, user_id: uuid.UUID) -> User:
     user = lock_user(session, user_id)
     if user is None:
+        refuse_other_groups(session.connection(), [user_id])
         raise NotFound("User not found", "USER_NOT_FOUND")
     return user
 
@@ -245,6 +249,11 @@ def _insert_at_first_sight(session: Session, identity: Identity) -> bool:
     `ON CONFLICT` names no index: were it the primary key alone, a first sight that meets its twin
     in the middle of the insert could fail on the e-mail's index instead.
     """
+    connection = session.connection()
+    if is_sharded(connection) and not directory.claim_user(
+        connection, identity.user_id, identity.email
+    ):
+        return False
     first_name, last_name = rules.split_full_name(identity.full_name)
     consent = {"marketing_consent": identity.marketing_consent}
     statement = (

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from src.common.exceptions import NotFound
 from src.common.models.user import User
+from src.common.sharding.refusals import refuse_other_groups
 
 
 def get_user(session: Session, user_id: uuid.UUID) -> User:
@@ -17,6 +18,7 @@ def get_user(session: Session, user_id: uuid.UUID) -> User:
     """
     user = session.scalars(select(User).where(User.user_id == user_id)).one_or_none()
     if user is None:
+        refuse_other_groups(session.connection(), [user_id])
         raise NotFound("User not found", "USER_NOT_FOUND")
     return user
 

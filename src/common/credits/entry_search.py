@@ -21,6 +21,7 @@ from src.common.models.credit_entry import CreditEntry, CreditPosting, EntryKind
 from src.common.models.credit_lot import CreditLot, LotSource
 from src.common.models.user import User
 from src.common.postgres.pagination import decode_number_cursor
+from src.common.sharding.refusals import refuse_other_groups
 
 LOOKED_AT_MAX = 5_000
 """Entries that one page looks at, where it is not full before."""
@@ -103,6 +104,7 @@ def search_entries(
     session.flush()
     version = session.scalar(select(User.credits_version).where(User.user_id == user_id))
     if version is None:
+        refuse_other_groups(session.connection(), [user_id])
         raise errors.user_not_found()
     if wanted.text is not None and (seq := _seq_of_key(session, user_id, wanted.text)):
         return FoundEntries([read_entries(session, user_id, [seq])[seq]], None, None)

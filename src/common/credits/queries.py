@@ -65,6 +65,7 @@ from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
 from src.common.postgres.lagging_reads import may_lag
 from src.common.postgres.pagination import PAGE_SIZE_DEFAULT, Page, decode_number_cursor
+from src.common.sharding.refusals import refuse_other_groups
 
 T = TypeVar("T")
 
@@ -133,6 +134,7 @@ def history(
     session.flush()
     seqs = run(reading_connection_of(session), _PAGE, parameters).scalars().all()
     if not seqs and not session.scalar(select(exists().where(User.user_id == user_id))):
+        refuse_other_groups(session.connection(), [user_id])
         raise errors.user_not_found()
     entries = read_entries(session, user_id, seqs[:limit])
     return _page([entries[seq] for seq in seqs[:limit]], seqs, limit)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         CreditNotice,
         CreditPosting,
         CreditVerification,
+        DirectoryPayment,
+        DirectoryUser,
         NoticeEndpoint,
         NoticeEndpointState,
         NoticeSecret,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Transaction,
         UnmatchedPayment,
         User,
+        UserGroup,
         WorkerFailure,
         WorkerHeartbeat,
     )
@@ -73,6 +76,8 @@ __all__ = [
     "CreditNotice",
     "CreditPosting",
     "CreditVerification",
+    "DirectoryPayment",
+    "DirectoryUser",
     "NoticeEndpoint",
     "NoticeEndpointState",
     "NoticeSecret",
@@ -83,6 +88,7 @@ __all__ = [
     "Transaction",
     "UnmatchedPayment",
     "User",
+    "UserGroup",
     "WorkerFailure",
     "WorkerHeartbeat",
 ]

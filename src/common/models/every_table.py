@@ -20,6 +20,7 @@ from src.common.models.credit_ledger import CreditLedger
 from src.common.models.credit_lot import CreditLot
 from src.common.models.credit_notice import CreditNotice
 from src.common.models.credit_verification import CreditVerification
+from src.common.models.directory import DirectoryPayment, DirectoryUser
 from src.common.models.ledger_triggers import create_after_create_all
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
 from src.common.models.notice_endpoint_state import NoticeEndpointState
@@ -30,6 +31,7 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.models.user import User
+from src.common.models.user_group import UserGroup
 from src.common.models.worker_failure import WorkerFailure
 from src.common.models.worker_heartbeat import WorkerHeartbeat
 
@@ -62,6 +64,8 @@ __all__ = [
     "CreditNotice",
     "CreditPosting",
     "CreditVerification",
+    "DirectoryPayment",
+    "DirectoryUser",
     "NoticeEndpoint",
     "NoticeEndpointState",
     "NoticeSecret",
@@ -72,6 +76,7 @@ __all__ = [
     "Transaction",
     "UnmatchedPayment",
     "User",
+    "UserGroup",
     "WorkerFailure",
     "WorkerHeartbeat",
 ]

@@ -34,6 +34,13 @@ FATES: dict[str, dict[str, Fate]] = {
         **_each(Fate.IMPERSONAL, "user_id credits_balance credits_version user_type is_active"),
         **_each(Fate.IMPERSONAL, "created_at updated_at erased_at"),
     },
+    # Changed with the user, whose e-mail and customer they are.
+    "users_directory": {
+        **_each(Fate.ERASED, "email_lower stripe_customer_id"),
+        **_each(Fate.IMPERSONAL, "schema"),
+    },
+    "payments_directory": _each(Fate.KEPT, "object_id"),
+    "user_groups": _each(Fate.IMPERSONAL, "schema"),
     "credit_entry_metadata": _each(Fate.ERASED, "document"),
     "credit_entries": {
         # Part of the journal, which never changes, and of what a repeated key is compared with.

@@ -34,7 +34,8 @@ _PLAUSIBLE_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+")
 
 UQ_USERS_EMAIL = "ix_users_email"
 UQ_USERS_EMAIL_LOWER = "uq_users_email_lower"
-EMAIL_CONSTRAINTS = frozenset({UQ_USERS_EMAIL, UQ_USERS_EMAIL_LOWER})
+UQ_DIRECTORY_EMAIL = "uq_users_directory_email_lower"
+EMAIL_CONSTRAINTS = frozenset({UQ_USERS_EMAIL, UQ_USERS_EMAIL_LOWER, UQ_DIRECTORY_EMAIL})
 CK_USERS_CREDITS_BALANCE = "ck_users_credits_balance_not_negative"
 
 

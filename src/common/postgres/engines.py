@@ -8,14 +8,14 @@ was forked opens connections of its own.
 import os
 import weakref
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
-from src.common.database_settings import DatabasePooler
+from src.common.database_settings import DatabasePooler, Sharding
 from src.common.exceptions import SettingsError
 from src.common.postgres.confirmed_commits import note_duplicate
 from src.common.postgres.errors import (
@@ -24,6 +24,8 @@ from src.common.postgres.errors import (
     translate_transient_error,
 )
 from src.common.postgres.hosts import HostOrder, connect_in_turn, libpq_parameters
+from src.common.postgres.routes import current_route, install_routes, route_of
+from src.common.postgres.session_settings import session_settings, session_settings_statement
 from src.common.postgres.silent_servers import answer_lost_pings, install_patience, patience_of
 from src.common.postgres.standbys import refuse_standbys
 from src.common.settings import Settings
@@ -59,9 +61,6 @@ parent's event loop."""
 
 SYNC_DRIVER = "postgresql+psycopg"
 ASYNC_DRIVER = "postgresql+asyncpg"
-SPOKEN = {"client_min_messages": "notice"}
-"""PostgreSQL's default. Where a role or database asks for errors alone, nobody would hear that a
-COMMIT has not reached the standbys (`confirmed_commits.py`)."""
 
 
 def database_url(settings: Settings, drivername: str = SYNC_DRIVER) -> URL:
@@ -109,12 +108,13 @@ def build_engine(settings: Settings, *, takes_standbys: bool = False) -> Engine:
     connect_args = libpq_parameters(settings)
     if pooler is DatabasePooler.NONE:
         connect_args["options"] = " ".join(
-            f"-c {name}={value}" for name, value in _session_settings(settings).items()
+            f"-c {name}={value}" for name, value in session_settings(settings).items()
         )
     if pooler is DatabasePooler.TRANSACTION:
         connect_args["prepare_threshold"] = None
     engine = create_engine(
         database_url(settings, SYNC_DRIVER),
+        poolclass=_pool_class(settings, is_async=False),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_pre_ping=settings.database_pool_pre_ping,
@@ -148,7 +148,7 @@ def build_async_engine(
     pooler = settings.database_pooler
     server_settings = {"application_name": settings.database_application_name}
     if pooler is DatabasePooler.NONE:
-        server_settings |= _session_settings(settings)
+        server_settings |= session_settings(settings)
         server_settings |= planner
     connect_args: dict[str, Any] = {
         "async_creator_fn": partial(
@@ -165,6 +165,7 @@ def build_async_engine(
         connect_args |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
     engine = create_async_engine(
         database_url(settings, ASYNC_DRIVER),
+        poolclass=_pool_class(settings, is_async=True),
         pool_size=settings.database_async_pool_size,
         max_overflow=settings.database_async_max_overflow,
         pool_pre_ping=settings.database_async_pool_pre_ping,
@@ -178,6 +179,15 @@ def build_async_engine(
     event.listen(engine.sync_engine, "do_connect", _connect_with_asyncpg)
     answer_lost_pings(engine.sync_engine)
     return engine
+
+
+def _pool_class(settings: Settings, *, is_async: bool) -> "type[Pool] | None":
+    """None for SQLAlchemy's own."""
+    if settings.sharding is Sharding.NONE:
+        return None
+    from src.common.postgres.routed_pools import AsyncRoutedPool, RoutedPool
+
+    return AsyncRoutedPool if is_async else RoutedPool
 
 
 def build_lanes_engine(settings: Settings) -> "AsyncEngine":
@@ -208,11 +218,14 @@ def replica_settings(settings: Settings) -> Settings:
     )
 
 
-def begin_statement(settings: Settings) -> str:
-    """What begins the batch engine's database transactions, which SQLAlchemy does not manage."""
+def begin_statement(settings: Settings, route: str | None = None) -> str:
+    """What begins the batch engine's database transactions, which SQLAlchemy does not manage.
+
+    `route` is the group whose tables they see, where each has its own.
+    """
     if settings.database_pooler is DatabasePooler.NONE:
         return PLAIN_BEGIN  # the connection has its time-outs since it was opened
-    return f"BEGIN; {_session_settings_statement(_lanes_settings(settings))}"
+    return f"BEGIN; {session_settings_statement(_lanes_settings(settings), route)}"
 
 
 def begin_look_ups(settings: Settings) -> str:
@@ -224,7 +237,7 @@ def begin_look_ups(settings: Settings) -> str:
     chosen = _LANES_PLANNER | {"enable_seqscan": "off", "lock_timeout": LOOK_UPS_LOCK_TIMEOUT_MS}
     steps = [f"SET LOCAL {name} = {value}" for name, value in chosen.items()]
     if settings.database_pooler is not DatabasePooler.NONE:
-        steps.insert(0, _session_settings_statement(settings))
+        steps.insert(0, session_settings_statement(settings, current_route()))
     return "; ".join([PLAIN_BEGIN, *steps])
 
 
@@ -283,43 +296,18 @@ def connections_allowed(connection: Connection) -> int:
     return allowed
 
 
-def _session_settings(settings: Settings) -> dict[str, str]:
-    """PostgreSQL's own names of the time-outs, in milliseconds, and what it is to tell us.
-
-    No plan is compiled: that takes a third of a second, and none here gains as much by it.
-    """
-    idle = settings.database_idle_in_transaction_session_timeout_ms
-    return {
-        "lock_timeout": str(settings.database_lock_timeout_ms),
-        "statement_timeout": str(settings.database_statement_timeout_ms),
-        "idle_in_transaction_session_timeout": str(idle),
-        "jit": "off",
-        **SPOKEN,
-    }
-
-
-def _session_settings_statement(settings: Settings) -> str:
-    """The same for one database transaction, in one round trip.
-
-    A pooler refuses them as start-up options, and a plain SET would leak to the next client.
-    """
-    return "SELECT " + ", ".join(
-        f"set_config('{name}', '{value}', true)"
-        for name, value in _session_settings(settings).items()
-    )
-
-
 def _prepare(engine: Engine, settings: Settings) -> None:
     """Attach what holds for every connection of this engine, whichever driver."""
     _engines.add(engine)
     trace_engine(engine)
     event.listen(engine, "handle_error", note_duplicate)
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
+    install_routes(engine, settings)
     if settings.database_pooler is not DatabasePooler.NONE:
-        statement = _session_settings_statement(settings)
+        statement_of = cache(partial(session_settings_statement, settings))
 
         def set_for_transaction(connection: Connection) -> None:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement_of(route_of(connection)))
 
         event.listen(engine, "begin", set_for_transaction)
     if settings.database_host is None:

@@ -16,6 +16,7 @@ from src.common.models.ledger_triggers_at_commit import (
     DROP_AT_COMMIT,
     REPLACED,
 )
+from src.common.postgres.sides import look_up_in_public, looked_up_in_public
 
 _TRIGGERS = text("""
     SELECT tgname, relname, tgenabled IN ('O', 'A')
@@ -49,6 +50,7 @@ def put_in_place(connection: Connection, form: LedgerTriggers) -> bool:
     limits = ("SET LOCAL lock_timeout = '3s'", "SET LOCAL statement_timeout = '60s'")
     for statement in (*limits, *DROP_AT_COMMIT, *new, *switched):
         connection.execute(text(statement))
+    look_up_in_public(connection)
     return True
 
 
@@ -73,7 +75,8 @@ def _are_as_made(connection: Connection) -> bool:
     bodies = {name: body.rstrip() for name, body in found}
     here = connection.scalars(text("SELECT quote_ident(current_schema())")).one()
     return bodies == {
-        name: body.replace("@here", here).rstrip() for name, body in COMMIT_FUNCTIONS.items()
+        name: looked_up_in_public(body.replace("@here", here), here).rstrip()
+        for name, body in COMMIT_FUNCTIONS.items()
     }
 
 

@@ -34,6 +34,8 @@ LOCK_PATIENCE_SECONDS = 900.0
 
 HOW_TO_ALLOW_DATA_LOSS = "how-to-allow-data-loss"
 """The attribute of Alembic's configuration that says how whoever runs the command allows it."""
+SCHEMAS_ATTRIBUTE = "schemas-of-groups"
+"""The attribute of Alembic's configuration that names the groups' schemas which alone are meant."""
 _ALEMBIC_S_OWN_WAY = "alembic -x allow-data-loss=true downgrade …"
 
 

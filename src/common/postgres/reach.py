@@ -13,10 +13,11 @@ from sqlalchemy import Engine, NullPool, create_engine, event
 
 from src.common.database_settings import DatabasePooler
 from src.common.exceptions import SettingsError
-from src.common.postgres.engines import SPOKEN, database_url
+from src.common.postgres.engines import database_url
 from src.common.postgres.errors import translate_transient_error
 from src.common.postgres.hosts import libpq_parameters
 from src.common.postgres.poolers import Sharing, find_pooler
+from src.common.postgres.session_settings import SPOKEN
 from src.common.postgres.silent_servers import install_patience
 from src.common.settings import Settings
 

@@ -5,8 +5,12 @@ owner. Nobody but the owner can create anything beside our tables: a function th
 better than PostgreSQL's own is taken in its place.
 """
 
+from collections.abc import Set
+
 from psycopg import sql
 from sqlalchemy import Connection
+
+from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side, side_here
 
 # Every privilege, by table. What is missing is missing on purpose.
 PRIVILEGES = {
@@ -61,11 +65,19 @@ PRIVILEGES = {
     ),
     "console_people": "SELECT, INSERT, UPDATE",
     "console_sessions": "SELECT, INSERT, UPDATE, DELETE",
+    # A user's group never changes by itself; nobody is deleted.
+    "users_directory": "SELECT, INSERT, UPDATE (email_lower, stripe_customer_id)",
+    "payments_directory": "SELECT, INSERT",
+    "user_groups": "SELECT, UPDATE (users_count, counted_at)",
     "alembic_version": "SELECT",
 }
 
-SEQUENCES = ("console_actions_action_id_seq", "credit_notices_number_seq")
-"""Of columns that number rows. Inserting needs no privilege; a backup reads how far they are."""
+SEQUENCES = {
+    "console_actions_action_id_seq": "console_actions",
+    "credit_notices_number_seq": "credit_notices",
+}
+"""Of columns that number rows, with their tables. Inserting needs no privilege; a backup reads how
+far they are."""
 
 
 def grant_runtime(connection: Connection, role: str) -> bool:
@@ -82,19 +94,58 @@ def grant_runtime(connection: Connection, role: str) -> bool:
     ).one_or_none()
     if exists is None:
         _run(connection, sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"), name)
-    schema = sql.Identifier(_schema(connection))
+    schema, side = _schema(connection), side_here(connection)
+    _grant_in(connection, schema, _tables_of(side), name)
+    if side is Side.EVERYBODY:
+        groups = connection.exec_driver_sql("SELECT schema FROM user_groups ORDER BY 1")
+        for group in groups.scalars().all():
+            _grant_in(connection, group, _tables_of(Side.USERS), name)
+    return exists is None
+
+
+def grant_in_group(connection: Connection, schema: str, role: str) -> None:
+    """Give a role that runs the service already the same in the schema of a new group."""
+    _grant_in(connection, schema, _tables_of(Side.USERS), sql.Identifier(role))
+
+
+def roles_of_service(connection: Connection) -> list[str]:
+    """The roles that `grant_runtime` was called for."""
+    found = connection.exec_driver_sql(
+        "SELECT DISTINCT rolname::text FROM pg_catalog.pg_class,"
+        " pg_catalog.aclexplode(relacl) AS granted"
+        " JOIN pg_catalog.pg_roles ON pg_roles.oid = granted.grantee"
+        " WHERE pg_class.oid = 'user_groups'::pg_catalog.regclass AND grantee <> relowner"
+        " ORDER BY 1"
+    )
+    return list(found.scalars())
+
+
+def _tables_of(side: Side | None) -> set[str]:
+    """What there is of each side, or of both."""
+    if side is Side.USERS:
+        return {*USERS_TABLES, "alembic_version"}
+    here = {*PRIVILEGES}
+    return here if side is None else here - (USERS_TABLES - ON_BOTH_SIDES)
+
+
+def _grant_in(
+    connection: Connection, named: str, tables: Set[str], name: sql.Identifier
+) -> None:
+    schema = sql.Identifier(named)
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
     _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)
-    _keep_from_others(connection, _schema(connection))
+    _keep_from_others(connection, named)
     for table, privileges in PRIVILEGES.items():
-        on_table = sql.Identifier(table)
+        if table not in tables:
+            continue
+        on_table = sql.Identifier(named, table)
         _run(connection, sql.SQL("REVOKE ALL ON {} FROM {}"), on_table, name)
         granting = sql.SQL(f"GRANT {privileges} ON {{}} TO {{}}")  # pyright: ignore[reportArgumentType]  our own table above
         _run(connection, granting, on_table, name)
-    for sequence in map(sql.Identifier, SEQUENCES):
-        _run(connection, sql.SQL("REVOKE ALL ON SEQUENCE {} FROM {}"), sequence, name)
-        _run(connection, sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}"), sequence, name)
-    return exists is None
+    for sequence in (each for each, table in SEQUENCES.items() if table in tables):
+        numbers = sql.Identifier(named, sequence)
+        _run(connection, sql.SQL("REVOKE ALL ON SEQUENCE {} FROM {}"), numbers, name)
+        _run(connection, sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}"), numbers, name)
 
 
 def _keep_from_others(connection: Connection, schema: str) -> None:
@@ -106,7 +157,8 @@ def _keep_from_others(connection: Connection, schema: str) -> None:
         "SELECT proname FROM pg_catalog.pg_proc WHERE prosecdef"
         " AND prorettype = 'pg_catalog.trigger'::pg_catalog.regtype"
         " AND (pronamespace, proowner) = (SELECT relnamespace, relowner FROM pg_catalog.pg_class"
-        " WHERE oid = 'credit_entries'::pg_catalog.regclass)"
+        " WHERE relname = 'credit_ledgers' AND relnamespace = %s::pg_catalog.regnamespace)",
+        (schema,),
     ).scalars()
     for name in names.all():
         function = sql.Identifier(schema, name)

@@ -12,7 +12,7 @@ from src.common.accounts.operations import lock_user
 from src.common.credits import operations as ledger
 from src.common.credits.domain import own_commands
 from src.common.credits.domain.commands import STRIPE_ACTOR, Command
-from src.common.exceptions import Invalid, NotFound
+from src.common.exceptions import Conflict, Invalid, NotFound
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
@@ -22,6 +22,7 @@ from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
 from src.common.purchases.orders import find_order, named_by_order, note_status
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
+from src.common.sharding.directory import PAYMENT_OF_ANOTHER_USER, note_payment
 
 
 class _SettledByHand(Exception):
@@ -245,6 +246,10 @@ def _credit(session: Session, user: User | None, payment: Payment, offer: Offer)
         if refusal.error_type != Reason.BALANCE_LIMIT_EXCEEDED:
             raise
         return Mismatch(Reason.BALANCE_LIMIT_EXCEEDED, refusal.message)
+    except Conflict as refusal:
+        if refusal.error_type != PAYMENT_OF_ANOTHER_USER:
+            raise
+        return Mismatch(Reason.PAYMENT_CONFLICT, refusal.message)
     return None
 
 
@@ -271,6 +276,8 @@ def _take_up_what_waited(session: Session, payment: Payment, transaction: Transa
 
 
 def _write_purchase(session: Session, payment: Payment, offer: Offer) -> Transaction:
+    names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
+    note_payment(session.connection(), offer.user_id, *names)
     return session.scalars(
         insert(Transaction)
         .values(

@@ -12,6 +12,8 @@ from src.common.credits.domain.errors import key_reused
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.purchases.packages import Package
 from src.common.purchases.rules import Payment
+from src.common.postgres.routes import is_sharded
+from src.common.sharding.directory import note_payment
 
 _PROGRESS = list(OrderStatus)
 
@@ -95,6 +97,7 @@ def open_order(
         .where(CheckoutOrder.order_id == order_id, CheckoutOrder.url.is_(None))
         .values(stripe_session_id=stripe_session_id, url=url, expires_at=expires_at)
     )
+    _note_whose_session(session, order_id)
     session.execute(
         update(CheckoutOrder)
         .where(CheckoutOrder.order_id == order_id, CheckoutOrder.status == OrderStatus.CREATED)
@@ -154,7 +157,21 @@ def note_status(
         )
         .returning(CheckoutOrder.order_id)
     )
-    return moved.one_or_none() is not None
+    has_moved = moved.one_or_none() is not None
+    if has_moved and stripe_session_id is not None:
+        _note_whose_session(session, order.order_id)
+    return has_moved
+
+
+def _note_whose_session(session: Session, order_id: uuid.UUID) -> None:
+    """Tell the directory, where groups of users have schemas: an UPDATE tells no listener."""
+    if not is_sharded(session.connection()):
+        return
+    of_order = select(CheckoutOrder.user_id, CheckoutOrder.stripe_session_id).where(
+        CheckoutOrder.order_id == order_id
+    )
+    for user_id, stripe_session_id in session.execute(of_order):
+        note_payment(session.connection(), user_id, stripe_session_id)
 
 
 def is_as_far(order: CheckoutOrder, status: OrderStatus) -> bool:

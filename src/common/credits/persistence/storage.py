@@ -26,6 +26,7 @@ from src.common.credits.persistence.writing import shape_and_arrays, write_state
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_hold import HoldStatus
 from src.common.models.user import User
+from src.common.sharding.refusals import refuse_other_groups
 
 Key = tuple[uuid.UUID, str]
 EntryId = tuple[uuid.UUID, int]
@@ -122,11 +123,21 @@ def lock_books(
     parameters = read_parameters(
         user_ids, keys=keys, hold_seqs=hold_seqs, originals=originals, now=now
     )
+    asked = parameters["user_ids"]
     books, stale = _read(connection, Locking.WAIT, parameters)
     stale += unchained(books)
     if stale:
         parameters["user_ids"] = stale
         books |= _read(connection, Locking.NONE, parameters)[0]
+    return _of_this_group(connection, asked, books)
+
+
+def _of_this_group(
+    connection: Connection, user_ids: Sequence[uuid.UUID], books: dict[uuid.UUID, StoredBook]
+) -> dict[uuid.UUID, StoredBook]:
+    """The books, unless one that is missing is kept by another group of users."""
+    if len(books) < len(user_ids):
+        refuse_other_groups(connection, set(user_ids) - books.keys())
     return books
 
 
@@ -153,8 +164,10 @@ def load_books(
     status, `originals` entries to be undone. `now` replaces the database's clock, in tests and for
     readings of the past.
     """
+    connection = reading_connection_of(session)
     parameters = read_parameters(user_ids, hold_seqs=hold_seqs, originals=originals, now=now)
-    return _read(reading_connection_of(session), Locking.NONE, parameters)[0]
+    books = _read(connection, Locking.NONE, parameters)[0]
+    return _of_this_group(connection, parameters["user_ids"], books)
 
 
 def read_parameters(

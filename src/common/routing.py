@@ -1,0 +1,182 @@
+"""Routes what works for a user to the tables of that user's group (decision 0066).
+
+    with routed_to(user_id), SessionLocal.begin() as db:
+        spend(db, user_id, 30, key="slides:1", actor="key:renderer")
+
+Where `SHARDING` is `none` every function here does nothing and asks nothing. A session takes its
+connection at its first statement: enter the route before that.
+"""
+
+import uuid
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from threading import Lock
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from src.common.async_database import get_async_engine
+from src.common.database import get_engine
+from src.common.database_settings import Sharding
+from src.common.exceptions import NotFound
+from src.common.postgres.routes import routed_to_schema, unrouted
+from src.common.settings import Settings, get_settings
+from src.common.sharding import directory, groups
+from src.common.sharding.known_routes import KnownRoutes
+
+__all__ = [
+    "all_groups",
+    "all_routes",
+    "async_all_groups",
+    "async_routed_to",
+    "async_routed_to_sign_up",
+    "is_sharding",
+    "known_routes",
+    "routed_to",
+    "routed_to_sign_up",
+]
+
+T = TypeVar("T")
+
+
+class _State:
+    lock = Lock()
+    settings: Settings | None = None
+    known = KnownRoutes()
+    newcomers = groups.Newcomers()
+
+
+def is_sharding() -> bool:
+    """Whether each group of users has a schema of its own."""
+    return get_settings().sharding is Sharding.SCHEMAS
+
+
+def known_routes() -> KnownRoutes:
+    """What this process knows of the database that the settings name."""
+    with _State.lock:
+        settings = get_settings()
+        if _State.settings is not settings and _State.settings != settings:
+            _State.settings = settings
+            _State.known, _State.newcomers = KnownRoutes(), groups.Newcomers()
+        return _State.known
+
+
+@contextmanager
+def routed_to(user_id: uuid.UUID) -> Generator[None]:
+    """Have what opens a session within the block see this user's tables.
+
+    Raises:
+        NotFound: USER_NOT_FOUND, nobody is known by this id.
+    """
+    with routed_to_schema(_found(_group_of(user_id))) if is_sharding() else nullcontext():
+        yield
+
+
+@asynccontextmanager
+async def async_routed_to(user_id: uuid.UUID) -> AsyncGenerator[None]:
+    """As `routed_to`, without blocking the event loop.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    route = routed_to_schema(_found(await _async_group_of(user_id))) if is_sharding() else None
+    with route or nullcontext():
+        yield
+
+
+@contextmanager
+def routed_to_sign_up(user_id: uuid.UUID | None = None) -> Generator[None]:
+    """Have a newcomer made within the block be of the open group with the fewest users.
+
+    A user who is there already keeps the group. Two first sights of one user may choose two groups:
+    the second is refused with WRONG_SHARD, and enters this anew.
+
+    Raises:
+        SettingsError: no group is open.
+    """
+    if not is_sharding():
+        yield
+        return
+    group = None if user_id is None else _group_of(user_id)
+    with routed_to_schema(group or _asked(_choose, commits=True)):
+        yield
+
+
+@asynccontextmanager
+async def async_routed_to_sign_up(user_id: uuid.UUID | None = None) -> AsyncGenerator[None]:
+    """As `routed_to_sign_up`, without blocking the event loop.
+
+    Raises:
+        SettingsError: no group is open.
+    """
+    if not is_sharding():
+        yield
+        return
+    group = None if user_id is None else await _async_group_of(user_id)
+    with routed_to_schema(group or await _async_asked(_choose, commits=True)):
+        yield
+
+
+def all_groups() -> list[str]:
+    """Every group's schema; none where `SHARDING` is `none`."""
+    return _asked(groups.ready_groups) if is_sharding() else []
+
+
+async def async_all_groups() -> list[str]:
+    """As `all_groups`, without blocking the event loop."""
+    return await _async_asked(groups.ready_groups) if is_sharding() else []
+
+
+def all_routes() -> list[str | None]:
+    """What to do for all users one group after the other.
+
+    `for route in all_routes(): with routed_to_schema(route): …`. Where `SHARDING` is `none` that is
+    once, with None.
+    """
+    return [*all_groups()] if is_sharding() else [None]
+
+
+def _found(group: str | None) -> str:
+    if group is None:
+        raise NotFound("User not found", "USER_NOT_FOUND")
+    return group
+
+
+def _group_of(user_id: uuid.UUID) -> str | None:
+    known = known_routes()
+    group = known.get(user_id)
+    if group is None:
+        group = _asked(lambda connection: directory.group_of(connection, user_id))
+        known.note({user_id: group} if group else {})
+    return group
+
+
+async def _async_group_of(user_id: uuid.UUID) -> str | None:
+    known = known_routes()
+    group = known.get(user_id)
+    if group is None:
+        group = await _async_asked(lambda connection: directory.group_of(connection, user_id))
+        known.note({user_id: group} if group else {})
+    return group
+
+
+def _choose(connection: Connection) -> str:
+    known_routes()
+    return groups.choose_group(connection, _State.newcomers)
+
+
+def _asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
+    with unrouted(), get_engine().connect() as connection:
+        answer = question(connection)
+        if commits:
+            connection.commit()
+        return answer
+
+
+async def _async_asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
+    with unrouted():
+        async with get_async_engine().connect() as connection:
+            answer = await connection.run_sync(question)
+            if commits:
+                await connection.commit()
+            return answer

@@ -1,0 +1,35 @@
+"""What is refused where groups of users have schemas: wrong routes, and what is not built yet."""
+
+import uuid
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from src.common.database_settings import Sharding
+from src.common.exceptions import SettingsError
+from src.common.postgres.routes import WrongShard, is_sharded, route_of
+from src.common.settings import Settings
+from src.common.sharding import directory
+
+
+def refuse_where_sharded(settings: Settings, what: str) -> None:
+    """Stop what would see one group, or none.
+
+    Raises:
+        SettingsError: SHARDING is `schemas`.
+    """
+    if settings.sharding is not Sharding.NONE:
+        raise SettingsError(f"SHARDING=schemas: {what} cannot look at all groups of users yet")
+
+
+def refuse_other_groups(connection: Connection, user_ids: Iterable[uuid.UUID]) -> None:
+    """Before it is said that there is no such user: the directory may know better.
+
+    Raises:
+        WrongShard: WRONG_SHARD, one of them is of another group than the one asked.
+    """
+    if not is_sharded(connection):
+        return
+    found = directory.groups_of(connection, user_ids)
+    if set(found.values()) - {route_of(connection)}:
+        raise WrongShard
