@@ -9,7 +9,15 @@ import datetime as dt
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,6 +49,8 @@ from src.common.exceptions import (
     Unauthenticated,
     Unavailable,
 )
+from src.common.postgres.routes import current_route, routed_to_schema
+from src.common.routing import async_routed_to
 from src.common.settings import Settings
 from src.shutdowns import IS_SHUTTING_DOWN
 
@@ -240,28 +250,24 @@ class BalanceStreams:
         checks_rights = now - self._rights_checked_at >= RIGHTS_SECONDS
         if checks_rights:
             await self._end_where_token_is_refused(streams)
-        known = _known_by_all(streams)
-
-        def work(session: Session) -> tuple[frozenset[str], Changed]:
-            allowed = _still_allowed(session, streams) if checks_rights else frozenset[str]()
-            return allowed, find_changed(session, known)
-
-        allowed, changed = await read_from_async_database(work)
+        groups = await _by_group(streams, with_watchers=checks_rights)
+        for group in groups:
+            await group.look()
         if checks_rights:
             self._rights_checked_at = now
+        inactive = {user_id for group in groups for user_id in group.changed.inactive}
+        allowed = {token for group in groups for token in group.allowed}
         for stream in streams:
-            is_refused = stream.is_ones_own and stream.user_id in changed.inactive
+            is_refused = stream.is_ones_own and stream.user_id in inactive
             if is_refused or (
                 checks_rights and not stream.is_ones_own and stream.watcher.token not in allowed
             ):
                 stream.end()
-        after = {user_id: known[user_id].version for user_id in changed.user_ids}
-        if not after:
-            return
-        current = await read_from_async_database(lambda session: read_current(session, after))
-        for stream in streams:
-            if not stream.has_ended and stream.user_id in current:
-                stream.tell(current[stream.user_id])
+        for group in groups:
+            current = await group.read_changed()
+            for stream in streams:
+                if not stream.has_ended and stream.user_id in current:
+                    stream.tell(current[stream.user_id])
 
     async def _end_where_token_is_refused(self, streams: Iterable[Stream]) -> None:
         """Where its key was withdrawn, too; while keys cannot be had, it is believed."""
@@ -274,6 +280,61 @@ class BalanceStreams:
                 stream.end()
             except Unavailable:
                 return
+
+
+@dataclass
+class _Group:
+    """Whom to look at in one group of users; in one are all where these have no schemas."""
+
+    schema: str | None
+    seen: dict[uuid.UUID, Seen] = field(default_factory=dict[uuid.UUID, Seen])
+    """What was told of those who are watched."""
+    watchers: dict[str, Principal] = field(default_factory=dict[str, Principal])
+    """Those who watch others, by their tokens."""
+    allowed: frozenset[str] = frozenset()
+    """Whose tokens still may."""
+    changed: Changed = Changed(user_ids=frozenset(), inactive=frozenset())
+
+    async def look(self) -> None:
+        """See who still may watch, and what has changed."""
+
+        def work(session: Session) -> None:
+            self.allowed = _still_allowed(session, self.watchers)
+            if self.seen:
+                self.changed = find_changed(session, self.seen)
+
+        with routed_to_schema(self.schema):
+            await read_from_async_database(work)
+
+    async def read_changed(self) -> dict[uuid.UUID, CurrentBalance]:
+        """What those have now of whom something has changed."""
+        after = {user_id: self.seen[user_id].version for user_id in self.changed.user_ids}
+        if not after:
+            return {}
+        with routed_to_schema(self.schema):
+            return await read_from_async_database(lambda session: read_current(session, after))
+
+
+async def _by_group(streams: Sequence[Stream], *, with_watchers: bool) -> Collection[_Group]:
+    """Those who are watched and, `with_watchers`, those who watch others, by their groups."""
+    groups: dict[str | None, _Group] = {}
+
+    async def of(user_id: uuid.UUID | None) -> _Group:
+        schema = None if user_id is None else await _group_of(user_id)
+        return groups.setdefault(schema, _Group(schema))
+
+    for user_id, seen in _known_by_all(streams).items():
+        (await of(user_id)).seen[user_id] = seen
+    for stream in streams if with_watchers else ():
+        if not stream.is_ones_own:
+            principal = stream.watcher.principal
+            (await of(principal.user_id)).watchers[stream.watcher.token] = principal
+    return groups.values()
+
+
+async def _group_of(user_id: uuid.UUID) -> str | None:
+    async with async_routed_to(user_id):
+        return current_route()
 
 
 def _known_by_all(streams: Iterable[Stream]) -> dict[uuid.UUID, Seen]:
@@ -291,13 +352,8 @@ def _how_much(seen: Seen) -> tuple[int, dt.datetime]:
     return seen.version, seen.due_at or _NEVER
 
 
-def _still_allowed(session: Session, streams: Iterable[Stream]) -> frozenset[str]:
-    """The tokens of those who watch others and still may; each is looked up once."""
-    by_token = {
-        stream.watcher.token: stream.watcher.principal
-        for stream in streams
-        if not stream.is_ones_own
-    }
+def _still_allowed(session: Session, by_token: Mapping[str, Principal]) -> frozenset[str]:
+    """The tokens of those who still may watch others; each is looked up once."""
     allowed: set[str] = set()
     for token, principal in by_token.items():
         with suppress(NotFound, Forbidden, Unauthenticated):

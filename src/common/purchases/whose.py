@@ -1,0 +1,42 @@
+"""Whose payments and purchases are, where groups of users have schemas (decision 0066).
+
+On a connection that sees what is everybody's, whatever its route.
+"""
+
+import uuid
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Connection, Uuid, column, literal, select, table, union_all
+
+from src.common.models.directory import DirectoryPayment, DirectoryUser
+from src.common.models.transaction import Transaction
+from src.common.sharding.groups import ready_groups
+
+
+def groups_of_payments(connection: Connection, object_ids: Collection[str]) -> Mapping[str, str]:
+    """Of these objects of Stripe's, the groups whose users' payments name them.
+
+    Those that no purchase, order or money back of ours names are missing.
+    """
+    found = connection.execute(
+        select(DirectoryPayment.object_id, DirectoryUser.schema)
+        .join(DirectoryUser, DirectoryUser.user_id == DirectoryPayment.user_id)
+        .where(DirectoryPayment.object_id.in_(object_ids))
+    )
+    return {object_id: schema for object_id, schema in found}  # noqa: C416  the types of both
+
+
+def group_of_payment(connection: Connection, object_id: str) -> str | None:
+    """The same of one; None where nobody names it."""
+    return groups_of_payments(connection, [object_id]).get(object_id)
+
+
+def group_of_purchase(connection: Connection, transaction_id: uuid.UUID) -> str | None:
+    """The group that has this purchase: no directory tells, so each is looked at, by its key."""
+    looks = [
+        select(literal(group))
+        .select_from(table(Transaction.__tablename__, schema=group))
+        .where(column("transaction_id", Uuid()) == transaction_id)
+        for group in ready_groups(connection)
+    ]
+    return connection.execute(union_all(*looks)).scalar() if looks else None
