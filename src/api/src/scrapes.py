@@ -3,6 +3,9 @@
 import asyncio
 import hmac
 import math
+import uuid
+from dataclasses import dataclass, field
+from typing import Self
 
 import structlog
 from fastapi import Request
@@ -21,11 +24,14 @@ from src.common.credits.due import overdue_seconds
 from src.common.credits.unbookable import count_unbookable_users
 from src.common.credits.verification.drift import drift
 from src.common.exceptions import Unauthenticated
-from src.common.notices.delivery.figures import endpoint_figures
+from src.common.notices.delivery.figures import EndpointFigures, endpoint_figures
 from src.common.postgres.lagging_reads import PassedBy
+from src.common.postgres.routes import routed_to_schema
 from src.common.postgres.server_figures import server_figures
 from src.common.purchases.reconciliations import newest_age_seconds, newest_drift
-from src.common.purchases.unmatched import count_open_unmatched_payments
+from src.common.purchases.uncredited import count_unlisted
+from src.common.purchases.unmatched import count_noted
+from src.common.routing import async_all_groups, is_sharding
 from src.common.settings import Settings, get_settings
 from src.common.stripe.attempts import backlog, count_dead_events
 
@@ -56,7 +62,7 @@ class DatabaseFigures:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(MEASURING_TIMEOUT_SECONDS):
-                await read_from_async_database(_measure)
+                await _measure_database()
             metrics.DATABASE_UP.set(1)
         except Exception as error:  # noqa: BLE001  whatever it is, the other figures are still true
             logger.warning("No figures from the database", error=type(error).__name__)
@@ -78,17 +84,51 @@ async def require_metrics_token(request: Request, settings: SettingsOf) -> None:
         raise Unauthenticated("Send METRICS_TOKEN as a bearer token", "AUTHENTICATION_FAILURE")
 
 
-def _measure(session: Session) -> None:
+@dataclass
+class _OfUsers:
+    """Figures of users' own tables: of all, or of one group of users after the other."""
+
+    overdue_seconds: float = 0.0
+    unbookable: int = 0
+    uncredited: int = 0
+    endpoints: dict[uuid.UUID, EndpointFigures] = field(
+        default_factory=dict[uuid.UUID, EndpointFigures]
+    )
+
+    def add(self, session: Session) -> Self:
+        """Read those that this session sees."""
+        self.uncredited += count_unlisted(session)
+        self.overdue_seconds = max(self.overdue_seconds, overdue_seconds(session))
+        self.unbookable += count_unbookable_users(session)
+        for each in endpoint_figures(session):
+            known = self.endpoints.get(each.endpoint_id)
+            self.endpoints[each.endpoint_id] = each if known is None else each.beside(known)
+        return self
+
+
+async def _measure_database() -> None:
+    if not is_sharding():
+        await read_from_async_database(lambda session: _measure(session, _OfUsers().add(session)))
+        return
+    of_users = _OfUsers()
+    for group in await async_all_groups():
+        with routed_to_schema(group):
+            await read_from_async_database(of_users.add)
+    await read_from_async_database(lambda session: _measure(session, of_users))
+
+
+def _measure(session: Session, of_users: _OfUsers) -> None:
     """Set the figures that the database knows."""
     settings = get_settings()
+    metrics.UNMATCHED_PAYMENTS.set(count_noted(session) + of_users.uncredited)
     _measure_stripe(session, settings)
     found = drift(session)
     metrics.DRIFT_USERS.set(found.users)
     is_verified = settings.credits_verify_interval_seconds
     metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds) if is_verified else 0)
     metrics.OPEN_APPROVALS.set(count_waiting(session).open)
-    metrics.BOOKINGS_OVERDUE.set(overdue_seconds(session))
-    metrics.UNBOOKABLE_USERS.set(count_unbookable_users(session))
+    metrics.BOOKINGS_OVERDUE.set(of_users.overdue_seconds)
+    metrics.UNBOOKABLE_USERS.set(of_users.unbookable)
     _measure_anchors(session)
     metrics.WORKERS_ALIVE.set(worker_heartbeats.read_workers(session).alive)
     # Also those that never failed: an alert sees a first failure only where there was a 0 before.
@@ -97,7 +137,7 @@ def _measure(session: Session) -> None:
     )
     for work, failures in counted.items():
         metrics.WORKER_FAILURES.labels(work=work).set(failures)
-    _measure_notices(session)
+    _measure_notices(of_users)
     server = server_figures(session)
     for state, number in server.connections.items():
         metrics.DATABASE_CONNECTIONS.labels(state=state).set(number)
@@ -130,7 +170,7 @@ async def _measure_replica(settings: Settings) -> None:
     metrics.REPLICA_LAG.labels(replica=name).set(_or_for_ever(lag if is_up else None))
 
 
-def _measure_notices(session: Session) -> None:
+def _measure_notices(of_users: _OfUsers) -> None:
     of_endpoints = (
         metrics.NOTICES_DELIVERED,
         metrics.NOTICES_FAILED,
@@ -141,7 +181,7 @@ def _measure_notices(session: Session) -> None:
     if not metrics.adds_up_processes():
         for metric in of_endpoints:
             metric.clear()  # of endpoints that were deleted
-    for each in endpoint_figures(session):
+    for each in of_users.endpoints.values():
         age = 0 if each.disabled_reason else each.oldest_seconds
         figures = (each.delivered, each.failed, each.pending, each.dead, age)
         for metric, figure in zip(of_endpoints, figures, strict=True):
@@ -149,7 +189,6 @@ def _measure_notices(session: Session) -> None:
 
 
 def _measure_stripe(session: Session, settings: Settings) -> None:
-    metrics.UNMATCHED_PAYMENTS.set(count_open_unmatched_payments(session))
     metrics.DEAD_EVENTS.set(count_dead_events(session))
     waiting = backlog(session)
     metrics.WAITING_EVENTS.set(waiting.events)

@@ -22,11 +22,12 @@ from src.common.credits.domain.reversed_money import MoneyBack, is_stray, money_
 from src.common.credits.money_back import lot_of_purchase, settle_reversals
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
+from src.common.purchases import apart, unmatched
 from src.common.purchases import reversals as rules
-from src.common.purchases import unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.refunds import accept_request
 from src.common.purchases.reversals import Reversal
+from src.common.purchases.whose import sees_users
 
 
 def record_reversal(session: Session, reversal: Reversal) -> bool:
@@ -44,6 +45,7 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
     transaction = _find_transaction(session, reversal)
     if transaction is not None:
         lock_user(session, transaction.user_id)
+    apart.take_along(session, reversal, transaction)
     changed = _write(session, reversal, transaction)
     if transaction is None:
         return changed
@@ -55,13 +57,14 @@ def record_reversal(session: Session, reversal: Reversal) -> bool:
     return accept_request(session, transaction, reversal.request, reversal.reversal_id) or changed
 
 
-def has_reversals(transaction: Transaction) -> ColumnElement[bool]:
+def has_reversals(session: Session, transaction: Transaction) -> ColumnElement[bool]:
     """Whether anything went back of this payment or of its user's others; part of a statement."""
     of_user = exists().where(
         StripeReversal.transaction_id == Transaction.transaction_id,
         Transaction.user_id == transaction.user_id,
     )
-    return or_(of_user, exists().where(_waits_for(transaction)))
+    waits = exists().where(_waits_for(transaction))
+    return or_(of_user, waits, *apart.waits(session, _names_of(transaction)))
 
 
 def adopt_reversals(
@@ -72,6 +75,7 @@ def adopt_reversals(
     Called when a purchase was credited, with its payment and its user locked: what was owed for
     other payments may be taken from its credits too.
     """
+    apart.take_along_all(session, transaction, _names_of(transaction))
     session.execute(
         update(StripeReversal)
         .where(_waits_for(transaction))
@@ -105,11 +109,15 @@ def adopt_reversals_of(
 
 def _waits_for(transaction: Transaction) -> ColumnElement[bool]:
     """Whether a reversal that came before its payment is of this one."""
-    names = (transaction.payment_intent_id, transaction.invoice_id)
     return and_(
-        StripeReversal.payment_intent_id.in_([each for each in names if each is not None]),
+        StripeReversal.payment_intent_id.in_(_names_of(transaction)),
         StripeReversal.transaction_id.is_(None),
     )
+
+
+def _names_of(transaction: Transaction) -> list[str]:
+    names = (transaction.payment_intent_id, transaction.invoice_id)
+    return [each for each in names if each is not None]
 
 
 def settle_user(
@@ -160,6 +168,8 @@ def _find_transaction(session: Session, reversal: Reversal) -> Transaction | Non
 
     That is the session somebody looked up, the PaymentIntent again, or the invoice.
     """
+    if not sees_users(session):
+        return None
     if reversal.payment_intent_id is not None:
         found = session.scalars(
             select(Transaction).where(Transaction.payment_intent_id == reversal.payment_intent_id)

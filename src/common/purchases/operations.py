@@ -22,6 +22,7 @@ from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
 from src.common.purchases.orders import find_order, named_by_order, note_status
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
+from src.common.purchases.whose import sees_users
 from src.common.sharding.directory import PAYMENT_OF_ANOTHER_USER, note_payment
 
 
@@ -60,7 +61,7 @@ def settle_payment(
     order = find_order(session, payment)
     payment = named_by_order(payment, order)
     owner = order.user_id if order else payment.user_id
-    user = lock_user(session, owner) if owner else None
+    user = lock_user(session, owner) if owner and sees_users(session) else None
     existing = find_purchase(session, payment)
     verdict = (
         rules.judge(payment, order, terms)
@@ -178,6 +179,8 @@ def find_purchase(session: Session, payment: Payment) -> Transaction | None:
 
     Application code may have called it by any of them.
     """
+    if not sees_users(session):
+        return None
     names = (payment.stripe_session_id, payment.payment_intent_id, payment.invoice_id)
     same: list[ColumnElement[bool]] = [
         Transaction.stripe_session_id.in_([each for each in names if each is not None])
@@ -264,7 +267,7 @@ def _take_up_what_waited(session: Session, payment: Payment, transaction: Transa
     look = select(
         unmatched.is_settled_by_hand(payment),
         unmatched.is_open(payment),
-        has_reversals(transaction),
+        has_reversals(session, transaction),
     )
     is_settled, is_open, is_reversed = session.execute(look).one()
     if is_settled:

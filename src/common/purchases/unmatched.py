@@ -48,9 +48,12 @@ def unlisted(purchase: Transaction) -> UnmatchedPayment:
 
 def count_open_unmatched_payments(session: Session) -> int:
     """How many payments wait for somebody to look at them."""
-    is_open = UnmatchedPayment.status == "open"
-    noted = session.scalars(select(func.count()).where(is_open)).one()
-    return noted + uncredited.count_unlisted(session)
+    return count_noted(session) + uncredited.count_unlisted(session)
+
+
+def count_noted(session: Session) -> int:
+    """How many of them are noted, whosever they are."""
+    return session.scalars(select(func.count()).where(UnmatchedPayment.status == "open")).one()
 
 
 def close(session: Session, payment: Payment, resolution: str) -> bool:

@@ -7,10 +7,22 @@ import uuid
 from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, Uuid, column, literal, select, table, union_all
+from sqlalchemy.orm import Session
 
 from src.common.models.directory import DirectoryPayment, DirectoryUser
 from src.common.models.transaction import Transaction
+from src.common.postgres.routes import is_sharded, route_of
 from src.common.sharding.groups import ready_groups
+
+
+def sees_users(session: Session) -> bool:
+    """Whether this session sees any user's tables.
+
+    It does not where groups of users have schemas and it is in none of them: it works for what is
+    nobody's of ours, as far as anybody knows.
+    """
+    connection = session.connection()
+    return not is_sharded(connection) or route_of(connection) is not None
 
 
 def groups_of_payments(connection: Connection, object_ids: Collection[str]) -> Mapping[str, str]:
@@ -40,3 +52,9 @@ def group_of_purchase(connection: Connection, transaction_id: uuid.UUID) -> str 
         for group in ready_groups(connection)
     ]
     return connection.execute(union_all(*looks)).scalar() if looks else None
+
+
+def user_of_any(connection: Connection, object_ids: Collection[str]) -> uuid.UUID | None:
+    """Whose payment one of these names; None where nobody's."""
+    of_any = select(DirectoryPayment.user_id).where(DirectoryPayment.object_id.in_(object_ids))
+    return connection.execute(of_any.limit(1)).scalar()

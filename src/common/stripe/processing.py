@@ -14,11 +14,14 @@ from typing import Protocol, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
+from src.common.database_settings import Sharding
 from src.common.exceptions import DatabaseBusy
+from src.common.postgres.routes import routed_to_schema, unrouted
 from src.common.purchases.operations import find_credited
 from src.common.purchases.rules import Terms
+from src.common.purchases.whose import group_of_payment
 from src.common.settings import Settings
-from src.common.stripe import attempts, inbox
+from src.common.stripe import attempts, groups, inbox
 from src.common.stripe.gateway import Gateway
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.lookup import Facts, Lookup
@@ -117,16 +120,33 @@ class Processor:
         except TimeoutError:
             raise StripeNeeded from None
         terms = terms_of(self.settings)
-        return await self.in_database(
-            lambda session: inbox.finish_event(session, event, facts, terms)
+        return await self._in_group_of(
+            facts or Facts(), lambda session: inbox.finish_event(session, event, facts, terms)
         )
 
     async def apply(self, facts: Facts, *, cause: str) -> EventAnswer:
         """Settle what an object found at Stripe says."""
         terms = terms_of(self.settings)
-        return await self.in_database(
-            lambda session: inbox.apply(session, facts, terms, cause=cause)
+        return await self._in_group_of(
+            facts, lambda session: inbox.apply(session, facts, terms, cause=cause)
         )
+
+    async def _in_group_of(self, facts: Facts, work: Callable[[Session], T]) -> T:
+        """Run work in one database transaction that sees whom these facts are about."""
+        if self.settings.sharding is Sharding.NONE:
+            return await self.in_database(work)
+
+        def keep_to_it(session: Session) -> T:
+            groups.keep_to_group(session, facts)
+            return work(session)
+
+        while True:
+            with unrouted():
+                group = await self.in_database(
+                    lambda session: groups.group_of(session.connection(), facts)
+                )
+            with suppress(groups.GroupBecameKnown), routed_to_schema(group):
+                return await self.in_database(keep_to_it)
 
     async def settle_due(self, *, needs_lookup: bool) -> int:
         """Try events that wait for another try, until none does.
@@ -240,4 +260,13 @@ class Processor:
             found = find_credited(session, payment_intent_id)
             return found is not None and found.stripe_account == account
 
-        return await self.in_database(work)
+        if self.settings.sharding is Sharding.NONE:
+            return await self.in_database(work)
+        with unrouted():
+            group = await self.in_database(
+                lambda session: group_of_payment(session.connection(), payment_intent_id)
+            )
+        if group is None:
+            return False
+        with routed_to_schema(group):
+            return await self.in_database(work)

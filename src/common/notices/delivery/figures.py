@@ -3,7 +3,8 @@
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from sqlalchemy import (
     ColumnElement,
@@ -46,6 +47,15 @@ class EndpointFigures:
     last_delivered_at: dt.datetime | None
     last_failed_at: dt.datetime | None
     last_error: str | None
+
+    def beside(self, other: Self) -> Self:
+        """The same with what waits for it of other users too."""
+        return replace(
+            self,
+            pending=self.pending + other.pending,
+            dead=self.dead + other.dead,
+            oldest_seconds=max(self.oldest_seconds, other.oldest_seconds),
+        )
 
 
 def endpoint_figures(session: Session) -> Sequence[EndpointFigures]:
