@@ -6,6 +6,7 @@ cannot travel is stored and settled by itself, as ever (`processing.py`).
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,10 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common import tracing
 from src.common.credits.engine.connection import EngineConnection
+from src.common.database_settings import DatabasePooler, Sharding
 from src.common.postgres.engines import begin_look_ups
+from src.common.postgres.routes import routed_to_schema
+from src.common.postgres.shared_statements import NotAnswered
 from src.common.settings import Settings
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
+from src.common.stripe.batches.whose import GroupsOfEvents, Whose
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.processing import Processor, terms_of
 from src.common.stripe.wire import AnyEvent
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
 EVENTS_MAX = 64
 """How many travel together at most."""
+_NOBODYS = Whose((), None)
 
 
 class _Waiting(NamedTuple):
@@ -36,13 +42,16 @@ class _Waiting(NamedTuple):
 
 
 class Arrivals:
-    """Where the events of one process arrive; one batch is under way at a time."""
+    """Where the events of one process arrive; those of different groups of users travel apart."""
 
     def __init__(self, engine_of: Callable[[], AsyncEngine], settings: Settings) -> None:
         self._engine_of = engine_of
         self._settings = settings
-        self._waiting: list[_Waiting] = []
-        self._working: asyncio.Task[None] | None = None
+        self._is_sharded = settings.sharding is not Sharding.NONE
+        self._groups: GroupsOfEvents | None = None
+        if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
+            self._groups = GroupsOfEvents(engine_of)
+        self._lanes: dict[str | None, _Lane] = {}
 
     async def receive(self, processor: Processor, event: AnyEvent, body: bytes) -> EventAnswer:
         """Store and settle an event, as `Processor.receive` does.
@@ -56,10 +65,44 @@ class Arrivals:
 
     async def aclose(self) -> None:
         """Wait for what is under way."""
+        for lane in self._lanes.values():
+            await lane.aclose()
+
+    async def _settled(self, reading: Reading) -> EventAnswer | None:
+        """Settle it with others; None where it has to go by itself."""
+        group = await self._group_of(reading) if self._is_sharded else None
+        if group is None and self._is_sharded:
+            return None
+        if group not in self._lanes:
+            self._lanes[group] = _Lane(self._engine_of, self._settings, group)
+        return await self._lanes[group].settled(reading)
+
+    async def _group_of(self, reading: Reading) -> str | None:
+        whose = Whose.of(reading)
+        if self._groups is None or whose == _NOBODYS:
+            return None
+        with suppress(NotAnswered):
+            return await self._groups.read(whose)
+        return None
+
+
+class _Lane:
+    """Where the events of one group arrive, or all; one batch is under way at a time."""
+
+    def __init__(
+        self, engine_of: Callable[[], AsyncEngine], settings: Settings, group: str | None
+    ) -> None:
+        self._engine_of = engine_of
+        self._settings = settings
+        self._group = group
+        self._waiting: list[_Waiting] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
         if self._working is not None:
             await self._working
 
-    async def _settled(self, reading: Reading) -> EventAnswer | None:
+    async def settled(self, reading: Reading) -> EventAnswer | None:
         answer: asyncio.Future[EventAnswer | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(reading, answer, tracing.current_span()))
         if self._working is None:
@@ -71,10 +114,16 @@ class Arrivals:
         """Settle all who wait, and those who come meanwhile, then give the connection back."""
         connection: EngineConnection | None = None
         try:
-            connection = EngineConnection(self._engine_of(), begin_look_ups(self._settings))
-            together = Together(connection, terms_of(self._settings), are_stored=False)
-            while self._waiting:
-                await _settle(together, self._take())
+            with routed_to_schema(self._group):
+                connection = EngineConnection(self._engine_of(), begin_look_ups(self._settings))
+                together = Together(
+                    connection,
+                    terms_of(self._settings),
+                    are_stored=False,
+                    is_of_group=self._group is not None,
+                )
+                while self._waiting:
+                    await _settle(together, self._take())
         except BaseException as error:
             _fail(self._waiting, error)  # nobody else would tell them
             self._waiting = []

@@ -13,12 +13,15 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common.credits.engine.connection import EngineConnection
+from src.common.database_settings import Sharding
 from src.common.exceptions import BadRequest, DatabaseBusy
 from src.common.postgres.engines import begin_look_ups, build_async_engine
+from src.common.postgres.routes import routed_to_schema
 from src.common.settings import Settings
 from src.common.stripe import attempts
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
+from src.common.stripe.batches.whose import Whose, look_up_groups
 from src.common.stripe.processing import Claim, Processor, terms_of
 from src.common.stripe.wire import parse_event
 
@@ -26,6 +29,8 @@ logger = structlog.get_logger(__name__)
 
 EVENTS_MAX = 256
 """How many are claimed at once."""
+Connections = dict[str | None, EngineConnection]
+"""By the group of users that each sees."""
 FEW = 8
 """So many are settled one by one: a connection for them would cost more than it saves."""
 
@@ -39,16 +44,15 @@ async def settle_backlog(processor: Processor) -> int:
     if len(claimed) <= FEW:
         return await _one_by_one(processor, claimed)
     engine = _engine(processor.settings)
-    connection = EngineConnection(engine, begin_look_ups(processor.settings))
-    terms = terms_of(processor.settings)
+    connections: Connections = {}
     try:
-        together = Together(connection, terms, are_stored=True)
         tried = 0
         while claimed:
-            tried += await _settle(processor, together, claimed)
+            tried += await _settle(processor, engine, connections, claimed)
             claimed = await _claim(processor)
     finally:
-        connection.drop()
+        for connection in connections.values():
+            connection.drop()
         await engine.dispose()
     return tried
 
@@ -63,32 +67,79 @@ async def _claim(processor: Processor) -> Sequence[Claim]:
     return await processor.in_database(partial(attempts.claim_several, limit=EVENTS_MAX))
 
 
-async def _settle(processor: Processor, together: Together, claimed: Sequence[Claim]) -> int:
+async def _settle(
+    processor: Processor,
+    engine: AsyncEngine,
+    connections: Connections,
+    claimed: Sequence[Claim],
+) -> int:
     """Settle these together, and by themselves those that cannot be; how many were tried.
 
     Events about the same are settled in the order in which they were claimed.
     """
     left = dict(enumerate(claimed))
-    readings = await _read_all(processor.settings, claimed)
     tried = 0
     try:
-        while readings:
-            places = list(readings)
-            taken = [places[each] for each in apart(readings.values(), EVENTS_MAX)[0]]
-            answers = await together.settle([readings.pop(place) for place in taken])
-            alone: list[Claim] = []
-            for place, answer in zip(taken, answers, strict=True):
-                claim = left.pop(place)
-                if answer is None:
-                    alone.append(claim)
-                else:
-                    tried += 1
-                    logger.info("Stripe event", event_id=claim[1], answer=answer)
-            tried += await _one_by_one(processor, alone)
+        readings = await _read_all(processor.settings, claimed)
+        for group, of_group in (await _by_group(processor, readings)).items():
+            with routed_to_schema(group):
+                if group not in connections:
+                    begin = begin_look_ups(processor.settings)
+                    connections[group] = EngineConnection(engine, begin)
+                together = Together(
+                    connections[group],
+                    terms_of(processor.settings),
+                    are_stored=True,
+                    is_of_group=group is not None,
+                )
+                tried += await _settle_of_group(processor, together, of_group, left)
+            if group is not None:  # the next group's is the same one
+                connections[group].close()
     except (asyncio.CancelledError, DatabaseBusy):
         await _hand_back(processor, left.values())
         raise
     return tried + await _one_by_one(processor, list(left.values()))
+
+
+async def _settle_of_group(
+    processor: Processor, together: Together, readings: dict[int, Reading], left: dict[int, Claim]
+) -> int:
+    """Settle these, by place; what was tried is taken out of what is left."""
+    tried = 0
+    while readings:
+        places = list(readings)
+        taken = [places[each] for each in apart(readings.values(), EVENTS_MAX)[0]]
+        answers = await together.settle([readings.pop(place) for place in taken])
+        alone: list[Claim] = []
+        for place, answer in zip(taken, answers, strict=True):
+            claim = left.pop(place)
+            if answer is None:
+                alone.append(claim)
+            else:
+                tried += 1
+                logger.info("Stripe event", event_id=claim[1], answer=answer)
+        tried += await _one_by_one(processor, alone)
+    return tried
+
+
+async def _by_group(
+    processor: Processor, readings: dict[int, Reading]
+) -> dict[str | None, dict[int, Reading]]:
+    """The readings of each group of users; those of nobody are left to go by themselves.
+
+    All are in one where groups have no schemas.
+    """
+    if processor.settings.sharding is Sharding.NONE:
+        return {None: readings}
+    asked = {place: Whose.of(reading) for place, reading in readings.items()}
+    groups = await processor.in_database(
+        lambda session: look_up_groups(session.connection(), asked.values())
+    )
+    found: dict[str | None, dict[int, Reading]] = {}
+    for place, whose in asked.items():
+        if whose in groups:
+            found.setdefault(groups[whose], {})[place] = readings[place]
+    return found
 
 
 async def _read_all(settings: Settings, claimed: Sequence[Claim]) -> dict[int, Reading]:

@@ -65,12 +65,24 @@ SELECT json_build_array(
         WHERE u.details ->> 'payment_intent_id' = ANY (:payment_intent_ids)
         AND (u.status = 'open' OR u.actor <> :closed_by_itself)
       UNION ALL SELECT r.payment_intent_id FROM stripe_reversals r
-        WHERE r.payment_intent_id = ANY (:payment_intent_ids) AND r.transaction_id IS NULL) AS n),
+        WHERE r.payment_intent_id = ANY (:payment_intent_ids) AND r.transaction_id IS NULL
+      {elsewhere}) AS n),
   (SELECT json_agg(DISTINCT t.user_id) FROM transactions t
     JOIN stripe_reversals r ON r.transaction_id = t.transaction_id
     WHERE t.user_id = ANY (:user_ids))
 )::text AS around
 """
+
+
+_ELSEWHERE = """
+      UNION ALL SELECT r.payment_intent_id FROM public.stripe_reversals r
+        WHERE r.payment_intent_id = ANY (:payment_intent_ids)
+      UNION ALL SELECT p.object_id FROM public.payments_directory p
+        WHERE p.object_id = ANY (:names)
+        AND NOT EXISTS (SELECT FROM users WHERE users.user_id = p.user_id)
+"""
+"""Of one group of users: money back that waits for a payment of nobody's, and payments of users of
+other groups."""
 
 
 class _Event(NamedTuple):
@@ -151,8 +163,14 @@ async def lock(
     return Locked(frozenset(taken), frozenset(user_ids), {tuple(each) for each in stored})
 
 
-async def look_up(connection: "asyncpg.Connection", readings: Sequence[Reading]) -> Known:
-    """Read all that settling these events needs."""
+async def look_up(
+    connection: "asyncpg.Connection", readings: Sequence[Reading], *, is_of_group: bool
+) -> Known:
+    """Read all that settling these events needs.
+
+    With `is_of_group` there are other groups of users, of whom nobody is seen: what is about them
+    is troubled.
+    """
     payments = [each.payment for each in readings if each.payment is not None]
     sessions = [each.stripe_session_id for each in payments]
     intents = [each.payment_intent_id for each in payments if each.payment_intent_id is not None]
@@ -176,7 +194,7 @@ async def look_up(connection: "asyncpg.Connection", readings: Sequence[Reading])
         ],
         "closed_by_itself": SYSTEM_ACTOR,
     }
-    sql, order = _read_sql()
+    sql, order = _read_sql(is_of_group)
     rows = await connection.fetch(sql, *(parameters[name] for name in order))
     [around] = [text for user_id, *_, text in rows if user_id is None]
     books, _ = read_rows(row[:-1] for row in rows if row[0] is not None)
@@ -215,10 +233,10 @@ def _columns(events: Sequence[EventKey]) -> tuple[list[bool], list[str]]:
 
 
 @cache
-def _read_sql() -> tuple[str, tuple[str, ...]]:
+def _read_sql(is_of_group: bool) -> tuple[str, tuple[str, ...]]:
     """The users' books, a row each, and all else in a row of its own."""
     around = (
-        text(_AROUND)
+        text(_AROUND.format(elsewhere=_ELSEWHERE if is_of_group else ""))
         .bindparams(
             bindparam("event_livemodes", type_=ARRAY(Boolean)),
             *(bindparam(name, type_=ARRAY(String)) for name in _TEXTS),

@@ -27,8 +27,17 @@ Answers = list[EventAnswer | None]
 class Together:
     """Settles events that are about different things, on a connection of its own."""
 
-    def __init__(self, connection: EngineConnection, terms: Terms, *, are_stored: bool) -> None:
+    def __init__(
+        self,
+        connection: EngineConnection,
+        terms: Terms,
+        *,
+        are_stored: bool,
+        is_of_group: bool = False,
+    ) -> None:
         self._connection = connection
+        self._is_of_group = is_of_group
+        """Whether the connection sees one group of users, and there are others."""
         self._terms = terms
         self._are_stored = are_stored
         """Whether the inbox has them already."""
@@ -66,9 +75,11 @@ class Together:
         are_stored = self._are_stored
         stored = [(each.event.livemode, each.event.id) for each in readings if are_stored]
         locked = await lock(connection, readings, stored)
-        known = await look_up(connection, readings)
+        known = await look_up(connection, readings, is_of_group=self._is_of_group)
         decided = decide(readings, known, locked, self._terms, are_stored=are_stored)
-        written = worded(readings, decided, are_stored=are_stored)
+        written = worded(
+            readings, decided, are_stored=are_stored, is_of_group=self._is_of_group
+        )
         if written is not None:
             sql, arguments = written
             await connection.execute(sql, *arguments)

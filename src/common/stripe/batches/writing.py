@@ -1,7 +1,8 @@
 """The one statement that writes a batch: inbox rows, purchases, orders, and the users' books."""
 
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -36,6 +37,7 @@ from src.common.credits.persistence.writing import (
 )
 from src.common.models.base import Base
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
+from src.common.models.directory import DirectoryPayment
 from src.common.models.stripe_event import StripeEvent
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
@@ -56,6 +58,7 @@ _PURCHASES = (
 )
 _UNMATCHED = ("livemode", "stripe_object_id", "event_id", "reason", "explanation", "details")
 _ORDERS = ("order_id", "stripe_session_id")
+_DIRECTORY = ("object_id", "user_id")
 _ONE: ColumnElement[int] = literal_column("1")
 
 
@@ -68,12 +71,16 @@ class _Parts(NamedTuple):
     purchases: bool
     unmatched: bool
     orders: bool
+    is_of_group: bool
 
 
 def worded(
-    readings: Sequence[Reading], decided: Decided, *, are_stored: bool
+    readings: Sequence[Reading], decided: Decided, *, are_stored: bool, is_of_group: bool
 ) -> tuple[str, list[Any]] | None:
-    """The statement and its arguments; None where there is nothing to write."""
+    """The statement and its arguments; None where there is nothing to write.
+
+    With `is_of_group` the directory of all groups of users is told whose the payments are.
+    """
     written = [
         (reading, STATUS_BY_ANSWER[answer])
         for place, reading in enumerate(readings)
@@ -90,6 +97,8 @@ def worded(
     if decided.purchases:
         bought = [_purchase(each) for each in decided.purchases.values()]
         arrays |= _arrays("purchases", _PURCHASES, bought)
+        if is_of_group:
+            arrays |= _arrays("directory", _DIRECTORY, _named(decided.purchases.values()))
     if decided.unmatched:
         rows = [_unmatched(readings[place], why) for place, why in decided.unmatched.items()]
         arrays |= _arrays("unmatched", _UNMATCHED, rows)
@@ -103,6 +112,7 @@ def worded(
         bool(decided.purchases),
         bool(decided.unmatched),
         bool(decided.paid),
+        is_of_group,
     )
     sql, names = _sql(parts)
     return sql, [arrays[name] for name in names]
@@ -122,6 +132,16 @@ def _purchase(purchase: Purchase) -> tuple[Any, ...]:
         *(purchase.transaction_id, offer.user_id, payment.stripe_session_id),
         *(payment.payment_intent_id, payment.stripe_account, payment.amount_total_cents),
         *(offer.currency, payment.livemode, offer.credits),
+    )
+
+
+def _named(purchases: Iterable[Purchase]) -> list[tuple[str, uuid.UUID]]:
+    """Each payment by its names, in their order: two who note the same never deadlock."""
+    return sorted(
+        (name, each.offer.user_id)
+        for each in purchases
+        for name in (each.payment.stripe_session_id, each.payment.payment_intent_id)
+        if name is not None
     )
 
 
@@ -156,6 +176,8 @@ def _sql(parts: _Parts) -> tuple[str, tuple[str, ...]]:
             _PURCHASES, select(*rows.c), include_defaults=False
         )
         steps.append(written.cte("written_purchases"))
+        if parts.is_of_group:
+            steps.append(_noted_payments())
     if parts.unmatched:
         steps.append(_unmatched_payments())
     if parts.orders:
@@ -177,6 +199,14 @@ def _new_events() -> CTE:
         list(values), select(*values.values()), include_defaults=False
     )
     return made.on_conflict_do_nothing().cte("stored_events")
+
+
+def _noted_payments() -> CTE:
+    """Those that are noted stay: where they are another's, the purchase is refused at COMMIT."""
+    rows = _given("directory", DirectoryPayment, _DIRECTORY)
+    told = select(*rows.c).where(true())
+    made = upsert(DirectoryPayment).from_select(_DIRECTORY, told, include_defaults=False)
+    return made.on_conflict_do_nothing().cte("noted_payments")
 
 
 def _unmatched_payments() -> CTE:
