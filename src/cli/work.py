@@ -7,6 +7,7 @@ coroutine; cancelled, it leaves what it was at to the next.
 
 import datetime as dt
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
@@ -16,20 +17,23 @@ from sqlalchemy.orm import Session
 
 from src.cli.anchor_work import anchor_where_due
 from src.cli.reach import in_database
+from src.cli.turns import InTurn, Step
 from src.common.approvals.refunds import cut_off_refunds
 from src.common.credits import charged_requests, ledger, unbookable
 from src.common.credits.due import BATCH_USERS, due_users, expire_user
 from src.common.credits.verification.drift import verify_next_slice
 from src.common.credits.verification.report import Report
-from src.common.database import run_in_database_transaction
+from src.common.database import SessionLocal, run_in_database_transaction
 from src.common.exceptions import DatabaseBusy
 from src.common.notices.delivery.deliver import deliver_due
 from src.common.notices.expiring import Rounds
 from src.common.notices.retention import drop_old
 from src.common.postgres.errors import QUERY_CANCELED, RetryableDatabaseError, is_refused
 from src.common.postgres.kept_errors import keep
+from src.common.postgres.routes import current_route, routed_to_schema
 from src.common.purchases import reconciliations
 from src.common.purchases.refunds import open_requests
+from src.common.routing import all_groups, is_sharding
 from src.common.settings import Settings, get_settings
 from src.common.stripe import inbox
 from src.common.stripe.asked_runs import window_begins_at
@@ -50,9 +54,8 @@ logger = structlog.get_logger(__name__)
 
 REFUND_REQUESTS = 100
 """How many refunds that were cut off are asked about in one step."""
-Step = Callable[[], bool | Coroutine[Any, Any, bool]]
-EXPIRING = Rounds()
-"""Where this process is in looking for credits that expire."""
+EXPIRING: defaultdict[str | None, Rounds] = defaultdict(Rounds)
+"""Where this process is in looking for credits that expire, by the group of users."""
 
 
 def book_batch() -> bool:
@@ -119,6 +122,7 @@ def verify_slice() -> bool:
         verify_next_slice,
         slice_users=settings.credits_verify_slice_users,
         interval_seconds=settings.credits_verify_interval_seconds,
+        in_each_group=_in_each_group if is_sharding() else None,
     )
     try:
         report = run_in_database_transaction(verify)
@@ -134,6 +138,13 @@ def verify_slice() -> bool:
     if report is not None and report.differences:
         _tell_of(report)
     return False
+
+
+def _in_each_group(work: Callable[[Session], None]) -> None:
+    """Run work for each group of users, in a database transaction that sees it."""
+    for group in all_groups():
+        with routed_to_schema(group), SessionLocal.begin() as session:
+            work(session)
 
 
 def _tell_of(report: Report) -> None:
@@ -179,7 +190,7 @@ def drop_bodies() -> bool:
 
 def tell_of_expiring() -> bool:
     """Look at the next credits that will expire, and write notices for whoever is to be told."""
-    written, is_more = EXPIRING.step(run_in_database_transaction)
+    written, is_more = EXPIRING[current_route()].step(run_in_database_transaction)
     if written:
         logger.info("Told of credits that will expire", notices=written)
     return is_more
@@ -189,7 +200,7 @@ async def reconcile_where_due() -> bool:
     """Compare the last days with Stripe, where it is time or a run was cut off."""
     settings = get_settings()
     interval = settings.stripe_reconcile_interval_seconds
-    if settings.stripe_secret_key is None or not interval:
+    if settings.stripe_secret_key is None or not interval or is_sharding():
         return False
     since = window_begins_at()
     failure: StripeGatewayError | None = None
@@ -274,14 +285,14 @@ async def deliver_notices() -> bool:
 
 
 WORK: dict[str, Step] = {
-    "bookings": book_batch,
+    "bookings": InTurn("bookings", book_batch),
     "verification": verify_slice,
     "events": settle_events,
     "lookups": settle_lookups,
-    "deliveries": deliver_notices,
-    "bodies": drop_bodies,
-    "expiring": tell_of_expiring,
-    "refunds": settle_refund_requests,
+    "deliveries": InTurn("deliveries", deliver_notices),
+    "bodies": InTurn("bodies", drop_bodies),
+    "expiring": InTurn("expiring", tell_of_expiring),
+    "refunds": InTurn("refunds", settle_refund_requests),
     "reconciliation": reconcile_where_due,
     "anchors": anchor_where_due,
 }

@@ -33,6 +33,7 @@ BEFORE_THE_LEDGER = "c6134a1d3b72"
 BEFORE_THE_TIES = "7e1d4c2b9a58"
 DERIVED = {
     "anchor_turns",
+    "group_turns",
     "credit_verifications",
     "credit_booking_failures",
     "worker_failures",

@@ -20,6 +20,7 @@ from src.common.models import (
     CreditNotice,
     DirectoryPayment,
     DirectoryUser,
+    GroupTurn,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -138,5 +139,6 @@ RIGHT: dict[type[Base], dict[str, Any]] = {
         "schema": "g0001",
         "email_lower": "ada@example.com",
     },
+    GroupTurn: {"work": "bookings", "schema": "g0001"},
     DirectoryPayment: {"object_id": "cs_1", "user_id": uuid.UUID(int=1)},
 }

@@ -21,6 +21,7 @@ from src.common.models.credit_lot import CreditLot
 from src.common.models.credit_notice import CreditNotice
 from src.common.models.credit_verification import CreditVerification
 from src.common.models.directory import DirectoryPayment, DirectoryUser
+from src.common.models.group_turn import GroupTurn
 from src.common.models.ledger_triggers import create_after_create_all
 from src.common.models.notice_endpoint import NoticeEndpoint, NoticeSecret
 from src.common.models.notice_endpoint_state import NoticeEndpointState
@@ -66,6 +67,7 @@ __all__ = [
     "CreditVerification",
     "DirectoryPayment",
     "DirectoryUser",
+    "GroupTurn",
     "NoticeEndpoint",
     "NoticeEndpointState",
     "NoticeSecret",

@@ -41,6 +41,7 @@ FATES: dict[str, dict[str, Fate]] = {
     },
     "payments_directory": _each(Fate.KEPT, "object_id"),
     "user_groups": _each(Fate.IMPERSONAL, "schema"),
+    "group_turns": _each(Fate.IMPERSONAL, "work schema"),
     "credit_entry_metadata": _each(Fate.ERASED, "document"),
     "credit_entries": {
         # Part of the journal, which never changes, and of what a repeated key is compared with.

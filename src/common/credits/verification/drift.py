@@ -10,6 +10,7 @@ through user by user, and whoever is at fault counts as differing.
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import DateTime, func, select
@@ -25,6 +26,7 @@ from src.common.credits.verification.recompute import (
 )
 from src.common.credits.verification.report import Report
 from src.common.models.credit_verification import START, CreditVerification
+from src.common.models.directory import DirectoryUser
 from src.common.models.user import User
 
 
@@ -39,14 +41,26 @@ class Drift:
     """How long ago the last whole pass ended; None where none has."""
 
 
+InEachGroup = Callable[[Callable[[Session], None]], None]
+"""Runs work in a database transaction of each group of users, one after the other."""
+
+
 def verify_next_slice(
-    session: Session, *, slice_users: int, interval_seconds: int, one_by_one: bool = False
+    session: Session,
+    *,
+    slice_users: int,
+    interval_seconds: int,
+    one_by_one: bool = False,
+    in_each_group: InEachGroup | None = None,
 ) -> Report | None:
     """Verify the next `slice_users` users' books, and what of books without a user lies between.
 
     The session's database transaction is to begin here: it sees one snapshot.
     None if the last slice began less than `interval_seconds` ago, or another worker is at it. Where
     it raises, the same slice is next again: `one_by_one` it goes on past whoever is at fault.
+
+    Where groups of users have schemas, `in_each_group` is how to see them: a slice is what each
+    group has between two users of the directory.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
@@ -56,17 +70,27 @@ def verify_next_slice(
     if row is None:
         return None
     row.next_slice_at = func.clock_timestamp() + dt.timedelta(seconds=interval_seconds)
+    everybody = User.user_id if in_each_group is None else DirectoryUser.user_id
     next_cursor = session.scalars(
-        select(User.user_id)
-        .where(User.user_id >= row.cursor)
-        .order_by(User.user_id)
+        select(everybody)
+        .where(everybody >= row.cursor)
+        .order_by(everybody)
         .offset(slice_users)
         .limit(1)
     ).one_or_none()
     last = EVERYBODY.last if next_cursor is None else uuid.UUID(int=next_cursor.int - 1)
     report, span = Report(), Span(row.cursor, last)
-    (recompute_one_by_one if one_by_one else recompute)(session, report, span)
-    find_orphans(session, report, span)
+
+    def look(seeing: Session) -> None:
+        if seeing is not session:
+            begin_snapshot(seeing)
+        (recompute_one_by_one if one_by_one else recompute)(seeing, report, span)
+        find_orphans(seeing, report, span)
+
+    if in_each_group is None:
+        look(session)
+    else:
+        in_each_group(look)
     row.users += report.users
     row.differing_users += report.differing_users
     if next_cursor is None:
