@@ -12,6 +12,7 @@ from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_reading
 from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import EmailOrId, find_user, id_of
+from src.cli.whose import routed_to_user
 from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def history(
     from src.common.credits import queries
 
     with reader_in_reach(from_replica=from_replica) as reader:
-        found = reader.read(queries.history, id_of(user), cursor=cursor, limit=limit)
+        with routed_to_user(user):
+            found = reader.read(queries.history, id_of(user), cursor=cursor, limit=limit)
     say_who_answered(found.read_from)
     page = found.value
     rows = list(map(asdict if as_json else entry_row, page.items))
@@ -89,7 +91,8 @@ def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJs
     from src.common.credits import queries
 
     with reader_in_reach(from_replica=from_replica) as reader:
-        found = reader.read(queries.explain, id_of(user))
+        with routed_to_user(user):
+            found = reader.read(queries.explain, id_of(user))
     say_who_answered(found.read_from)
     if as_json:
         print_json(_explanation_as_answered(found.value) | answered_by(found.read_from))
@@ -100,7 +103,9 @@ def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJs
 def read(user: str, reading: "Callable[[Session, uuid.UUID], T]") -> T:
     """What `reading` finds of the user of this e-mail or id."""
     return run_reading(
-        get_settings(), lambda session: reading(session, find_user(session, user).user_id)
+        get_settings(),
+        lambda session: reading(session, find_user(session, user).user_id),
+        route=routed_to_user(user),
     )
 
 

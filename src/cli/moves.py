@@ -14,6 +14,7 @@ from src.cli.output import AsJson, operator, print_json, print_record, say
 from src.cli.reach import get_settings, migrated_database, run_operation
 from src.cli.refunds import refund
 from src.cli.users import EmailOrId, find_user
+from src.cli.whose import routed_to_user
 from src.common.exceptions import Conflict, Invalid
 from src.common.time_zones import UTC
 
@@ -203,6 +204,7 @@ def move(
         done = run_operation(
             get_settings(),
             lambda session: _execute(session, command(find_user(session, user).user_id)),
+            route=routed_to_user(user),
         )
     if not isinstance(done, Result):
         print_asked(done, as_json=as_json)

@@ -1,6 +1,6 @@
 """A command's way to the database: the configured one, or the embedded server while it runs."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from src.cli.output import say
@@ -8,6 +8,7 @@ from src.common.exceptions import ExceptionWithErrorType, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy.orm import Session
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from src.common.stripe.gateway import Gateway
     from src.common.stripe.processing import InDatabase
     from src.local_postgres import RunningServer
+
+    Route = AbstractContextManager[None]
 
 T = TypeVar("T")
 
@@ -127,9 +130,14 @@ def _revision() -> str | None:
 
 
 def run_with_stripe(
-    settings: "Settings", work: "Callable[[InDatabase, Gateway | None], Awaitable[T]]"
+    settings: "Settings",
+    work: "Callable[[InDatabase, Gateway | None], Awaitable[T]]",
+    *,
+    route: "Route | None" = None,
 ) -> T:
     """Run what needs both the database and Stripe, wherever the settings say they are.
+
+    `route` is as of `run_operation`.
 
     Raises:
         DatabaseBusy, SettingsError: as `migrated_database`.
@@ -142,7 +150,7 @@ def run_with_stripe(
         async with open_gateway(settings) as gateway:
             return await work(in_database, gateway)
 
-    with migrated_database(settings):
+    with migrated_database(settings), route or nullcontext():
         return asyncio.run(run())
 
 
@@ -159,25 +167,33 @@ async def in_database(work: "Callable[[Session], T]") -> T:
     return run_in_database_transaction(work)
 
 
-def run_operation(settings: "Settings", work: "Callable[[Session], T]") -> T:
+def run_operation(
+    settings: "Settings", work: "Callable[[Session], T]", *, route: "Route | None" = None
+) -> T:
     """Run one operation in one database transaction, wherever the settings' database is.
+
+    `route` says whose tables it sees, where groups of users have schemas (`whose.py`).
 
     Raises:
         DatabaseBusy, SettingsError: as `migrated_database`.
     """
     from src.common.database import run_in_database_transaction
 
-    with migrated_database(settings):
+    with migrated_database(settings), route or nullcontext():
         return run_in_database_transaction(work)
 
 
-def run_reading(settings: "Settings", work: "Callable[[Session], T]") -> T:
+def run_reading(
+    settings: "Settings", work: "Callable[[Session], T]", *, route: "Route | None" = None
+) -> T:
     """Run what only reads, wherever the settings' database is.
+
+    `route` says whose tables it sees, where groups of users have schemas (`whose.py`).
 
     Raises:
         DatabaseBusy, SettingsError: as `migrated_database`.
     """
     from src.common.database import read_from_database
 
-    with migrated_database(settings):
+    with migrated_database(settings), route or nullcontext():
         return read_from_database(work)

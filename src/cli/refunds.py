@@ -8,10 +8,14 @@ import typer
 from src.cli.approvals import print_asked
 from src.cli.output import AsJson, operator, print_record, print_rows, say
 from src.cli.reach import get_settings, migrated_database, run_reading, run_with_stripe
+from src.cli.whose import in_each_group, routed_to_purchase
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from src.common.approvals.asking import Asked
+    from src.common.models.refund_request import RefundRequest
     from src.common.purchases.refunds import RefundWish
     from src.common.settings import Settings
     from src.common.stripe.gateway import Gateway
@@ -98,16 +102,19 @@ def _refund(settings: "Settings", wish: "RefundWish") -> "Refunded | Asked":
         limits = Limits.of(settings) if settings.approvals_required else None
         return await refund_or_ask(in_database, gateway, settings, wish, limits)
 
-    return run_with_stripe(settings, work)
+    return run_with_stripe(settings, work, route=routed_to_purchase(wish.transaction_id))
 
 
 def _list(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
     from src.common.purchases.refunds import open_requests
 
-    found = run_reading(
-        get_settings(),
-        lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX),
-    )
+    def read() -> "Sequence[RefundRequest]":
+        return run_reading(
+            get_settings(),
+            lambda session: open_requests(session, transaction_id=transaction_id, limit=LISTED_MAX),
+        )
+
+    found = [each for requests in in_each_group(read) for each in requests]
     rows = [
         {
             "transaction_id": request.transaction_id,
@@ -149,7 +156,8 @@ def _resume(transaction_id: uuid.UUID | None, *, as_json: bool) -> None:
                 rows.append({**row, "refund_id": refunded.refund_id, "error": None})
         return rows
 
-    rows = run_with_stripe(settings, work)
+    done = in_each_group(lambda: run_with_stripe(settings, work))
+    rows = [row for of_group in done for row in of_group]
     print_rows(rows, as_json=as_json, empty="No refund was cut off.")
     if any(row["error"] for row in rows):
         raise typer.Exit(1)

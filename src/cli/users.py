@@ -11,6 +11,7 @@ from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation, run_reading
 from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
+from src.cli.whose import routed_to_newcomer, routed_to_user
 from src.common.exceptions import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def create(
             last_name=last_name,
             user_type=user_type,
         ),
+        route=routed_to_newcomer(),
     )
     print_record(_shown(user), as_json=as_json)
 
@@ -76,7 +78,7 @@ def create(
 @app.command("show")
 def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Show a user and their balance."""
-    found = run_reading(get_settings(), lambda session: find_user(session, user))
+    found = run_reading(get_settings(), lambda session: find_user(session, user), route=routed_to_user(user))
     print_record(_shown(found), as_json=as_json)
 
 
@@ -154,7 +156,10 @@ def token(
     from src.common.accounts.queries import find_user_by_email
 
     settings = get_settings()
-    user = run_reading(settings, lambda session: find_user_by_email(session, email))
+    try:
+        user = run_reading(settings, lambda session: find_user_by_email(session, email), route=routed_to_user(email))
+    except NotFound:
+        user = None
     say(
         issue_token(
             settings,
@@ -231,7 +236,7 @@ def erase(
             "credits_left": {"balance": left.balance, "held": left.held, "debt": left.debt}
         }
 
-    print_record(run_operation(get_settings(), work), as_json=as_json)
+    print_record(run_operation(get_settings(), work, route=routed_to_user(user)), as_json=as_json)
 
 
 def _change(
@@ -240,7 +245,9 @@ def _change(
     change: "Callable[[Session, uuid.UUID], User]",
 ) -> None:
     changed = run_operation(
-        get_settings(), lambda session: change(session, find_user(session, user).user_id)
+        get_settings(),
+        lambda session: change(session, find_user(session, user).user_id),
+        route=routed_to_user(user),
     )
     print_record(_shown(changed), as_json=as_json)
 
@@ -269,7 +276,8 @@ def id_of(user: str) -> uuid.UUID:
     """The id of the user of this e-mail or id, as the primary knows them."""
     from src.common.database import read_from_database
 
-    return read_from_database(lambda session: find_user(session, user).user_id)
+    with routed_to_user(user):
+        return read_from_database(lambda session: find_user(session, user).user_id)
 
 
 def _print_found(

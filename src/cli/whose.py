@@ -1,0 +1,118 @@
+"""Whose tables a command works on, where groups of users have schemas (decision 0066).
+
+Where they have none, nothing here does, asks or loads anything. Routes are entered with the
+database in reach: `run_operation(settings, work, route=routed_to_user(user))`.
+"""
+
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from src.cli.reach import get_settings, migrated_database
+from src.common.exceptions import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+T = TypeVar("T")
+
+
+def is_sharding() -> bool:
+    """Whether each group of users has a schema of its own."""
+    return get_settings().sharding == "schemas"
+
+
+@contextmanager
+def routed_to_user(email_or_id: str | None) -> "Generator[None]":
+    """Have what opens a session within the block see the user of this e-mail or id; None: nobody.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    if email_or_id is None or not is_sharding():
+        yield
+        return
+    from src.common.database import read_from_database
+    from src.common.routing import routed_to
+    from src.common.sharding.directory import user_of_email
+
+    try:
+        user_id: uuid.UUID | None = uuid.UUID(email_or_id)
+    except ValueError:
+        user_id = read_from_database(
+            lambda session: user_of_email(session.connection(), email_or_id)
+        )
+    if user_id is None:
+        raise NotFound(f"No user has the e-mail {email_or_id}", "USER_NOT_FOUND")
+    with routed_to(user_id):
+        yield
+
+
+@contextmanager
+def routed_to_newcomer() -> "Generator[None]":
+    """Have a user who is made within the block be of the open group with the fewest users."""
+    if not is_sharding():
+        yield
+        return
+    from src.common.routing import routed_to_sign_up
+
+    with routed_to_sign_up():
+        yield
+
+
+@contextmanager
+def routed_to_purchase(transaction_id: uuid.UUID | None) -> "Generator[None]":
+    """Have what opens a session within the block see this purchase; None: nobody's.
+
+    Raises:
+        NotFound: TRANSACTION_NOT_FOUND.
+    """
+    if transaction_id is None or not is_sharding():
+        yield
+        return
+    from src.common import routing_to_purchases
+
+    with routing_to_purchases.routed_to_purchase(transaction_id):
+        yield
+
+
+def in_each_group(read: "Callable[[], T]") -> "list[T]":
+    """What `read`, which reaches the database by itself, finds in each group of users.
+
+    Once, and in all at once, where groups have no schemas.
+    """
+    if not is_sharding():
+        return [read()]
+    from src.common.postgres.routes import routed_to_schema
+    from src.common.routing import all_groups
+
+    with migrated_database(get_settings()):
+        groups = all_groups()
+    found: list[T] = []
+    for group in groups:
+        with routed_to_schema(group):
+            found.append(read())
+    return found
+
+
+def in_first_group(read: "Callable[[], T]") -> T:
+    """What `read` finds in the first group of users that has what it looks for.
+
+    Raises:
+        NotFound: what `read` raises where none has.
+    """
+    if not is_sharding():
+        return read()
+    missing: list[NotFound] = []
+
+    def look() -> "T | None":
+        try:
+            return read()
+        except NotFound as error:
+            missing.append(error)
+            return None
+
+    found = [each for each in in_each_group(look) if each is not None]
+    if not found:
+        raise missing[0] if missing else NotFound("There are no users yet", "NOT_FOUND")
+    return found[0]
