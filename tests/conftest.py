@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     config.option.testrunuid = config.option.testrunuid or uuid.uuid4().hex
     for name in list(os.environ):
-        if name in {"ENV", "WEB_CONCURRENCY"} or name.startswith(_OURS):
+        if name in {"ENV", "SHARDING", "WEB_CONCURRENCY"} or name.startswith(_OURS):
             del os.environ[name]
     os.environ["ENV"] = "local"
     # The hundreds of processes that tests start would each compile all that they import.

@@ -26,6 +26,7 @@ from src.cli import (
     purchases,
     report,
     services,
+    shards,
     stripe,
     users,
 )
@@ -66,6 +67,7 @@ credits_app.add_typer(holds.app, name="holds")
 app.add_typer(credits_app, name="credits")
 app.add_typer(notices.app, name="notices")
 app.add_typer(purchases.app, name="purchases")
+app.add_typer(shards.app, name="shards")
 app.add_typer(stripe.app, name="stripe")
 app.command(
     "bench",

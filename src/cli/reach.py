@@ -107,6 +107,7 @@ def refuse_old_schema() -> None:
     found = _revision()
     if is_behind(found):
         raise SettingsError(str(describe_revision(found)))
+    _refuse_undivided()
 
 
 def refuse_newer_schema() -> None:
@@ -120,6 +121,18 @@ def refuse_newer_schema() -> None:
     found = _revision()
     if found is not None and not is_behind(found) and (problem := describe_revision(found)):
         raise SettingsError(problem)
+
+
+def _refuse_undivided() -> None:
+    from src.common.database_settings import Sharding
+
+    settings = get_settings()
+    if settings.sharding is Sharding.NONE:
+        return
+    from src.common.database import read_from_database
+    from src.common.sharding.refusals import refuse_undivided
+
+    read_from_database(lambda session: refuse_undivided(session.connection(), settings))
 
 
 def _revision() -> str | None:

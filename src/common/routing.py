@@ -23,6 +23,7 @@ from src.common.postgres.routes import routed_to_schema, unrouted
 from src.common.settings import Settings, get_settings
 from src.common.sharding import directory, groups
 from src.common.sharding.known_routes import KnownRoutes
+from src.common.sharding.refusals import refuse_undivided
 
 __all__ = [
     "all_groups",
@@ -44,6 +45,8 @@ class _State:
     settings: Settings | None = None
     known = KnownRoutes()
     newcomers = groups.Newcomers()
+    is_divided = False
+    """Whether the database was found to keep its users in groups."""
 
 
 def is_sharding() -> bool:
@@ -58,6 +61,7 @@ def known_routes() -> KnownRoutes:
         if _State.settings is not settings and _State.settings != settings:
             _State.settings = settings
             _State.known, _State.newcomers = KnownRoutes(), groups.Newcomers()
+            _State.is_divided = False
         return _State.known
 
 
@@ -161,12 +165,19 @@ async def _async_group_of(user_id: uuid.UUID) -> str | None:
 
 
 def _choose(connection: Connection) -> str:
-    known_routes()
     return groups.choose_group(connection, _State.newcomers)
+
+
+def _check(connection: Connection) -> None:
+    known_routes()
+    if not _State.is_divided:
+        refuse_undivided(connection, get_settings())
+        _State.is_divided = True
 
 
 def _asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
     with unrouted(), get_engine().connect() as connection:
+        _check(connection)
         answer = question(connection)
         if commits:
             connection.commit()
@@ -176,6 +187,7 @@ def _asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
 async def _async_asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
     with unrouted():
         async with get_async_engine().connect() as connection:
+            await connection.run_sync(_check)
             answer = await connection.run_sync(question)
             if commits:
                 await connection.commit()

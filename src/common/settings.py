@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from src.common.anchor_settings import AnchorSettings
 from src.common.console_settings import ConsoleSettings
+from src.common.database_settings import Sharding
 from src.common.exceptions import SettingsError
 from src.common.notice_settings import NoticeSettings
 from src.common.packages import DEFAULT_PACKAGES, Package
@@ -72,6 +73,9 @@ class Settings(  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic
     each."""
     credits_engine_side_lanes: int = Field(default=2, ge=1, le=16)
     """Connections beside them, and one more, for users whose rows somebody else keeps locked."""
+    credits_engine_groups: int = Field(default=8, ge=1, le=64)
+    """Where SHARDING is `schemas`: how many groups of users are served at once, each by lanes of
+    its own."""
     credits_engine_batch_max: int = Field(default=256, ge=1, le=1_000)
     """The most operations one batch takes along."""
     credits_engine_queue_max: int = Field(default=4_096, ge=1)
@@ -252,9 +256,11 @@ class Settings(  # pyright: ignore[reportIncompatibleVariableOverride]  pydantic
     def credits_engine_connections(self) -> int:
         """The most connections the batch engine opens in one process.
 
-        Two a lane, one a side lane, and one that looks at those who wait for a side lane.
+        Two a lane, one a side lane, and one that looks at those who wait for a side lane. Where
+        groups of users have schemas, so many lanes for each group that is served at once.
         """
-        return 2 * self.credits_engine_lanes + self.credits_engine_side_lanes + 1
+        groups = 1 if self.sharding is Sharding.NONE else self.credits_engine_groups
+        return 2 * self.credits_engine_lanes * groups + self.credits_engine_side_lanes + 1
 
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:

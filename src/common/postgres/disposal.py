@@ -4,7 +4,7 @@ SQLAlchemy keeps a connection that comes back later in the pool that nobody has 
 is collected. asyncpg's can then be cut off only, with a warning in whatever runs at that moment.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import event
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 
 def dispose(engine: "Engine") -> None:
@@ -23,7 +23,24 @@ def dispose(engine: "Engine") -> None:
     left.dispose()  # of what another thread has returned since
 
 
-async def dispose_async(engine: "AsyncEngine") -> None:
+class Connections(Protocol):
+    """An async engine, or what stands before one."""
+
+    @property
+    def pool(self) -> "Pool":
+        """Where its connections are."""
+        ...
+
+    async def raw_connection(self) -> "PoolProxiedConnection":
+        """One of its connections."""
+        ...
+
+    async def dispose(self) -> None:
+        """Close those that are idle, and begin with a new pool."""
+        ...
+
+
+async def dispose_async(engine: Connections) -> None:
     """The same, in the event loop that used it."""
     left = engine.pool
     await engine.dispose()

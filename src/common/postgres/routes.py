@@ -131,8 +131,8 @@ def install_routes(engine: Engine, settings: Settings) -> None:
 
     event.listen(engine, "checkout", show)
     event.listen(engine, "handle_error", _say_that_nobody_was_routed, retval=True)
-    if not event.contains(Session, "after_begin", _refuse_change_of_route):
-        event.listen(Session, "after_begin", _refuse_change_of_route)
+    if not event.contains(Session, "after_begin", refuse_change_of_route):
+        event.listen(Session, "after_begin", refuse_change_of_route)
 
 
 def _set_search_path(raw: Any, path: str) -> None:
@@ -157,7 +157,7 @@ def _say_that_nobody_was_routed(context: "ExceptionContext") -> NotRouted | None
     return NotRouted() if is_missing else None
 
 
-def _refuse_change_of_route(
+def refuse_change_of_route(
     session: Session, _transaction: "SessionTransaction", connection: Connection
 ) -> None:
     """What a session has loaded is of one group: it would be taken for rows of the other."""

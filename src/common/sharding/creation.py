@@ -10,7 +10,6 @@ from psycopg import sql
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import insert
 
-from src.common.exceptions import SettingsError
 from src.common.models.user_group import UserGroup
 from src.common.postgres.migrations import (
     SCHEMAS_ATTRIBUTE,
@@ -21,15 +20,11 @@ from src.common.postgres.migrations import (
 from src.common.postgres.reach import build_migration_engine
 from src.common.postgres.routes import is_group
 from src.common.postgres.runtime_role import grant_in_group, roles_of_service
-from src.common.postgres.sides import Side, side_here
 from src.common.settings import Settings
 from src.common.sharding.groups import ready_groups
+from src.common.sharding.refusals import refuse_undivided
 
 _SCHEMAS = text(r"SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^g[0-9]{4,9}$'")
-_NOT_DIVIDED = (
-    "SHARDING=schemas: this database does not keep its users in groups yet: run `flashslides db "
-    "upgrade` first"
-)
 
 
 def create_groups(
@@ -44,8 +39,7 @@ def create_groups(
     engine = build_migration_engine(settings)
     with closing(engine.connect()) as connection:
         hold_migration_lock(connection)
-        if side_here(connection) is not Side.EVERYBODY:
-            raise SettingsError(_NOT_DIVIDED)
+        refuse_undivided(connection, settings)
         for _ in range(number):
             schema = _begun(connection)
             _migrate(connection, schema)

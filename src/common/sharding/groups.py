@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select, text, update
 from src.common.exceptions import SettingsError
 from src.common.models.directory import DirectoryUser
 from src.common.models.user_group import UserGroup
+from src.common.postgres.routes import is_group
 
 COUNTED_EVERY = dt.timedelta(minutes=1)
 _KEY_OF_COUNTING = 7_205_759_403_792_805
@@ -112,6 +113,22 @@ def count_users(connection: Connection) -> None:
     connection.execute(
         update(UserGroup).values(users_count=counted, counted_at=func.statement_timestamp())
     )
+
+
+def count_and_list(connection: Connection) -> list[Group]:
+    """All groups, counted anew; whoever counts at this moment is waited for."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _KEY_OF_COUNTING})
+    count_users(connection)
+    return list_groups(connection)
+
+
+def revision_of(connection: Connection, group: Group) -> str | None:
+    """The migration that a group's tables are at."""
+    name = group.schema
+    if not is_group(name):
+        raise ValueError(f"{name!r} is no group's name")
+    at = text(f"SELECT version_num FROM {name}.alembic_version")  # noqa: S608  a group's name
+    return connection.scalars(at).one_or_none()
 
 
 def open_or_close(connection: Connection, schema: str, *, is_open: bool) -> bool:

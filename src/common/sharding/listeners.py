@@ -24,7 +24,7 @@ def keep_directory(settings: Settings) -> None:
     """Listen to every session of the process, where users are in groups."""
     if settings.sharding is Sharding.NONE:
         return
-    for model, name, listener in _LISTENERS:
+    for model, name, listener in LISTENERS:
         if not event.contains(model, name, listener):
             event.listen(model, name, listener, propagate=True)
 
@@ -50,7 +50,7 @@ def _after_order(_mapper: Mapper[Any], connection: Connection, order: CheckoutOr
     directory.note_payment(connection, order.user_id, order.stripe_session_id)
 
 
-_LISTENERS = (
+LISTENERS = (
     (User, "after_insert", _after_user_insert),
     (User, "after_update", _after_user_update),
     (Transaction, "after_insert", _after_purchase),

@@ -8,8 +8,14 @@ from sqlalchemy import Connection
 from src.common.database_settings import Sharding
 from src.common.exceptions import SettingsError
 from src.common.postgres.routes import WrongShard, is_sharded, route_of
+from src.common.postgres.sides import Side, side_here
 from src.common.settings import Settings
 from src.common.sharding import directory
+
+NOT_DIVIDED = (
+    "SHARDING=schemas: this database does not keep its users in groups yet: run `flashslides db "
+    "upgrade` first"
+)
 
 
 def refuse_where_sharded(settings: Settings, what: str) -> None:
@@ -20,6 +26,16 @@ def refuse_where_sharded(settings: Settings, what: str) -> None:
     """
     if settings.sharding is not Sharding.NONE:
         raise SettingsError(f"SHARDING=schemas: {what} cannot look at all groups of users yet")
+
+
+def refuse_undivided(connection: Connection, settings: Settings) -> None:
+    """Stop who would look for groups in a database that keeps its users in `public`.
+
+    Raises:
+        SettingsError: the database is not as SHARDING says.
+    """
+    if settings.sharding is not Sharding.NONE and side_here(connection) is not Side.EVERYBODY:
+        raise SettingsError(NOT_DIVIDED)
 
 
 def refuse_other_groups(connection: Connection, user_ids: Iterable[uuid.UUID]) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common.credits.domain.book import Book
 from src.common.credits.domain.commands import Command
@@ -25,7 +24,7 @@ from src.common.credits.engine.batches import (
 from src.common.credits.persistence.reading import Locking
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.async_confirmed_commits import AsyncConfirmingConnection
-from src.common.postgres.disposal import dispose_async
+from src.common.postgres.disposal import Connections, dispose_async
 from src.common.postgres.engines import PLAIN_BEGIN
 from src.common.postgres.errors import (
     LOCK_NOT_AVAILABLE,
@@ -62,7 +61,7 @@ WHERE user_id = ANY($1::uuid[]) AND user_id NOT IN (SELECT user_id FROM unlocked
 class EngineConnection:
     """Runs batches, one at a time; `begin` begins their database transactions."""
 
-    def __init__(self, connections: AsyncEngine, begin: str, statement_timeout_ms: int = 0) -> None:
+    def __init__(self, connections: Connections, begin: str, statement_timeout_ms: int = 0) -> None:
         self._connections = connections
         self._statement_timeout_ms = statement_timeout_ms
         self._usual_begin = self._begin = begin

@@ -15,10 +15,9 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, ParamSpec, Protocol, Self
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from src.common import tracing
 from src.common.credits import requests
@@ -26,10 +25,12 @@ from src.common.credits.domain.commands import Command, Result
 from src.common.credits.engine.connection import EngineConnection
 from src.common.credits.engine.lane import Lane
 from src.common.credits.engine.parked import Parked
-from src.common.credits.engine.queue import Line, Queue
+from src.common.credits.engine.queue import Line, Queue, Room
 from src.common.credits.engine.traced import note_caller
-from src.common.postgres.disposal import dispose_async
+from src.common.database_settings import Sharding
+from src.common.postgres.disposal import Connections, dispose_async
 from src.common.postgres.engines import begin_statement, build_lanes_engine
+from src.common.postgres.routes import current_route
 from src.common.settings import Settings
 
 P = ParamSpec("P")
@@ -55,11 +56,28 @@ def _operation(
     return run
 
 
+class Entrance(Protocol):
+    """Where operations are asked for: a queue, or what finds the queue of a user's group."""
+
+    def add(self, command: Command, answer: "asyncio.Future[Result]") -> None:
+        """As of `Queue`."""
+        ...
+
+    def note_given_up(self) -> None:
+        """As of `Queue`."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """As of `Queue`."""
+        ...
+
+
 class _Answer(asyncio.Future[Result]):
     """A future that tells when it is given up; awaiting it costs more than a plain one."""
 
     __slots__ = ("queue",)
-    queue: Queue
+    queue: Entrance
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give it up."""
@@ -89,11 +107,13 @@ class Engine:
     renew = _operation(requests.renew)
     reverse = _operation(requests.reverse)
 
-    def __init__(self, connections: AsyncEngine, settings: Settings) -> None:
+    def __init__(
+        self, connections: Connections, settings: Settings, room: Room | None = None
+    ) -> None:
         self._connections = connections
-        self._begin = begin_statement(settings)
+        self._begin = begin_statement(settings, current_route())
         self._statement_timeout_ms = settings.database_statement_timeout_ms
-        self._queue = Queue(settings.credits_engine_queue_max, self.wake_lanes)
+        self._queue = Queue(room or Room(settings.credits_engine_queue_max), self.wake_lanes)
         self._lanes = [
             Lane(
                 self._queue,
@@ -103,36 +123,51 @@ class Engine:
             )
             for _ in range(settings.credits_engine_lanes)
         ]
+        self._entrance: Entrance = self._queue
         self._parked = Parked(self._queue, self._connection, self._start, settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    @staticmethod
+    def from_settings(settings: Settings) -> "Engine":
         """An engine with connections of its own; nothing is connected yet.
 
         It opens two connections for each of `CREDITS_ENGINE_LANES`, one for each of
-        `CREDITS_ENGINE_SIDE_LANES`, and one more, as it needs them.
+        `CREDITS_ENGINE_SIDE_LANES`, and one more, as it needs them; so many for each group of users
+        that is busy, where these have schemas.
         """
-        return cls(build_lanes_engine(settings), settings)
+        connections = build_lanes_engine(settings)
+        if settings.sharding is Sharding.NONE:
+            return Engine(connections, settings)
+        from src.common.credits.engine.groups import GroupsEngine
+
+        return GroupsEngine(connections, settings)
 
     async def __aenter__(self) -> Self:
         _started.add(self)
-        self._queue.is_closed = False
-        for lane in self._lanes:
-            self._start(lane.run())
+        self.open()
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
         await self.aclose()
 
+    def open(self) -> None:
+        """Have the lanes begin; they see the tables that their task's context is routed to."""
+        self._queue.is_closed = False
+        for lane in self._lanes:
+            self._start(lane.run())
+
     async def aclose(self) -> None:
         """Refuse new operations, finish those that wait, close the connections."""
+        await self.finish()
+        await dispose_async(self._connections)
+
+    async def finish(self) -> None:
+        """Refuse new operations, and finish those that wait."""
         self._queue.is_closed = True
         for lane in self._lanes:
             lane.wake()
         while self._tasks:
             await asyncio.wait(self._tasks)  # who gives up waiting does not cancel them
-        await dispose_async(self._connections)
 
     async def execute(self, command: Command) -> Result:
         """Do one command in the next batch, and return its result once that is committed.
@@ -149,14 +184,14 @@ class Engine:
         """
         asked = requests.of_caller(command)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.add(asked, answer)
+        self._entrance.add(asked, answer)
         if tracing.is_on():
             note_caller(answer)
         try:
             return await answer
         except asyncio.CancelledError:
             if answer.cancelled():
-                self._queue.note_given_up()
+                self._entrance.note_given_up()
             raise
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
@@ -170,8 +205,8 @@ class Engine:
         """
         asked = requests.of_caller(command)
         answer = _Answer(loop=asyncio.get_running_loop())
-        answer.queue = self._queue
-        self._queue.add(asked, answer)
+        answer.queue = self._entrance
+        self._entrance.add(asked, answer)
         if tracing.is_on():
             note_caller(answer)
         return answer
@@ -179,7 +214,7 @@ class Engine:
     @property
     def operations_waiting(self) -> int:
         """How many operations wait or are under way."""
-        return self._queue.length
+        return self._entrance.length
 
     def is_worth_a_lane(self, lane: Lane) -> bool:
         """Whether a lane that does nothing should take what is ready.
@@ -203,6 +238,17 @@ class Engine:
         """How many operations a lane that does nothing should take: others were woken too."""
         lanes = 1 + sum(lane.is_woken for lane in self._lanes)
         return -(-self._queue.ready_operations // lanes)
+
+    @property
+    def has_to_share(self) -> bool:
+        """Whether somebody else waits for a connection of those that lanes keep."""
+        return False
+
+    def give_back_idle(self) -> None:
+        """Have lanes that do nothing give their connections back."""
+        for lane in self._lanes:
+            if lane.is_asleep:
+                lane.give_back()
 
     def wake_lanes(self) -> None:
         """Wake a lane that is needed for what is ready, if there is one."""

@@ -47,6 +47,11 @@ class Dispatcher(Protocol):
         """How many operations it should take."""
         ...
 
+    @property
+    def has_to_share(self) -> bool:
+        """Whether somebody else waits for a connection of those that lanes keep."""
+        ...
+
     def wake_lanes(self) -> None:
         """Have lanes look whether they are needed."""
         ...
@@ -123,6 +128,8 @@ class Lane:
                 metrics.QUEUED.set(self._queue.length)
                 if self._dispatcher.is_worth_a_lane(self):
                     await self._work_off_whatever_happens(self._taken())
+                    if self._dispatcher.has_to_share:
+                        self.give_back()
                     await asyncio.sleep(0)  # who was answered may ask again before the next batch
                 else:
                     self._sleep = asyncio.get_running_loop().create_future()
@@ -130,8 +137,12 @@ class Lane:
                     self._sleep = None
         finally:
             self._has_ended = True
-            for connection in self._connections:
-                connection.close()
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Give its connections back, between two batches; it takes others when it needs them."""
+        for connection in self._connections:
+            connection.close()
 
     def _taken(self) -> _Batch:
         """Its share of what is ready.
@@ -212,6 +223,7 @@ class Lane:
         return (
             len(behind) >= FOLLOW_FROM
             and not self._queue.ready_operations
+            and not self._dispatcher.has_to_share
             and not holds_named(behind)
         )
 

@@ -46,22 +46,38 @@ class Line:
         """0 while nobody holds it."""
 
 
+class Room:
+    """How many operations somebody awaits, waiting or under way, and how many there may be.
+
+    Several queues may share it.
+    """
+
+    __slots__ = ("length", "length_max")
+
+    def __init__(self, length_max: int) -> None:
+        self.length = 0
+        self.length_max = length_max
+
+
 class Queue:
     """All lines; `on_ready` is told when there is more to take."""
 
-    def __init__(self, length_max: int, on_ready: Callable[[], None]) -> None:
-        self._length_max = length_max
+    def __init__(self, room: Room, on_ready: Callable[[], None]) -> None:
+        self._room = room
         self._on_ready = on_ready
         self._lines: dict[int, Line] = {}
         """Everybody who waits or is under way, by the user's id as a number, which hashes fast."""
         self._ready: deque[Line] = deque()
         """Lines that nobody holds, in the order of their first operation."""
         self.ready_operations = 0
-        self.length = 0
-        """How many operations somebody awaits, waiting or under way."""
         self._given_up = 0
         """How many that nobody awaits any more may still be in their lines, at most."""
         self.is_closed = True
+
+    @property
+    def length(self) -> int:
+        """How many operations somebody awaits, in all queues that share the room."""
+        return self._room.length
 
     def add(self, command: Command, answer: "asyncio.Future[Result]") -> None:
         """Put a command at the end of its user's line.
@@ -71,11 +87,8 @@ class Queue:
         Raises:
             EngineBusy: ENGINE_BUSY.
         """
-        if self.is_closed:
-            raise EngineBusy("The engine is not running; try again shortly.")
-        if self.length >= self._length_max:
-            raise EngineBusy("Too many operations wait already; try again shortly.")
-        self.length += 1
+        self.refuse_if_full()
+        self._room.length += 1
         user = command.user_id.int
         line = self._lines.get(user)
         if line is None:
@@ -86,15 +99,30 @@ class Queue:
             self.ready_operations += 1
             self._on_ready()
 
+    def refuse_if_full(self) -> None:
+        """Stop who would be one too many.
+
+        Raises:
+            EngineBusy: ENGINE_BUSY.
+        """
+        if self.is_closed:
+            raise EngineBusy("The engine is not running; try again shortly.")
+        if self._room.length >= self._room.length_max:
+            raise EngineBusy("Too many operations wait already; try again shortly.")
+
     def note_given_up(self) -> None:
         """Nobody awaits an operation any more: there is room for another at once.
 
         It leaves its line when that is taken. Where that takes long more and more would gather, so
         all lines are cleared of them whenever as many were given up as may wait.
         """
-        self.length -= 1
+        self._room.length -= 1
+        self.clear_of_given_up()
+
+    def clear_of_given_up(self) -> None:
+        """Clear all lines, if as many were given up as may wait; one more was."""
         self._given_up += 1
-        if self._given_up < self._length_max:
+        if self._given_up < self._room.length_max:
             return
         self._given_up = 0
         for line in self._lines.values():
@@ -174,7 +202,7 @@ class Queue:
                 continue
             if waiting.answer.done():
                 continue
-            self.length -= 1
+            self._room.length -= 1
             if isinstance(outcome, Result):
                 waiting.answer.set_result(outcome)
             else:
@@ -185,5 +213,5 @@ class Queue:
         """Raise `error` to everybody who has no answer yet."""
         for waiting in operations:
             if not waiting.answer.done():
-                self.length -= 1
+                self._room.length -= 1
                 waiting.answer.set_exception(error)

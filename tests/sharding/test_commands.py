@@ -1,0 +1,103 @@
+"""`flashslides shards …`: groups are made, listed, opened, closed and counted."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from src.common.database import get_engine
+from src.common.postgres.migrations import head_revision
+from src.common.settings import get_settings
+from src.local_postgres import ConnectionParameters
+from tests.cli.conftest import RunCommand, data_folder, run_command
+from tests.sharding.conftest import GROUPS
+from tests.sharding.people import user_of
+
+__all__ = ["data_folder", "run_command"]
+Shown = dict[str, object]
+
+
+@pytest.fixture
+def shards(groups: ConnectionParameters, run_command: RunCommand) -> Callable[..., object]:
+    """What `shards … --json` prints, once it has succeeded."""
+    assert groups
+
+    def run(*arguments: str) -> object:
+        result = run_command("shards", *arguments, "--json")
+        assert result.exit_code == 0, result.err
+        return result.json
+
+    return run
+
+
+def test_groups_are_made_and_listed(shards: Callable[..., list[Shown]]) -> None:
+    """With their names, whether newcomers come there, and the revision of their tables."""
+    assert shards("create", "--count", "2", "--closed") == {"created": ["g0009", "g0010"]}
+    listed = shards("list")
+    assert [each["schema"] for each in listed] == [*GROUPS, "g0009", "g0010"]
+    assert [each["is_open"] for each in listed] == [True] * 8 + [False] * 2
+    assert {each["revision"] for each in listed} == {head_revision()}
+
+
+def test_newcomers_are_assigned_or_not(shards: Callable[..., Shown]) -> None:
+    """A group is closed to newcomers, and opened again."""
+    for option, is_open in (("--closed", False), ("--open", True)):
+        assert shards("assign", "g0002", option) == {"schema": "g0002", "is_open": is_open}
+        with get_engine().connect() as connection:
+            found = connection.execute(text("SELECT schema, is_open FROM user_groups"))
+            assert dict(found.tuples().all())["g0002"] is is_open
+
+
+def test_users_are_counted(shards: Callable[..., list[Shown]]) -> None:
+    """Each group's, and how many more than on average."""
+    for _ in range(8):
+        user_of("g0003")
+    counted = {each["schema"]: each for each in shards("balance")}
+    assert [counted["g0003"][name] for name in ("users_count", "above_average")] == [8, 7]
+    assert [counted["g0004"][name] for name in ("users_count", "above_average")] == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("assign", "g9999", "--open"), 3, "There is no group g9999"),
+        (("move", "g0001", "10.0.0.1:5432"), 78, "needs Citus"),
+        (("create", "--count", "0"), 2, "count"),
+    ],
+    ids=["unknown group", "move", "no group"],
+)
+def test_what_cannot_be_done_is_said(
+    groups: ConnectionParameters,
+    run_command: RunCommand,
+    arguments: tuple[str, ...],
+    exit_code: int,
+    said: str,
+) -> None:
+    """In a sentence, with the exit code of its kind."""
+    assert groups
+    result = run_command("shards", *arguments)
+    assert (result.exit_code, result.out) == (exit_code, "")
+    assert said in result.err
+
+
+def test_without_groups_the_commands_say_so(
+    fresh_database: ConnectionParameters, run_command: RunCommand
+) -> None:
+    """The setting is named."""
+    assert fresh_database
+    for arguments in (("list",), ("create",), ("balance",), ("assign", "g0001", "--open")):
+        result = run_command("shards", *arguments)
+        assert (result.exit_code, result.out) == (78, "")
+        assert "SHARDING" in result.err
+
+
+def test_an_undivided_database_is_not_served(
+    fresh_database: ConnectionParameters, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users in public would not be found where groups are looked for."""
+    assert fresh_database
+    monkeypatch.setenv("SHARDING", "schemas")
+    get_settings.cache_clear()
+    result = run_command("shards", "list")
+    assert result.exit_code == 78
+    assert "db upgrade" in result.err
