@@ -8,6 +8,7 @@ import typer
 from src.cli.choices import OPENINGS_BATCH_SIZE
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import database_in_reach, get_settings, migrated_database
+from src.cli.whose import refuse_where_sharded
 
 if TYPE_CHECKING:
     from src.common.credits.opening.opening_import import ImportReport
@@ -54,6 +55,7 @@ def import_opening_balances(
     Exit code 1 means that a balance differs, or that a user's entry could not be written. Such
     users are named. The next run tries them again.
     """
+    refuse_where_sharded("importing opening balances")
     with migrated_database(get_settings()):
         report = _import(batch_size, dry_run=dry_run)
     if as_json:

@@ -13,6 +13,7 @@ from src.cli.output import AsJson, operator, print_json, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation, run_reading, run_with_stripe
 from src.cli.users import find_user
+from src.cli.whose import id_in_reach, in_each_group, is_sharding, routed_to_approval
 from src.common.exceptions import ExceptionWithErrorType
 
 if TYPE_CHECKING:
@@ -52,16 +53,20 @@ def list_approvals(
     from src.common.approvals import queries
     from src.common.approvals.rules import ApprovalStatus
 
+    user_id = None if user is None or not is_sharding() else id_in_reach(user)
+
     def work(session: "Session") -> "Page[ApprovalState]":
+        whose = find_user(session, user).user_id if user is not None and user_id is None else user_id
         return queries.list_approvals(
             session,
             status=ApprovalStatus(status),
-            user_id=None if user is None else find_user(session, user).user_id,
+            user_id=whose,
             cursor=cursor,
             limit=limit,
         )
 
-    page = run_reading(get_settings(), work)
+    pages = in_each_group(lambda: run_reading(get_settings(), work))
+    page = pages[0] if len(pages) == 1 else queries.merge_states(pages)
     rows = list(map(_record if as_json else _row, page.items))
     print_page(rows, page.next_cursor, as_json=as_json, empty=f"No request is {status}.")
 
@@ -83,7 +88,7 @@ def show(approval_id: ApprovalId, *, as_json: AsJson = False) -> None:
         except ExceptionWithErrorType as refused:
             return found, refused
 
-    found, foreseen = run_reading(get_settings(), work)
+    found, foreseen = run_reading(get_settings(), work, route=routed_to_approval(approval_id))
     if as_json:
         print_json(_record(found) | {"preview": _preview(foreseen)})
         return
@@ -104,7 +109,8 @@ def consent(approval_id: ApprovalId, *, note: Note = None, as_json: AsJson = Fal
             in_database, gateway, settings, approval_id, decider=decider, note=note
         )
 
-    print_record(_record(run_with_stripe(settings, work)), as_json=as_json)
+    route = routed_to_approval(approval_id)
+    print_record(_record(run_with_stripe(settings, work, route=route)), as_json=as_json)
 
 
 @app.command("refuse")
@@ -155,7 +161,8 @@ def _decide(
         decision(session, approval_id, decider=operator(), note=note)
         return queries.find_approval(session, approval_id)
 
-    print_record(_record(run_operation(get_settings(), work)), as_json=as_json)
+    route = routed_to_approval(approval_id)
+    print_record(_record(run_operation(get_settings(), work, route=route)), as_json=as_json)
 
 
 def _row(state: "ApprovalState") -> dict[str, Any]:

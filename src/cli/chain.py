@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from src.cli.output import AsJson, print_record, progress, say
 from src.cli.reach import get_settings, migrated_database
+from src.cli.whose import refuse_where_sharded
 
 
 def chain(*, as_json: AsJson = False) -> None:
@@ -17,6 +18,7 @@ def chain(*, as_json: AsJson = False) -> None:
     from src.common.credits.verification.verify import count_users
     from src.common.database import SessionLocal, read_from_database
 
+    refuse_where_sharded("giving entries their hashes")
     done = Chaining()
     with migrated_database(get_settings()), progress() as bars:
         looking = bars.add_task("Users looked at", total=read_from_database(count_users))

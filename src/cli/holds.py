@@ -11,11 +11,13 @@ from src.cli.output import AsJson
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_reading
 from src.cli.users import EmailOrId
+from src.cli.whose import in_each_group
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
     from src.common.credits.domain.views import HoldState
     from src.common.credits.open_holds import OpenHold
+    from src.common.postgres.pagination import Page
 
 app = typer.Typer(help="Holds: list, release.", no_args_is_help=True)
 
@@ -44,12 +46,11 @@ def list_holds(
     if everybody and status not in (None, "open"):
         raise Invalid("status: --all lists open holds", "VALIDATION_ERROR", field="status")
     from src.common.credits import queries
-    from src.common.credits.open_holds import open_holds
     from src.common.models.credit_hold import HoldStatus
 
     wanted = None if status is None else HoldStatus(status)
     page = (
-        run_reading(get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit))
+        _everybodys(cursor, limit)
         if user is None
         else read(
             user,
@@ -82,6 +83,17 @@ def release(
 
     facts = {"hold_seq": seq, "reference": reason}
     move(Release, user, facts, key=key, dry_run=dry_run, as_json=as_json)
+
+
+def _everybodys(cursor: str | None, limit: int) -> "Page[OpenHold]":
+    from src.common.credits.open_holds import merge_holds, open_holds
+
+    pages = in_each_group(
+        lambda: run_reading(
+            get_settings(), lambda session: open_holds(session, cursor=cursor, limit=limit)
+        )
+    )
+    return pages[0] if len(pages) == 1 else merge_holds(pages, limit)
 
 
 def _as_answered(found: "HoldState | OpenHold") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from src.cli.output import AsJson, print_json_line, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, migrated_database
 from src.cli.users import id_of
+from src.cli.whose import refuse_where_sharded, routed_to_user
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC
 
@@ -58,7 +59,9 @@ def list_notices(
     from src.common.database import read_from_database
     from src.common.notices import queries
 
-    with migrated_database(get_settings()):
+    if user is None:
+        refuse_where_sharded("a list of everybody's notices")
+    with migrated_database(get_settings()), routed_to_user(user):
         wanted = _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
         page = read_from_database(
             lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor)
@@ -88,13 +91,15 @@ def replay(
     from src.common.notices import replay as replaying
 
     chooses = any((notice_type, status, user, endpoint_id, since, until))
+    if notice_id is None and user is None:
+        refuse_where_sharded("a replay of everybody's notices")
     if chooses == (notice_id is not None):
         raise Invalid(
             "Name one notice, or choose some by --type, --status, --user, --endpoint, --since or"
             " --until",
             "VALIDATION_ERROR",
         )
-    with migrated_database(get_settings()):
+    with migrated_database(get_settings()), routed_to_user(_whose(notice_id, user)):
         if notice_id is not None:
             one = notice_id
             run_in_database_transaction(lambda session: replaying.replay_notice(session, one))
@@ -104,6 +109,14 @@ def replay(
                 _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
             )
     print_record({"replayed": replayed}, as_json=as_json)
+
+
+def _whose(notice_id: str | None, user: str | None) -> str | None:
+    """The user of whom are the notices, by e-mail or id; None where that does not tell."""
+    from src.common.notices.ids import parse_notice_id
+
+    key = None if notice_id is None else parse_notice_id(notice_id)
+    return user if key is None else str(key[0])
 
 
 def _replay_all(wanted: "NoticeFilter") -> int:
@@ -145,9 +158,11 @@ def tail(
     from src.common.models.credit_notice import NoticeType
     from src.common.notices.queries import NoticeFilter, Tail
 
+    if user is None:
+        refuse_where_sharded("watching everybody's notices")
     kind = None if notice_type is None else NoticeType(notice_type)
     printed = 0
-    with migrated_database(get_settings()):
+    with migrated_database(get_settings()), routed_to_user(user):
         user_id = None if user is None else id_of(user)
         watched = Tail(NoticeFilter(user_id=user_id, endpoint_id=endpoint_id, type=kind))
         read_from_database(watched.look)

@@ -8,11 +8,13 @@ import typer
 
 from src.cli.choices import PurchaseStateName
 from src.cli.credits import entry_row, print_section
+from src.cli.group_lists import read_everybodys
 from src.cli.output import AsJson, print_json, print_record
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_reading
 from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import id_of
+from src.cli.whose import in_first_group
 
 if TYPE_CHECKING:
     from src.common.models.refund_request import RefundRequest
@@ -67,7 +69,14 @@ def list_purchases(
             state=None if state is None else PurchaseState(state),
             stripe_id=stripe_id,
         )
-        found = reader.read(queries.list_purchases, wanted, cursor=cursor, limit=limit)
+        found = read_everybodys(
+            reader,
+            queries.list_purchases,
+            wanted,
+            merge=lambda pages: queries.merge_purchases(pages, limit),
+            cursor=cursor,
+            limit=limit,
+        )
     say_who_answered(found.read_from)
     page = found.value
     rows = list(map(_row, page.items))
@@ -91,7 +100,11 @@ def show(
     """Show one purchase: what was paid, credited, spent and paid back, and its entries."""
     from src.common.purchases import queries
 
-    found = run_reading(get_settings(), lambda session: queries.find_purchase(session, purchase))
+    found = in_first_group(
+        lambda: run_reading(
+            get_settings(), lambda session: queries.find_purchase(session, purchase)
+        )
+    )
     record = _row(found.purchase) | _more(found)
     reversals = list(map(_reversal_row, found.reversals))
     requests = list(map(_request_row, found.refund_requests))

@@ -16,6 +16,7 @@ from src.cli.choices import ReportByName, ReportFormatName, ReportNameName
 from src.cli.instants import TimeZone, instant
 from src.cli.output import is_terminal, print_file, print_rows, progress, say
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.whose import refuse_where_sharded
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC, find_zone
 
@@ -116,6 +117,7 @@ def report(  # noqa: PLR0913  its options
 
 def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bom: bool) -> None:
     """Before a report is made, which may take long."""
+    refuse_where_sharded("a report")
     if bom and format_ != "csv":
         raise Invalid("--bom: goes with --format csv", "VALIDATION_ERROR")
     if name == "journal" and format_ == "table":

@@ -10,6 +10,7 @@ from src.cli.choices import AMOUNT_MAX
 from src.cli.output import AsJson, operator, print_record, print_rows
 from src.cli.reach import get_settings, run_operation, run_reading
 from src.cli.users import find_user
+from src.cli.whose import in_each_group, is_sharding, routed_to_payment
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
@@ -30,9 +31,17 @@ def list_unmatched(
     """List the unmatched payments that are open, oldest first, each with its reason."""
     from src.common.purchases import unmatched
 
-    found = run_reading(
-        get_settings(), lambda session: unmatched.open_unmatched_payments(session, limit)
-    )
+    settings = get_settings()
+    if not is_sharding():
+        found = run_reading(
+            settings, lambda session: unmatched.open_unmatched_payments(session, limit)
+        )
+    else:
+        noted = run_reading(settings, lambda session: unmatched.noted(session, limit))
+        derived = in_each_group(
+            lambda: run_reading(settings, lambda session: unmatched.derived(session, limit))
+        )
+        found = unmatched.oldest([*noted, *(each for some in derived for each in some)], limit)
     rows = [
         {
             "stripe_object_id": payment.stripe_object_id,
@@ -102,7 +111,8 @@ def resolve_unmatched(
         settlement = Settlement(stripe_object_id, note, operator(), chosen, ruling)
         return _resolve(session, settlement, is_sure=yes)
 
-    settled = run_operation(get_settings(), work)
+    route = routed_to_payment(stripe_object_id, user)
+    settled = run_operation(get_settings(), work, route=route)
     if isinstance(settled, Asked):
         print_asked(settled, as_json=as_json)
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from src.cli.choices import UserTypeName
+from src.cli.group_lists import read_everybodys
 from src.cli.output import AsJson, confirm, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, run_operation, run_reading
@@ -283,10 +284,17 @@ def id_of(user: str) -> uuid.UUID:
 def _print_found(
     wanted: "UserFilter", cursor: str | None, limit: int, *, from_replica: bool, as_json: bool
 ) -> None:
-    from src.common.accounts.search import search_users
+    from src.common.accounts.search import merge_found, search_users
 
     with reader_in_reach(from_replica=from_replica) as reader:
-        found = reader.read(search_users, wanted, cursor=cursor, limit=limit)
+        found = read_everybodys(
+            reader,
+            search_users,
+            wanted,
+            merge=lambda pages: merge_found(pages, limit),
+            cursor=cursor,
+            limit=limit,
+        )
     say_who_answered(found.read_from)
     page = found.value
     empty = "No user is as asked for."

@@ -1,7 +1,7 @@
 """`flashslides verify`: recompute the books and name what differs."""
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,16 +11,19 @@ from src.cli.anchors_compared import compare_with_anchors, open_anchors, print_c
 from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
 from src.cli.users import id_of
+from src.cli.whose import is_sharding, refuse_where_sharded, routed_to_user
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy.orm import Session
 
     from src.common.credits.verification.report import Report
     from src.common.models.credit_booking_failure import CreditBookingFailure
+    from src.common.postgres.session_makers import BeginsSessions
     from src.common.replicas import Reader
 
 _USERS_A_PROCESS = 10_000
@@ -74,6 +77,8 @@ def verify(
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
     if public_key and anchors is None:
         raise Invalid("--public-key is for --anchors", "VALIDATION_ERROR")
+    if anchors is not None:
+        refuse_where_sharded("--anchors")
     with reader_in_reach(from_replica=from_replica) as wished:
         # First: nobody waits for all books to learn that a key was mistyped.
         opened = None if anchors is None else open_anchors(anchors, public_key)
@@ -121,31 +126,92 @@ def _chosen(reader: "Reader") -> "Reader":
 def _verify(
     reader: "Reader", user: str | None, sample: int | None, jobs: int | None
 ) -> "tuple[Report, list[dict[str, Any]]]":
-    from src.common.credits.unbookable import unbookable_users
     from src.common.credits.verification import verify as books
     from src.common.credits.verification.report import Report
     from src.common.database import SessionLocal, read_from_database
     from src.common.postgres.lagging_reads import Source
     from src.common.replicas import ReplicaSessionLocal
 
-    user_ids: Sequence[uuid.UUID] | None = None
-    if user is not None:
-        user_ids = [id_of(user)]
-    elif sample is not None:
-        user_ids = reader.read(books.sample_users, sample).value
-    total = reader.read(books.count_users).value if user_ids is None else len(user_ids)
+    parts = _parts(reader, user, sample)
+    total = sum(part.count(reader) for part in parts)
     at_replica = reader.source is Source.REPLICA
-    sessions: sessionmaker[Session] = ReplicaSessionLocal if at_replica else SessionLocal
-    otherwise = SessionLocal if at_replica else None
     if jobs is None:
         jobs = min(os.cpu_count() or 1, _JOBS_MAX, max(1, total // _USERS_A_PROCESS))
-    report = Report()
+    whole = Report()
+    unbookable: list[CreditBookingFailure] = []
     with progress() as bars:
         task = bars.add_task("Users verified", total=total)
-        for report in books.verify(sessions, otherwise=otherwise, user_ids=user_ids, jobs=jobs):
-            bars.update(task, completed=report.users)
-    found = read_from_database(lambda session: unbookable_users(session, user_ids))
-    return report, [_row(failure) for failure in found]
+        for part in parts:
+            report = Report()
+            for report in books.verify(
+                part.sessions(ReplicaSessionLocal if at_replica else SessionLocal),
+                otherwise=part.sessions(SessionLocal) if at_replica else None,
+                user_ids=part.user_ids,
+                jobs=jobs,
+            ):
+                bars.update(task, completed=whole.users + report.users)
+            whole.merge(report)
+            with part.seen():
+                unbookable += read_from_database(part.unbookable)
+    return whole, [_row(failure) for failure in unbookable]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Users to verify: of one group, or of all where groups have no schemas."""
+
+    group: str | None
+    user_ids: "Sequence[uuid.UUID] | None" = None
+    """Only these; None is everybody."""
+
+    def count(self, reader: "Reader") -> int:
+        """How many they are."""
+        from src.common.credits.verification.verify import count_users
+
+        if self.user_ids is not None:
+            return len(self.user_ids)
+        with self.seen():
+            return reader.read(count_users).value
+
+    def sessions(self, maker: "BeginsSessions") -> "BeginsSessions":
+        """What makes the sessions that see them."""
+        from src.common.postgres.session_makers import SessionsOfGroup
+
+        return maker if self.group is None else SessionsOfGroup(maker, self.group)
+
+    def seen(self) -> "AbstractContextManager[None]":
+        """Have what opens a session within the block see them."""
+        from src.common.postgres.routes import routed_to_schema
+
+        return routed_to_schema(self.group)
+
+    def unbookable(self, session: "Session") -> "Sequence[CreditBookingFailure]":
+        """Who of them cannot be booked."""
+        from src.common.credits.unbookable import unbookable_users
+
+        return unbookable_users(session, self.user_ids)
+
+
+def _parts(reader: "Reader", user: str | None, sample: int | None) -> list[_Part]:
+    """Whom to verify, group after group."""
+    from src.common.credits.verification import verify as books
+
+    if is_sharding():
+        from src.common.postgres.routes import current_route
+        from src.common.routing import all_groups
+
+        if user is not None:
+            with routed_to_user(user):
+                return [_Part(current_route(), [id_of(user)])]
+        if sample is not None:
+            sampled = reader.read(books.sample_directory, sample).value
+            return [_Part(group, user_ids) for group, user_ids in sampled.items()]
+        return [_Part(group) for group in all_groups()]
+    if user is not None:
+        return [_Part(None, [id_of(user)])]
+    if sample is not None:
+        return [_Part(None, reader.read(books.sample_users, sample).value)]
+    return [_Part(None)]
 
 
 def _row(failure: "CreditBookingFailure") -> dict[str, Any]:

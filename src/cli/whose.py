@@ -22,6 +22,18 @@ def is_sharding() -> bool:
     return get_settings().sharding == "schemas"
 
 
+def refuse_where_sharded(what: str) -> None:
+    """Stop what would see one group of users, or none.
+
+    Raises:
+        SettingsError: SHARDING is `schemas`.
+    """
+    if is_sharding():
+        from src.common.sharding import refusals
+
+        refusals.refuse_where_sharded(get_settings(), what)
+
+
 @contextmanager
 def routed_to_user(email_or_id: str | None) -> "Generator[None]":
     """Have what opens a session within the block see the user of this e-mail or id; None: nobody.
@@ -74,6 +86,68 @@ def routed_to_purchase(transaction_id: uuid.UUID | None) -> "Generator[None]":
 
     with routing_to_purchases.routed_to_purchase(transaction_id):
         yield
+
+
+@contextmanager
+def routed_to_payment(stripe_object_id: str, user: str | None) -> "Generator[None]":
+    """Have what opens a session within the block see whose this unmatched payment is or becomes.
+
+    That is who bought it, else the `user` of this e-mail or id, else whom the payment names. Nobody
+    is seen where it is nobody's.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    if not is_sharding():
+        yield
+        return
+    from src.common.database import read_from_database
+    from src.common.postgres.routes import routed_to_schema
+    from src.common.purchases.whose import group_of_unmatched
+
+    group = read_from_database(
+        lambda session: group_of_unmatched(session.connection(), stripe_object_id)
+    )
+    if group.is_certain or user is None:
+        with routed_to_schema(group.schema):
+            yield
+    else:
+        with routed_to_user(user):
+            yield
+
+
+@contextmanager
+def routed_to_approval(approval_id: uuid.UUID) -> "Generator[None]":
+    """Have what opens a session within the block see whom a request for consent is about.
+
+    That is any group where it is about nobody: there it finds nothing.
+
+    Raises:
+        NotFound: APPROVAL_NOT_FOUND.
+    """
+    if not is_sharding():
+        yield
+        return
+    from src.common.approvals.queries import user_of_approval
+    from src.common.database import read_from_database
+    from src.common.postgres.routes import routed_to_schema
+    from src.common.routing import all_groups, routed_to
+
+    user_id = read_from_database(lambda session: user_of_approval(session, approval_id))
+    with routed_to_schema(all_groups()[0]) if user_id is None else routed_to(user_id):
+        yield
+
+
+def id_in_reach(user: str) -> uuid.UUID:
+    """The id of the user of this e-mail or id, by a look at the database of its own.
+
+    Raises:
+        NotFound: USER_NOT_FOUND.
+    """
+    from src.cli.users import id_of
+
+    with migrated_database(get_settings()):
+        return id_of(user)
 
 
 def in_each_group(read: "Callable[[], T]") -> "list[T]":

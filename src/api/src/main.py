@@ -21,6 +21,7 @@ from src.api.src.routes import (
 from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
 from src.common.settings import get_settings
+from src.common.sharding.refusals import refuse_where_sharded
 
 
 def create_app() -> FastAPI:
@@ -54,6 +55,7 @@ def create_app() -> FastAPI:
     app.include_router(reports.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
     if settings.has_console:
+        refuse_where_sharded(settings, "the console")
         from src.console.application import mount_console  # nothing of it is loaded where it is off
 
         mount_console(app, settings)

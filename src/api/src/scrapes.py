@@ -17,7 +17,7 @@ from src.api.src import metrics
 from src.api.src.dependencies import SettingsOf
 from src.common import worker_failures, worker_heartbeats
 from src.common.anchors.queries import anchor_state
-from src.common.approvals.queries import count_waiting
+from src.common.approvals.queries import count_open
 from src.common.async_database import read_from_async_database
 from src.common.async_replicas import read_replay_of_replica
 from src.common.credits.due import overdue_seconds
@@ -126,7 +126,7 @@ def _measure(session: Session, of_users: _OfUsers) -> None:
     metrics.DRIFT_USERS.set(found.users)
     is_verified = settings.credits_verify_interval_seconds
     metrics.DRIFT_AGE.set(_or_for_ever(found.age_seconds) if is_verified else 0)
-    metrics.OPEN_APPROVALS.set(count_waiting(session).open)
+    metrics.OPEN_APPROVALS.set(count_open(session))
     metrics.BOOKINGS_OVERDUE.set(of_users.overdue_seconds)
     metrics.UNBOOKABLE_USERS.set(of_users.unbookable)
     _measure_anchors(session)

@@ -36,7 +36,7 @@ from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.models.user_search import PART_LENGTH_MIN
 from src.common.postgres.lagging_reads import may_lag
-from src.common.postgres.pagination import Page, decode_cursor, encode_cursor
+from src.common.postgres.pagination import Page, decode_cursor, encode_cursor, merge_pages
 
 LOOKED_AT_MAX = 20_000
 """Users that one page looks at where no index leads to them."""
@@ -119,6 +119,19 @@ def search_users(
         None if found.following is None else encode_cursor(*found.following),
         found.looked_back_to,
     )
+
+
+def merge_found(pages: Sequence[FoundUsers], limit: int) -> FoundUsers:
+    """One page of the users of several groups."""
+    page = merge_pages(
+        pages,
+        limit,
+        lambda found: (found.user.created_at, found.user.user_id),
+        read_cursor=decode_cursor,
+        write_cursor=encode_cursor,
+    )
+    stops = [each.looked_back_to for each in pages if each.looked_back_to is not None]
+    return FoundUsers(page.items, page.next_cursor, max(stops, default=None))
 
 
 def _check(text: str | None) -> None:

@@ -6,6 +6,7 @@ or the refund that has its key.
 
 import datetime as dt
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -183,6 +184,39 @@ def preview_refund(session: Session, wish: RefundWish) -> RefundPreview:
         credits=after - before,
         balance=ledger_queries.balance(session, transaction.user_id).balance,
     )
+
+
+def user_of_approval(session: Session, approval_id: uuid.UUID) -> uuid.UUID | None:
+    """Whom a request is about; None where that is nobody.
+
+    Raises:
+        NotFound: APPROVAL_NOT_FOUND.
+    """
+    row = session.execute(
+        select(Approval.user_id).where(Approval.approval_id == approval_id)
+    ).one_or_none()
+    if row is None:
+        raise approval_not_found()
+    user_id: uuid.UUID | None = row.user_id
+    return user_id
+
+
+def merge_states(pages: Sequence[Page[ApprovalState]]) -> Page[ApprovalState]:
+    """The same page, as several groups of users have it: each knows what became of its users'."""
+    known: dict[uuid.UUID, ApprovalState] = {}
+    for page in pages:
+        for state in page.items:
+            facts = (state.entry_seq, state.refund, state.currency)
+            if any(each is not None for each in facts):
+                known[state.approval.approval_id] = state
+    first = pages[0]
+    items = [known.get(state.approval.approval_id, state) for state in first.items]
+    return Page(items, first.next_cursor)
+
+
+def count_open(session: Session) -> int:
+    """How many requests somebody may still decide about."""
+    return session.scalars(select(func.count()).where(_stands(ApprovalStatus.OPEN))).one()
 
 
 def count_waiting(session: Session) -> Waiting:

@@ -1,5 +1,6 @@
 """Lists everybody's open holds, for operators; nothing here locks or writes."""
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from src.common.credits.domain.book import Hold
 from src.common.credits.domain.views import HoldState
 from src.common.credits.entries import read_opening_entries
 from src.common.models.credit_hold import CreditHold, HoldStatus
-from src.common.postgres.pagination import Page, decode_cursor, decode_number_cursor, encode_cursor
+from src.common.postgres.pagination import (
+    Page,
+    decode_cursor,
+    decode_number_cursor,
+    encode_cursor,
+    merge_pages,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +54,7 @@ def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[Open
         .limit(limit + 1)
     )
     if cursor is not None:
-        begun, _, seq = cursor.rpartition(".")
-        statement = statement.where(
-            place < tuple_(*decode_cursor(begun), decode_number_cursor(seq))
-        )
+        statement = statement.where(place < tuple_(*_read_cursor(cursor)))
     found = [
         (
             user_id,
@@ -69,7 +73,27 @@ def open_holds(session: Session, *, cursor: str | None, limit: int) -> Page[Open
     if len(found) <= limit:
         return Page(items, None)
     user_id, last = found[limit - 1]
-    return Page(items, f"{encode_cursor(last.expires_at, user_id)}.{last.seq}")
+    return Page(items, _write_cursor(last.expires_at, user_id, last.seq))
+
+
+def merge_holds(pages: Sequence[Page[OpenHold]], limit: int) -> Page[OpenHold]:
+    """One page of the open holds of several groups of users."""
+    return merge_pages(
+        pages,
+        limit,
+        lambda found: (found.state.hold.expires_at, found.user_id, found.state.hold.seq),
+        read_cursor=_read_cursor,
+        write_cursor=_write_cursor,
+    )
+
+
+def _read_cursor(cursor: str) -> tuple[dt.datetime, uuid.UUID, int]:
+    begun, _, seq = cursor.rpartition(".")
+    return *decode_cursor(begun), decode_number_cursor(seq)
+
+
+def _write_cursor(expires_at: dt.datetime, user_id: uuid.UUID, seq: int) -> str:
+    return f"{encode_cursor(expires_at, user_id)}.{seq}"
 
 
 def _with_entries(session: Session, holds: Sequence[tuple[uuid.UUID, Hold]]) -> list[OpenHold]:

@@ -5,13 +5,14 @@ import binascii
 import datetime as dt
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from src.common.exceptions import Invalid
 
 T = TypeVar("T")
+Place = TypeVar("Place", bound=tuple[Any, ...])
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
@@ -35,6 +36,28 @@ def page_of(
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], encode_cursor(*place(rows[limit - 1])))
+
+
+def merge_pages(
+    pages: Iterable[Page[T]],
+    limit: int,
+    place: Callable[[T], Place],
+    *,
+    read_cursor: Callable[[str], Place],
+    write_cursor: Callable[..., str],
+) -> Page[T]:
+    """One page of several lists, each of which has the same order, the greatest place first.
+
+    What comes after the end of any of their pages is left to the next one.
+    """
+    found = list(pages)
+    ends = [read_cursor(each.next_cursor) for each in found if each.next_cursor is not None]
+    bound = max(ends, default=None)
+    items = sorted((item for page in found for item in page.items), key=place, reverse=True)
+    known = [item for item in items if bound is None or place(item) >= bound]
+    if len(known) > limit:
+        return Page(known[:limit], write_cursor(*place(known[limit - 1])))
+    return Page(known, None if bound is None else write_cursor(*bound))
 
 
 def encode_cursor(instant: dt.datetime, row_id: uuid.UUID) -> str:

@@ -22,7 +22,13 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.user import User
 from src.common.postgres.lagging_reads import may_lag
-from src.common.postgres.pagination import Page, decode_cursor, page_of
+from src.common.postgres.pagination import (
+    Page,
+    decode_cursor,
+    encode_cursor,
+    merge_pages,
+    page_of,
+)
 
 SHOWN_MAX = 200
 """How many entries, refunds and requests of one purchase are shown; few have more than three."""
@@ -147,6 +153,17 @@ def list_purchases(
     rows = [_purchase(*row) for row in session.execute(statement)]
     return page_of(
         rows, limit, lambda last: (last.transaction.created_at, last.transaction.transaction_id)
+    )
+
+
+def merge_purchases(pages: Sequence[Page[Purchase]], limit: int) -> Page[Purchase]:
+    """One page of the purchases of several groups of users."""
+    return merge_pages(
+        pages,
+        limit,
+        lambda found: (found.transaction.created_at, found.transaction.transaction_id),
+        read_cursor=decode_cursor,
+        write_cursor=encode_cursor,
     )
 
 

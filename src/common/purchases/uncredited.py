@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from src.common.models.credit_lot import CreditLot
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import BY_HAND, PAYMENT_INTENT_ID, UnmatchedPayment
+from src.common.purchases.whose import sees_users
 
 
 def oldest_unlisted(session: Session, limit: int) -> Sequence[Transaction]:
@@ -31,6 +32,8 @@ def count_unlisted(session: Session) -> int:
 
 def find_unlisted(session: Session, stripe_session_id: str) -> Transaction | None:
     """The one of this name."""
+    if not sees_users(session):
+        return None
     found = _uncredited(Transaction.stripe_session_id == stripe_session_id)
     return session.scalars(select(found).where(_is_unlisted(found))).one_or_none()
 

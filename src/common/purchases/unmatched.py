@@ -3,7 +3,7 @@
 And money back whose credits nobody could take.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
@@ -29,14 +29,27 @@ def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedP
     Purchases that credited nobody are among them, though no event may have told of them: these are
     of no session.
     """
-    noted = session.scalars(
+    return oldest([*noted(session, limit), *derived(session, limit)], limit)
+
+
+def noted(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
+    """The oldest of those that are noted, whosever they are."""
+    return session.scalars(
         select(UnmatchedPayment)
         .where(UnmatchedPayment.status == "open")
         .order_by(UnmatchedPayment.created_at)
         .limit(limit)
     ).all()
-    derived = [unlisted(purchase) for purchase in uncredited.oldest_unlisted(session, limit)]
-    return sorted((*noted, *derived), key=lambda each: each.created_at)[:limit]
+
+
+def derived(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
+    """The oldest purchases that credited nobody, of those users whom the session sees."""
+    return [unlisted(purchase) for purchase in uncredited.oldest_unlisted(session, limit)]
+
+
+def oldest(payments: Iterable[UnmatchedPayment], limit: int) -> Sequence[UnmatchedPayment]:
+    """So many of these, the oldest first."""
+    return sorted(payments, key=lambda each: each.created_at)[:limit]
 
 
 def unlisted(purchase: Transaction) -> UnmatchedPayment:

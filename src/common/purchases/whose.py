@@ -5,13 +5,16 @@ On a connection that sees what is everybody's, whatever its route.
 
 import uuid
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Uuid, column, literal, select, table, union_all
 from sqlalchemy.orm import Session
 
 from src.common.models.directory import DirectoryPayment, DirectoryUser
 from src.common.models.transaction import Transaction
+from src.common.models.unmatched_payment import UnmatchedPayment
 from src.common.postgres.routes import is_sharded, route_of
+from src.common.sharding.directory import group_of
 from src.common.sharding.groups import ready_groups
 
 
@@ -58,3 +61,29 @@ def user_of_any(connection: Connection, object_ids: Collection[str]) -> uuid.UUI
     """Whose payment one of these names; None where nobody's."""
     of_any = select(DirectoryPayment.user_id).where(DirectoryPayment.object_id.in_(object_ids))
     return connection.execute(of_any.limit(1)).scalar()
+
+
+class GroupOfUnmatched(NamedTuple):
+    """Whose an unmatched payment is; of `schema` None nobody's, as far as it says itself."""
+
+    schema: str | None
+    is_certain: bool
+    """Whether a purchase or an order of ours names it."""
+
+
+def group_of_unmatched(connection: Connection, stripe_object_id: str) -> GroupOfUnmatched:
+    """The group of whoever bought it, else of whom the payment names."""
+    details = connection.execute(
+        select(UnmatchedPayment.details)
+        .where(UnmatchedPayment.stripe_object_id == stripe_object_id)
+        .order_by(UnmatchedPayment.status)
+        .limit(1)
+    ).scalar()
+    said: dict[str, str | None] = details or {}
+    names = (stripe_object_id, said.get("payment_intent_id"), said.get("invoice_id"))
+    noted = groups_of_payments(connection, [each for each in names if each is not None])
+    if noted:
+        return GroupOfUnmatched(next(noted[each] for each in names if each in noted), True)
+    named = said.get("user_id")
+    schema = group_of(connection, uuid.UUID(named)) if named else None
+    return GroupOfUnmatched(schema, False)

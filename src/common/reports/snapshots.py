@@ -33,6 +33,8 @@ from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_hold import CreditHold, HoldStatus
 from src.common.models.user import User
 from src.common.postgres.silent_servers import lift_time_limits
+from src.common.settings import get_settings
+from src.common.sharding.refusals import refuse_where_sharded
 
 BATCH_USERS = 500
 """Settled at a time."""
@@ -170,7 +172,11 @@ def begin_report(session: Session) -> None:
 
     It writes nothing. A report reads much more than a request, so it may take longer, and sort and
     hash in more memory; compiling its expressions would take longer than it saves.
+
+    Raises:
+        SettingsError: groups of users have schemas.
     """
+    refuse_where_sharded(get_settings(), "a report")
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     for setting in (
         "TRANSACTION READ ONLY",

@@ -28,6 +28,7 @@ from src.common.credits.verification.report import Report
 from src.common.models.credit_verification import START, CreditVerification
 from src.common.models.directory import DirectoryUser
 from src.common.models.user import User
+from src.common.postgres.silent_servers import lift_time_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,7 @@ def verify_next_slice(
     if in_each_group is None:
         look(session)
     else:
+        lift_time_limits(session)  # it waits for the others
         in_each_group(look)
     row.users += report.users
     row.differing_users += report.differing_users

@@ -7,21 +7,21 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from sqlalchemy.orm import Session, sessionmaker
 
 from src.common.credits.verification.reading import Users
 from src.common.credits.verification.recompute import verify_batch
 from src.common.credits.verification.report import Report
+from src.common.postgres.session_makers import BeginsSessions
 
 _WAITING_MAX = 2
 """Batches ahead, by process: so none waits for the next, and few are in vain after an error."""
 
 
 def verify_in_processes(
-    sessions: sessionmaker[Session],
+    sessions: BeginsSessions,
     batches: Iterable[Users],
     jobs: int,
-    otherwise: sessionmaker[Session] | None = None,
+    otherwise: BeginsSessions | None = None,
 ) -> Generator[Report]:
     """What each batch shows, in their order; this process is one of the `jobs`.
 

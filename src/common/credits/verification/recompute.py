@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import ARRAY, TextualSelect, Uuid, bindparam, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from src.common.credits.verification.chained import recompute_chain, unfitting
 from src.common.credits.verification.comparison import compare_user, is_unopened
@@ -29,6 +29,7 @@ from src.common.credits.verification.stored import StoredRows, UnreadableRows
 from src.common.credits.verification.sums import ORPHANS, STATEMENT
 from src.common.exceptions import DatabaseBusy
 from src.common.postgres.kept_errors import keep
+from src.common.postgres.session_makers import BeginsSessions
 from src.common.postgres.silent_servers import lift_time_limits
 
 EVERYBODY = Span(uuid.UUID(int=0), uuid.UUID(int=2**128 - 1))
@@ -74,9 +75,9 @@ def recompute_one_by_one(session: Session, report: Report, users: Users) -> None
 
 
 def verify_batch(
-    sessions: sessionmaker[Session],
+    sessions: BeginsSessions,
     users: Users,
-    otherwise: sessionmaker[Session] | None = None,
+    otherwise: BeginsSessions | None = None,
 ) -> Report:
     """What these users' books show, as of one snapshot; where that fails, each for themselves.
 
@@ -107,7 +108,7 @@ def find_orphans(session: Session, report: Report, span: Span) -> None:
 
 
 def _reported(
-    sessions: sessionmaker[Session],
+    sessions: BeginsSessions,
     users: Users,
     recomputing: Callable[[Session, Report, Users], None],
 ) -> Report:

@@ -12,24 +12,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from src.common.credits.verification.processes import verify_in_processes
 from src.common.credits.verification.reading import Span, Users
 from src.common.credits.verification.recompute import EVERYBODY, find_orphans, verify_batch
 from src.common.credits.verification.report import Report
 from src.common.exceptions import DatabaseBusy
+from src.common.models.directory import DirectoryUser
 from src.common.models.user import User
 from src.common.postgres.lagging_reads import may_lag
+from src.common.postgres.session_makers import BeginsSessions
 
 BATCH_SIZE = 2_000
 """Users a snapshot, at most."""
 
 
 def verify(
-    sessions: sessionmaker[Session],
+    sessions: BeginsSessions,
     *,
-    otherwise: sessionmaker[Session] | None = None,
+    otherwise: BeginsSessions | None = None,
     user_ids: Sequence[uuid.UUID] | None = None,
     batch_size: int = BATCH_SIZE,
     jobs: int = 1,
@@ -64,7 +66,7 @@ def verify(
         yield report
 
 
-def _orphans(sessions: sessionmaker[Session], otherwise: sessionmaker[Session] | None) -> Report:
+def _orphans(sessions: BeginsSessions, otherwise: BeginsSessions | None) -> Report:
     report = Report()
     try:
         with sessions.begin() as session:
@@ -88,8 +90,18 @@ def sample_users(session: Session, size: int) -> Sequence[uuid.UUID]:
     return session.scalars(select(User.user_id).order_by(func.random()).limit(size)).all()
 
 
+@may_lag
+def sample_directory(session: Session, size: int) -> dict[str, list[uuid.UUID]]:
+    """The same of all groups of users, by their group."""
+    found: dict[str, list[uuid.UUID]] = {}
+    chosen = select(DirectoryUser.schema, DirectoryUser.user_id)
+    for schema, user_id in session.execute(chosen.order_by(func.random()).limit(size)):
+        found.setdefault(schema, []).append(user_id)
+    return found
+
+
 def _batches(
-    sessions: sessionmaker[Session], user_ids: Sequence[uuid.UUID] | None, size: int
+    sessions: BeginsSessions, user_ids: Sequence[uuid.UUID] | None, size: int
 ) -> Iterator[Users]:
     """All wanted users, so many at a time."""
     if user_ids is not None:
