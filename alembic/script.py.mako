@@ -14,6 +14,7 @@ Read `docs/how-to/change-the-schema.md` before you edit this. In short:
 - `downgrade` undoes `upgrade` exactly, types included (`DROP TYPE`), in one database transaction. What
   it drops that people, payments or the ledger put there stands in `LOST_BY_DOWNGRADE`: `Loss("table")`,
   or `Loss("table", "column IS NOT NULL", what="column")`. Whoever goes down is asked first.
+- `TABLES_OF` says whether the tables are of users, which each group has, or everybody's. A migration of both is two.
 """
 
 # pyright: reportUnknownArgumentType=false
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from src.common.postgres.migrations import Loss
+from src.common.postgres.sides import Side
 ${imports if imports else ""}
 
 revision = ${repr(up_revision)}
@@ -28,6 +30,7 @@ down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
+TABLES_OF = Side.USERS
 LOST_BY_DOWNGRADE: tuple[Loss, ...] = ()
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from benchmarks import anchors, capacity, console, notices, reports
+from benchmarks import anchors, capacity, console, groups, notices, reports
 from benchmarks import command as benchmark
 from src.cli.commands import app
 from src.common.credits import ledger
@@ -72,6 +72,7 @@ BENCHMARKS = {
     "benchmarks.anchors": anchors.main,
     "benchmarks.capacity": capacity.main,
     "benchmarks.console": console.main,
+    "benchmarks.groups": groups.main,
     "benchmarks.notices": notices.main,
     "benchmarks.reports": reports.main,
 }

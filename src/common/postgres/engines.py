@@ -182,8 +182,8 @@ def build_async_engine(
 
 
 def _pool_class(settings: Settings, *, is_async: bool) -> "type[Pool] | None":
-    """None for SQLAlchemy's own."""
-    if settings.sharding is Sharding.NONE:
+    """None for SQLAlchemy's own: without groups, or where no connection keeps to one."""
+    if settings.sharding is Sharding.NONE or settings.database_pooler is not DatabasePooler.NONE:
         return None
     from src.common.postgres.routed_pools import AsyncRoutedPool, RoutedPool
 

@@ -10,10 +10,11 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.orm import Session
 
 from src.common.database_settings import DatabasePooler, Sharding
@@ -136,25 +137,40 @@ def install_routes(engine: Engine, settings: Settings) -> None:
 
 
 def _set_search_path(raw: Any, path: str) -> None:
-    """By a statement of its own, outside any database transaction."""
+    """By a statement of its own, outside any database transaction.
+
+    Raises:
+        InvalidatePoolError: the connection broke while it was idle, as the others may have; the
+            pool opens another.
+    """
     statement = f"SET search_path = {path}"
-    if isinstance(raw, psycopg.Connection):
-        raw.autocommit = True
-        try:
+    try:
+        if isinstance(raw, psycopg.Connection):
+            raw.autocommit = True
             raw.execute(statement.encode())
-        finally:
             raw.autocommit = False
-    else:
-        raw.run_async(lambda connection: connection.execute(statement))
+        else:
+            raw.run_async(lambda connection: connection.execute(statement))
+    except _broken(raw) as error:
+        raise InvalidatePoolError from error
+
+
+def _broken(raw: Any) -> tuple[type[Exception], ...]:
+    """What its driver raises of a connection that is lost."""
+    if isinstance(raw, psycopg.Connection):
+        return (psycopg.Error,)
+    import asyncpg  # only where it is in use already: commands use psycopg
+
+    return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 def _say_that_nobody_was_routed(context: "ExceptionContext") -> NotRouted | None:
     """In place of `relation "users" does not exist`, which is true and helps nobody."""
     error, connection = context.sqlalchemy_exception, context.connection
-    if error is None or connection is None or route_of(connection) is not None:
+    if not isinstance(error, DBAPIError) or connection is None:
         return None
-    is_missing = sqlstate_of(cast("Any", error)) == _UNDEFINED_TABLE
-    return NotRouted() if is_missing else None
+    is_missing = sqlstate_of(error) == _UNDEFINED_TABLE
+    return NotRouted() if is_missing and route_of(connection) is None else None
 
 
 def refuse_change_of_route(
