@@ -56,7 +56,9 @@ def list_approvals(
     user_id = None if user is None or not is_sharding() else id_in_reach(user)
 
     def work(session: "Session") -> "Page[ApprovalState]":
-        whose = find_user(session, user).user_id if user is not None and user_id is None else user_id
+        whose = (
+            find_user(session, user).user_id if user is not None and user_id is None else user_id
+        )
         return queries.list_approvals(
             session,
             status=ApprovalStatus(status),

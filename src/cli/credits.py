@@ -70,9 +70,8 @@ def history(
     """List the movements of a user's credits, newest first."""
     from src.common.credits import queries
 
-    with reader_in_reach(from_replica=from_replica) as reader:
-        with routed_to_user(user):
-            found = reader.read(queries.history, id_of(user), cursor=cursor, limit=limit)
+    with reader_in_reach(from_replica=from_replica) as reader, routed_to_user(user):
+        found = reader.read(queries.history, id_of(user), cursor=cursor, limit=limit)
     say_who_answered(found.read_from)
     page = found.value
     rows = list(map(asdict if as_json else entry_row, page.items))
@@ -90,9 +89,8 @@ def explain(user: EmailOrId, *, from_replica: FromReplica = False, as_json: AsJs
     """Show why a balance is what it is: sums by kind, and the lots, holds and debts behind it."""
     from src.common.credits import queries
 
-    with reader_in_reach(from_replica=from_replica) as reader:
-        with routed_to_user(user):
-            found = reader.read(queries.explain, id_of(user))
+    with reader_in_reach(from_replica=from_replica) as reader, routed_to_user(user):
+        found = reader.read(queries.explain, id_of(user))
     say_who_answered(found.read_from)
     if as_json:
         print_json(_explanation_as_answered(found.value) | answered_by(found.read_from))

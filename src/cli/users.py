@@ -79,7 +79,9 @@ def create(
 @app.command("show")
 def show(user: EmailOrId, *, as_json: AsJson = False) -> None:
     """Show a user and their balance."""
-    found = run_reading(get_settings(), lambda session: find_user(session, user), route=routed_to_user(user))
+    found = run_reading(
+        get_settings(), lambda session: find_user(session, user), route=routed_to_user(user)
+    )
     print_record(_shown(found), as_json=as_json)
 
 
@@ -158,7 +160,11 @@ def token(
 
     settings = get_settings()
     try:
-        user = run_reading(settings, lambda session: find_user_by_email(session, email), route=routed_to_user(email))
+        user = run_reading(
+            settings,
+            lambda session: find_user_by_email(session, email),
+            route=routed_to_user(email),
+        )
     except NotFound:
         user = None
     say(

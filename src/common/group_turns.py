@@ -37,9 +37,7 @@ def begin_turn(session: Session, work: str) -> Turn | None:
     now = func.clock_timestamp()
     noted = (
         insert(GroupTurn)
-        .from_select(
-            ["work", "schema", "began_at"], select(literal(work), following.c.schema, now)
-        )
+        .from_select(["work", "schema", "began_at"], select(literal(work), following.c.schema, now))
         .on_conflict_do_update(
             index_elements=[GroupTurn.work, GroupTurn.schema], set_={"began_at": now}
         )

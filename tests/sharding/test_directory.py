@@ -72,7 +72,9 @@ def users_everywhere() -> list[tuple[object, ...]]:
 
 def check_directory() -> None:
     """The directory has the groups' users, and nobody else."""
-    noted = "SELECT user_id, schema, email_lower, stripe_customer_id FROM users_directory ORDER BY 1"
+    noted = (
+        "SELECT user_id, schema, email_lower, stripe_customer_id FROM users_directory ORDER BY 1"
+    )
     assert rows(noted) == users_everywhere()
 
 

@@ -62,6 +62,7 @@ RIGHTS_SECONDS = 5.0
 """How long it may be believed that whoever watches still may."""
 _END_CHECK_SECONDS = 0.25
 _NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+_NOTHING = Changed(user_ids=frozenset(), inactive=frozenset())
 
 
 class TooManyStreams(Unavailable):
@@ -293,7 +294,7 @@ class _Group:
     """Those who watch others, by their tokens."""
     allowed: frozenset[str] = frozenset()
     """Whose tokens still may."""
-    changed: Changed = Changed(user_ids=frozenset(), inactive=frozenset())
+    changed: Changed = _NOTHING
 
     async def look(self) -> None:
         """See who still may watch, and what has changed."""

@@ -121,9 +121,7 @@ async def _principal(request: Request, token: BearerToken, verifier: Verifier) -
 async def _caller_or_oneself(
     request: Request, token: BearerToken, verifier: Verifier
 ) -> Principal | Oneself:
-    readings: AsksTogether[uuid.UUID, Reading] | None = getattr(
-        request.app.state, "readings", None
-    )
+    readings: AsksTogether[uuid.UUID, Reading] | None = getattr(request.app.state, "readings", None)
     is_plain = not request.scope["query_string"] and not token.startswith(PREFIX)
     if readings is not None and is_plain:
         claims = await verifier.verify(token)

@@ -20,9 +20,7 @@ from src.common.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    Make = Callable[
-        [Callable[[], AsyncEngine], str | None], SharedStatement[Question, Answer]
-    ]
+    Make = Callable[[Callable[[], AsyncEngine], str | None], SharedStatement[Question, Answer]]
 
 
 class SharedByGroup(Generic[Question, Answer]):

@@ -129,9 +129,7 @@ def _tables_of(side: Side | None) -> set[str]:
     return here if side is None else here - (USERS_TABLES - ON_BOTH_SIDES)
 
 
-def _grant_in(
-    connection: Connection, named: str, tables: Set[str], name: sql.Identifier
-) -> None:
+def _grant_in(connection: Connection, named: str, tables: Set[str], name: sql.Identifier) -> None:
     schema = sql.Identifier(named)
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
     _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)

@@ -52,9 +52,7 @@ class SharedStatement(ABC, Generic[Question, Answer]):
     Where groups of users have schemas, it asks one of them, `group`, or else what is everybody's.
     """
 
-    def __init__(
-        self, connections: "Callable[[], AsyncEngine]", group: str | None = None
-    ) -> None:
+    def __init__(self, connections: "Callable[[], AsyncEngine]", group: str | None = None) -> None:
         self._connections = connections
         self._group = group
         self._waiting: dict[Question, asyncio.Future[Answer | None]] = {}

@@ -80,8 +80,9 @@ def group_of_unmatched(connection: Connection, stripe_object_id: str) -> GroupOf
         .limit(1)
     ).scalar()
     said: dict[str, str | None] = details or {}
-    names = (stripe_object_id, said.get("payment_intent_id"), said.get("invoice_id"))
-    noted = groups_of_payments(connection, [each for each in names if each is not None])
+    named_so = (stripe_object_id, said.get("payment_intent_id"), said.get("invoice_id"))
+    names = [each for each in named_so if each is not None]
+    noted = groups_of_payments(connection, names)
     if noted:
         return GroupOfUnmatched(next(noted[each] for each in names if each in noted), True)
     named = said.get("user_id")

@@ -31,7 +31,8 @@ def group_of(connection: Connection, facts: Facts) -> str | None:
     Raises:
         Conflict: SEVERAL_GROUPS, they are about users of several.
     """
-    pieces = [*facts.payments, *(payment for payment, _ in facts.ended), *facts.reversals]
+    pieces: list[Payment | Reversal] = [*facts.payments, *facts.reversals]
+    pieces += [payment for payment, _ in facts.ended]
     names = [name for piece in pieces for name in _names_of(piece)]
     users = [each for piece in pieces if (each := _user_of(piece)) is not None]
     by_name = groups_of_payments(connection, names) if names else {}

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
-
 from src.common.credits.verification.reading import Users
 from src.common.credits.verification.recompute import verify_batch
 from src.common.credits.verification.report import Report

@@ -49,8 +49,8 @@ class Arrivals:
         self._settings = settings
         self._is_sharded = settings.sharding is not Sharding.NONE
         self._groups: GroupsOfEvents | None = None
-        if settings.database_pooler is DatabasePooler.NONE:  # else time-outs need a transaction
-            self._groups = GroupsOfEvents(engine_of)
+        if self._is_sharded and settings.database_pooler is DatabasePooler.NONE:
+            self._groups = GroupsOfEvents(engine_of)  # else its time-outs need a transaction
         self._lanes: dict[str | None, _Lane] = {}
 
     async def receive(self, processor: Processor, event: AnyEvent, body: bytes) -> EventAnswer:

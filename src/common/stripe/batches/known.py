@@ -194,7 +194,7 @@ async def look_up(
         ],
         "closed_by_itself": SYSTEM_ACTOR,
     }
-    sql, order = _read_sql(is_of_group)
+    sql, order = _read_sql(is_of_group=is_of_group)
     rows = await connection.fetch(sql, *(parameters[name] for name in order))
     [around] = [text for user_id, *_, text in rows if user_id is None]
     books, _ = read_rows(row[:-1] for row in rows if row[0] is not None)
@@ -233,7 +233,7 @@ def _columns(events: Sequence[EventKey]) -> tuple[list[bool], list[str]]:
 
 
 @cache
-def _read_sql(is_of_group: bool) -> tuple[str, tuple[str, ...]]:
+def _read_sql(*, is_of_group: bool) -> tuple[str, tuple[str, ...]]:
     """The users' books, a row each, and all else in a row of its own."""
     around = (
         text(_AROUND.format(elsewhere=_ELSEWHERE if is_of_group else ""))

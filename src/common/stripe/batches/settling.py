@@ -77,9 +77,7 @@ class Together:
         locked = await lock(connection, readings, stored)
         known = await look_up(connection, readings, is_of_group=self._is_of_group)
         decided = decide(readings, known, locked, self._terms, are_stored=are_stored)
-        written = worded(
-            readings, decided, are_stored=are_stored, is_of_group=self._is_of_group
-        )
+        written = worded(readings, decided, are_stored=are_stored, is_of_group=self._is_of_group)
         if written is not None:
             sql, arguments = written
             await connection.execute(sql, *arguments)

@@ -44,9 +44,7 @@ class Whose(NamedTuple):
         known = reading.known_payment_intent_id
         return cls((known,) if known is not None else (), None)
 
-    def picked(
-        self, by_name: Mapping[str, str], by_user: Mapping[uuid.UUID, str]
-    ) -> str | None:
+    def picked(self, by_name: Mapping[str, str], by_user: Mapping[uuid.UUID, str]) -> str | None:
         """The group, of those found."""
         noted = (by_name[name] for name in self.names if name in by_name)
         return next(noted, by_user.get(self.user_id) if self.user_id is not None else None)
