@@ -18,6 +18,7 @@ from src.common.settings import get_settings
 from src.common.sharding import listeners
 from src.common.sharding.creation import create_groups
 from src.local_postgres import ConnectionParameters
+from tests.fixtures.api import StartApi, starting
 from tests.fixtures.databases import Server, forget_engines, point_to
 
 GROUPS = [f"g{number:04}" for number in range(1, 9)]
@@ -77,3 +78,13 @@ def nothing_listens() -> Generator[None]:
             event.remove(model, name, listener)
     if event.contains(Session, "after_begin", routes.refuse_change_of_route):
         event.remove(Session, "after_begin", routes.refuse_change_of_route)
+
+
+@pytest_asyncio.fixture
+async def start_service(
+    groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[StartApi]:
+    """Start the API on a database of groups; keyword arguments are environment variables."""
+    assert groups
+    async with starting(monkeypatch) as start:
+        yield start
