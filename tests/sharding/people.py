@@ -32,4 +32,4 @@ def give(session: Any, user_id: uuid.UUID, credits: int) -> None:
 def balance_of(user_id: uuid.UUID) -> int:
     """What the user may spend."""
     with routed_to(user_id), SessionLocal() as session:
-        return balance(session, user_id).available
+        return balance(session, user_id).balance

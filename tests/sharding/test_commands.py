@@ -45,7 +45,7 @@ def test_newcomers_are_assigned_or_not(shards: Callable[..., Shown]) -> None:
         assert shards("assign", "g0002", option) == {"schema": "g0002", "is_open": is_open}
         with get_engine().connect() as connection:
             found = connection.execute(text("SELECT schema, is_open FROM user_groups"))
-            assert dict(found.tuples().all())["g0002"] is is_open
+            assert {schema: there for schema, there in found}["g0002"] is is_open
 
 
 def test_users_are_counted(shards: Callable[..., list[Shown]]) -> None:

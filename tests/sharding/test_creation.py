@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from src.common.credits.operations import execute
 from src.common.database import get_engine, run_in_database_transaction
 from src.common.exceptions import SettingsError
-from src.common.models import Base, NoticeEndpoint
+from src.common.models import Base
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import alembic_config, head_revision
 from src.common.postgres.runtime_role import grant_runtime
@@ -27,8 +27,7 @@ from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, grant, spend
 from tests.migrations.commands import copy_of_repository, revisions, start_alembic
 from tests.models.examples import a_user
-from tests.models.right_rows import RIGHT
-from tests.notices.outbox import EVERYTHING
+from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.postgres.drivers import open_connection
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
@@ -241,12 +240,7 @@ def test_migrations_after_the_dividing_one_say_whose_tables_they_change() -> Non
 def test_notices_of_a_group_are_told_to_everybodys_endpoints(groups: ConnectionParameters) -> None:
     """The triggers of a group look at the endpoints in public, and write to the group."""
     assert groups
-    endpoint = {**RIGHT[NoticeEndpoint], "types": list(EVERYTHING)}
-
-    def add(session: Session) -> None:
-        session.add(NoticeEndpoint(**endpoint))
-
-    run_in_database_transaction(add)
+    run_in_database_transaction(lambda session: add_endpoint(session, *EVERYTHING))
     user_id = user_of("g0005", 10)
     with get_engine().connect() as connection:
         told = {

@@ -149,7 +149,7 @@ async def test_one_users_operations_stay_in_their_order(groups: ConnectionParame
     """Also those that were asked before it was known where the user is."""
     assert groups
     who = await asyncio.to_thread(user_of, "g0004")
-    asked = [grant(who, 1), spend(who, 1)] * 100
+    asked = [word(who, 1) for _ in range(100) for word in (grant, spend)]
     async with running(credits_engine_batch_max=7) as engine:
         first = [engine.submit(each) for each in asked[:50]]
         await asyncio.sleep(0)

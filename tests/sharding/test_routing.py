@@ -228,5 +228,5 @@ def test_books_of_every_group_balance(groups: ConnectionParameters) -> None:
     for group in GROUPS[:2]:
         user_id = user_of(group, 40)
         with routed_to(user_id):
-            run_in_database_transaction(lambda session, who=user_id: execute(session, [spend(who)]))
+            run_in_database_transaction(lambda session, who=user_id: execute(session, [spend(who, 7)]))
             run_in_database_transaction(check_books)

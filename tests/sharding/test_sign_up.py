@@ -74,7 +74,7 @@ def test_groups_are_counted_once_a_minute(groups: ConnectionParameters) -> None:
     assert sign_up() == "g0001"
     with get_engine().connect() as connection:
         counted = connection.execute(text("SELECT schema, users_count FROM user_groups"))
-        assert dict(counted.tuples().all()) == {**dict.fromkeys(GROUPS, 0), "g0003": 2}
+        assert {schema: users for schema, users in counted} == {**dict.fromkeys(GROUPS, 0), "g0003": 2}
 
 
 def test_who_is_there_keeps_the_group(groups: ConnectionParameters) -> None:
