@@ -1,4 +1,4 @@
-"""Groups are made ahead, all alike, by a command that may be killed; migrations reach each of them."""
+"""Groups are made ahead, all alike, by a command that may be killed; migrations reach each."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
 from src.common.database import get_engine, run_in_database_transaction
+from src.common.database_settings import LedgerTriggers
 from src.common.exceptions import SettingsError
 from src.common.models import Base
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import alembic_config, head_revision
 from src.common.postgres.runtime_role import grant_runtime
 from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side
-from src.common.database_settings import LedgerTriggers
 from src.common.routing import routed_to
 from src.common.settings import get_settings
 from src.common.sharding import creation
@@ -87,7 +87,7 @@ def test_groups_are_all_alike(groups: ConnectionParameters) -> None:
 def test_a_group_that_was_begun_is_gone_on_with(
     groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the command was killed: the next one finishes that group, as if never interrupted."""
+    """Wherever the command was killed: the next one finishes that group as if nothing had been."""
     assert groups
     upgrade = command.upgrade
     before = [each.revision for each in revisions() if each.revision != DIVIDING]

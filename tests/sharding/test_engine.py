@@ -27,14 +27,14 @@ PEOPLE = 4
 """In each group."""
 
 
-def people_of(number: int, credits: int = 0) -> list[uuid.UUID]:
+def people_of(number: int, balance: int = 0) -> list[uuid.UUID]:
     """So many users in each group."""
-    return [user_of(group, credits) for group in GROUPS for _ in range(number)]
+    return [user_of(group, balance) for group in GROUPS for _ in range(number)]
 
 
 def drawn(people: Sequence[uuid.UUID], seed: int) -> list[Command]:
     """Grants, spends that may be too large, and repeated ones."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     commands: list[Command] = []
     for _ in range(OPERATIONS):
         who, amount = chance.choice(people), chance.randint(1, 20)

@@ -5,7 +5,7 @@ owner. Nobody but the owner can create anything beside our tables: a function th
 better than PostgreSQL's own is taken in its place.
 """
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from psycopg import sql
 from sqlalchemy import Connection
@@ -129,7 +129,7 @@ def _tables_of(side: Side | None) -> set[str]:
 
 
 def _grant_in(
-    connection: Connection, named: str, tables: Set[str], name: sql.Identifier
+    connection: Connection, named: str, tables: AbstractSet[str], name: sql.Identifier
 ) -> None:
     schema = sql.Identifier(named)
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from src.common.credits.domain.digest import digest_of
 from src.common.credits.domain.errors import key_reused
 from src.common.models.checkout_order import CheckoutOrder, OrderStatus
+from src.common.postgres.routes import is_sharded
 from src.common.purchases.packages import Package
 from src.common.purchases.rules import Payment
-from src.common.postgres.routes import is_sharded
 from src.common.sharding.directory import note_payment
 
 _PROGRESS = list(OrderStatus)

@@ -27,9 +27,7 @@ from src.common.sharding.refusals import refuse_undivided
 _SCHEMAS = text(r"SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^g[0-9]{4,9}$'")
 
 
-def create_groups(
-    settings: Settings, number: int, *, is_open: bool = True
-) -> Generator[str]:
+def create_groups(settings: Settings, number: int, *, is_open: bool = True) -> Generator[str]:
     """Make so many groups; the name of each once it is ready.
 
     Raises:
@@ -82,4 +80,5 @@ def _finish(connection: Connection, schema: str, *, is_open: bool) -> None:
 
 
 def _worded(statement: str, *names: str) -> str:
-    return sql.SQL(statement).format(*map(sql.Identifier, names)).as_string()  # pyright: ignore[reportArgumentType]  our own text
+    worded: str = sql.SQL(statement).format(*map(sql.Identifier, names)).as_string()  # pyright: ignore[reportArgumentType]  our own text
+    return worded

@@ -28,7 +28,7 @@ def groups_of(connection: Connection, user_ids: Iterable[uuid.UUID]) -> dict[uui
     of_users = select(DirectoryUser.user_id, DirectoryUser.schema).where(
         DirectoryUser.user_id.in_(list(user_ids))
     )
-    return {user_id: schema for user_id, schema in connection.execute(of_users)}
+    return {row.user_id: row.schema for row in connection.execute(of_users)}
 
 
 def user_of_payment(connection: Connection, object_id: str) -> uuid.UUID | None:
