@@ -110,7 +110,7 @@ def run_here(connection: Connection | None, where: str = "") -> None:
 
 def options_of(side: Side, connection: Connection) -> dict[str, Any]:
     """What Alembic is told where a schema has the tables of one side alone."""
-    steps = context.get_context().opts.get("fn")
+    steps = context.get_context().opts["fn"]
     if isinstance(steps, OfSide):  # Alembic keeps what it was told for the schema before
         steps.side = side
     else:

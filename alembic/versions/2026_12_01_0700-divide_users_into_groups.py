@@ -36,6 +36,9 @@ _EVERYBODYS = (
 )
 """What a group's schema has no copy of: it would be found in the place of `public`'s."""
 
+_LIST = ",".join(_EVERYBODYS)
+_NAMES = "|".join(_EVERYBODYS)
+
 # Executed where the group's schema is the only one that is seen; `@here` is its name.
 _LEAVE_THE_USERS_TABLES = f"""
 DO $leave$
@@ -44,28 +47,30 @@ DECLARE
   function record;
 BEGIN
   SELECT string_agg(DISTINCT tgfoid::regprocedure::text, ', ') INTO functions
-  FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY ('{{{",".join(_EVERYBODYS)}}}'::regclass[])
+  FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY ('{{{_LIST}}}'::regclass[])
     AND tgfoid NOT IN (SELECT tgfoid FROM pg_trigger
-      WHERE tgrelid <> ALL ('{{{",".join(_EVERYBODYS)}}}'::regclass[]));
-  DROP TABLE {", ".join(_EVERYBODYS)};
+      WHERE tgrelid <> ALL ('{{{_LIST}}}'::regclass[]));
+  DROP TABLE {_LIST};
   EXECUTE coalesce('DROP FUNCTION ' || functions, 'SELECT');
   -- What is everybody's is looked up where it is.
   FOR function IN
     SELECT pg_get_functiondef(oid) AS definition FROM pg_proc
     WHERE pronamespace = current_schema()::regnamespace
-      AND prosrc ~ '\\m@here\\.({"|".join(_EVERYBODYS)})\\M'
+      AND prosrc ~ '\\m@here\\.({_NAMES})\\M'
   LOOP
     EXECUTE regexp_replace(function.definition,
-      '\\m@here\\.({"|".join(_EVERYBODYS)})\\M', 'public.\\1', 'g');
+      '\\m@here\\.({_NAMES})\\M', 'public.\\1', 'g');
   END LOOP;
-END $leave$"""
+END $leave$"""  # noqa: S608  our own names
 
-# One type for all groups: a statement that was prepared for one is planned anew for another, and its
-# parameters keep their types.
+# One type for all groups: a statement that was prepared for one is planned anew for another, and
+# its parameters keep their types.
 _SHARE_THE_TYPE = (
     "ALTER TABLE users ALTER COLUMN user_type DROP DEFAULT",
-    "ALTER TABLE users ALTER COLUMN user_type"
-    " TYPE public.user_type USING user_type::text::public.user_type",
+    (
+        "ALTER TABLE users ALTER COLUMN user_type"
+        " TYPE public.user_type USING user_type::text::public.user_type"
+    ),
     "ALTER TABLE users ALTER COLUMN user_type SET DEFAULT 'individual'",
     "DROP TYPE @here.user_type",
 )
@@ -76,11 +81,15 @@ _SHARE_THE_LEDGER = (
     "ALTER TABLE credit_ledgers ENABLE TRIGGER USER",
 )
 _HOME = (
-    "ALTER TABLE users ADD COLUMN home text NOT NULL DEFAULT '@here'"
-    " CONSTRAINT ck_users_home CHECK (home = '@here')",
-    "ALTER TABLE users ADD CONSTRAINT fk_users_user_id_users_directory"
-    " FOREIGN KEY (user_id, home) REFERENCES public.users_directory (user_id, schema)"
-    " DEFERRABLE INITIALLY DEFERRED",
+    (
+        "ALTER TABLE users ADD COLUMN home text NOT NULL DEFAULT '@here'"
+        " CONSTRAINT ck_users_home CHECK (home = '@here')"
+    ),
+    (
+        "ALTER TABLE users ADD CONSTRAINT fk_users_user_id_users_directory"
+        " FOREIGN KEY (user_id, home) REFERENCES public.users_directory (user_id, schema)"
+        " DEFERRABLE INITIALLY DEFERRED"
+    ),
 )
 
 
@@ -96,8 +105,10 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$""",
-        f"CREATE CONSTRAINT TRIGGER {name} AFTER INSERT OR UPDATE OF {columns} ON {table}"
-        f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {name}()",
+        (
+            f"CREATE CONSTRAINT TRIGGER {name} AFTER INSERT OR UPDATE OF {columns} ON {table}"
+            f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {name}()"
+        ),
     )
 
 
@@ -153,7 +164,10 @@ def upgrade() -> None:
         sa.Column("users_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("counted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
-            "created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
         ),
         sa.CheckConstraint(
             "schema ~ '^g[0-9]{4,9}$'", name=op.f("ck_user_groups_schema_of_a_group")

@@ -1,6 +1,5 @@
 """`flashslides shards …`: groups of users with a schema each (decision 0066)."""
 
-from collections.abc import Generator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,8 @@ from src.cli.reach import get_settings, migrated_database
 from src.common.exceptions import NotFound, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from src.common.settings import Settings
     from src.common.sharding.groups import Group
 
@@ -124,8 +125,8 @@ def move(
     """Move a group to another node. This needs Citus, and is not built yet."""
     with _groups_in_reach():
         raise SettingsError(
-            f"Moving {group} to {node} needs Citus: on one PostgreSQL server a group has nowhere to "
-            "go. Nothing was changed"
+            f"Moving {group} to {node} needs Citus: on one PostgreSQL server a group has nowhere "
+            "to go. Nothing was changed"
         )
 
 

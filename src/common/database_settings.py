@@ -119,7 +119,7 @@ class DatabaseSettings(Deployment):
     database_ledger_triggers: LedgerTriggers = LedgerTriggers.STATEMENT
     """Which form of the ledger's triggers `flashslides db upgrade` puts in place."""
     sharding: Sharding = Sharding.NONE
-    """Whether each group of users has a schema of its own; a database keeps what it was made for."""
+    """Whether each group of users has a schema; a database keeps what it was made for."""
     database_application_name: str = "flashslides"
     database_lock_timeout_ms: int = Field(default=5_000, ge=0)
     database_statement_timeout_ms: int = Field(default=30_000, ge=0)

@@ -1,6 +1,7 @@
 """`flashslides shards …`: groups are made, listed, opened, closed and counted."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -14,15 +15,14 @@ from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
 
 __all__ = ["data_folder", "run_command"]
-Shown = dict[str, object]
 
 
 @pytest.fixture
-def shards(groups: ConnectionParameters, run_command: RunCommand) -> Callable[..., object]:
+def shards(groups: ConnectionParameters, run_command: RunCommand) -> Callable[..., Any]:
     """What `shards … --json` prints, once it has succeeded."""
     assert groups
 
-    def run(*arguments: str) -> object:
+    def run(*arguments: str) -> Any:
         result = run_command("shards", *arguments, "--json")
         assert result.exit_code == 0, result.err
         return result.json
@@ -30,7 +30,7 @@ def shards(groups: ConnectionParameters, run_command: RunCommand) -> Callable[..
     return run
 
 
-def test_groups_are_made_and_listed(shards: Callable[..., list[Shown]]) -> None:
+def test_groups_are_made_and_listed(shards: Callable[..., Any]) -> None:
     """With their names, whether newcomers come there, and the revision of their tables."""
     assert shards("create", "--count", "2", "--closed") == {"created": ["g0009", "g0010"]}
     listed = shards("list")
@@ -39,16 +39,16 @@ def test_groups_are_made_and_listed(shards: Callable[..., list[Shown]]) -> None:
     assert {each["revision"] for each in listed} == {head_revision()}
 
 
-def test_newcomers_are_assigned_or_not(shards: Callable[..., Shown]) -> None:
+def test_newcomers_are_assigned_or_not(shards: Callable[..., Any]) -> None:
     """A group is closed to newcomers, and opened again."""
     for option, is_open in (("--closed", False), ("--open", True)):
         assert shards("assign", "g0002", option) == {"schema": "g0002", "is_open": is_open}
         with get_engine().connect() as connection:
             found = connection.execute(text("SELECT schema, is_open FROM user_groups"))
-            assert dict(found.tuples().all())["g0002"] is is_open
+            assert ("g0002", is_open) in {tuple(row) for row in found}
 
 
-def test_users_are_counted(shards: Callable[..., list[Shown]]) -> None:
+def test_users_are_counted(shards: Callable[..., Any]) -> None:
     """Each group's, and how many more than on average."""
     for _ in range(8):
         user_of("g0003")

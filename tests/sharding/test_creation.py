@@ -1,4 +1,4 @@
-"""Groups are made ahead, all alike, by a command that may be killed; migrations reach each of them."""
+"""Groups are made ahead, all alike, by a command that may be killed; migrations reach each."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from src.common.credits.operations import execute
 from src.common.database import get_engine, run_in_database_transaction
+from src.common.database_settings import LedgerTriggers
 from src.common.exceptions import SettingsError
-from src.common.models import Base, NoticeEndpoint
+from src.common.models import Base
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import alembic_config, head_revision
 from src.common.postgres.runtime_role import grant_runtime
 from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side
-from src.common.database_settings import LedgerTriggers
 from src.common.routing import routed_to
 from src.common.settings import get_settings
 from src.common.sharding import creation
@@ -27,8 +27,7 @@ from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, grant, spend
 from tests.migrations.commands import copy_of_repository, revisions, start_alembic
 from tests.models.examples import a_user
-from tests.models.right_rows import RIGHT
-from tests.notices.outbox import EVERYTHING
+from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.postgres.drivers import open_connection
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
@@ -60,6 +59,11 @@ def structure(schema: str) -> list[tuple[str, ...]]:
     return [tuple(str(each).replace(schema, "@here") for each in row) for row in rows]
 
 
+def fail(*_arguments: object) -> None:
+    """Nobody gets beyond this."""
+    raise ZeroDivisionError
+
+
 def tables(schema: str) -> set[str]:
     """The tables of a schema."""
     with get_engine().connect() as connection:
@@ -88,7 +92,7 @@ def test_groups_are_all_alike(groups: ConnectionParameters) -> None:
 def test_a_group_that_was_begun_is_gone_on_with(
     groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the command was killed: the next one finishes that group, as if never interrupted."""
+    """Wherever the command was killed: the next one finishes that group as if nothing had been."""
     assert groups
     upgrade = command.upgrade
     before = [each.revision for each in revisions() if each.revision != DIVIDING]
@@ -106,7 +110,7 @@ def test_a_group_that_was_begun_is_gone_on_with(
             with get_engine().connect() as connection:
                 assert ready_groups(connection) == GROUPS
     with monkeypatch.context() as patch:
-        patch.setattr(creation, "roles_of_service", lambda _: 1 / 0)
+        patch.setattr(creation, "roles_of_service", fail)
         with pytest.raises(ZeroDivisionError):
             list(create_groups(get_settings(), 1))
     assert list(create_groups(get_settings(), 2, is_open=False)) == ["g0009", "g0010"]
@@ -241,12 +245,7 @@ def test_migrations_after_the_dividing_one_say_whose_tables_they_change() -> Non
 def test_notices_of_a_group_are_told_to_everybodys_endpoints(groups: ConnectionParameters) -> None:
     """The triggers of a group look at the endpoints in public, and write to the group."""
     assert groups
-    endpoint = {**RIGHT[NoticeEndpoint], "types": list(EVERYTHING)}
-
-    def add(session: Session) -> None:
-        session.add(NoticeEndpoint(**endpoint))
-
-    run_in_database_transaction(add)
+    run_in_database_transaction(lambda session: add_endpoint(session, *EVERYTHING))
     user_id = user_of("g0005", 10)
     with get_engine().connect() as connection:
         told = {

@@ -27,14 +27,14 @@ PEOPLE = 4
 """In each group."""
 
 
-def people_of(number: int, credits: int = 0) -> list[uuid.UUID]:
+def people_of(number: int, balance: int = 0) -> list[uuid.UUID]:
     """So many users in each group."""
-    return [user_of(group, credits) for group in GROUPS for _ in range(number)]
+    return [user_of(group, balance) for group in GROUPS for _ in range(number)]
 
 
 def drawn(people: Sequence[uuid.UUID], seed: int) -> list[Command]:
     """Grants, spends that may be too large, and repeated ones."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     commands: list[Command] = []
     for _ in range(OPERATIONS):
         who, amount = chance.choice(people), chance.randint(1, 20)
@@ -149,7 +149,7 @@ async def test_one_users_operations_stay_in_their_order(groups: ConnectionParame
     """Also those that were asked before it was known where the user is."""
     assert groups
     who = await asyncio.to_thread(user_of, "g0004")
-    asked = [grant(who, 1), spend(who, 1)] * 100
+    asked = [word(who, 1) for _ in range(100) for word in (grant, spend)]
     async with running(credits_engine_batch_max=7) as engine:
         first = [engine.submit(each) for each in asked[:50]]
         await asyncio.sleep(0)

@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -40,6 +41,12 @@ def configure(patch: pytest.MonkeyPatch, **changed: str) -> None:
     for name, value in changed.items():
         patch.setenv(name, value)
     get_settings.cache_clear()
+
+
+def run_statement(statement: TextClause, values: Mapping[str, object]) -> None:
+    """As somebody who writes past the ORM, without a route."""
+    with get_engine().begin() as connection:
+        connection.execute(statement, values)
 
 
 def read_and_spend(user_id: uuid.UUID, number: int) -> Callable[[Session], tuple[str, int, int]]:
@@ -164,9 +171,9 @@ def test_a_row_for_a_user_of_another_group_is_refused_by_the_database(
     )
     for column, value in (("", ""), (", home", ", 'g0002'")):
         statement = text(copied.format(column=column, value=value))
-        with get_engine().connect() as connection, pytest.raises(IntegrityError):
-            connection.execute(statement, {"user_id": elsewhere})
-            connection.commit()
+        written = partial(run_statement, statement, {"user_id": elsewhere})
+        with pytest.raises(IntegrityError):
+            written()
     with routed_to_schema("g0001"), SessionLocal() as session:
         assert session.scalar(select(func.count()).select_from(User)) == 0
 
@@ -228,5 +235,5 @@ def test_books_of_every_group_balance(groups: ConnectionParameters) -> None:
     for group in GROUPS[:2]:
         user_id = user_of(group, 40)
         with routed_to(user_id):
-            run_in_database_transaction(lambda session, who=user_id: execute(session, [spend(who)]))
+            run_in_database_transaction(partial(execute, commands=[spend(user_id, 7)]))
             run_in_database_transaction(check_books)

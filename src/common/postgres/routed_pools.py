@@ -5,7 +5,6 @@ read. So a pool with room opens one more rather than turn one round.
 """
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
@@ -15,6 +14,8 @@ from sqlalchemy.util.queue import AsyncAdaptedQueue, Queue
 from src.common.postgres.routes import SEEN, current_route
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from sqlalchemy.pool import ConnectionPoolEntry
 
 
@@ -88,4 +89,4 @@ class RoutedPool(_Opening):
 class AsyncRoutedPool(_Opening, AsyncAdaptedQueuePool):
     """Of an async engine."""
 
-    _queue_class = _AsyncRoutedQueue  # type: ignore[assignment]  # as SQLAlchemy's own does
+    _queue_class = _AsyncRoutedQueue

@@ -10,6 +10,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -150,7 +151,7 @@ def _set_search_path(raw: Any, path: str) -> None:
             raw.execute(statement.encode())
             raw.autocommit = False
         else:
-            raw.run_async(lambda connection: connection.execute(statement))
+            raw.run_async(methodcaller("execute", statement))
     except _broken(raw) as error:
         raise InvalidatePoolError from error
 

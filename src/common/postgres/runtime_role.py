@@ -5,7 +5,7 @@ owner. Nobody but the owner can create anything beside our tables: a function th
 better than PostgreSQL's own is taken in its place.
 """
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from psycopg import sql
 from sqlalchemy import Connection
@@ -69,7 +69,6 @@ PRIVILEGES = {
     "users_directory": "SELECT, INSERT, UPDATE (email_lower, stripe_customer_id)",
     "payments_directory": "SELECT, INSERT",
     "user_groups": "SELECT, UPDATE (users_count, counted_at)",
-    "group_turns": "SELECT, INSERT, UPDATE (began_at)",
     "alembic_version": "SELECT",
 }
 
@@ -129,7 +128,9 @@ def _tables_of(side: Side | None) -> set[str]:
     return here if side is None else here - (USERS_TABLES - ON_BOTH_SIDES)
 
 
-def _grant_in(connection: Connection, named: str, tables: Set[str], name: sql.Identifier) -> None:
+def _grant_in(
+    connection: Connection, named: str, tables: AbstractSet[str], name: sql.Identifier
+) -> None:
     schema = sql.Identifier(named)
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
     _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)

@@ -1,1 +1,1 @@
-"""Groups of users with a schema each: the directory, the groups, what is refused (decision 0066)."""
+"""Groups of users with a schema each: directory, groups, refusals (decision 0066)."""

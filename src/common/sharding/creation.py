@@ -50,7 +50,7 @@ def create_groups(settings: Settings, number: int, *, is_open: bool = True) -> G
 def _begun(connection: Connection) -> str:
     """The schema of a group that is to be made ready: one that was begun, or the next."""
     ready = set(ready_groups(connection))
-    there = {name for name in connection.scalars(_SCHEMAS) if is_group(name)}
+    there: set[str] = {name for name in connection.scalars(_SCHEMAS) if is_group(name)}
     unfinished = sorted(there - ready)
     if unfinished:
         connection.rollback()
@@ -80,4 +80,5 @@ def _finish(connection: Connection, schema: str, *, is_open: bool) -> None:
 
 
 def _worded(statement: str, *names: str) -> str:
-    return sql.SQL(statement).format(*map(sql.Identifier, names)).as_string()  # pyright: ignore[reportArgumentType]  our own text
+    worded: str = sql.SQL(statement).format(*map(sql.Identifier, names)).as_string()  # pyright: ignore[reportArgumentType]  our own text
+    return worded

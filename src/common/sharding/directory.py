@@ -28,7 +28,7 @@ def groups_of(connection: Connection, user_ids: Iterable[uuid.UUID]) -> dict[uui
     of_users = select(DirectoryUser.user_id, DirectoryUser.schema).where(
         DirectoryUser.user_id.in_(list(user_ids))
     )
-    return {user_id: schema for user_id, schema in connection.execute(of_users)}
+    return {row.user_id: row.schema for row in connection.execute(of_users)}
 
 
 def user_of_payment(connection: Connection, object_id: str) -> uuid.UUID | None:
@@ -69,8 +69,9 @@ def note_user(
             stripe_customer_id=customer_id,
         )
         .on_conflict_do_nothing(index_elements=[DirectoryUser.user_id])
+        .returning(DirectoryUser.user_id)
     )
-    if not connection.execute(noted).rowcount:
+    if connection.execute(noted).one_or_none() is None:
         _refuse_other_group(connection, user_id)
 
 
@@ -90,8 +91,9 @@ def claim_user(connection: Connection, user_id: uuid.UUID, email: str) -> bool:
             email_lower=func.lower(literal(email)),
         )
         .on_conflict_do_nothing()
+        .returning(DirectoryUser.user_id)
     )
-    if connection.execute(noted).rowcount:
+    if connection.execute(noted).one_or_none() is not None:
         return True
     return _refuse_other_group(connection, user_id)
 

@@ -19,7 +19,8 @@ _FUNCTIONS = text("""
     SELECT string_agg(DISTINCT oid::regprocedure::text, ', ') FROM pg_proc
     WHERE pronamespace = 'public'::regnamespace
       AND (proname ~ '^(credit_|user_search_)'
-        OR oid IN (SELECT tgfoid FROM pg_trigger WHERE tgrelid = ANY (CAST(:dropped AS regclass[]))))
+        OR oid IN (SELECT tgfoid FROM pg_trigger
+          WHERE tgrelid = ANY (CAST(:dropped AS regclass[]))))
       AND oid NOT IN (SELECT tgfoid FROM pg_trigger
         WHERE tgrelid <> ALL (CAST(:dropped AS regclass[])))
       AND proname <> 'credit_ledger_unbalanced'  -- which those that stay call
@@ -27,11 +28,15 @@ _FUNCTIONS = text("""
 _DETACH = (
     "ALTER TABLE approvals DROP CONSTRAINT fk_approvals_user_id_users",
     "ALTER TABLE approvals DROP CONSTRAINT fk_approvals_transaction_id_transactions",
-    "ALTER TABLE approvals ADD CONSTRAINT fk_approvals_user_id_users_directory"
-    " FOREIGN KEY (user_id) REFERENCES users_directory (user_id)",
+    (
+        "ALTER TABLE approvals ADD CONSTRAINT fk_approvals_user_id_users_directory"
+        " FOREIGN KEY (user_id) REFERENCES users_directory (user_id)"
+    ),
     "ALTER TABLE stripe_reversals DROP CONSTRAINT fk_stripe_reversals_transaction_id_transactions",
-    "ALTER TABLE stripe_reversals ADD CONSTRAINT ck_stripe_reversals_waits"
-    " CHECK (transaction_id IS NULL)",
+    (
+        "ALTER TABLE stripe_reversals ADD CONSTRAINT ck_stripe_reversals_waits"
+        " CHECK (transaction_id IS NULL)"
+    ),
 )
 
 
@@ -49,7 +54,7 @@ def divide(connection: Connection) -> bool:
         connection.exec_driver_sql(limit)
     connection.exec_driver_sql(f"LOCK TABLE {', '.join(_DROPPED)} IN ACCESS EXCLUSIVE MODE")
     for table in _DROPPED:
-        if connection.exec_driver_sql(f"SELECT FROM {table} LIMIT 1").first() is not None:  # noqa: S608  our own names
+        if connection.exec_driver_sql(f"SELECT FROM {table} LIMIT 1").first() is not None:
             raise SettingsError(_HAS_USERS.format(table=table))
     functions = connection.execute(_FUNCTIONS, {"dropped": _DROPPED}).scalar_one()
     for statement in _DETACH:

@@ -81,9 +81,7 @@ def choose_group(connection: Connection, newcomers: Newcomers) -> str:
     Raises:
         SettingsError: no group is open.
     """
-    is_due = select(
-        func.coalesce(func.bool_or(func.coalesce(_IS_OLD, True)), False)  # noqa: FBT003  SQL
-    )
+    is_due = select(func.coalesce(func.bool_or(func.coalesce(_IS_OLD, True)), False))
     if connection.execute(is_due).scalar_one() and _may_count(connection):
         count_users(connection)
     opened = [group for group in list_groups(connection) if group.is_open]

@@ -5,7 +5,6 @@ connections from one pool, and keep them until another group's lane waits for on
 counted over all groups.
 """
 
-import asyncio
 import contextvars
 import uuid
 from collections.abc import Iterable
@@ -24,6 +23,8 @@ from src.common.sharding import directory
 from src.common.sharding.known_routes import KnownRoutes
 
 if TYPE_CHECKING:
+    import asyncio
+
     from sqlalchemy import PoolProxiedConnection
     from sqlalchemy.pool import QueuePool
 
