@@ -69,6 +69,7 @@ PRIVILEGES = {
     "users_directory": "SELECT, INSERT, UPDATE (email_lower, stripe_customer_id)",
     "payments_directory": "SELECT, INSERT",
     "user_groups": "SELECT, UPDATE (users_count, counted_at)",
+    "group_turns": "SELECT, INSERT, UPDATE (began_at)",
     "alembic_version": "SELECT",
 }
 

@@ -13,6 +13,7 @@ from src.common.models.checkout_order import CheckoutOrder, OrderStatus
 from src.common.postgres.routes import is_sharded
 from src.common.purchases.packages import Package
 from src.common.purchases.rules import Payment
+from src.common.purchases.whose import sees_users
 from src.common.sharding.directory import note_payment
 
 _PROGRESS = list(OrderStatus)
@@ -112,7 +113,8 @@ def find_order(session: Session, payment: Payment) -> CheckoutOrder | None:
 
     Not by `client_reference_id`, which on a Payment Link is the customer's to choose.
     """
-    found = session.get(CheckoutOrder, payment.order_id) if payment.order_id else None
+    named = payment.order_id if sees_users(session) else None
+    found = session.get(CheckoutOrder, named) if named else None
     if found is not None:
         return found
     return find_order_of_session(session, payment.stripe_session_id)
@@ -131,6 +133,8 @@ def named_by_order(payment: Payment, order: CheckoutOrder | None) -> Payment:
 
 def find_order_of_session(session: Session, stripe_session_id: str) -> CheckoutOrder | None:
     """The order that knows this Checkout Session as its own."""
+    if not sees_users(session):
+        return None
     return session.scalars(
         select(CheckoutOrder).where(CheckoutOrder.stripe_session_id == stripe_session_id)
     ).one_or_none()
