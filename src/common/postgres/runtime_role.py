@@ -98,6 +98,9 @@ def grant_runtime(connection: Connection, role: str) -> bool:
     schema, side = _schema(connection), side_here(connection)
     _grant_in(connection, schema, _tables_of(side), name)
     if side is Side.EVERYBODY:
+        # What waits there for its payment is moved to the group of whoever bought.
+        waiting = sql.Identifier(schema, "stripe_reversals")
+        _run(connection, sql.SQL("GRANT DELETE ON {} TO {}"), waiting, name)
         groups = connection.exec_driver_sql("SELECT schema FROM user_groups ORDER BY 1")
         for group in groups.scalars().all():
             _grant_in(connection, group, _tables_of(Side.USERS), name)
