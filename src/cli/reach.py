@@ -130,9 +130,11 @@ def _refuse_undivided() -> None:
     if settings.sharding is Sharding.NONE:
         return
     from src.common.database import read_from_database
+    from src.common.postgres.routes import unrouted
     from src.common.sharding.refusals import refuse_undivided
 
-    read_from_database(lambda session: refuse_undivided(session.connection(), settings))
+    with unrouted():
+        read_from_database(lambda session: refuse_undivided(session.connection(), settings))
 
 
 def _revision() -> str | None:

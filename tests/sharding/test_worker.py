@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 
 import pytest
@@ -28,6 +28,7 @@ from src.common.models import (
     User,
 )
 from src.common.models.credit_notice import NoticeType
+from src.common.notices.expiring import Rounds
 from src.common.postgres.routes import current_route, routed_to_schema
 from src.common.routing import routed_to
 from src.common.settings import get_settings
@@ -153,8 +154,13 @@ def test_books_of_every_group_are_verified(
         assert drift(session).users == 1
 
 
-def test_notices_of_every_group_are_delivered(everywhere: list[uuid.UUID]) -> None:
+def test_notices_of_every_group_are_delivered(
+    everywhere: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once each; what happens later too, and credits that will expire are told of."""
+    monkeypatch.setattr(
+        work, "EXPIRING", defaultdict(Rounds)
+    )  # a process that has just begun
 
     async def deliver() -> Receiver:
         async with receiving() as receiver:
