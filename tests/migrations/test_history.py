@@ -15,12 +15,15 @@ from src.common.models import (
     Base,
     ConsoleAction,
     ConsoleSession,
+    DirectoryPayment,
+    DirectoryUser,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
     RefundRequest,
     Transaction,
     User,
+    UserGroup,
 )
 from src.common.postgres.migrations import alembic_config as our_alembic_config
 from src.common.postgres.migrations import current_revision, head_revision
@@ -98,6 +101,11 @@ def fill(connection: Connection, model: type[Base]) -> None:
             connection.execute(insert(AnchorCheckpoint).values(RIGHT[AnchorCheckpoint]))
         if model in {NoticeSecret, NoticeEndpointState}:
             connection.execute(insert(NoticeEndpoint).values(RIGHT[NoticeEndpoint]))
+        if model in {DirectoryUser, DirectoryPayment}:
+            connection.execute(insert(UserGroup).values(RIGHT[UserGroup]))
+        if model is DirectoryPayment:
+            noted = {**RIGHT[DirectoryUser], **owner}
+            connection.execute(insert(DirectoryUser).values(noted))
         connection.execute(insert(model).values({**RIGHT[model], **owner}))
     connection.commit()
 

@@ -25,6 +25,7 @@ from src.common.models import (
     ConsoleSession,
     CreditNotice,
     DirectoryPayment,
+    DirectoryUser,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -259,6 +260,10 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
         db.execute(row(AnchorCheckpoint, user))
     if model in {NoticeSecret, NoticeEndpointState}:
         db.execute(row(NoticeEndpoint, user))
+    if model in {DirectoryUser, DirectoryPayment}:
+        db.execute(row(UserGroup, user))
+    if model is DirectoryPayment:
+        db.execute(row(DirectoryUser, user))
     db.execute(row(model, user))
 
 
