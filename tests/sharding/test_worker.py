@@ -158,9 +158,7 @@ def test_notices_of_every_group_are_delivered(
     everywhere: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once each; what happens later too, and credits that will expire are told of."""
-    monkeypatch.setattr(
-        work, "EXPIRING", defaultdict(Rounds)
-    )  # a process that has just begun
+    monkeypatch.setattr(work, "EXPIRING", defaultdict(Rounds))  # a process that has just begun
 
     async def deliver() -> Receiver:
         async with receiving() as receiver:
