@@ -10,12 +10,20 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from src.cli import work
 from src.cli.work import settle_events
 from src.common.database import SessionLocal, get_engine
 from src.common.models import StripeReversal, Transaction, UnmatchedPayment
 from src.common.postgres.routes import routed_to_schema
+from src.common.postgres.runtime_role import grant_runtime
 from src.common.routing import routed_to
+from src.common.settings import get_settings
+from src.common.stripe.inbox import EventAnswer
+from src.common.stripe.processing import Processor
+from src.common.stripe.wire import AnyEvent
+from src.local_postgres import ConnectionParameters
 from tests.fixtures.api import StartApi
+from tests.fixtures.databases import forget_engines, point_to
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import (
@@ -55,7 +63,7 @@ def payments_noted() -> dict[str, str]:
         "SELECT object_id, schema FROM payments_directory JOIN users_directory USING (user_id)"
     )
     with get_engine().connect() as connection:
-        return {object_id: schema for object_id, schema in connection.execute(statement)}
+        return dict(connection.execute(statement).tuples())
 
 
 def waiting_in_public() -> list[str]:
@@ -86,6 +94,37 @@ async def test_payments_of_users_of_different_groups_are_credited_where_they_are
         home = TWO[users.index(user_id) % 2]
         assert noted[session["id"]] == noted[session["payment_intent"]] == home
     assert check_all_books() == len(users)
+
+
+async def test_events_of_one_group_travel_together(
+    start_service: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of users that are known, and about payments that are: nobody goes by itself."""
+    users = people(4)
+    api = await start_service()
+    alone: list[str] = []
+
+    async def note(_processor: Processor, event: AnyEvent, _body: bytes) -> EventAnswer:
+        alone.append(event.id)
+        return EventAnswer.ACCEPTED
+
+    monkeypatch.setattr(Processor, "receive", note)
+    sessions = [make_session(each) for each in users]
+    assert await deliver_all(api, map(make_event, sessions)) == {"processed": len(users)}
+    intents = [
+        make_event(
+            {
+                "id": each["payment_intent"],
+                "object": "payment_intent",
+                "status": "succeeded",
+                "livemode": False,
+            },
+            "payment_intent.succeeded",
+        )
+        for each in sessions
+    ]
+    assert await deliver_all(api, intents) == {"already_processed": len(users)}
+    assert alone == []
 
 
 async def test_a_payment_of_nobody_is_noted_and_nobody_is_credited(start_service: StartApi) -> None:
@@ -240,6 +279,39 @@ async def test_a_backlog_of_many_groups_is_credited_once(groups: object) -> None
     assert found == Counter(processed=len(events) - 1, unmatched=1)
     assert [balance_of(each) for each in users] == [0, *[500] * (len(users) - 1)]
     assert [purchases_of(each) for each in users] == [1] * len(users)
+
+
+async def test_the_service_s_role_may_do_all_of_it(
+    start_service: StartApi, groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Payments, money back that waited, and the worker, as the role of a running service."""
+    ada, bob = people(1)
+    role = f"runtime_of_{groups.database}"[:60]
+    with get_engine().begin() as connection:
+        grant_runtime(connection, role)
+        connection.execute(text(f"ALTER ROLE \"{role}\" PASSWORD 'of-the-service'"))
+    try:
+        monkeypatch.setenv("DATABASE_USER", role)
+        monkeypatch.setenv("DATABASE_PASSWORD", "of-the-service")
+        api = await start_service()
+        paid = make_session(ada)
+        refund = refund_of(paid, paid["amount_total"])
+        events = [refund, make_event(make_session(bob))]
+        assert await deliver_all(api, events) == {"processed": 2}
+        assert await deliver_all(api, [make_event(paid)]) == {"processed": 1}
+        assert (balance_of(ada), balance_of(bob)) == (0, 500)
+        assert waiting_in_public() == []
+        assert (await api.sign_in(email="new@example.com")).json()["status"] == "created"
+        for name in ("bookings", "bodies", "expiring"):
+            while work.WORK[name]():
+                pass
+    finally:
+        point_to(monkeypatch, groups)
+        get_settings.cache_clear()
+        await forget_engines()
+        with get_engine().begin() as connection:
+            connection.execute(text(f'DROP OWNED BY "{role}"'))
+            connection.execute(text(f'DROP ROLE "{role}"'))
 
 
 def test_settling_on_a_wrong_route_is_refused(groups: object) -> None:
