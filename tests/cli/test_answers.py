@@ -50,6 +50,7 @@ WITHOUT_JSON = {
     "db url": "the URL alone",
     "report": "a report, as --format says",
     "serve": "a server",
+    "shards move": "nothing: it refuses",
     "stripe serve": "a server",
     "user token": "the token alone",
     "worker": "logs",
@@ -113,9 +114,13 @@ RECORDS = {
 }
 DIAGNOSING = "doctor"
 """Its exit code is what it found: tests/doctor."""
-ELSEWHERE = {"anchors check", "anchors close", "anchors keygen", "notices tail", "verify"}
-"""They print a line a notice, or read files and snapshots of their own: tests/cli/test_anchors.py,
-tests/cli/test_verify.py, tests/notices/test_commands.py."""
+ELSEWHERE = {
+    *("anchors check", "anchors close", "anchors keygen", "notices tail", "verify"),
+    *(f"shards {name}" for name in ("assign", "balance", "create", "list")),
+}
+"""They print a line a notice, read files and snapshots of their own, or need groups of users:
+tests/cli/test_anchors.py, tests/cli/test_verify.py, tests/notices/test_commands.py,
+tests/sharding/test_commands.py."""
 ANSWERS = [
     *LISTS.items(),
     *PAGES.items(),

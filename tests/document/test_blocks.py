@@ -47,6 +47,7 @@ RUN_BY = {
     "docs/how-to/deploy.md": "tests/migrations/test_deploy_page.py",
     "docs/how-to/trace-requests.md": "tests/tracing/test_switch.py",
     "docs/how-to/watch-with-prometheus.md": "tests/deploy/test_run_books.py",
+    "docs/how-to/put-users-into-groups.md": "tests/sharding/test_page.py",
     "docs/how-to/read-from-a-replica.md": "tests/replicas/test_page.py",
     "docs/how-to/find-what-is-wrong.md": "tests/doctor/test_page.py",
     "docs/how-to/report-and-reconcile-figures.md": "tests/cli/test_how_to_report.py",

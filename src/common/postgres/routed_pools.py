@@ -5,6 +5,7 @@ read. So a pool with room opens one more rather than turn one round.
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections import deque
 
     from sqlalchemy.pool import ConnectionPoolEntry
+
+# SQLAlchemy's pools log by the name of their class, what they do all day: its own are kept quiet.
+logging.getLogger(__name__).setLevel(logging.WARNING)
 
 
 def _take(idle: "deque[ConnectionPoolEntry]") -> "ConnectionPoolEntry":

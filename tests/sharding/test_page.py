@@ -1,0 +1,56 @@
+"""`docs/how-to/put-users-into-groups.md`: its commands and its code are run on a new database."""
+
+import inspect
+import re
+import shlex
+
+import pytest
+from sqlalchemy import text
+
+from src.common import routing
+from src.common.database import get_engine
+from src.common.postgres.routes import NotRouted, WrongShard
+from src.common.settings import get_settings
+from src.common.sharding.directory import PAYMENT_OF_ANOTHER_USER
+from src.local_postgres import ConnectionParameters
+from tests.cli.conftest import RunCommand, data_folder, run_command
+from tests.credits.books import spend
+from tests.document.test_blocks import blocks, page
+from tests.sharding.conftest import GROUPS
+from tests.sharding.people import balance_of, user_of
+
+__all__ = ["data_folder", "run_command"]
+NAME = "docs/how-to/put-users-into-groups.md"
+
+
+def test_its_commands_and_its_code_work(
+    empty_database: ConnectionParameters, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order, as somebody who begins with a new database."""
+    assert empty_database
+    made, assigned = blocks(NAME, "bash")
+    setting, *lines = made.splitlines()
+    name, value = setting.removeprefix("export ").split("=")
+    monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    for line in [*lines, *assigned.splitlines()]:
+        program, *words = shlex.split(line)
+        assert program == "flashslides"
+        found = run_command(*words)
+        assert found.exit_code == 0, found.out + found.err
+    with get_engine().connect() as connection:
+        opened = connection.scalars(text("SELECT schema FROM user_groups WHERE is_open ORDER BY 1"))
+        assert opened.all() == GROUPS[1:]
+    user_id = user_of("g0002", 10)
+    [code] = blocks(NAME, "python")
+    exec(code, {"user_id": user_id, "command": spend(user_id, 4)})  # noqa: S102  the page's own
+    assert balance_of(user_id) == 6
+
+
+def test_it_names_what_there_is() -> None:
+    """The functions of its table, and the errors."""
+    named = set(re.findall(r"`((?:async_)?\w+)\(", page(NAME))) - {"routed_to_schema"}
+    assert all(inspect.isfunction(getattr(routing, each)) for each in named)
+    assert len(named) == 4
+    errors = {NotRouted().error_type, WrongShard().error_type, PAYMENT_OF_ANOTHER_USER}
+    assert {*re.findall(r"^\| `([A-Z_]+)` \|", page(NAME), re.MULTILINE)} == errors

@@ -1,0 +1,57 @@
+"""What is not built for groups of users yet says so, and answers nothing."""
+
+from src.local_postgres import ConnectionParameters
+from tests.cli.conftest import RunCommand, data_folder, run_command
+from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_of
+from tests.sharding.people import user_of
+
+__all__ = ["data_folder", "run_command"]
+NOT_YET = {
+    *("anchors prove", "approvals consent", "approvals list", "approvals show", "db chain"),
+    *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
+    *("credits holds list", "credits holds release", "credits import-opening-balances"),
+    *("credits reverse", "notices list", "notices replay", "purchases list", "purchases show"),
+    *("report", "stripe unmatched list", "stripe unmatched resolve", "verify"),
+    *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
+    *("user set-type", "user show", "user token"),
+}
+"""They look at users."""
+ABOUT_EVERYBODY = {
+    *("anchors list", "api-key create", "api-key list", "api-key revoke"),
+    *("approvals refuse", "approvals withdraw"),  # of the one that is named, which is not there
+    *("console link", "db adopt", "db check", "db current", "db grant-runtime", "db upgrade"),
+    *(f"notices endpoints {name}" for name in ("create", "delete", "disable", "enable", "list")),
+    *("notices endpoints rotate-secret", "notices endpoints update"),
+    *(f"shards {name}" for name in ("assign", "balance", "create", "list", "move")),
+    *(f"stripe events {name}" for name in ("ignore", "list", "replay", "show")),
+}
+"""They look at what is in public."""
+OTHERWISE = {
+    "anchors close": "needs a sink first",
+    "credits refund": "needs Stripe first",
+    "db downgrade": "tests/sharding/test_creation.py",
+    "doctor": "each check of users fails for itself",
+    "notices tail": "goes on for ever",
+    "serve": "goes on for ever",
+    "stripe reconcile": "needs Stripe first",
+    "worker": "goes on for ever",
+}
+
+
+def test_commands_that_look_at_users_refuse(
+    groups: ConnectionParameters, run_command: RunCommand
+) -> None:
+    """They name the setting, and print nothing that could be taken for an answer."""
+    assert groups
+    user_of("g0001", 100, email="ada@example.com")
+    for name in sorted(NOT_YET):
+        result = run_command(*arguments_of(name))
+        assert (name, result.exit_code, result.out) == (name, 1, "")
+        assert "SHARDING=schemas" in result.err, name
+
+
+def test_every_command_is_sorted() -> None:
+    """A new one is either."""
+    sorted_ = [*NOT_YET, *ABOUT_EVERYBODY, *OTHERWISE]
+    assert len(sorted_) == len({*sorted_})
+    assert {*sorted_} == COMMAND_LINES.keys() - WITHOUT_DATABASE.keys()
