@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
+from src.common.database_settings import Sharding
 from src.common.doctor.checks import Check, Finding, Needs, Status, sentence, unknown
 from src.common.doctor.context import Context
 from src.common.exceptions import ExceptionWithErrorType
@@ -91,6 +92,8 @@ def _out_of_reach(check: Check, context: Context) -> Finding | None:
             return unknown(
                 f"{NOT_LOOKED_AT}the database is out of reach.", "flashslides doctor database"
             )
+    if check.needs is Needs.TABLES and context.settings.sharding is not Sharding.NONE:
+        return unknown(f"{NOT_LOOKED_AT}SHARDING=schemas, and it would see one group of users.")
     if check.needs is Needs.TABLES and is_behind(next(iter(context.revisions), None)):
         return unknown(
             f"{NOT_LOOKED_AT}the database lacks migrations.", "flashslides doctor migrations"

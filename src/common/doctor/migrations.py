@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SAWarning
 
-from src.common.doctor.checks import Check, Finding, Needs, count, fail, ok, skipped, warn
+from src.common.database_settings import Sharding
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    count,
+    fail,
+    ok,
+    skipped,
+    unknown,
+    warn,
+)
 from src.common.doctor.context import Context
 from src.common.models import Base
 from src.common.postgres.migrations import describe_revision, head_revisions, is_behind
@@ -50,6 +61,10 @@ def _schema_drift(context: Context) -> Finding:
     revision = next(iter(context.revisions), None)
     if describe_revision(revision) is not None:
         return skipped("The database is at another revision than this release: see `migrations`.")
+    if context.settings.sharding is not Sharding.NONE:
+        return unknown(
+            "SHARDING=schemas: the tables of groups are not compared with the models yet."
+        )
     with context.looking() as session:
         # Many small looks into the catalogue, whose tables are read as the planner likes.
         session.execute(text("SET LOCAL enable_seqscan = on"))
