@@ -43,9 +43,10 @@ class InTurn:
 
     async def _served(self, turn: Turn, step: Coroutine[Any, Any, bool]) -> bool:
         has_more = True
+        served = asyncio.timeout(SERVED_SECONDS)
         with routed_to_schema(turn.schema):
             try:
-                async with asyncio.timeout(SERVED_SECONDS) as served:
+                async with served:
                     has_more = await step
             except TimeoutError:
                 if not served.expired():

@@ -44,7 +44,7 @@ POOLERS = pytest.mark.parametrize("pooler", ["none", "transaction"])
 
 def refund_of(session: dict[str, Any], amount: int, **changes: Any) -> dict[str, Any]:
     """An event: so many cents of what this session took went back."""
-    refund = {
+    refund: dict[str, Any] = {
         "id": f"re_{uuid.uuid4().hex}",
         "object": "refund",
         "amount": amount,

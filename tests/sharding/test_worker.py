@@ -158,7 +158,8 @@ def test_notices_of_every_group_are_delivered(
     everywhere: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once each; what happens later too, and credits that will expire are told of."""
-    monkeypatch.setattr(work, "EXPIRING", defaultdict(Rounds))  # a process that has just begun
+    begun: defaultdict[str | None, Rounds] = defaultdict(Rounds)  # by a process, just now
+    monkeypatch.setattr(work, "EXPIRING", begun)
 
     async def deliver() -> Receiver:
         async with receiving() as receiver:

@@ -6,7 +6,7 @@ unmatched, or waits.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -35,16 +35,17 @@ def group_of(connection: Connection, facts: Facts) -> str | None:
     pieces += [payment for payment, _ in facts.ended]
     names = [name for piece in pieces for name in _names_of(piece)]
     users = [each for piece in pieces if (each := _user_of(piece)) is not None]
-    by_name = groups_of_payments(connection, names) if names else {}
-    by_user = groups_of(connection, users) if users else {}
+    by_name: Mapping[str, str] = groups_of_payments(connection, names) if names else {}
+    by_user: Mapping[uuid.UUID, str] = groups_of(connection, users) if users else {}
     found: set[str] = set()
     for piece in pieces:
         noted = [by_name[name] for name in _names_of(piece) if name in by_name]
         user_id = _user_of(piece)
+        named = by_user.get(user_id) if user_id is not None else None
         if noted:
             found.add(noted[0])
-        elif user_id in by_user:
-            found.add(by_user[user_id])
+        elif named is not None:
+            found.add(named)
     if len(found) > 1:
         raise Conflict("This is about users of several groups", "SEVERAL_GROUPS")
     return found.pop() if found else None
