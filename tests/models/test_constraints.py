@@ -26,6 +26,7 @@ from src.common.models import (
     CreditNotice,
     DirectoryPayment,
     DirectoryUser,
+    GroupTurn,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -260,7 +261,7 @@ def test_a_right_row_is_taken(db: Session, model: type[Base]) -> None:
         db.execute(row(AnchorCheckpoint, user))
     if model in {NoticeSecret, NoticeEndpointState}:
         db.execute(row(NoticeEndpoint, user))
-    if model in {DirectoryUser, DirectoryPayment}:
+    if model in {DirectoryUser, DirectoryPayment, GroupTurn}:
         db.execute(row(UserGroup, user))
     if model is DirectoryPayment:
         db.execute(row(DirectoryUser, user))
