@@ -28,6 +28,8 @@ from src.common.database import dispose_db, read_from_database, run_in_database_
 from src.common.exceptions import DatabaseBusy, ExceptionWithErrorType
 from src.common.postgres.errors import is_refused
 from src.common.postgres.kept_errors import KeptError, keep
+from src.common.postgres.routes import routed_to_schema
+from src.common.routing import all_routes
 from src.common.settings import get_settings
 from src.common.stripe.gateway_errors import StripeGatewayError
 from src.common.stripe.processing import RETRIES_SECONDS
@@ -54,9 +56,7 @@ def worker(interval_seconds: float, *, once: bool) -> None:
         workers.start()
         workers.wait()
         unfinished = workers.stop(STOP_TIMEOUT_SECONDS)
-        failed = workers.has_failed or (
-            once and not unfinished and read_from_database(count_unbookable_users) > 0
-        )
+        failed = workers.has_failed or (once and not unfinished and _count_unbookable() > 0)
     if once:
         telling.join(STOP_TIMEOUT_SECONDS)
     if unfinished:  # Python would wait for their threads, and those for others
@@ -64,6 +64,15 @@ def worker(interval_seconds: float, *, once: bool) -> None:
         os._exit(failed)
     if failed:
         raise typer.Exit(1)
+
+
+def _count_unbookable() -> int:
+    """How many users of all groups cannot be booked."""
+    users = 0
+    for route in all_routes():
+        with routed_to_schema(route):
+            users += read_from_database(count_unbookable_users)
+    return users
 
 
 @contextmanager

@@ -226,3 +226,21 @@ def test_what_is_not_built_is_refused(
     result = run_command(*arguments)
     assert (result.exit_code, result.out) == (78, "")
     assert "SHARDING=schemas" in result.err
+
+
+def test_the_worker_is_done_with_every_group_once(
+    people: list[tuple[uuid.UUID, str]], run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`worker --once` ends with 0, and with 1 where a user of any group cannot be booked."""
+    monkeypatch.setattr("src.cli.worker.signal.signal", lambda *_: None)
+    assert run_command("worker", "--once").exit_code == 0
+    with routed_to(people[7][0]), SessionLocal.begin() as session:
+        session.execute(
+            text(
+                "INSERT INTO credit_booking_failures (user_id, credits_version, error_type,"
+                " message, attempts, first_failed_at, last_failed_at, next_attempt_at)"
+                " SELECT user_id, credits_version, 'A', 'b', 1, now(), now(),"
+                " now() + interval '1 hour' FROM users"
+            )
+        )
+    assert run_command("worker", "--once").exit_code == 1
