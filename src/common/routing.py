@@ -58,10 +58,11 @@ def known_routes() -> KnownRoutes:
     """What this process knows of the database that the settings name."""
     with _State.lock:
         settings = get_settings()
-        if _State.settings is not settings and _State.settings != settings:
+        if _State.settings is not settings:
+            if _State.settings != settings:  # fields take long
+                _State.known, _State.newcomers = KnownRoutes(), groups.Newcomers()
+                _State.is_divided = False
             _State.settings = settings
-            _State.known, _State.newcomers = KnownRoutes(), groups.Newcomers()
-            _State.is_divided = False
         return _State.known
 
 
