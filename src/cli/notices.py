@@ -170,7 +170,7 @@ def _print_line(notice: "CreditNotice", *, as_json: bool) -> None:
         print_json_line({"id": name, **sent})
         return
     facts = (f"{key}={value}" for key, value in notice.data.items() if value is not None)
-    say(f"{notice.created_at:%Y-%m-%d %H:%M:%S}  {notice.type}  {'  '.join(facts)}")
+    say(f"{notice.created_at:%Y-%m-%d %H:%M:%S}  {name}  {notice.type}  {'  '.join(facts)}")
 
 
 def _wanted(
