@@ -184,7 +184,8 @@ def _print_line(notice: "CreditNotice", *, as_json: bool) -> None:
         sent = {"type": notice.type, "timestamp": notice.created_at, "data": notice.data}
         print_json_line({"id": name, **sent})
         return
-    facts = (f"{key}={value}" for key, value in notice.data.items() if value is not None)
+    told = {**notice.data, "id": name}
+    facts = (f"{key}={value}" for key, value in told.items() if value is not None)
     say(f"{notice.created_at:%Y-%m-%d %H:%M:%S}  {notice.type}  {'  '.join(facts)}")
 
 

@@ -103,6 +103,17 @@ def test_a_forged_entry_has_no_proof(tmp_path: Path) -> None:
     assert contradicted.value.error_type == "ANCHOR_CONTRADICTION"
 
 
+@pytest.mark.parametrize("seq", [1, 2])
+def test_what_cannot_be_read_is_not_proven(tmp_path: Path, seq: int) -> None:
+    """Neither an entry nor one that follows a damaged one."""
+    [user_id] = some_users(1)
+    run(file_sink(tmp_path / "anchors"))
+    corrupt("UPDATE credit_entries SET created_at = 'infinity' WHERE user_id = :user_id", user_id)
+    with pytest.raises(ExceptionWithErrorType) as contradicted:
+        proof_of(user_id, seq)
+    assert contradicted.value.error_type == "ANCHOR_CONTRADICTION"
+
+
 CHANGES: dict[str, Any] = {
     "amount": 1,
     "balance_after": 1,

@@ -43,12 +43,18 @@ BATCHES = _series("flashslides_credits_engine_batch_operations_count")
 FAILED_BATCHES = _series("flashslides_credits_engine_failed_batches_total")
 DEADLOCKS = _series("flashslides_database_deadlocks", database="flashslides")
 FAILURES = _series("flashslides_worker_failures", work="bookings")
+ANCHOR_AGE = _series("flashslides_anchor_age_seconds")
+ANCHORS_MISSING = _series("flashslides_anchors_missing", sink="file:anchors.jsonl")
+NOTICES_DEAD = _series("flashslides_notices_dead", endpoint="7")
+NOTICES_OLDEST = _series("flashslides_notices_oldest_seconds", endpoint="7")
 UP = f"up{{{JOB}}}"
 
 HEALTHY = {
     _series("flashslides_credits_drift_users"): "0x120",
     DRIFT_AGE: "0+60x120",
     _series("flashslides_anchor_contradictions"): "0x120",
+    ANCHOR_AGE: "0+60x59 0+60x60",
+    ANCHORS_MISSING: "0x30 1x60 0x29",
     _series("flashslides_unmatched_payments_open"): "0x120",
     _series("flashslides_stripe_drift"): "0x120",
     RECONCILIATION_AGE: "0+60x59 0+60x60",
@@ -84,6 +90,8 @@ HEALTHY = {
     _series("flashslides_credits_bookings_overdue_seconds"): "5x120",
     _series("flashslides_credits_unbookable_users"): "0x120",
     FAILURES: "7x120",
+    NOTICES_DEAD: "0x120",
+    NOTICES_OLDEST: "0x60 0+60x30 3x28",
 }
 """Two hours, a value a minute."""
 
@@ -106,6 +114,14 @@ FIRING = {
     "FlashSlidesHistoryChanged": Firing(
         {_series("flashslides_anchor_contradictions"): "1x120"},
         "1 contradictions between the database and its anchors",
+    ),
+    "FlashSlidesAnchorsStale": Firing(
+        {ANCHOR_AGE: "10860x120"}, "The newest checkpoint over all users is 3h 1m 0s old"
+    ),
+    "FlashSlidesAnchorsMissing": Firing(
+        {ANCHORS_MISSING: "2x120"},
+        "file:anchors.jsonl lacks 2 checkpoints",
+        {"sink": "file:anchors.jsonl"},
     ),
     "FlashSlidesVerificationStale": Firing(
         {DRIFT_AGE: "172860x120"}, "Nobody has finished verifying everybody's books for 2d 0h 1m 0s"
@@ -199,6 +215,14 @@ FIRING = {
         "The worker's bookings has failed as nobody expected",
         {"work": "bookings"},
     ),
+    "FlashSlidesNoticesDead": Firing(
+        {NOTICES_DEAD: "5x120"}, "5 notices for endpoint 7 are tried no more", {"endpoint": "7"}
+    ),
+    "FlashSlidesNoticesOverdue": Firing(
+        {NOTICES_OLDEST: "0+60x120"},
+        "Endpoint 7 was not told of what happened 2h 0m 0s ago",
+        {"endpoint": "7"},
+    ),
 }
 BESIDE = {"FlashSlidesDown": {"FlashSlidesInstanceDown"}}
 """What has to fire with it."""
@@ -208,9 +232,10 @@ QUIET = {
         _webhooks("200"): "0x120",
         _webhooks("400"): "0x5 1x5 2x5 3x5 4x5 5x5 6x5 7x5 8x5 9x5 10x5 11x5 12x5 13x5 14x60",
     },
-    "no worker is to verify the books, or to compare with Stripe": {
+    "no worker is to verify the books, to compare with Stripe or to anchor": {
         DRIFT_AGE: "0x120",
         RECONCILIATION_AGE: "0x120",
+        ANCHOR_AGE: "0x120",
     },
     "callers who leave before the answer": {_requests("499"): "0+600x120"},
 }

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -25,7 +26,7 @@ from src.common.stripe.wire import parse_event
 from tests.durability.conftest import LITTLE_PATIENCE, NOBODY_WAITS
 from tests.fixtures.api import until as until_done
 from tests.fixtures.databases import environment_of
-from tests.fixtures.standbys import Pair, until
+from tests.fixtures.standbys import Pair, connected, until
 from tests.models.examples import a_user
 from tests.stripe.payments import make_event, make_session, to_body
 
@@ -101,7 +102,10 @@ async def test_what_was_answered_is_on_the_standby(synchronous: Pair) -> None:
         )
         assert only_here, "the second tries had nothing to find"
     _end(pair, signal.SIGQUIT)
-    os.kill(receiver, signal.SIGKILL)
+    with connected(pair.standby) as witness:
+        os.kill(receiver, signal.SIGKILL)
+        # The standby ends everybody and begins anew. Until then it answers, and is about to end.
+        until(lambda: not _serves(witness))
     until(lambda: _answers(pair))
     pair.on_standby("SELECT pg_promote()")
     kept = pair.on_standby(
@@ -135,3 +139,11 @@ def _answers(pair: Pair) -> bool:
         return bool(pair.on_standby("SELECT pg_is_in_recovery()"))
     except psycopg.OperationalError:
         return False
+
+
+def _serves(connection: psycopg.Connection[Any]) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import uuid
 from collections import defaultdict
 from types import SimpleNamespace
@@ -149,6 +150,7 @@ def test_tail_prints_a_line_for_each_notice(
     for_people = flashslides("notices", "tail", "--limit", "1", "--interval-seconds", "0.1")
     assert for_people.out.startswith("2020-01-01 00:00:00  credits.granted  ")
     assert f"user_id={user_id}" in for_people.out
+    assert re.search(rf"  id=ntc_{user_id.hex}_\d+\n\Z", for_people.out)
     assert "Ctrl-C" in for_people.err
     in_json = flashslides("notices", "tail", "--limit", "2", "--json")
     lines = [json.loads(line) for line in in_json.out.splitlines()]
