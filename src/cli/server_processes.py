@@ -12,6 +12,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -237,9 +239,33 @@ def import_application(application: str) -> None:
 def _serve(config: uvicorn.Config) -> bool:
     """Serve in this process; False where the application did not start."""
     try:
-        uvicorn.Server(config).run()
+        with _interrupted_once():
+            uvicorn.Server(config).run()
     except SystemExit as end:
         if end.code == STARTUP_FAILURE:
             return False
         raise
     return True
+
+
+@contextmanager
+def _interrupted_once() -> Generator[None]:
+    """Once Ctrl-C has ended the server, another leaves its event loop alone until that is closed.
+
+    `uv run` passes on what the terminal has sent already. The loop would be closed before its
+    threads have ended, and they would fail.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

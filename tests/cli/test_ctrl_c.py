@@ -41,6 +41,51 @@ finally:
 """
 
 
+WHILE_AN_EVENT_LOOP_ENDS = """
+import asyncio, contextlib, os, signal, time
+from src.cli import server_processes
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def press_again():
+    time.sleep(0.5)
+    press()
+    time.sleep(0.2)
+
+async def application(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.2, press)
+    await receive()
+    loop.run_in_executor(None, press_again)
+    await send({"type": "lifespan.shutdown.complete"})
+
+server_processes.import_application = lambda name: None
+with contextlib.suppress(KeyboardInterrupt):
+    server_processes.run_server(application, hang_timeout_seconds=60, port=0, loop="uvloop")
+    print("ended as if nobody had pressed it")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_again_while_a_server_s_event_loop_ends(tmp_path: Path) -> None:
+    """By an impatient hand, or by `uv run`, which passes it on: nothing more is said."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WHILE_AN_EVENT_LOOP_ENDS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert "Finished server process" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(("program", "printed"), [(WHILE_IMPORTING, 0), (WHILE_PYTHON_ENDS, 1)])
 def test_before_and_after_a_command(program: str, printed: int, tmp_path: Path) -> None:
     """While it imports what it needs, and while Python ends, what was printed or not."""
