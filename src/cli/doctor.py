@@ -10,12 +10,13 @@ import typer
 from src.cli import exit_codes, output
 from src.cli.layout import lay_out_paragraph
 from src.cli.output import AsJson, print_json, print_rows, say, say_marked
-from src.cli.replicas import FromReplica, require_replica, say_who_answered
+from src.cli.replicas import FromReplica, answered_by, require_replica, say_who_answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from src.common.doctor.checks import Check
+    from src.common.doctor.context import Context
     from src.common.doctor.examination import Examined
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "magenta", "skipped": "cyan"}
@@ -58,6 +59,7 @@ def doctor(
     """
     from src.common.doctor.catalogue import named
     from src.common.doctor.checks import Status
+    from src.common.doctor.context import Context
     from src.common.doctor.examination import worst
 
     checks = named(names or [])
@@ -65,11 +67,13 @@ def doctor(
         rows = [{"name": each.name, "looks_at": each.looks_at, "why": each.why} for each in checks]
         print_rows(rows, as_json=as_json, empty="")
         return
-    examined = _examine(checks, api_url, from_replica=from_replica)
+    context = Context(api_url, from_replica=from_replica)
+    examined = _examine(checks, context, from_replica=from_replica)
     found = list(examined) if as_json else _print_all(examined)
     status = worst(found)
     if as_json:
-        print_json({"status": status, "checks": [asdict(each) for each in found]})
+        told = answered_by(context.read_from)
+        print_json({"status": status, "checks": [asdict(each) for each in found], **told})
     if status is Status.FAIL:
         raise typer.Exit(exit_codes.CHECK_FAILS)
     if strict and status is not Status.OK:
@@ -77,14 +81,12 @@ def doctor(
 
 
 def _examine(
-    checks: "Sequence[Check]", api_url: str | None, *, from_replica: bool
+    checks: "Sequence[Check]", context: "Context", *, from_replica: bool
 ) -> "Iterator[Examined]":
-    from src.common.doctor.context import Context
     from src.common.doctor.examination import examine
     from src.common.exceptions import SettingsError
     from src.common.observability import configure_logging
 
-    context = Context(api_url, from_replica=from_replica)
     with suppress(SettingsError):  # a check says so
         configure_logging(context.settings)
     try:

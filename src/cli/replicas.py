@@ -22,8 +22,8 @@ FromReplica = Annotated[
     typer.Option(
         "--from-replica",
         help="Read from DATABASE_REPLICA_HOST. The answer may be some seconds old; stderr says as "
-        "of when it is, and so does `read_from` in the JSON of lists and explanations. Where the "
-        "replica cannot answer, the primary does.",
+        "of when it is, and so does `read_from` in the JSON. Where the replica cannot answer, the "
+        "primary does.",
     ),
 ]
 

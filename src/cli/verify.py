@@ -9,7 +9,7 @@ import typer
 from src.cli.anchors import PublicKeys
 from src.cli.anchors_compared import compare_with_anchors, open_anchors, print_compared
 from src.cli.output import AsJson, print_json, print_rows, progress, say
-from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
+from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import id_of
 from src.cli.whose import is_sharding, refuse_where_sharded, routed_to_user
 from src.common.exceptions import Invalid
@@ -83,11 +83,12 @@ def verify(
         # First: nobody waits for all books to learn that a key was mistyped.
         opened = None if anchors is None else open_anchors(anchors, public_key)
         _warn_of_an_open_schema()
-        report, unbookable = _verify(_chosen(wished), user, sample, jobs)
+        reader, told = _chosen(wished)
+        report, unbookable = _verify(reader, user, sample, jobs)
         anchored = None if opened is None else compare_with_anchors(opened, user)
     if as_json:
         compared = {} if anchored is None else {"anchors": asdict(anchored)}
-        print_json({**asdict(report), "unbookable": unbookable, **compared})
+        print_json({**asdict(report), "unbookable": unbookable, **compared, **told})
     else:
         _print(report)
         _print_unbookable(unbookable)
@@ -111,16 +112,19 @@ def _warn_of_an_open_schema() -> None:
         )
 
 
-def _chosen(reader: "Reader") -> "Reader":
-    """Who is asked from now on: the replica, or the primary where that cannot answer now."""
+def _chosen(reader: "Reader") -> "tuple[Reader, dict[str, Any]]":
+    """Who is asked from now on: the replica, or the primary where that cannot answer now.
+
+    And what the answer says of that, for programs.
+    """
     from src.common.postgres.lagging_reads import Source
     from src.common.replicas import look_at_replica
 
     if reader.source is Source.PRIMARY:
-        return reader
+        return reader, {}
     read_from = look_at_replica()
     say_who_answered(read_from)
-    return replace(reader, source=read_from.source)
+    return replace(reader, source=read_from.source), answered_by(read_from)
 
 
 def _verify(

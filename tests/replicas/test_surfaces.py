@@ -180,6 +180,7 @@ COMMANDS = (
     "verify --from-replica --user {user_id} --json",
     "verify --from-replica --sample 1",
     "doctor debts --from-replica",
+    "doctor debts --from-replica --json",
 )
 
 
@@ -197,7 +198,7 @@ async def test_a_command_says_on_stderr_who_answered(
     words.remove("--from-replica")
     plain = run_command(*words)
     assert "replica" not in plain.err
-    if "explain" in words:
+    if "--json" in words:
         assert json.loads(plain.out) == without_read_from(found.out)
     elif words[0] != "report":  # which says of when it is
         assert plain.out == found.out
