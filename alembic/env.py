@@ -106,6 +106,7 @@ def run_here(connection: Connection | None, where: str = "") -> None:
         if is_newest():
             divide_into_groups(connection)
             choose_triggers(connection, where)
+        connection.commit()  # also what only looked: the connection may be somebody else's
 
 
 def options_of(side: Side, connection: Connection) -> dict[str, Any]:

@@ -87,7 +87,10 @@ def reconcile(
             await _compare_account(processor, account, window, told, resumes=resume)
         return window
 
-    window = run_with_stripe(settings, work)
+    _answer(run_with_stripe(settings, work), told, as_json=as_json)
+
+
+def _answer(window: "_Window", told: "_Told", *, as_json: bool) -> None:
     if told.runs or told.findings:
         _print(window, told, as_json=as_json)
     if told.failures:

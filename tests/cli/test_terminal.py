@@ -69,7 +69,7 @@ def test_what_a_command_fails_with_is_printable(
 ) -> None:
     """An expected error's sentence, and the traceback of one that nobody expected."""
 
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(users, "run_reading", fail)

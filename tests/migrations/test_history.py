@@ -17,6 +17,7 @@ from src.common.models import (
     ConsoleSession,
     DirectoryPayment,
     DirectoryUser,
+    GroupTurn,
     NoticeEndpoint,
     NoticeEndpointState,
     NoticeSecret,
@@ -101,7 +102,7 @@ def fill(connection: Connection, model: type[Base]) -> None:
             connection.execute(insert(AnchorCheckpoint).values(RIGHT[AnchorCheckpoint]))
         if model in {NoticeSecret, NoticeEndpointState}:
             connection.execute(insert(NoticeEndpoint).values(RIGHT[NoticeEndpoint]))
-        if model in {DirectoryUser, DirectoryPayment}:
+        if model in {DirectoryUser, DirectoryPayment, GroupTurn}:
             connection.execute(insert(UserGroup).values(RIGHT[UserGroup]))
         if model is DirectoryPayment:
             noted = {**RIGHT[DirectoryUser], **owner}

@@ -26,6 +26,7 @@ MARKED = {
     "src.common.credits.queries.explain",
     "src.common.credits.queries.history",
     "src.common.credits.verification.verify.count_users",
+    "src.common.credits.verification.verify.sample_directory",
     "src.common.credits.verification.verify.sample_users",
     "src.common.purchases.queries.list_purchases",
     "src.common.purchases.queries.list_purchases_of",

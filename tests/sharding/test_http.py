@@ -146,7 +146,7 @@ async def test_a_batch_moves_credits_in_several_groups(start_service: StartApi) 
         foreseen = await api.call(
             "POST", f"/user/{user_id}/credits/spend?dry_run=true", key, json={"amount": 3}
         )
-        assert foreseen.json()["result"]["balance"] == 30, foreseen.text
+        assert foreseen.json()["balance"] == 30, foreseen.text
 
 
 async def test_the_metrics_are_of_all_groups(start_service: StartApi) -> None:

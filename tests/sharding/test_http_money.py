@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections import Counter
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -105,9 +106,7 @@ async def test_balances_of_several_groups_are_streamed(
             assert (await stream.event())[1]["balance"] == 50
         for user_id in (ada, bob):
             with routed_to(user_id):
-                run_in_database_transaction(
-                    lambda session, user_id=user_id: execute(session, [spend(user_id, 20)])
-                )
+                run_in_database_transaction(partial(execute, commands=[spend(user_id, 20)]))
         for stream in (of_ada, of_bob, of_bob_by_service):
             assert (await stream.event())[1]["balance"] == 30
 

@@ -1,5 +1,10 @@
 """What is not built for groups of users yet says so, and answers nothing."""
 
+import re
+
+import pytest
+
+from src.cli import exit_codes
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_of
@@ -7,15 +12,19 @@ from tests.sharding.people import user_of
 
 __all__ = ["data_folder", "run_command"]
 NOT_YET = {
-    *("anchors prove", "approvals consent", "approvals list", "approvals show", "db chain"),
-    *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
-    *("credits holds list", "credits holds release", "credits import-opening-balances"),
-    *("credits reverse", "notices list", "notices replay", "purchases list", "purchases show"),
-    *("report", "stripe unmatched list", "stripe unmatched resolve", "verify"),
-    *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
-    *("user set-type", "user show", "user token"),
+    *("anchors prove", "credits import-opening-balances", "db chain"),
+    *("notices list", "notices replay", "report"),
 }
-"""They look at users."""
+"""They would see one group, or none."""
+IN_GROUPS = {
+    *("approvals consent", "approvals list", "approvals show"),
+    *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
+    *("credits holds list", "credits holds release", "credits reverse"),
+    *("purchases list", "purchases show", "stripe unmatched list", "stripe unmatched resolve"),
+    *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
+    *("user set-type", "user show", "user token", "verify"),
+}
+"""They find the user's group, or look at all of them."""
 ABOUT_EVERYBODY = {
     *("anchors list", "api-key create", "api-key list", "api-key revoke"),
     *("approvals refuse", "approvals withdraw"),  # of the one that is named, which is not there
@@ -46,12 +55,25 @@ def test_commands_that_look_at_users_refuse(
     user_of("g0001", 100, email="ada@example.com")
     for name in sorted(NOT_YET):
         result = run_command(*arguments_of(name))
-        assert (name, result.exit_code, result.out) == (name, 1, "")
+        assert (name, result.exit_code, result.out) == (name, exit_codes.MISCONFIGURED, "")
         assert "SHARDING=schemas" in result.err, name
+
+
+@pytest.mark.parametrize("name", sorted(IN_GROUPS))
+def test_a_command_about_users_looks_at_groups(
+    groups: ConnectionParameters, run_command: RunCommand, name: str
+) -> None:
+    """It does what it is for, or says what it did not find; never that it cannot look."""
+    assert groups
+    user_of("g0001", 100, email="ada@example.com")
+    result = run_command(*arguments_of(name))
+    answers = {exit_codes.DONE, exit_codes.NOT_FOUND, exit_codes.REFUSED}
+    assert result.exit_code in answers, result.err
+    assert not re.search("SHARDING|NOT_ROUTED|does not exist", result.err)
 
 
 def test_every_command_is_sorted() -> None:
     """A new one is either."""
-    sorted_ = [*NOT_YET, *ABOUT_EVERYBODY, *OTHERWISE]
+    sorted_ = [*NOT_YET, *IN_GROUPS, *ABOUT_EVERYBODY, *OTHERWISE]
     assert len(sorted_) == len({*sorted_})
     assert {*sorted_} == COMMAND_LINES.keys() - WITHOUT_DATABASE.keys()

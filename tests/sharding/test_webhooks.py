@@ -63,7 +63,7 @@ def payments_noted() -> dict[str, str]:
         "SELECT object_id, schema FROM payments_directory JOIN users_directory USING (user_id)"
     )
     with get_engine().connect() as connection:
-        return dict(connection.execute(statement).tuples())
+        return dict(connection.execute(statement).all())
 
 
 def waiting_in_public() -> list[str]:
