@@ -170,7 +170,7 @@ def test_the_worker_tells_of_expiring_credits_and_drops_old_notices(
 ) -> None:
     """With everything else that it does."""
     assert fresh_database
-    monkeypatch.setattr(work, "EXPIRING", defaultdict(Rounds))  # a process that has just begun
+    monkeypatch.setattr(work, "EXPIRING", defaultdict[str | None, Rounds](Rounds))
     now = dt.datetime.now(dt.UTC)
     with SessionLocal.begin() as db:
         add_endpoint(db, NoticeType.EXPIRING, NoticeType.GRANTED)

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -21,6 +22,7 @@ from src.local_postgres import ConnectionParameters
 from tests.fixtures.databases import Server
 from tests.postgres.drivers import (
     Driver,
+    Psycopg,
     open_connection,
     read_only,
     refusing_server,
@@ -153,7 +155,32 @@ async def test_a_connection_that_the_server_ends(
 
     error = await _failure(driver, worker_database, work)
     assert error.connection_invalidated
-    assert error.sqlstate in {"57P01", "08003"}  # asyncpg notices the closed socket first
+    # A driver that notices the closed socket first has no word of the server's: psycopg says
+    # nothing then, and asyncpg a code of its own.
+    assert error.sqlstate in {"57P01", "08003", None}
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "COMMIT"])
+async def test_a_socket_that_is_gone_while_it_is_waited_for(
+    statement: str, worker_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Psycopg says so before it knows the connection for closed: it is lost all the same."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+
+        def wait(*_arguments: object, **_options: object) -> NoReturn:
+            raise psycopg.OperationalError("connection socket closed")
+
+        monkeypatch.setattr(connection.connection.driver_connection, "wait", wait)
+        if statement == "COMMIT":
+            connection.commit()
+        else:
+            connection.execute(text(statement))
+
+    error = await _failure(Psycopg(), worker_database, work)
+    assert error.connection_invalidated
+    assert (error.sqlstate, error.reason) == (None, "connection lost")
 
 
 async def test_a_server_that_only_reads(

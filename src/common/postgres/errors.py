@@ -185,6 +185,9 @@ def _translated(context: "ExceptionContext") -> RetryableDatabaseError | None:
         sqlstate, reason = _judge_refusal(sqlstate, error)
     else:
         reason = _transient_reason(sqlstate, error)
+        if sqlstate is None and isinstance(error, OperationalError):
+            # No word of the server's: psycopg may say so before it knows the connection for closed.
+            context.is_disconnect = error.connection_invalidated = True
     if reason is None and context.is_disconnect:
         reason = CONNECTION_LOST
     if reason is None:
