@@ -35,6 +35,8 @@ logger = structlog.get_logger(__name__)
 BEAT_SECONDS = 1.0
 CHECK_SECONDS = 0.5
 """How often uvicorn's parent looks after its processes."""
+PASSED_ON_SECONDS = 5.0
+"""Within so long a second Ctrl-C may be the first one, passed on by another process."""
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 END_SECONDS = 5
 """How much longer than its requests' time a process may take to end."""
@@ -250,19 +252,23 @@ def _serve(config: uvicorn.Config) -> bool:
 
 @contextmanager
 def _interrupted_once() -> Generator[None]:
-    """Once Ctrl-C has ended the server, another leaves its event loop alone until that is closed.
+    """Once Ctrl-C has ended the server, another leaves its event loop alone for some seconds.
 
     `uv run` passes on what the terminal has sent already. The loop would be closed before its
-    threads have ended, and they would fail.
+    threads have ended, and they would fail. Where a thread does not end, later ones cut it off.
     """
     usual = signal.getsignal(signal.SIGINT)
     if usual is not signal.default_int_handler:
         yield
         return
+    first_at: float | None = None
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal first_at
+        now = time.monotonic()
+        first_at = first_at or now
+        if now == first_at or now - first_at > PASSED_ON_SECONDS:
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     try:

@@ -1,6 +1,5 @@
 """The worker's work about users, where groups of these have schemas: a group at a time."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -11,8 +10,6 @@ from src.common.postgres.routes import routed_to_schema
 from src.common.routing import is_sharding
 
 Step = Callable[[], bool | Coroutine[Any, Any, bool]]
-SERVED_SECONDS = 5.0
-"""How long a step that may be broken off stays with one group, while others may wait."""
 
 
 class InTurn:
@@ -42,15 +39,8 @@ class InTurn:
         return self._may_go_on(turn, has_more=outcome)
 
     async def _served(self, turn: Turn, step: Coroutine[Any, Any, bool]) -> bool:
-        has_more = True
-        served = asyncio.timeout(SERVED_SECONDS)
         with routed_to_schema(turn.schema):
-            try:
-                async with served:
-                    has_more = await step
-            except TimeoutError:
-                if not served.expired():
-                    raise
+            has_more = await step
         return self._may_go_on(turn, has_more=has_more)
 
     def _may_go_on(self, turn: Turn, *, has_more: bool) -> bool:

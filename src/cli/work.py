@@ -6,6 +6,8 @@ coroutine; cancelled, it leaves what it was at to the next.
 """
 
 import datetime as dt
+import math
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
@@ -54,6 +56,8 @@ logger = structlog.get_logger(__name__)
 
 REFUND_REQUESTS = 100
 """How many refunds that were cut off are asked about in one step."""
+SERVED_SECONDS = 5.0
+"""How long notices of a group of users are begun to be sent, before it is another group's turn."""
 EXPIRING: defaultdict[str | None, Rounds] = defaultdict(Rounds)
 """Where this process is in looking for credits that expire, by the group of users."""
 
@@ -277,11 +281,13 @@ async def _settle_refund(settle: Callable[[], Coroutine[Any, Any, Refunded | boo
 
 
 async def deliver_notices() -> bool:
-    """Tell endpoints what happened."""
-    sent = await deliver_due(in_database, get_settings())
+    """Tell endpoints what happened: of all users, or for a while of one group's."""
+    served_seconds = SERVED_SECONDS if is_sharding() else math.inf
+    until = time.monotonic() + served_seconds
+    sent = await deliver_due(in_database, get_settings(), begins_for_seconds=served_seconds)
     if sent:
         logger.info("Sent notices", attempts=sent)
-    return False  # all of them
+    return time.monotonic() >= until
 
 
 WORK: dict[str, Step] = {

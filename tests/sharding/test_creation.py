@@ -301,3 +301,24 @@ def test_the_services_role_works_in_every_group(
         with open_connection(groups) as admin:
             admin.execute(f"DROP OWNED BY {role}".encode())
             admin.execute(f"DROP ROLE {role}".encode())
+
+
+def test_a_role_that_was_granted_before_there_were_groups_moves_what_waits(
+    fresh_database: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money back that comes before its payment, from `public` to a group."""
+    role = f"service_{fresh_database.database}"[:60]
+    with get_engine().begin() as connection:
+        grant_runtime(connection, role)
+    monkeypatch.setenv("SHARDING", "schemas")
+    get_settings.cache_clear()
+    command.upgrade(alembic_config(), "head")
+    assert list(create_groups(get_settings(), 1)) == ["g0001"]
+    may = text("SELECT has_table_privilege(:role, 'public.stripe_reversals', 'DELETE')")
+    try:
+        with get_engine().connect() as connection:
+            assert connection.scalar(may, {"role": role})
+    finally:
+        with open_connection(fresh_database) as admin:
+            admin.execute(f"DROP OWNED BY {role}".encode())
+            admin.execute(f"DROP ROLE {role}".encode())

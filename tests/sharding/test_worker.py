@@ -34,7 +34,7 @@ from src.common.routing import routed_to
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import grant, open_hold
-from tests.notices.receiver import Receiver, receiving
+from tests.notices.receiver import Answering, Received, Receiver, receiving, take
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
 from tests.sharding.service import count_in_groups
@@ -154,15 +154,26 @@ def test_books_of_every_group_are_verified(
         assert drift(session).users == 1
 
 
+async def take_late(_request: Received) -> tuple[int, dict[str, str]]:
+    """Take whatever comes, after the group's turn is over."""
+    await asyncio.sleep(0.3)
+    return 204, {}
+
+
+@pytest.mark.parametrize("answering", [take, take_late])
 def test_notices_of_every_group_are_delivered(
-    everywhere: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+    everywhere: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch, answering: Answering
 ) -> None:
-    """Once each; what happens later too, and credits that will expire are told of."""
+    """Once each; what happens later too, and credits that will expire are told of.
+
+    What was begun in a group's turn is waited for, and not sent again in the next.
+    """
+    monkeypatch.setattr(work, "SERVED_SECONDS", 0.1 if answering is take_late else 5.0)
     begun: defaultdict[str | None, Rounds] = defaultdict(Rounds)  # by a process, just now
     monkeypatch.setattr(work, "EXPIRING", begun)
 
     async def deliver() -> Receiver:
-        async with receiving() as receiver:
+        async with receiving(answering) as receiver:
             with SessionLocal.begin() as session:
                 endpoint = NoticeEndpoint(
                     url=receiver.url,
@@ -191,7 +202,8 @@ def test_notices_of_every_group_are_delivered(
     assert {each.user for each in receiver.taken} == {str(each) for each in everywhere}
     for group in GROUPS:
         with routed_to_schema(group), SessionLocal() as session:
-            assert set(session.scalars(select(CreditNotice.status))) == {"delivered"}
+            came = select(CreditNotice.status, CreditNotice.attempts)
+            assert {*session.execute(came).all()} == {("delivered", 1)}
 
 
 def test_what_is_old_is_dropped_in_every_group(everywhere: list[uuid.UUID]) -> None:

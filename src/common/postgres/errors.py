@@ -63,6 +63,8 @@ OUT_OF_RESOURCES = "server out of resources"
 STANDBY = "server is a standby, whose answers may lag"
 _QUOTING_VALUES = ("22", "23")
 """Data exceptions and constraint violations: their texts quote values, their DETAIL whole rows."""
+_SOCKET_CLOSED = "connection socket closed"
+"""What psycopg says where a socket is gone that it waits for."""
 _REFUSED_BY_ASYNCPG = "invalid input for query argument"
 _QUOTED = re.compile(r"(: |\n).*", re.DOTALL)
 
@@ -185,8 +187,7 @@ def _translated(context: "ExceptionContext") -> RetryableDatabaseError | None:
         sqlstate, reason = _judge_refusal(sqlstate, error)
     else:
         reason = _transient_reason(sqlstate, error)
-        if sqlstate is None and isinstance(error, OperationalError):
-            # No word of the server's: psycopg may say so before it knows the connection for closed.
+        if str(error.orig) == _SOCKET_CLOSED:  # and it does not know the connection for closed yet
             context.is_disconnect = error.connection_invalidated = True
     if reason is None and context.is_disconnect:
         reason = CONNECTION_LOST

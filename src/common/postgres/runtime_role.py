@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from psycopg import sql
 from sqlalchemy import Connection
 
+from src.common.postgres.routes import SHARED_SCHEMA
 from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side, side_here
 
 # Every privilege, by table. What is missing is missing on purpose.
@@ -98,9 +99,7 @@ def grant_runtime(connection: Connection, role: str) -> bool:
     schema, side = _schema(connection), side_here(connection)
     _grant_in(connection, schema, _tables_of(side), name)
     if side is Side.EVERYBODY:
-        # What waits there for its payment is moved to the group of whoever bought.
-        waiting = sql.Identifier(schema, "stripe_reversals")
-        _run(connection, sql.SQL("GRANT DELETE ON {} TO {}"), waiting, name)
+        _let_move_what_waits(connection, name)
         groups = connection.exec_driver_sql("SELECT schema FROM user_groups ORDER BY 1")
         for group in groups.scalars().all():
             _grant_in(connection, group, _tables_of(Side.USERS), name)
@@ -110,6 +109,13 @@ def grant_runtime(connection: Connection, role: str) -> bool:
 def grant_in_group(connection: Connection, schema: str, role: str) -> None:
     """Give a role that runs the service already the same in the schema of a new group."""
     _grant_in(connection, schema, _tables_of(Side.USERS), sql.Identifier(role))
+    _let_move_what_waits(connection, sql.Identifier(role))
+
+
+def _let_move_what_waits(connection: Connection, name: sql.Identifier) -> None:
+    """What waits in `public` for its payment is moved to the group of whoever bought."""
+    waiting = sql.Identifier(SHARED_SCHEMA, "stripe_reversals")
+    _run(connection, sql.SQL("GRANT DELETE ON {} TO {}"), waiting, name)
 
 
 def roles_of_service(connection: Connection) -> list[str]:

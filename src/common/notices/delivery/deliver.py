@@ -1,7 +1,10 @@
 """Delivers what is due to every endpoint; none waits for another."""
 
 import asyncio
+import math
+import time
 import uuid
+from collections.abc import Collection
 from functools import partial
 
 import structlog
@@ -21,8 +24,12 @@ LOOK_SECONDS = 1.0
 """How often endpoints are looked for that nothing is sent to."""
 
 
-async def deliver_due(in_database: InDatabase, settings: Settings) -> int:
+async def deliver_due(
+    in_database: InDatabase, settings: Settings, *, begins_for_seconds: float = math.inf
+) -> int:
     """Send notices until none is due; how many attempts there were.
+
+    After `begins_for_seconds` no further one is begun; each that was is waited for.
 
     An endpoint at which something of ours fails is left alone for a while; the others go on. Where
     this is cancelled, what was sent is noted and the rest is handed back.
@@ -32,18 +39,17 @@ async def deliver_due(in_database: InDatabase, settings: Settings) -> int:
     """
     running: dict[asyncio.Task[None], DeliveryToEndpoint] = {}
     sent = 0
+    until = time.monotonic() + begins_for_seconds
     try:
         while True:
-            busy = {delivery.endpoint_id for delivery in running.values()}
-            for target in await in_database(exchange.targets):
-                if target.endpoint_id not in busy:
-                    delivery = DeliveryToEndpoint(
-                        target,
-                        in_database,
-                        is_local=settings.is_local,
-                        timeout_seconds=settings.notices_timeout_seconds,
-                    )
-                    running[asyncio.create_task(delivery.run())] = delivery
+            for target in await _to_begin(in_database, running.values(), until):
+                delivery = DeliveryToEndpoint(
+                    target,
+                    in_database,
+                    is_local=settings.is_local,
+                    timeout_seconds=settings.notices_timeout_seconds,
+                )
+                running[asyncio.create_task(delivery.run())] = delivery
             if running:
                 await asyncio.wait(running, timeout=LOOK_SECONDS)
             for task in [task for task in running if task.done()]:
@@ -57,6 +63,19 @@ async def deliver_due(in_database: InDatabase, settings: Settings) -> int:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _to_begin(
+    in_database: InDatabase, running: Collection[DeliveryToEndpoint], until: float
+) -> list[exchange.Target]:
+    """Endpoints that are due and not being told; once the time is over none, and those end."""
+    if time.monotonic() >= until:
+        for delivery in running:
+            delivery.end()
+        return []
+    busy = {delivery.endpoint_id for delivery in running}
+    due = await in_database(exchange.targets)
+    return [target for target in due if target.endpoint_id not in busy]
 
 
 def _failure_of(task: asyncio.Task[None]) -> Exception | None:

@@ -97,7 +97,8 @@ class DeliveryToEndpoint:
         self._has_more = True
         self._pause_seconds: float | None = None
         self._is_over = False
-        """Whether nothing more is to be begun: the endpoint is gone, or left alone for a while."""
+        """Whether nothing more is to be begun: the endpoint is gone, or left alone for a while, or
+        others wait."""
         self._delivered = 0
         self._failed = 0
         """Attempts since the last exchange."""
@@ -120,6 +121,10 @@ class DeliveryToEndpoint:
                     return
         finally:
             await self._leave()
+
+    def end(self) -> None:
+        """Begin nothing more; what was begun is waited for, and the rest handed back."""
+        self._is_over = True
 
     async def _exchange(self) -> None:
         """Write what came of notices and claim others, in one database transaction."""
