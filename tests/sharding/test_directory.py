@@ -19,6 +19,7 @@ from src.common.models import CheckoutOrder, DirectoryPayment, User
 from src.common.postgres.errors import sqlstate_of
 from src.common.postgres.routes import WrongShard, routed_to_schema
 from src.common.purchases.orders import open_order
+from src.common.purchases.whose import user_of_any
 from src.common.routing import routed_to
 from src.common.sharding import directory
 from src.local_postgres import ConnectionParameters
@@ -28,6 +29,7 @@ from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
 
 RACES = 6
+OF_CUSTOMER = text("SELECT user_id FROM users_directory WHERE stripe_customer_id = :id")
 
 
 def race(works: list[Callable[[], str]]) -> Counter[str]:
@@ -173,7 +175,7 @@ def test_an_order_and_its_purchase_share_their_session(groups: ConnectionParamet
             a_transaction(user_id=user_id, stripe_session_id="cs_a", payment_intent_id="pi_a")
         )
     with get_engine().connect() as connection:
-        whose = [directory.user_of_payment(connection, name) for name in ("cs_a", "pi_a", "in_a")]
+        whose = [user_of_any(connection, [name]) for name in ("cs_a", "pi_a", "in_a")]
     assert whose == [user_id, user_id, None]
 
 
@@ -187,7 +189,7 @@ def test_changes_go_along(groups: ConnectionParameters) -> None:
     check_directory()
     with get_engine().connect() as connection:
         assert directory.user_of_email(connection, "nEW@example.com") == user_id
-        assert directory.user_of_customer(connection, "cus_new") == user_id
+        assert connection.scalar(OF_CUSTOMER, {"id": "cus_new"}) == user_id
         assert directory.user_of_email(connection, "old@example.com") is None
     with routed_to(user_id):
         run_in_database_transaction(lambda session: erase_user(session, user_id))

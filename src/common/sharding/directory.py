@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from src.common.exceptions import Conflict
 from src.common.models.directory import DirectoryPayment, DirectoryUser
@@ -31,20 +31,6 @@ def groups_of(connection: Connection, user_ids: Iterable[uuid.UUID]) -> dict[uui
     return {row.user_id: row.schema for row in connection.execute(of_users)}
 
 
-def user_of_payment(connection: Connection, object_id: str) -> uuid.UUID | None:
-    """Whose purchase or order names this object of Stripe's (`cs_…`, `pi_…`, `in_…`)."""
-    of_payment = select(DirectoryPayment.user_id).where(DirectoryPayment.object_id == object_id)
-    return connection.execute(of_payment).scalar_one_or_none()
-
-
-def user_of_customer(connection: Connection, customer_id: str) -> uuid.UUID | None:
-    """Whose customer at Stripe this is."""
-    of_customer = select(DirectoryUser.user_id).where(
-        DirectoryUser.stripe_customer_id == customer_id
-    )
-    return connection.execute(of_customer).scalar_one_or_none()
-
-
 def user_of_email(connection: Connection, email: str) -> uuid.UUID | None:
     """Who has this e-mail, without regard to case."""
     of_email = select(DirectoryUser.user_id).where(DirectoryUser.email_lower == func.lower(email))
@@ -60,18 +46,10 @@ def note_user(
         IntegrityError: somebody has this e-mail (`uq_users_directory_email_lower`) or customer.
         WrongShard: WRONG_SHARD, the user is of another group already.
     """
-    noted = (
-        insert(DirectoryUser)
-        .values(
-            user_id=user_id,
-            schema=_route(connection),
-            email_lower=func.lower(literal(email)),
-            stripe_customer_id=customer_id,
-        )
-        .on_conflict_do_nothing(index_elements=[DirectoryUser.user_id])
-        .returning(DirectoryUser.user_id)
+    noted = _newcomer(connection, user_id, email, customer_id).on_conflict_do_nothing(
+        index_elements=[DirectoryUser.user_id]
     )
-    if connection.execute(noted).one_or_none() is None:
+    if connection.execute(noted.returning(DirectoryUser.user_id)).one_or_none() is None:
         _refuse_other_group(connection, user_id)
 
 
@@ -83,17 +61,8 @@ def claim_user(connection: Connection, user_id: uuid.UUID, email: str) -> bool:
     Raises:
         WrongShard: WRONG_SHARD, the user is of another group already.
     """
-    noted = (
-        insert(DirectoryUser)
-        .values(
-            user_id=user_id,
-            schema=_route(connection),
-            email_lower=func.lower(literal(email)),
-        )
-        .on_conflict_do_nothing()
-        .returning(DirectoryUser.user_id)
-    )
-    if connection.execute(noted).one_or_none() is not None:
+    noted = _newcomer(connection, user_id, email, None).on_conflict_do_nothing()
+    if connection.execute(noted.returning(DirectoryUser.user_id)).one_or_none() is not None:
         return True
     return _refuse_other_group(connection, user_id)
 
@@ -140,6 +109,18 @@ def note_payments(connection: Connection, whose: Iterable[tuple[str, uuid.UUID]]
     )
     if any(wanted[object_id] != user_id for object_id, user_id in connection.execute(noted)):
         raise Conflict("This payment is another user's", PAYMENT_OF_ANOTHER_USER)
+
+
+def _newcomer(
+    connection: Connection, user_id: uuid.UUID, email: str, customer_id: str | None
+) -> Insert:
+    """The row of a user of the group that this connection sees."""
+    return insert(DirectoryUser).values(
+        user_id=user_id,
+        schema=_route(connection),
+        email_lower=func.lower(literal(email)),
+        stripe_customer_id=customer_id,
+    )
 
 
 def _route(connection: Connection) -> str:
