@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import text
 
 from src.common.credits.domain.commands import Command, Grant, Result, Spend
-from src.common.credits.engine.engine import Engine
+from src.common.credits.engine.engine import FURTHER_LANE_FROM, Engine
 from src.common.credits.engine.queue import EngineBusy
 from src.common.database import get_engine, run_in_database_transaction
 from src.common.postgres.routes import routed_to_schema
 from src.common.routing import routed_to
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, grant, spend
-from tests.credits.engine.batching import all_at_once, running, told
+from tests.credits.engine.batching import all_at_once, metric, running, told
 from tests.postgres.drivers import open_connection
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
@@ -130,6 +130,19 @@ async def test_lanes_open_no_more_connections_than_were_said(groups: ConnectionP
                 ).fetchall()
                 most = max(most, row[0])
     assert 1 <= most <= 4
+
+
+async def test_busy_groups_have_one_batch_each(groups: ConnectionParameters) -> None:
+    """A group's second lane takes no half of what waits while other groups keep the server busy."""
+    assert groups
+    people = await asyncio.to_thread(people_of, FURTHER_LANE_FROM + 4, 10)
+    async with running(credits_engine_lanes=2) as engine:
+        await all_at_once(engine, [spend(who, 1) for who in people])  # groups are known from now on
+        batches = metric("batch_operations_count")
+        answers = await all_at_once(engine, [spend(who, 1) for who in people])
+        assert {told(each) for each in answers} == {"done"}
+        halved = 1  # of the group that is asked first: nobody else was busy yet
+        assert metric("batch_operations_count") - batches <= len(GROUPS) + halved
 
 
 async def test_an_unknown_user_is_told_so_and_others_are_served(

@@ -225,9 +225,19 @@ class Engine:
         ready = self._queue.ready_operations
         if not ready:
             return False
-        if ready >= FURTHER_LANE_FROM or self._queue.is_closed:
+        if (ready >= FURTHER_LANE_FROM and self.may_work_beside) or self._queue.is_closed:
             return True
         return not any(other.is_working for other in self._lanes if other is not lane)
+
+    @property
+    def may_work_beside(self) -> bool:
+        """Whether a further lane may work beside one that works already."""
+        return True
+
+    @property
+    def lanes_working(self) -> int:
+        """How many lanes have a batch that does not hang."""
+        return sum(lane.is_working for lane in self._lanes)
 
     def leave_to_parent(self) -> None:
         """In a forked child: the lanes work in the parent's event loop, nobody here is answered."""

@@ -63,6 +63,11 @@ class SharedConnections:
             async with self._engine.connect() as connection:
                 return await connection.run_sync(partial(directory.groups_of, user_ids=user_ids))
 
+    @property
+    def lanes_working(self) -> int:
+        """How many lanes of all groups have a batch that does not hang."""
+        return self._holders.lanes_working
+
     async def dispose(self) -> None:
         """As of an engine."""
         await self._engine.dispose()
@@ -79,6 +84,11 @@ class _GroupEngine(Engine):
     def has_to_share(self) -> bool:
         """Whether a lane of another group may wait for a connection."""
         return self._shared.are_all_taken
+
+    @property
+    def may_work_beside(self) -> bool:
+        """Not where other groups' lanes keep the server busy: a half each would cost more."""
+        return self._shared.lanes_working < len(self._lanes)
 
     def add(self, command: Command, answer: "asyncio.Future[Result]") -> None:
         """As of its queue."""
@@ -128,6 +138,11 @@ class GroupsEngine(Engine):
         """Have lanes that do nothing give their connections back."""
         for group in self._groups.values():
             group.give_back_idle()
+
+    @property
+    def lanes_working(self) -> int:
+        """How many lanes of all groups have a batch that does not hang."""
+        return sum(group.lanes_working for group in self._groups.values())
 
     @property
     def length(self) -> int:
