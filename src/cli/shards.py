@@ -7,6 +7,7 @@ import typer
 
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import get_settings, migrated_database
+from src.cli.shards_copy import copy
 from src.common.exceptions import NotFound, SettingsError
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from src.common.sharding.groups import Group
 
 app = typer.Typer(
-    help="Groups of users, where SHARDING is schemas: create, list, assign, balance, move.",
+    help="Groups of users, where SHARDING is schemas: create, list, assign, balance, move, copy.",
     no_args_is_help=True,
 )
+app.command("copy")(copy)
 GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="A group's name, such as g0001.")]
 _NO_GROUPS = "There are no groups yet: `flashslides shards create` makes one."
 

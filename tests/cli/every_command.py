@@ -68,6 +68,7 @@ COMMAND_LINES = {
     "serve": "",
     "shards assign": "g0001 --open",
     "shards balance": "",
+    "shards copy": "--from old",
     "shards create": "",
     "shards list": "",
     "shards move": "g0001 10.0.0.1:5432",

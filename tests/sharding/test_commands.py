@@ -63,8 +63,10 @@ def test_users_are_counted(shards: Callable[..., Any]) -> None:
         (("assign", "g9999", "--open"), 3, "There is no group g9999"),
         (("move", "g0001", "10.0.0.1:5432"), 78, "needs Citus"),
         (("create", "--count", "0"), 2, "count"),
+        (("copy", "--from", "nowhere"), 78, "nowhere"),
+        (("copy", "--from", "old", "--dry-run", "--cut-over"), 2, "not both"),
     ],
-    ids=["unknown group", "move", "no group"],
+    ids=["unknown group", "move", "no group", "unknown service", "two ways"],
 )
 def test_what_cannot_be_done_is_said(
     groups: ConnectionParameters,

@@ -17,9 +17,10 @@ from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.credits.books import spend
 from tests.document.test_blocks import blocks, page
 from tests.sharding.conftest import GROUPS
+from tests.sharding.copied import Two, fill, two
 from tests.sharding.people import balance_of, user_of
 
-__all__ = ["data_folder", "run_command"]
+__all__ = ["data_folder", "run_command", "two"]
 NAME = "docs/how-to/put-users-into-groups.md"
 
 
@@ -28,7 +29,7 @@ def test_its_commands_and_its_code_work(
 ) -> None:
     """In their order, as somebody who begins with a new database."""
     assert empty_database
-    made, assigned = blocks(NAME, "bash")
+    made, assigned, _ = blocks(NAME, "bash")
     setting, *lines = made.splitlines()
     name, value = setting.removeprefix("export ").split("=")
     monkeypatch.setenv(name, value)
@@ -45,6 +46,29 @@ def test_its_commands_and_its_code_work(
     [code] = blocks(NAME, "python")
     exec(code, {"user_id": user_id, "command": spend(user_id, 4)})  # noqa: S102  the page's own
     assert balance_of(user_id) == 6
+
+
+def test_a_database_with_users_is_brought_over(two: Two, run_command: RunCommand) -> None:
+    """By the commands of the page, and back by those that it names."""
+    two.use(two.old)
+    users = fill(2)
+    _, _, brought = blocks(NAME, "bash")
+    [service] = blocks(NAME, "ini")
+    assert service.startswith("[old]")
+    back = re.findall(r"`flashslides (shards copy --from new)`", page(NAME))
+    ways = (
+        (two.divided, [line.removeprefix("flashslides ") for line in brought.splitlines()]),
+        (two.old, [*back, f"{back[0]} --cut-over"]),
+    )
+    for into, lines in ways:
+        two.use(into)
+        for line in lines:
+            done = run_command(*shlex.split(line), "--json")
+            assert done.exit_code == 0, done.out + done.err
+        assert (done.json["users"], done.json["is_same"]) == (len(users), True)
+        assert done.json["is_cut_over"]
+    with get_engine().connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM users")) == len(users)
 
 
 def test_it_names_what_there_is() -> None:

@@ -42,6 +42,7 @@ OTHERWISE = {
     "doctor": "each check of users fails for itself",
     "notices tail": "goes on for ever",
     "serve": "goes on for ever",
+    "shards copy": "needs another database: tests/sharding/test_copying.py",
     "stripe reconcile": "needs Stripe first",
     "worker": "goes on for ever",
 }

@@ -22,6 +22,7 @@ from src.common.postgres.routes import is_group
 from src.common.postgres.runtime_role import grant_in_group, roles_of_service
 from src.common.settings import Settings
 from src.common.sharding.groups import ready_groups
+from src.common.sharding.notice_numbers import count_apart
 from src.common.sharding.refusals import refuse_undivided
 
 _SCHEMAS = text(r"SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^g[0-9]{4,9}$'")
@@ -72,6 +73,7 @@ def _migrate(connection: Connection, schema: str) -> None:
 
 def _finish(connection: Connection, schema: str, *, is_open: bool) -> None:
     """Have it known, with the privileges of whoever runs the service."""
+    count_apart(connection, schema, [*ready_groups(connection), schema])
     for role in roles_of_service(connection):
         grant_in_group(connection, schema, role)
     ready = insert(UserGroup).values(schema=schema, is_open=is_open).on_conflict_do_nothing()

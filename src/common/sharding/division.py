@@ -2,7 +2,7 @@
 
 `flashslides db upgrade` does it, once the database is at the newest revision, where `SHARDING` is
 `schemas`. The tables of users that it drops have to be empty: users come to groups that are made by
-the migrations (`creation.py`).
+the migrations (`creation.py`), by signing up or by a copy (`copying/`).
 """
 
 from sqlalchemy import Connection, text
@@ -12,8 +12,8 @@ from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, side_here
 
 _DROPPED = sorted(USERS_TABLES - ON_BOTH_SIDES)
 _HAS_USERS = (
-    "SHARDING=schemas: the table {table} in public has rows. Bringing an existing database over is "
-    "not built yet: begin with a new database, or leave SHARDING=none"
+    "SHARDING=schemas: the table {table} in public has rows. Divide a new database, and copy this "
+    "one into it: `flashslides shards copy`; or leave SHARDING=none"
 )
 _FUNCTIONS = text("""
     SELECT string_agg(DISTINCT oid::regprocedure::text, ', ') FROM pg_proc

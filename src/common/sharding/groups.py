@@ -19,7 +19,7 @@ from src.common.postgres.routes import is_group
 
 COUNTED_EVERY = dt.timedelta(minutes=1)
 _KEY_OF_COUNTING = 7_205_759_403_792_805
-_NO_GROUPS = (
+NO_GROUPS = (
     "SHARDING=schemas: there is no group that takes newcomers. Make one: `flashslides shards "
     "create`, or open one: `flashslides shards assign GROUP --open`"
 )
@@ -86,7 +86,7 @@ def choose_group(connection: Connection, newcomers: Newcomers) -> str:
         count_users(connection)
     opened = [group for group in list_groups(connection) if group.is_open]
     if not opened:
-        raise SettingsError(_NO_GROUPS)
+        raise SettingsError(NO_GROUPS)
     return newcomers.choose(opened)
 
 
