@@ -27,6 +27,7 @@ from src.common.credits.domain.commands import Grant, Spend
 from src.common.credits.engine.engine import Engine
 from src.common.credits.queries import balance
 from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.database_settings import Sharding
 from src.common.models import DirectoryUser, User
 from src.common.postgres.migrations import upgrade_to_head
 from src.common.postgres.routes import routed_to_schema
@@ -36,20 +37,28 @@ from src.common.sharding.creation import create_groups
 
 CREDITS = 1_000_000
 WITHOUT, WITH = "none", "schemas"
+Variables = dict[str, str]
+"""What the process is told to work for one of the two databases."""
 WARMED_UP = 400
 """Reads that are not counted: every connection prepares its statements, and keeps their plans."""
 BOUND_OF_RATE = 0.7
 BOUND_OF_LATENCY = 1.3
 
 
-def main() -> None:
-    """Make both databases, measure by turns, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """How much is measured."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--users", type=int, default=4_000)
     parser.add_argument("--callers", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=5)
+    return parser
+
+
+def main() -> None:
+    """Make both databases, measure by turns, and print a table."""
+    parser = parser_of(__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     refuse_volatile(options.folder)
@@ -57,21 +66,25 @@ def main() -> None:
         with connect(server.connection) as admin:
             admin.execute("CREATE DATABASE groups_of_users")
         names = {WITHOUT: server.connection.database, WITH: "groups_of_users"}
-        people = {each: _made(each, name, options) for each, name in names.items()}
-        _show(options, names, people)
+        told = {each: {"SHARDING": each, "DATABASE_NAME": names[each]} for each in names}
+        people = {each: make(told[each], options) for each in told}
+        rates, latencies = measure(options, told, people)
+        show_head(WITHOUT, WITH)
+        show_line(f"spends a second, {options.callers} callers", rates, f"≥ {BOUND_OF_RATE}")
+        show_line("balance, milliseconds", latencies, f"≤ {BOUND_OF_LATENCY}")
         dispose_db()
 
 
-def _chosen(sharding: str, name: str) -> None:
-    os.environ |= {"SHARDING": sharding, "DATABASE_NAME": name}
+def _choose(variables: Variables) -> None:
+    os.environ |= variables
     get_settings.cache_clear()
 
 
-def _made(sharding: str, name: str, options: argparse.Namespace) -> list[uuid.UUID]:
+def make(variables: Variables, options: argparse.Namespace) -> list[uuid.UUID]:
     """The users of a database, each with credits, as many in each group."""
-    _chosen(sharding, name)
+    _choose(variables)
     upgrade_to_head()
-    if sharding == WITH:
+    if get_settings().sharding is Sharding.SCHEMAS:
         for schema in create_groups(get_settings(), options.groups):
             tell(f"made {schema}")
     routes = all_routes()
@@ -81,7 +94,7 @@ def _made(sharding: str, name: str, options: argparse.Namespace) -> list[uuid.UU
             several = [uuid.uuid4() for _ in range(options.users // len(routes))]
             run_in_database_transaction(partial(_add, people=several, route=route))
             people += several
-    tell(f"{len(people)} users where SHARDING is {sharding}")
+    tell(f"{len(people)} users")
     return people
 
 
@@ -101,32 +114,40 @@ def _add(session: Session, people: Sequence[uuid.UUID], route: str | None) -> No
     )
 
 
-def _show(
-    options: argparse.Namespace, names: dict[str, str], people: dict[str, list[uuid.UUID]]
-) -> None:
-    rates: dict[str, list[float]] = {each: [] for each in names}
-    latencies: dict[str, list[float]] = {each: [] for each in names}
+def measure(
+    options: argparse.Namespace,
+    told: dict[str, Variables],
+    people: dict[str, list[uuid.UUID]],
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Of each, by turns: spends a second, and milliseconds of a balance."""
+    rates: dict[str, list[float]] = {each: [] for each in told}
+    latencies: dict[str, list[float]] = {each: [] for each in told}
     for number in range(options.rounds):
-        order = list(names) if number % 2 else list(reversed(names))
-        for sharding in order:
-            _chosen(sharding, names[sharding])
-            chosen = random.sample(people[sharding], options.callers)
-            rates[sharding].append(asyncio.run(_rate(chosen, options.seconds)))
-            latencies[sharding].append(_latency(people[sharding], options.seconds / 2))
-            tell(f"{sharding}: {rates[sharding][-1]:.0f}/s, {latencies[sharding][-1]:.3f} ms")
-    show("| | `none` | `schemas` | ratio | by turns | bound |")
+        order = list(told) if number % 2 else list(reversed(told))
+        for each in order:
+            _choose(told[each])
+            chosen = random.sample(people[each], options.callers)
+            rates[each].append(asyncio.run(_rate(chosen, options.seconds)))
+            latencies[each].append(_latency(people[each], options.seconds / 2))
+            tell(f"{each}: {rates[each][-1]:.0f}/s, {latencies[each][-1]:.3f} ms")
+    return rates, latencies
+
+
+def show_head(first: str, second: str) -> None:
+    """Begin the table."""
+    show(f"| | `{first}` | `{second}` | ratio | by turns | bound |")
     show("|---|---|---|---|---|---|")
-    _line(f"spends a second, {options.callers} callers", rates, f"≥ {BOUND_OF_RATE}")
-    _line("balance, milliseconds", latencies, f"≤ {BOUND_OF_LATENCY}")
 
 
-def _line(what: str, figures: dict[str, list[float]], bound: str) -> None:
+def show_line(what: str, figures: dict[str, list[float]], bound: str) -> None:
+    """The medians of both, and of the second in parts of the first."""
+    first, second = figures
     medians = {each: statistics.median(figures[each]) for each in figures}
-    ratios = [of / to for to, of in zip(figures[WITHOUT], figures[WITH], strict=True)]
+    ratios = [of / to for to, of in zip(figures[first], figures[second], strict=True)]
     shown = ", ".join(f"{each:.2f}" for each in ratios)
     ratio = statistics.median(ratios)
     show(
-        f"| {what} | {medians[WITHOUT]:,.3f} | {medians[WITH]:,.3f} | {ratio:.2f} | {shown} |"
+        f"| {what} | {medians[first]:,.3f} | {medians[second]:,.3f} | {ratio:.2f} | {shown} |"
         f" {bound} |"
     )
 

@@ -35,7 +35,7 @@ class CitusServer:
             workers = tuple(Node(*row) for row in found)
         parameters = ConnectionParameters(
             host=str(given["host"]),
-            port=int(given.get("port", 5432)),
+            port=int(str(given.get("port", 5432))),
             user=str(given["user"]),
             password=str(given.get("password", "none")),
             database=str(given["dbname"]),

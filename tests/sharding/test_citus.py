@@ -6,7 +6,6 @@ That all else works there shows where the other tests of this folder run with `C
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,10 +16,11 @@ from src.common.exceptions import Invalid, SettingsError
 from src.common.settings import get_settings
 from src.common.sharding.citus import Node
 from src.common.sharding.creation import create_groups
-from src.common.sharding.moving import parse_node
+from src.common.sharding.moving import moving, parse_node
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.credits.books import spend
+from tests.fixtures.api import until
 from tests.sharding.citus_server import DSN, NO_CITUS, CitusServer
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import check_all_books, count_entries
@@ -69,11 +69,12 @@ async def test_a_group_moves_while_its_users_spend(
     groups: ConnectionParameters, run_command: RunCommand
 ) -> None:
     """No caller is told an error, what was acknowledged is booked once, and the books are right."""
+    assert groups
     people = [user_of(group, 100_000) for group in (MOVED, OTHER) for _ in range(CALLERS // 2)]
     where = nodes(run_command)
     assert DSN is not None
     workers = CitusServer.named(DSN).workers
-    there = next(str(each) for each in workers if str(each) != where[MOVED])
+    there = next(each for each in workers if str(each) != where[MOVED])
     ends = asyncio.Event()
     done: Counter[uuid.UUID] = Counter()
 
@@ -82,25 +83,31 @@ async def test_a_group_moves_while_its_users_spend(
             await engine.execute(spend(who, 1, key=f"{uuid.uuid4()}"))
             done[who] += 1
 
+    done_before: dict[uuid.UUID, int] = {}
+
+    async def everybody_has_spent() -> bool:
+        return all(done[who] > done_before.get(who, 0) for who in people)
+
     async with Engine.from_settings(get_settings()) as engine:
         spending = [asyncio.create_task(keep_spending(engine, who)) for who in people]
-        await until(lambda: len(done) == len(people))
+        await until(everybody_has_spent)
         before = done.total()
-        moved = await asyncio.to_thread(run_command, "shards", "move", MOVED, there, "--json")
-        assert moved.exit_code == 0, moved.err
-        assert moved.json["is_moved"]
-        after = done.total()
-        assert after > before
-        await until(lambda: done.total() > after + len(people))
+        await asyncio.to_thread(move, there)
+        assert done.total() > before
+        done_before = dict(done)
+        await until(everybody_has_spent)
         ends.set()
         await asyncio.gather(*spending)
-    assert nodes(run_command) == where | {MOVED: there}
+    assert nodes(run_command) == where | {MOVED: str(there)}
     for who in people:
         assert balance_of(who) == 100_000 - done[who]
         assert count_entries(who) == 1 + done[who]
     assert check_all_books((MOVED, OTHER)) == len(people)
-    again = run_command("shards", "move", MOVED, there, "--json")
+    again = run_command("shards", "move", MOVED, str(there), "--json")
     assert not again.json["is_moved"]
+    back = run_command("shards", "move", MOVED, where[MOVED], "--json")
+    assert back.json["is_moved"]
+    assert nodes(run_command) == where
 
 
 @on_citus
@@ -123,13 +130,13 @@ def test_a_move_that_cannot_be_done_is_refused(
     assert nodes(run_command) == where
 
 
+def move(there: Node) -> None:
+    """As the command does."""
+    with moving(get_settings(), MOVED, there) as mover:
+        mover.run(lambda _copied: None)
+
+
 def nodes(run_command: RunCommand) -> dict[str, str]:
     """Where each group is, as `shards list` says."""
     listed: list[dict[str, Any]] = run_command("shards", "list", "--json").json
     return {each["schema"]: each["node"] for each in listed}
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Let the others work until it is so."""
-    while not is_so():
-        await asyncio.sleep(0.01)
