@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import LiteralString
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -14,7 +15,9 @@ from src.common.sharding.citus import Node
 from src.local_postgres import ConnectionParameters
 
 DSN = os.environ.get("CITUS_DSN")
-NO_CITUS = "CITUS_DSN names no database"
+on_citus = pytest.mark.skipif(DSN is None, reason="CITUS_DSN names no database")
+on_one_server = pytest.mark.skipif(DSN is not None, reason="CITUS_DSN names a database")
+"""Of what is otherwise on Citus: connections keep no route, and triggers look at COMMIT."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 from src.common.credits.engine.engine import Engine
 from src.common.database_settings import LedgerTriggers
 from src.common.exceptions import Invalid, SettingsError
+from src.common.routing import all_routes
 from src.common.settings import get_settings
 from src.common.sharding.citus import Node
 from src.common.sharding.creation import create_groups
@@ -21,12 +22,11 @@ from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.credits.books import spend
 from tests.fixtures.api import until
-from tests.sharding.citus_server import DSN, NO_CITUS, CitusServer
+from tests.sharding.citus_server import DSN, CitusServer, on_citus
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import check_all_books, count_entries
 
 __all__ = ["data_folder", "run_command"]
-on_citus = pytest.mark.skipif(DSN is None, reason=NO_CITUS)
 MOVED, OTHER = "g0001", "g0002"
 CALLERS = 16
 
@@ -53,15 +53,18 @@ def test_a_node_is_named_by_host_and_port(given: str, node: Node | None) -> None
 
 
 @on_citus
-def test_groups_need_triggers_at_commit(
+def test_settings_of_one_server_are_refused(
     groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the other form would see half of what is written."""
+    """Triggers that would see half of what is written, and plans that Citus has not."""
     assert groups
     monkeypatch.setenv("DATABASE_LEDGER_TRIGGERS", LedgerTriggers.STATEMENT)
+    monkeypatch.setenv("DATABASE_POOLER", "none")
     get_settings.cache_clear()
-    with pytest.raises(SettingsError, match="DATABASE_LEDGER_TRIGGERS=commit"):
+    with pytest.raises(SettingsError, match="LEDGER_TRIGGERS=commit and DATABASE_POOLER=prepared"):
         list(create_groups(get_settings(), 1))
+    with pytest.raises(SettingsError, match="on Citus"):
+        all_routes()
 
 
 @on_citus

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from src.common.database_settings import LedgerTriggers
+from src.common.database_settings import DatabasePooler, LedgerTriggers
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
 
@@ -69,22 +69,34 @@ def nodes_of_groups(connection: Connection) -> dict[str, Node]:
     return {schema: Node(*node) for schema, *node in connection.execute(_NODES_OF_GROUPS)}
 
 
-def ready_for_groups(connection: Connection, settings: Settings) -> None:
+def refuse_what_citus_cannot(connection: Connection, settings: Settings) -> None:
+    """Stop what would fail there at its first spend.
+
+    Raises:
+        SettingsError: the ledger's triggers look at statements, which Citus cuts into several; or
+            plans are made for any parameters, of which Citus has none.
+    """
+    wanted = {
+        "DATABASE_LEDGER_TRIGGERS=commit": settings.database_ledger_triggers
+        is LedgerTriggers.COMMIT,
+        "DATABASE_POOLER=prepared": settings.database_pooler is not DatabasePooler.NONE,
+    }
+    missing = [each for each, is_so in wanted.items() if not is_so]
+    if missing and is_citus(connection):
+        raise SettingsError(f"SHARDING=schemas on Citus: set {' and '.join(missing)}")
+
+
+def ready_for_groups(connection: Connection) -> None:
     """On Citus, have the schemas that this connection makes put on workers; elsewhere nothing.
 
     What groups look up is put on all nodes first, in one database transaction a table. Done again,
     it goes on where it stopped.
 
     Raises:
-        SettingsError: the ledger's triggers look at statements, or no node takes groups.
+        SettingsError: no node takes groups.
     """
     if not is_citus(connection):
         return
-    if settings.database_ledger_triggers is not LedgerTriggers.COMMIT:
-        raise SettingsError(
-            "Citus cuts the ledger's one statement into several: set "
-            "DATABASE_LEDGER_TRIGGERS=commit before groups are made"
-        )
     if not workers(connection):
         raise SettingsError("Citus has no node that takes groups: citus_add_node() adds one")
     for statement in _ALLOWED:

@@ -40,7 +40,7 @@ def create_groups(settings: Settings, number: int, *, is_open: bool = True) -> G
     with closing(engine.connect()) as connection:
         hold_migration_lock(connection)
         refuse_undivided(connection, settings)
-        ready_for_groups(connection, settings)
+        ready_for_groups(connection)
         for _ in range(number):
             schema = _begun(connection)
             _migrate(connection, schema)
