@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,7 @@ from src.common.credits.domain.commands import Grant, Spend
 from src.common.credits.engine.engine import Engine
 from src.common.credits.queries import balance
 from src.common.database import SessionLocal, dispose_db, run_in_database_transaction
+from src.common.database_settings import Sharding
 from src.common.models import DirectoryUser, User
 from src.common.postgres.migrations import upgrade_to_head
 from src.common.postgres.routes import routed_to_schema
@@ -39,6 +41,8 @@ from src.common.sharding.creation import create_groups
 
 CREDITS = 1_000_000
 WITHOUT, WITH = "none", "schemas"
+Variables = dict[str, str]
+"""What the process is told to work for one of the two databases."""
 READ_EACH_TURN = 200
 """Of so many users a balance is read again and again, and of so many others once."""
 CONNECTIONS = 8
@@ -48,9 +52,9 @@ BOUND_OF_RATE = 0.7
 BOUND_OF_LATENCY = 1.3
 
 
-def main() -> None:
-    """Make both databases, measure by turns, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def options_of(description: str | None) -> argparse.Namespace:
+    """What the command line says: how much is measured, and where."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--users", type=int, default=4_000)
     parser.add_argument("--callers", type=int, default=256)
@@ -61,25 +65,33 @@ def main() -> None:
     if options.users < 2 * READ_EACH_TURN * options.rounds:
         parser.error(f"--users: {2 * READ_EACH_TURN} are needed for each of --rounds")
     refuse_volatile(options.folder)
+    return options
+
+
+def main() -> None:
+    """Make both databases, measure by turns, and print a table."""
+    options = options_of(__doc__)
     with temporary_server(options.folder, SERVER_SETTINGS, tell) as server:
         with connect(server.connection) as admin:
             admin.execute("CREATE DATABASE groups_of_users")
         names = {WITHOUT: server.connection.database, WITH: "groups_of_users"}
-        people = {each: _made(each, name, options) for each, name in names.items()}
-        _show(options, names, people)
+        told = {each: {"SHARDING": each, "DATABASE_NAME": names[each]} for each in names}
+        people = {each: make(told[each], options) for each in told}
+        figures = measure(options, told, people)
+        figures.show(options.callers, f"≥ {BOUND_OF_RATE}", f"≤ {BOUND_OF_LATENCY}")
         dispose_db()
 
 
-def _chosen(sharding: str, name: str) -> None:
-    os.environ |= {"SHARDING": sharding, "DATABASE_NAME": name}
+def _choose(variables: Variables) -> None:
+    os.environ |= variables
     get_settings.cache_clear()
 
 
-def _made(sharding: str, name: str, options: argparse.Namespace) -> list[uuid.UUID]:
+def make(variables: Variables, options: argparse.Namespace) -> list[uuid.UUID]:
     """The users of a database, each with credits, as many in each group."""
-    _chosen(sharding, name)
+    _choose(variables)
     upgrade_to_head()
-    if sharding == WITH:
+    if get_settings().sharding is Sharding.SCHEMAS:
         for schema in create_groups(get_settings(), options.groups):
             tell(f"made {schema}")
     routes = all_routes()
@@ -89,7 +101,7 @@ def _made(sharding: str, name: str, options: argparse.Namespace) -> list[uuid.UU
             several = [uuid.uuid4() for _ in range(options.users // len(routes))]
             run_in_database_transaction(partial(_add, people=several, route=route))
             people += several
-    tell(f"{len(people)} users where SHARDING is {sharding}")
+    tell(f"{len(people)} users")
     return people
 
 
@@ -109,40 +121,59 @@ def _add(session: Session, people: Sequence[uuid.UUID], route: str | None) -> No
     )
 
 
-def _show(
-    options: argparse.Namespace, names: dict[str, str], people: dict[str, list[uuid.UUID]]
-) -> None:
-    rates: dict[str, list[float]] = {each: [] for each in names}
-    known: dict[str, list[float]] = {each: [] for each in names}
-    first: dict[str, list[float]] = {each: [] for each in names}
+@dataclass
+class Figures:
+    """Of each database, turn by turn."""
+
+    rates: dict[str, list[float]]
+    """Spends a second."""
+    known: dict[str, list[float]]
+    """Milliseconds of a balance, of users whose group the process knows."""
+    unseen: dict[str, list[float]]
+    """The same of users whom it sees for the first time."""
+
+    def show(self, callers: int, bound_of_rate: str, bound_of_latency: str) -> None:
+        """Print a table."""
+        show(f"| | {' | '.join(f'`{each}`' for each in self.rates)} | ratio | by turns | bound |")
+        show("|---|---|---|---|---|---|")
+        _show_line(f"spends a second, {callers} callers", self.rates, bound_of_rate)
+        _show_line("balance, milliseconds", self.known, bound_of_latency)
+        _show_line("balance of a user seen for the first time", self.unseen, "none")
+
+
+def measure(
+    options: argparse.Namespace,
+    told: dict[str, Variables],
+    people: dict[str, list[uuid.UUID]],
+) -> Figures:
+    """Both, by turns."""
+    figures = Figures(*({each: [] for each in told} for _ in range(3)))
     unseen = {each: iter(random.sample(those, len(those))) for each, those in people.items()}
     for number in range(options.rounds):
-        order = list(names) if number % 2 else list(reversed(names))
-        for sharding in order:
-            _chosen(sharding, names[sharding])
-            chosen = random.sample(people[sharding], options.callers)
-            rates[sharding].append(asyncio.run(_rate(chosen, options.seconds)))
+        order = list(told) if number % 2 else list(reversed(told))
+        for each in order:
+            _choose(told[each])
+            chosen = random.sample(people[each], options.callers)
+            figures.rates[each].append(asyncio.run(_rate(chosen, options.seconds)))
             _open_connections()
-            known[sharding].append(_of_known(unseen[sharding], options.seconds / 2))
-            first[sharding].append(_of_unseen(unseen[sharding]))
+            figures.known[each].append(_of_known(unseen[each], options.seconds / 2))
+            figures.unseen[each].append(_of_unseen(unseen[each]))
             tell(
-                f"{sharding}: {rates[sharding][-1]:.0f}/s, {known[sharding][-1]:.3f} ms,"
-                f" at first sight {first[sharding][-1]:.3f} ms"
+                f"{each}: {figures.rates[each][-1]:.0f}/s, {figures.known[each][-1]:.3f} ms,"
+                f" at first sight {figures.unseen[each][-1]:.3f} ms"
             )
-    show("| | `none` | `schemas` | ratio | by turns | bound |")
-    show("|---|---|---|---|---|---|")
-    _line(f"spends a second, {options.callers} callers", rates, f"≥ {BOUND_OF_RATE}")
-    _line("balance, milliseconds", known, f"≤ {BOUND_OF_LATENCY}")
-    _line("balance of a user seen for the first time", first, "none")
+    return figures
 
 
-def _line(what: str, figures: dict[str, list[float]], bound: str) -> None:
+def _show_line(what: str, figures: dict[str, list[float]], bound: str) -> None:
+    """The medians of both, and of the second in parts of the first."""
+    first, second = figures
     medians = {each: statistics.median(figures[each]) for each in figures}
-    ratios = [of / to for to, of in zip(figures[WITHOUT], figures[WITH], strict=True)]
+    ratios = [of / to for to, of in zip(figures[first], figures[second], strict=True)]
     shown = ", ".join(f"{each:.2f}" for each in ratios)
     ratio = statistics.median(ratios)
     show(
-        f"| {what} | {medians[WITHOUT]:,.3f} | {medians[WITH]:,.3f} | {ratio:.2f} | {shown} |"
+        f"| {what} | {medians[first]:,.3f} | {medians[second]:,.3f} | {ratio:.2f} | {shown} |"
         f" {bound} |"
     )
 

@@ -13,6 +13,8 @@ from src.common.exceptions import NotFound, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from sqlalchemy import Connection
+
     from src.common.settings import Settings
     from src.common.sharding.groups import Group
 
@@ -59,17 +61,14 @@ def create(
 
 @app.command("list")
 def list_groups(*, as_json: AsJson = False) -> None:
-    """List the groups, how many users each had when they were counted, and its revision."""
+    """List the groups: how many users each had when they were counted, its revision and node.
+
+    The node is a worker of Citus's; there is none to name without Citus.
+    """
     from src.common.database import read_from_database
-    from src.common.sharding import groups
 
     with _groups_in_reach():
-        rows = read_from_database(
-            lambda session: [
-                {**_shown(group), "revision": groups.revision_of(session.connection(), group)}
-                for group in groups.list_groups(session.connection())
-            ]
-        )
+        rows = read_from_database(lambda session: _listed(session.connection()))
     print_rows(rows, as_json=as_json, empty=_NO_GROUPS)
 
 
@@ -123,13 +122,34 @@ def balance(*, as_json: AsJson = False) -> None:
 def move(
     group: GroupName,
     node: Annotated[str, typer.Argument(help="The Citus worker to move it to, as host:port.")],
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be moved, and move nothing.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Move a group to another node. This needs Citus, and is not built yet."""
-    with _groups_in_reach():
-        raise SettingsError(
-            f"Moving {group} to {node} needs Citus: on one PostgreSQL server a group has nowhere "
-            "to go. Nothing was changed"
-        )
+    """Move a group to another worker of Citus's, while its users go on.
+
+    Citus copies its tables, and follows what is written meanwhile. At the end writes to the group
+    wait for a moment. You may kill this command: the group is where it was, or where it was to go.
+    """
+    from src.common.sharding.moving import moving, parse_node
+
+    target = parse_node(node)
+    with _groups_in_reach() as settings, moving(settings, group, target) as mover:
+        is_moved = mover.move.is_needed and not dry_run
+        if is_moved:
+            with progress(transient=True) as bars:
+                task = bars.add_task("Bytes copied", total=mover.move.size_bytes)
+                mover.run(lambda copied: bars.update(task, completed=copied))
+    moved = {
+        "schema": group,
+        "from": str(mover.move.source),
+        "to": str(target),
+        "size_bytes": mover.move.size_bytes,
+        "is_moved": is_moved,
+    }
+    print_record(moved, as_json=as_json)
 
 
 @contextmanager
@@ -146,6 +166,21 @@ def _groups_in_reach() -> "Generator[Settings]":
         if settings.sharding is Sharding.NONE:
             raise SettingsError("SHARDING is none: users are in no groups. Set SHARDING=schemas")
         yield settings
+
+
+def _listed(connection: "Connection") -> list[dict[str, Any]]:
+    from src.common.sharding import groups
+    from src.common.sharding.citus import nodes_of_groups
+
+    nodes = nodes_of_groups(connection)
+    return [
+        {
+            **_shown(group),
+            "revision": groups.revision_of(connection, group),
+            "node": str(nodes[group.schema]) if group.schema in nodes else None,
+        }
+        for group in groups.list_groups(connection)
+    ]
 
 
 def _shown(group: "Group") -> dict[str, Any]:

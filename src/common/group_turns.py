@@ -6,7 +6,7 @@ leaves nothing locked. On the caller's open session; never commits.
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, literal, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,26 +27,21 @@ def begin_turn(session: Session, work: str) -> Turn | None:
     Of two workers at the same moment both may get the same one.
     """
     of_work = and_(GroupTurn.schema == UserGroup.schema, GroupTurn.work == work)
-    following = (
+    following = session.execute(
         select(UserGroup.schema, func.count().over().label("groups"))
         .outerjoin(GroupTurn, of_work)
         .order_by(GroupTurn.began_at.nulls_first(), UserGroup.schema)
         .limit(1)
-        .cte("following")
-    )
-    now = func.clock_timestamp()
-    noted = (
-        insert(GroupTurn)
-        .from_select(["work", "schema", "began_at"], select(literal(work), following.c.schema, now))
-        .on_conflict_do_update(
-            index_elements=[GroupTurn.work, GroupTurn.schema], set_={"began_at": now}
-        )
-        .returning(GroupTurn.schema)
-        .cte("noted")
-    )
-    found = session.execute(
-        select(noted.c.schema, following.c.groups).join(
-            following, following.c.schema == noted.c.schema
-        )
     ).one_or_none()
-    return None if found is None else Turn(*found)
+    if following is None:
+        return None
+    noted = insert(GroupTurn).values(
+        work=work, schema=following.schema, began_at=func.clock_timestamp()
+    )
+    session.execute(
+        noted.on_conflict_do_update(
+            index_elements=[GroupTurn.work, GroupTurn.schema],
+            set_={"began_at": noted.excluded.began_at},
+        )
+    )
+    return Turn(*following)

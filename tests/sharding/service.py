@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from src.common.accounts.api_keys import Scope, create_api_key
@@ -87,6 +87,12 @@ def check_all_books(groups: Iterable[str] = TWO) -> int:
             assert not report.differences, report.first
         users += report.users if report else 0
     return users
+
+
+def switch_triggers_off(session: Session) -> None:
+    """Until the database transaction ends; on Citus where the group's tables are too."""
+    session.execute(text("SET LOCAL citus.propagate_set_commands = 'local'"))
+    session.execute(text("SET LOCAL session_replication_role = replica"))
 
 
 def count_entries(user_id: uuid.UUID) -> int:

@@ -29,6 +29,7 @@ from tests.migrations.commands import copy_of_repository, revisions, start_alemb
 from tests.models.examples import a_user
 from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.postgres.drivers import open_connection
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
 
@@ -256,6 +257,7 @@ def test_notices_of_a_group_are_told_to_everybodys_endpoints(groups: ConnectionP
     assert told["g0005"] == 1, user_id
 
 
+@on_one_server
 @pytest.mark.parametrize("form", LedgerTriggers)
 def test_both_forms_of_the_triggers_are_put_in_place_in_groups(
     groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch, form: LedgerTriggers

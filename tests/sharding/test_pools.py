@@ -10,9 +10,11 @@ from src.common.database import run_in_database_transaction
 from src.common.postgres.routes import routed_to_schema
 from src.local_postgres import ConnectionParameters
 from tests.postgres.drivers import open_connection
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.conftest import GROUPS
 from tests.sharding.test_routing import ONE_CONNECTION, configure
 
+pytestmark = on_one_server
 SEEN = text("SELECT pg_backend_pid(), current_setting('search_path')")
 Seen = tuple[int, str]
 

@@ -22,6 +22,7 @@ from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
+from tests.sharding.service import switch_triggers_off
 from tests.stripe.payments import make_event, make_session, to_body
 
 __all__ = ["data_folder", "run_command"]
@@ -144,7 +145,7 @@ def test_lists_are_of_all_groups_in_one_order(
     for user_id, email in people:
         with routed_to(user_id), SessionLocal.begin() as session:
             # as they are listed: by time
-            session.execute(text("SET LOCAL session_replication_role = replica"))
+            switch_triggers_off(session)
             user = session.get_one(User, user_id)
             user.created_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(
                 days=users.index(user_id)
@@ -195,7 +196,7 @@ def test_verify_goes_through_all_groups(
     assert answer("verify", "--sample", "3")["users"] == 3
     assert answer("verify", "--user", people[5][1])["users"] == 1
     with routed_to(people[5][0]), SessionLocal.begin() as session:
-        session.execute(text("SET LOCAL session_replication_role = replica"))
+        switch_triggers_off(session)
         session.execute(text("UPDATE credit_lots SET remaining = remaining - 1"))
     found = run_command("verify", "--json")
     assert found.exit_code == 1

@@ -24,6 +24,7 @@ from src.common.stripe.wire import AnyEvent
 from src.local_postgres import ConnectionParameters
 from tests.fixtures.api import StartApi
 from tests.fixtures.databases import forget_engines, point_to
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import (
@@ -96,6 +97,7 @@ async def test_payments_of_users_of_different_groups_are_credited_where_they_are
     assert check_all_books() == len(users)
 
 
+@on_one_server
 async def test_events_of_one_group_travel_together(
     start_service: StartApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

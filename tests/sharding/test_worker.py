@@ -37,7 +37,7 @@ from tests.credits.books import grant, open_hold
 from tests.notices.receiver import Answering, Received, Receiver, receiving, take
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
-from tests.sharding.service import count_in_groups
+from tests.sharding.service import count_in_groups, switch_triggers_off
 
 PAST = text("clock_timestamp() - interval '1 hour'")
 
@@ -142,7 +142,7 @@ def test_books_of_every_group_are_verified(
         with routed_to(user_id), SessionLocal.begin() as session:
             execute(session, [grant(user_id, 60)])
     with routed_to(everywhere[5]), SessionLocal.begin() as session:
-        session.execute(text("SET LOCAL session_replication_role = replica"))
+        switch_triggers_off(session)
         session.execute(update(CreditLot).values(remaining=59))
     for _ in range(4):
         work.verify_slice()

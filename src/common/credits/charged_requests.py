@@ -101,10 +101,10 @@ def take(session: Session, claim: Claim, hold_seq: int, hold_seconds: int) -> No
         "body": None,
         "expires_at": _in(hold_seconds + CLAIM_SECONDS),
     }
+    taken = insert(ChargedRequest).values(user_id=claim.user_id, key_digest=claim.key, **values)
+    instead = {name: taken.excluded[name] for name in values}  # Citus evaluates no function there
     session.execute(
-        insert(ChargedRequest)
-        .values(user_id=claim.user_id, key_digest=claim.key, **values)
-        .on_conflict_do_update(index_elements=["user_id", "key_digest"], set_=values)
+        taken.on_conflict_do_update(index_elements=["user_id", "key_digest"], set_=instead)
     )
 
 
@@ -178,8 +178,8 @@ def _charged_hold_key(session: Session, claim: Claim) -> str | None:
 
 
 def _now() -> ColumnElement[object]:
-    return func.clock_timestamp()
+    return func.statement_timestamp()
 
 
 def _in(seconds: int) -> ColumnElement[object]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    return func.statement_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -107,7 +107,7 @@ def rotate_secret(
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
         raise invalid("overlap_seconds", f"must be an integer, 0 to {OVERLAP_SECONDS_MAX}")
     endpoint = _locked(session, endpoint_id)
-    until = func.clock_timestamp() + dt.timedelta(seconds=overlap_seconds)
+    until = func.statement_timestamp() + dt.timedelta(seconds=overlap_seconds)
     of_endpoint = NoticeSecret.endpoint_id == endpoint_id
     session.execute(
         update(NoticeSecret)
@@ -146,7 +146,7 @@ def disable_endpoint(session: Session, endpoint_id: uuid.UUID, *, reason: str) -
     """
     endpoint = _locked(session, endpoint_id)
     if endpoint.disabled_at is None:
-        endpoint.disabled_at = session.scalars(select(func.clock_timestamp())).one()
+        endpoint.disabled_at = session.scalars(select(func.statement_timestamp())).one()
         endpoint.disabled_reason = reason
         session.flush()
     return endpoint
@@ -227,7 +227,9 @@ def _add_secret(session: Session, endpoint_id: uuid.UUID) -> str:
 
 
 def _is_valid() -> ColumnElement[bool]:
-    return or_(NoticeSecret.expires_at.is_(None), NoticeSecret.expires_at > func.clock_timestamp())
+    return or_(
+        NoticeSecret.expires_at.is_(None), NoticeSecret.expires_at > func.statement_timestamp()
+    )
 
 
 def _not_found() -> NotFound:

@@ -94,7 +94,7 @@ def tell(
     ).one_or_none()
     if lead is None:
         return 0, None
-    instant = now or session.scalars(select(func.clock_timestamp())).one()
+    instant = now or session.scalars(select(func.statement_timestamp())).one()
     rows = _page(
         session, endpoint_id, (instant, instant + dt.timedelta(seconds=lead)), after, limit
     )

@@ -14,7 +14,7 @@ STEP_ROWS = 1_000
 _ANEW = {
     CreditNotice.status: NoticeStatus.PENDING,
     CreditNotice.attempts: 0,
-    CreditNotice.next_attempt_at: func.clock_timestamp(),
+    CreditNotice.next_attempt_at: func.statement_timestamp(),
     CreditNotice.lease_expires_at: None,
     CreditNotice.finished_at: None,
 }

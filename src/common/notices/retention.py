@@ -40,8 +40,10 @@ def drop_old(session: Session, *, kept_days: int, limit: int = STEP_ROWS) -> int
         How many notices were dropped; `limit` where there may be more.
     """
     kept = dt.timedelta(days=kept_days)
-    session.execute(delete(NoticeSecret).where(NoticeSecret.expires_at < func.clock_timestamp()))
-    old = CreditNotice.finished_at < func.clock_timestamp() - kept
+    session.execute(
+        delete(NoticeSecret).where(NoticeSecret.expires_at < func.statement_timestamp())
+    )
+    old = CreditNotice.finished_at < func.statement_timestamp() - kept
     dropped = _drop(session, [old, _is_told_for_good()], CreditNotice.finished_at, limit)
     if dropped < limit:
         for endpoint_id in session.scalars(_WAITING_IN_VAIN, {"kept": kept}).all():
@@ -52,7 +54,7 @@ def drop_old(session: Session, *, kept_days: int, limit: int = STEP_ROWS) -> int
 
 def _is_told_for_good() -> ColumnElement[bool]:
     expires_at = cast(CreditNotice.data["expires_at"].astext, DateTime(timezone=True))
-    return or_(CreditNotice.type != NoticeType.EXPIRING, expires_at <= func.clock_timestamp())
+    return or_(CreditNotice.type != NoticeType.EXPIRING, expires_at <= func.statement_timestamp())
 
 
 def _drop(

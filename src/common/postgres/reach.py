@@ -6,6 +6,7 @@ PostgreSQL happens to answer.
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,11 +18,13 @@ from src.common.postgres.engines import database_url
 from src.common.postgres.errors import translate_transient_error
 from src.common.postgres.hosts import libpq_parameters
 from src.common.postgres.poolers import Sharing, find_pooler
-from src.common.postgres.session_settings import SPOKEN
+from src.common.postgres.session_settings import settings_of_all
 from src.common.postgres.silent_servers import install_patience
 from src.common.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -92,15 +95,17 @@ def build_migration_engine(settings: Settings) -> Engine:
     )
     event.listen(engine, "handle_error", translate_transient_error, retval=True)
     install_patience(engine, None)
-    event.listen(engine, "connect", _have_it_speak)
+    event.listen(engine, "connect", partial(_tell, settings_of_all(settings)))
     return engine
 
 
-def _have_it_speak(raw: "DBAPIConnection", _entry: "ConnectionPoolEntry") -> None:
+def _tell(
+    chosen: "Mapping[str, str]", raw: "DBAPIConnection", _entry: "ConnectionPoolEntry"
+) -> None:
     """By a statement: a pooler in session mode takes no options."""
     assert isinstance(raw, psycopg.Connection)  # noqa: S101  this engine's driver
     raw.autocommit = True
-    for name, value in SPOKEN.items():
+    for name, value in chosen.items():
         raw.execute("SELECT set_config(%s, %s, false)", (name, value))
     raw.autocommit = False
 

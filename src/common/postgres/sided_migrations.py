@@ -18,6 +18,8 @@ from src.common.postgres.sides import (
     look_up_in_public,
 )
 
+_TRIGGERS_ON_CITUS = "SET citus.enable_unsafe_triggers = on"
+"""Ours look at rows of their group, and at what is on every node. Means nothing without Citus."""
 StepsOf = Callable[[Any, Any], Iterator[MigrationStep]]
 """What an Alembic command has done, given the revisions a database is at."""
 
@@ -50,6 +52,7 @@ def seen_alone(connection: Connection, schema: str) -> Generator[None]:
     After an error the connection is to be closed.
     """
     connection.exec_driver_sql(f"SET search_path = {schema}")
+    connection.exec_driver_sql(_TRIGGERS_ON_CITUS)
     connection.commit()
     yield
     connection.rollback()

@@ -21,6 +21,7 @@ from src.common.postgres.reach import build_migration_engine
 from src.common.postgres.routes import is_group
 from src.common.postgres.runtime_role import grant_in_group, roles_of_service
 from src.common.settings import Settings
+from src.common.sharding.citus import ready_for_groups
 from src.common.sharding.groups import ready_groups
 from src.common.sharding.notice_numbers import count_apart
 from src.common.sharding.refusals import refuse_undivided
@@ -33,12 +34,14 @@ def create_groups(settings: Settings, number: int, *, is_open: bool = True) -> G
 
     Raises:
         DatabaseBusy: another process migrates, or makes groups, for too long.
-        SettingsError: the database is not divided, or there is a pooler in the way.
+        SettingsError: the database is not divided, or there is a pooler in the way, or Citus lacks
+            something.
     """
     engine = build_migration_engine(settings)
     with closing(engine.connect()) as connection:
         hold_migration_lock(connection)
         refuse_undivided(connection, settings)
+        ready_for_groups(connection)
         for _ in range(number):
             schema = _begun(connection)
             _migrate(connection, schema)

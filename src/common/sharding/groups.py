@@ -10,7 +10,7 @@ from collections import Counter
 from threading import Lock
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from src.common.exceptions import SettingsError
 from src.common.models.directory import DirectoryUser
@@ -102,14 +102,13 @@ def _may_count(connection: Connection) -> bool:
 
 def count_users(connection: Connection) -> None:
     """Count every group's users anew, by the directory."""
-    counted = (
-        select(func.count())
-        .where(DirectoryUser.schema == UserGroup.schema)
-        .correlate(UserGroup)
-        .scalar_subquery()
-    )
+    of_each = select(DirectoryUser.schema, func.count()).group_by(DirectoryUser.schema)
+    counted: dict[str, int] = dict(connection.execute(of_each).tuples().all())
     connection.execute(
-        update(UserGroup).values(users_count=counted, counted_at=func.statement_timestamp())
+        update(UserGroup)
+        .where(UserGroup.schema == bindparam("of"))
+        .values(users_count=bindparam("number"), counted_at=func.statement_timestamp()),
+        [{"of": each, "number": counted.get(each, 0)} for each in ready_groups(connection)],
     )
 
 

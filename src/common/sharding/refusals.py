@@ -11,6 +11,7 @@ from src.common.postgres.routes import WrongShard, is_sharded, route_of
 from src.common.postgres.sides import Side, side_here
 from src.common.settings import Settings
 from src.common.sharding import directory
+from src.common.sharding.citus import refuse_what_citus_cannot
 
 NOT_DIVIDED = (
     "SHARDING=schemas: this database does not keep its users in groups yet: run `flashslides db "
@@ -32,10 +33,14 @@ def refuse_undivided(connection: Connection, settings: Settings) -> None:
     """Stop who would look for groups in a database that keeps its users in `public`.
 
     Raises:
-        SettingsError: the database is not as SHARDING says.
+        SettingsError: the database is not as SHARDING says, or on Citus and the settings are not
+            for that.
     """
-    if settings.sharding is not Sharding.NONE and side_here(connection) is not Side.EVERYBODY:
+    if settings.sharding is Sharding.NONE:
+        return
+    if side_here(connection) is not Side.EVERYBODY:
         raise SettingsError(NOT_DIVIDED)
+    refuse_what_citus_cannot(connection, settings)
 
 
 def refuse_other_groups(connection: Connection, user_ids: Iterable[uuid.UUID]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
 
 from src.common.credits.engine.connection import EngineConnection
 from src.common.database_settings import Sharding
@@ -18,6 +19,7 @@ from src.common.exceptions import BadRequest, DatabaseBusy
 from src.common.postgres.engines import begin_look_ups, build_async_engine
 from src.common.postgres.routes import routed_to_schema
 from src.common.settings import Settings
+from src.common.sharding.citus import is_citus
 from src.common.stripe import attempts
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
@@ -41,7 +43,7 @@ async def settle_backlog(processor: Processor) -> int:
     If cancelled, it hands back what it has begun.
     """
     claimed = await _claim(processor)
-    if len(claimed) <= FEW:
+    if len(claimed) <= FEW or await processor.in_database(_is_on_citus):
         return await _one_by_one(processor, claimed)
     engine = _engine(processor.settings)
     connections: Connections = {}
@@ -55,6 +57,11 @@ async def settle_backlog(processor: Processor) -> int:
             connection.drop()
         await engine.dispose()
     return tried
+
+
+def _is_on_citus(session: Session) -> bool:
+    """It joins no rows of the inbox with those of a group to lock them."""
+    return is_citus(session.connection())
 
 
 def _engine(settings: Settings) -> AsyncEngine:
