@@ -13,14 +13,20 @@ from tests.sharding.people import user_of
 __all__ = ["data_folder", "run_command"]
 NOT_YET = {
     *("anchors prove", "credits import-opening-balances", "db chain"),
-    *("notices list", "notices replay", "report"),
+    *("notices list", "notices replay"),
 }
 """They would see one group, or none."""
 IN_GROUPS = {
     *("approvals consent", "approvals list", "approvals show"),
     *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
     *("credits holds list", "credits holds release", "credits reverse"),
-    *("purchases list", "purchases show", "stripe unmatched list", "stripe unmatched resolve"),
+    *(
+        "purchases list",
+        "purchases show",
+        "report",
+        "stripe unmatched list",
+        "stripe unmatched resolve",
+    ),
     *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
     *("user set-type", "user show", "user token", "verify"),
 }
