@@ -165,10 +165,14 @@ def test_a_report_keeps_no_locks_on_groups_that_it_has_read() -> None:
     for group in GROUPS:
         user_of(group, 100)
     told: list[tuple[int, int]] = []
+
+    def tell(done: int, groups: int) -> None:
+        told.append((done, groups))
+
     with SessionLocal() as session:
         begin_report(session)
         wanted = Wanted(name=ReportName.USERS)
-        rows = read_report(session, wanted, tell=lambda *each: told.append(each)).rows
+        rows = read_report(session, wanted, tell=tell).rows
         assert [balance for _, _, _, balance, *_ in rows] == [100] * len(GROUPS)
         assert session.scalars(text(LOCKED)).one() == 0
         session.execute(text("SELECT FROM g0001.users"))
