@@ -26,7 +26,7 @@ def read_everybodys(
     """
     if not is_sharding():
         return reader.read(reading, *args, **kwargs)
-    from src.common.postgres.lagging_reads import Answered, ReadFrom, Source
+    from src.common.postgres.lagging_reads import Answered, oldest
     from src.common.postgres.routes import routed_to_schema
     from src.common.routing import all_groups
 
@@ -34,6 +34,6 @@ def read_everybodys(
     for group in all_groups():
         with routed_to_schema(group):
             answers.append(reader.read(reading, *args, **kwargs))
-    told = [each.read_from for each in answers] or [ReadFrom(source=Source.PRIMARY)]
-    oldest = min(told, key=lambda each: -(each.lag_seconds or 0))
-    return Answered(merge([each.value for each in answers]), oldest)
+    return Answered(
+        merge([each.value for each in answers]), oldest([each.read_from for each in answers])
+    )

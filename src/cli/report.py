@@ -16,7 +16,6 @@ from src.cli.choices import ReportByName, ReportFormatName, ReportNameName
 from src.cli.instants import TimeZone, instant
 from src.cli.output import is_terminal, print_file, print_rows, progress, say
 from src.cli.replicas import FromReplica, reader_in_reach, say_who_answered
-from src.cli.whose import refuse_where_sharded
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC, find_zone
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from src.common.replicas import Reader
     from src.common.reports.catalogue import Wanted
     from src.common.reports.plots import Picture
+    from src.common.reports.snapshots import Tell
 
 _SIDE_PX_MIN, _SIDE_PX_MAX = 200, 10_000
 _TABLE_ROWS = 1_000
@@ -117,7 +117,6 @@ def report(  # noqa: PLR0913  its options
 
 def _check(name: str, format_: str, output: Path | None, svg: Path | None, *, bom: bool) -> None:
     """Before a report is made, which may take long."""
-    refuse_where_sharded("a report")
     if bom and format_ != "csv":
         raise Invalid("--bom: goes with --format csv", "VALIDATION_ERROR")
     if name == "journal" and format_ == "table":
@@ -218,8 +217,10 @@ def _write(
     from src.common.reports.formats import Format
     from src.common.reports.making import write_whole_report
 
-    with _bar(wanted.name):
-        made = reader.read(write_whole_report, wanted, Format(format_), file, bom=bom, svg=svg)
+    with _bar(wanted.name) as tell:
+        made = reader.read(
+            write_whole_report, wanted, Format(format_), file, bom=bom, svg=svg, tell=tell
+        )
     say_who_answered(made.read_from)
 
 
@@ -229,8 +230,8 @@ def _print_table(reader: "Reader", wanted: "Wanted", svg: "Picture | None") -> N
 
     with tempfile.TemporaryFile() as spooled:
         # No snapshot stays open, and keeps rows from being vacuumed, while somebody reads a page.
-        with _bar(wanted.name):
-            made = reader.read(write_whole_table, wanted, spooled, svg=svg)
+        with _bar(wanted.name) as tell:
+            made = reader.read(write_whole_table, wanted, spooled, svg=svg, tell=tell)
         say_who_answered(made.read_from)
         spooled.seek(0)
         rows = map(json.loads, spooled)
@@ -243,8 +244,16 @@ def _print_table(reader: "Reader", wanted: "Wanted", svg: "Picture | None") -> N
 
 
 @contextmanager
-def _bar(name: str) -> "Generator[None]":
-    """A bar on a terminal's stderr within the block."""
+def _bar(name: str) -> "Generator[Tell]":
+    """A bar on a terminal's stderr within the block; it is told of groups of users.
+
+    Each reading of a report goes through all groups: the bar does so as often.
+    """
     with progress(transient=True) as bars:
-        bars.add_task(name.capitalize(), total=None)
-        yield
+        bar = bars.add_task(name.capitalize(), total=None)
+
+        def tell(done: int, groups: int) -> None:
+            if groups > 1:
+                bars.update(bar, completed=done, total=groups)
+
+        yield tell

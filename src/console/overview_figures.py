@@ -88,7 +88,7 @@ def _read_credits(session: Session, *, is_live: bool) -> _Credits:
     begin_report(session)
     snapshot = take_snapshot(session)
     outstanding = Liability(session, snapshot, snapshot.now, test_money=not is_live)
-    days = read_recent_days(session, snapshot.now.date(), days=DAYS, livemode=is_live)
+    days = read_recent_days(session, snapshot, snapshot.now.date(), days=DAYS, livemode=is_live)
     return _Credits(snapshot.now, days, sum(outstanding.credits.values()), outstanding.cents)
 
 

@@ -1,6 +1,7 @@
 """Who is signed in: `require(permission)`, which every page and action asks for."""
 
 import datetime as dt
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from src.common.exceptions import Forbidden, Unauthenticated
 from src.console import sessions
 from src.console.permissions import Permission, Role, permitted
 from src.console.service import settings_of
+from src.console.whose import routed_by
 
 SESSION = "session"
 """What the cookie calls the session's secret."""
@@ -48,10 +50,11 @@ class Requirement:
 
     permission: Permission
 
-    async def __call__(self, request: Request) -> Person:
-        """The person, who may.
+    async def __call__(self, request: Request) -> AsyncGenerator[Person]:
+        """The person, who may; what the address is about is seen as long as the page is made.
 
         Raises:
+            NotFound: there is no such user, purchase or request.
             Unauthenticated: AUTHENTICATION_FAILURE, nobody is signed in.
             Forbidden: FORBIDDEN, none of the roles permits it.
         """
@@ -63,7 +66,8 @@ class Requirement:
                 "have: ask an administrator",
                 "FORBIDDEN",
             )
-        return person
+        async with routed_by(request.path_params):
+            yield person
 
 
 def require(permission: Permission) -> Any:

@@ -39,7 +39,7 @@ def test_the_days_are_those_of_the_reports(db: Session, seed: int) -> None:
             for index, name in enumerate(SHOWN):
                 of_day[index] += row[PLACES[name]]
     last = history.now.date()
-    found = read_recent_days(db, last, days=len(days) - 1, livemode=True)
+    found = read_recent_days(db, snapshot, last, days=len(days) - 1, livemode=True)
     assert {day: [it.sold, it.given, it.spent, it.expired] for day, it in found.items()} == {
         day: expected[day] for day in found
     }
@@ -52,9 +52,9 @@ def test_purchases_are_counted_by_mode_and_currency(db: Session) -> None:
         History(db, 1, start=BEGAN, step=dt.timedelta(hours=1)).go_on(150)
     today = dt.datetime.now(dt.UTC).date()  # purchases are noted by the server's own clock
     begin = dt.datetime.combine(today - dt.timedelta(days=1), dt.time(), dt.UTC)
-    all_sales = read_sales(db, [begin, begin + dt.timedelta(days=3)])
+    all_sales = read_sales(db, take_snapshot(db), [begin, begin + dt.timedelta(days=3)])
     sold = [row for row in all_sales if row[4] != "test"]
-    days = read_recent_days(db, today, days=2, livemode=True).values()
+    days = read_recent_days(db, take_snapshot(db), today, days=2, livemode=True).values()
     assert sum(day.purchases for day in days) == sum(row[5] for row in sold) > 0
     assert sum(sum(day.paid_cents.values()) for day in days) == sum(row[7] for row in sold)
     back = sum(sum(day.reversed_cents.values()) for day in days)

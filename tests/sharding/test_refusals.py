@@ -13,14 +13,20 @@ from tests.sharding.people import user_of
 __all__ = ["data_folder", "run_command"]
 NOT_YET = {
     *("anchors prove", "credits import-opening-balances", "db chain"),
-    *("notices list", "notices replay", "report"),
+    *("notices list", "notices replay"),
 }
 """They would see one group, or none."""
 IN_GROUPS = {
     *("approvals consent", "approvals list", "approvals show"),
     *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
     *("credits holds list", "credits holds release", "credits reverse"),
-    *("purchases list", "purchases show", "stripe unmatched list", "stripe unmatched resolve"),
+    *(
+        "purchases list",
+        "purchases show",
+        "report",
+        "stripe unmatched list",
+        "stripe unmatched resolve",
+    ),
     *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
     *("user set-type", "user show", "user token", "verify"),
 }
@@ -39,7 +45,7 @@ OTHERWISE = {
     "anchors close": "needs a sink first",
     "credits refund": "needs Stripe first",
     "db downgrade": "tests/sharding/test_creation.py",
-    "doctor": "each check of users fails for itself",
+    "doctor": "tests/sharding/test_doctor.py",
     "notices tail": "goes on for ever",
     "serve": "goes on for ever",
     "shards copy": "needs another database: tests/sharding/test_copying.py",

@@ -20,9 +20,7 @@ from src.api.src.routes import (
 )
 from src.api.src.routes.credit_writes import router as credit_writes_router
 from src.api.src.routes.credits import router as credits_router
-from src.common.database_settings import Sharding
 from src.common.settings import get_settings
-from src.common.sharding.refusals import refuse_where_sharded
 
 
 def create_app() -> FastAPI:
@@ -55,10 +53,7 @@ def create_app() -> FastAPI:
     app.include_router(payments.router, prefix=API_PREFIX)
     app.include_router(reports.router, prefix=API_PREFIX)
     app.include_router(webhooks.router, prefix=API_PREFIX)
-    is_asked_for = settings.console_enabled or settings.console_has_oidc
-    if settings.has_console and is_asked_for:
-        refuse_where_sharded(settings, "the console")
-    if settings.has_console and settings.sharding is Sharding.NONE:
+    if settings.has_console:
         from src.console.application import mount_console  # nothing of it is loaded where it is off
 
         mount_console(app, settings)

@@ -5,6 +5,7 @@ from sqlalchemy import select
 from src.common.doctor.checks import Check, Finding, Needs, fail, ok, psql, warn
 from src.common.doctor.context import Context
 from src.common.models.credit_ledger import CreditLedger
+from src.common.postgres.sides import Side
 
 _PUT_BACK = "INSERT INTO credit_ledgers (ledger_id, chained_at) VALUES ('…', now())"
 
@@ -30,5 +31,6 @@ CHECKS = (
         Needs.TABLES,
         "Hashes show what was changed in a journal; an entry without one shows nothing.",
         may_lag=True,
+        sides=tuple(Side),
     ),
 )

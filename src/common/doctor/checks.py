@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from src.common.postgres.routes import search_path
+from src.common.postgres.sides import Side
+
 if TYPE_CHECKING:
     from src.common.doctor.context import Context
 
@@ -59,6 +62,9 @@ class Check:
     """Why it matters, in a sentence."""
     may_lag: bool = False
     """Whether it looks at rows alone, which a replica has as well."""
+    sides: tuple[Side, ...] = ()
+    """Whose tables it looks at, where groups of users have their own: at those of users once for
+    each group. Empty where at those of everybody alone, or at none."""
 
     @property
     def looks_at(self) -> str:
@@ -99,6 +105,12 @@ def sentence(message: str) -> str:
 def psql(statement: str) -> str:
     """The command that runs one SQL statement on the settings' database."""
     return f'flashslides db psql -c "{statement}"'
+
+
+def psql_in(group: str, step: str) -> str:
+    """The same command for the tables of one group of users."""
+    path = f'-c "SET search_path = {search_path(group)}" -c '
+    return step.replace("flashslides db psql -c ", f"flashslides db psql {path}")
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from src.common.database import SessionLocal
+from src.common.database_settings import Sharding
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.conditions import explain_database_error
 from src.common.postgres.engines import build_engine, replica_settings
@@ -26,10 +27,13 @@ from src.common.postgres.lagging_reads import (
     Source,
     check_replay,
 )
-from src.common.postgres.migrations import current_revisions
+from src.common.postgres.migrations import current_revisions, is_behind
 from src.common.postgres.replica_lag import Replay, read_replay
+from src.common.postgres.routes import note_route, search_path
+from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES
 from src.common.replicas import from_primary
 from src.common.settings import Settings, get_settings
+from src.common.sharding.groups import ready_groups
 
 if TYPE_CHECKING:
     from src.common.doctor.checks import Check
@@ -83,6 +87,7 @@ class Context:
         self._engines: list[Engine] = []
         self._from_replica = from_replica
         self._at_replica = False
+        self._group: str | None = None
         self._known: dict[str, Any] = {}
         self._failures: dict[str, ExceptionWithErrorType] = {}
 
@@ -117,6 +122,37 @@ class Context:
         with self.looking():
             return current_revisions(self.session.connection())
 
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups of users that have schemas; empty where none has."""
+        if self.settings.sharding is Sharding.NONE or is_behind(next(iter(self.revisions), None)):
+            return []
+        with self.looking() as session:
+            return ready_groups(session.connection())
+
+    @property
+    def sees_users(self) -> bool:
+        """Whether `looking` sees tables of users now."""
+        return self._group is not None or not self.groups
+
+    @property
+    def sees_everybodys(self) -> bool:
+        """Whether `looking` sees first what is about everybody now, and not a group's tables."""
+        return self._group is None
+
+    def has_table(self, name: str) -> bool:
+        """Whether the schema that `looking` sees first now is to have this table."""
+        is_of_users = name in USERS_TABLES and self.sees_users
+        is_everybodys = name not in USERS_TABLES - ON_BOTH_SIDES and self.sees_everybodys
+        return is_of_users or is_everybodys
+
+    @contextmanager
+    def in_group(self, group: str | None) -> Generator[None]:
+        """Within the block, have `looking` look at this group of users."""
+        self._group = group
+        yield
+        self._group = None
+
     @property
     def stripe(self) -> "StripeAnswers":
         """What Stripe answers about itself and our account there.
@@ -140,11 +176,14 @@ class Context:
         session = self.session
         try:
             session.execute(_limit())
+            self._see_group(session)
             yield session
         except DBAPIError as error:
             self._note_loss(error)
             raise
         finally:
+            if self._group is not None and session.in_transaction():
+                note_route(session.connection(), None)
             session.rollback()
 
     @contextmanager
@@ -156,6 +195,7 @@ class Context:
         """
         with self._reaching_replica() as engine, ReplicaSession(bind=engine) as session:
             session.execute(_limit())
+            self._see_group(session)
             yield session
 
     def read_replay(self) -> Replay:
@@ -185,6 +225,12 @@ class Context:
         self._at_replica = check.may_lag and self.read_from.source is Source.REPLICA
         yield
         self._at_replica = False
+
+    def _see_group(self, session: Session) -> None:
+        """Until the database transaction ends."""
+        if self._group is not None:
+            session.execute(text(f"SET LOCAL search_path = {search_path(self._group)}"))
+            note_route(session.connection(), self._group)
 
     @contextmanager
     def _reaching_replica(self) -> Generator[Engine]:

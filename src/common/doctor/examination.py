@@ -1,22 +1,26 @@
 """Runs checks, one after the other; what goes wrong with one is an answer of that one alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
-from src.common.database_settings import Sharding
-from src.common.doctor.checks import Check, Finding, Needs, Status, sentence, unknown
+from src.common.doctor.checks import Check, Finding, Needs, Status, psql_in, sentence, unknown
 from src.common.doctor.context import Context
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
 from src.common.postgres.kept_errors import keep
 from src.common.postgres.migrations import is_behind
+from src.common.postgres.routes import SHARED_SCHEMA, is_group
+from src.common.postgres.sides import Side
 
 NOT_LOOKED_AT = "Not looked at: "
 """How an answer begins whose check could not begin; the rest says why."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 _SEVERITY = (Status.FAIL, Status.UNKNOWN, Status.WARN)
+_GRAVEST = (*_SEVERITY, Status.OK, Status.SKIPPED)
+_SHOWN = 3
+"""So many groups are named where a check found something in more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +62,40 @@ def worst(examined: Sequence[Examined]) -> Status:
 
 
 def _look(check: Check, context: Context) -> Finding:
+    return _answer(lambda: _out_of_reach(check, context) or _look_everywhere(check, context))
+
+
+def _look_everywhere(check: Check, context: Context) -> Finding:
+    """What a check finds; of tables that groups of users have, in each group."""
+    if not check.sides or not context.groups:
+        return check.look(context)
+    places = [SHARED_SCHEMA] if Side.EVERYBODY in check.sides else []
+    places += context.groups if Side.USERS in check.sides else []
+    found: dict[str, Finding] = {}
+    for place in places:
+        with context.in_group(None if place == SHARED_SCHEMA else place):
+            found[place] = _answer(lambda: check.look(context))
+    return _merge(found)
+
+
+def _merge(found: Mapping[str, Finding]) -> Finding:
+    """The gravest findings, each with the place; one sentence where all places say the same."""
+    status = next(each for each in _GRAVEST if each in {it.status for it in found.values()})
+    places = [place for place, finding in found.items() if finding.status is status]
+    first = found[places[0]]
+    if len(places) == len(found) and len({each.seen for each in found.values()}) == 1:
+        return Finding(status, f"Everywhere: {first.seen}", first.next_step)
+    shown = " ".join(f"{place}: {found[place].seen}" for place in places[:_SHOWN])
+    more = f" And {len(places) - _SHOWN} more." if len(places) > _SHOWN else ""
+    step = first.next_step
+    if step is not None and is_group(places[0]):
+        step = psql_in(places[0], step)
+    return Finding(status, shown + more, step)
+
+
+def _answer(look: Callable[[], Finding]) -> Finding:
     try:
-        return _out_of_reach(check, context) or check.look(context)
+        return look()
     except RetryableDatabaseError as error:
         return unknown(f"The database did not answer this ({error.reason}).")
     except ExceptionWithErrorType as error:
@@ -92,8 +128,6 @@ def _out_of_reach(check: Check, context: Context) -> Finding | None:
             return unknown(
                 f"{NOT_LOOKED_AT}the database is out of reach.", "flashslides doctor database"
             )
-    if check.needs is Needs.TABLES and context.settings.sharding is not Sharding.NONE:
-        return unknown(f"{NOT_LOOKED_AT}SHARDING=schemas, and it would see one group of users.")
     if check.needs is Needs.TABLES and is_behind(next(iter(context.revisions), None)):
         return unknown(
             f"{NOT_LOOKED_AT}the database lacks migrations.", "flashslides doctor migrations"

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import func, select, text
 
@@ -31,13 +31,15 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import describe_revision
 from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
+from src.common.postgres.sides import Side, looked_up_in_public
 from src.common.purchases.reconciliations import (
     find_cut_off,
     newest_age_seconds,
     newest_drift,
     of_accounts,
 )
-from src.common.purchases.unmatched import count_open_unmatched_payments
+from src.common.purchases.uncredited import count_unlisted
+from src.common.purchases.unmatched import count_noted
 
 DRIFT_AGE_WARN_SECONDS = 86_400.0
 """Everybody's books are to be verified at least so often."""
@@ -88,6 +90,8 @@ _MAKE_FUNCTIONS = (
     "print(*made, sep=';', end=';')\" | flashslides db psql && flashslides verify"
 )
 
+_TAKE_FUNCTIONS = "make them as they are in another group of users, then flashslides verify"
+_RUN = re.compile(r"EXECUTE FUNCTION (\w+)")
 _BODIES = text("""
     SELECT proname, prosrc, quote_ident(current_schema()) FROM pg_proc
     WHERE pronamespace = current_schema()::regnamespace AND proname = ANY (:names)
@@ -152,17 +156,20 @@ def _triggers(context: Context) -> Finding:
         bodies = {name: (body, here) for name, body, here in found}
         standing = {(name, table): enabled for name, table, enabled in session.execute(_STANDING)}
         role = session.execute(text("SHOW session_replication_role")).scalar_one()
-        is_chosen = is_in_place(session.connection(), form)
-    if is_ours and (others := sorted(name for name in FUNCTIONS if not _is_as_made(name, bodies))):
+        is_chosen = not context.sees_users or is_in_place(session.connection(), form)
+    wanted = {key: made for key, made in TRIGGERS.items() if context.has_table(key[1])}
+    functions = _functions_of(wanted.values())
+    if is_ours and (others := sorted(name for name in functions if not _is_as_made(name, bodies))):
         return fail(
-            f"Not as this release makes them: the functions {', '.join(others)}.", _MAKE_FUNCTIONS
+            f"Not as this release makes them: the functions {', '.join(others)}.",
+            _MAKE_FUNCTIONS if context.sees_everybodys else _TAKE_FUNCTIONS,
         )
-    if missing := sorted(TRIGGERS.keys() - standing.keys()):
+    if missing := sorted(wanted.keys() - standing.keys()):
         named = ", ".join(f"{name} on {table}" for name, table in missing)
         statements = "; ".join(" ".join(TRIGGERS[key].split()) for key in missing)
         return fail(f"Not there: {named}.", f"{psql(statements)} && flashslides verify")
     replaced = REPLACED if form is LedgerTriggers.COMMIT else ()
-    in_use = sorted(TRIGGERS.keys() - {*replaced})
+    in_use = sorted(wanted.keys() - {*replaced})
     off = [key for key in in_use if standing[key] not in ("O", "A")]
     if off:
         named = ", ".join(f"{name} on {table}" for name, table in off)
@@ -184,10 +191,17 @@ def _triggers(context: Context) -> Finding:
     )
 
 
+def _functions_of(triggers: Iterable[str]) -> list[str]:
+    """What these triggers run, and what no trigger runs itself."""
+    theirs = set(_RUN.findall(" ".join(triggers)))
+    others = set(_RUN.findall(" ".join(TRIGGERS.values()))) - theirs
+    return [name for name in FUNCTIONS if name not in others]
+
+
 def _is_as_made(name: str, bodies: Mapping[str, tuple[str, str]]) -> bool:
     """Whether a function is there, and its text is the models'."""
     body, here = bodies.get(name, ("", ""))
-    return body == FUNCTIONS[name].replace("@here", here)
+    return body == looked_up_in_public(FUNCTIONS[name].replace("@here", here), here)
 
 
 def _runtime_role(context: Context) -> Finding:
@@ -239,7 +253,8 @@ def _wanted() -> set[str]:
 def _unmatched_payments(context: Context) -> Finding:
     """Payments that nobody was credited for yet."""
     with context.looking() as session:
-        found = count_open_unmatched_payments(session)
+        found = count_noted(session) if context.sees_everybodys else 0
+        found += count_unlisted(session) if context.sees_users else 0
     if found:
         return warn(
             f"{count(found, 'payment')} credited nobody.", "flashslides stripe unmatched list"
@@ -343,12 +358,14 @@ CHECKS = (
         _triggers,
         Needs.TABLES,
         "They refuse books that do not balance, whoever writes them; without them nothing does.",
+        sides=tuple(Side),
     ),
     Check(
         "runtime-role",
         _runtime_role,
         Needs.TABLES,
         "A role that owns the tables can rewrite history; one without a privilege cannot serve.",
+        sides=(Side.USERS,),
     ),
     Check(
         "unmatched-payments",
@@ -356,6 +373,7 @@ CHECKS = (
         Needs.TABLES,
         "Somebody has paid and waits for credits.",
         may_lag=True,
+        sides=tuple(Side),
     ),
     Check(
         "approvals",
@@ -363,6 +381,7 @@ CHECKS = (
         Needs.TABLES,
         "What nobody decides about expires, and somebody waits for credits or money.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
     Check(
         "reconciliation",
@@ -377,5 +396,6 @@ CHECKS = (
         Needs.TABLES,
         "They are what refunds and disputes have cost so far; many may mean fraud.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
 )

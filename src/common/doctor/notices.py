@@ -13,6 +13,7 @@ from src.common.doctor.checks import (
 )
 from src.common.doctor.context import Context
 from src.common.notices.delivery.figures import endpoint_figures
+from src.common.postgres.sides import Side
 
 LATE_SECONDS = 3_600.0
 """How long a notice may wait: longer than the first three attempts at it take."""
@@ -76,6 +77,7 @@ CHECKS = (
         Needs.TABLES,
         "Nothing that happens meanwhile is told to them, then or later.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
     Check(
         "dead-notices",
@@ -83,6 +85,7 @@ CHECKS = (
         Needs.TABLES,
         "Another system was not told of what happened to somebody's credits.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
     Check(
         "late-notices",
@@ -90,5 +93,6 @@ CHECKS = (
         Needs.TABLES,
         "Another system acts on what was true a while ago.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
 )

@@ -25,6 +25,7 @@ from src.common.doctor.checks import (
 )
 from src.common.doctor.context import Context
 from src.common.models.worker_failure import WorkerFailure
+from src.common.postgres.sides import Side
 from src.common.stripe.attempts import backlog, count_dead_events
 
 LATE_SECONDS = 600.0
@@ -210,6 +211,7 @@ CHECKS = (
         Needs.TABLES,
         "Their books are damaged; their operations fail until they are mended.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
     Check(
         "overdue-bookings",
@@ -217,6 +219,7 @@ CHECKS = (
         Needs.TABLES,
         "Whoever reads the column credits_balance reads more than there is.",
         may_lag=True,
+        sides=(Side.USERS,),
     ),
     Check(
         "dead-events",

@@ -9,6 +9,7 @@ from src.common.doctor.checks import Check, Finding, Needs, count, duration, fai
 from src.common.doctor.context import Context
 from src.common.doctor.storage import create_index_statement
 from src.common.models.user import User
+from src.common.postgres.sides import Side
 
 INDEXES = ("ix_users_preferences", "ix_users_company")
 """The GIN index, which containment uses, and the expression index on the company."""
@@ -123,17 +124,20 @@ CHECKS = (
         _preferences_indexes,
         Needs.TABLES,
         "Without them a look for a company or a preference reads every user.",
+        sides=(Side.USERS,),
     ),
     Check(
         "preferences-queries",
         _preferences_queries,
         Needs.TABLES,
         "An index that a query cannot use helps nobody.",
+        sides=(Side.USERS,),
     ),
     Check(
         "preferences-scans",
         _preferences_scans,
         Needs.TABLES,
         "Each such scan reads the whole table and pushes what others need out of memory.",
+        sides=(Side.USERS,),
     ),
 )

@@ -7,6 +7,7 @@ from sqlalchemy.schema import CreateIndex
 from src.common.doctor.checks import Check, Finding, Needs, count, duration, fail, ok, psql, warn
 from src.common.doctor.context import Context
 from src.common.models import Base
+from src.common.postgres.sides import Side
 
 HOT_TABLES = (
     *("users", "credit_lots", "credit_holds", "credit_entries", "credit_postings"),
@@ -76,7 +77,11 @@ def _indexes_missing(context: Context) -> Finding:
     with context.looking() as session:
         rows = session.execute(_VALID).all()
     found = {str(name): bool(is_valid) for name, is_valid in rows}
-    wanted = _indexes()
+    wanted = {
+        name: index
+        for name, index in _indexes().items()
+        if index.table is not None and context.has_table(index.table.name)
+    }
     if invalid := sorted(name for name, is_valid in found.items() if not is_valid):
         return fail(
             f"Begun and not finished: {', '.join(invalid)}.",
@@ -124,17 +129,20 @@ CHECKS = (
         _vacuum_lag,
         Needs.TABLES,
         "Dead rows make every look longer and the table larger.",
+        sides=(Side.USERS,),
     ),
     Check(
         "indexes-missing",
         _indexes_missing,
         Needs.TABLES,
         "A look that had an index reads the whole table without it.",
+        sides=tuple(Side),
     ),
     Check(
         "indexes-unused",
         _indexes_unused,
         Needs.TABLES,
         "Each costs time at every write.",
+        sides=tuple(Side),
     ),
 )

@@ -7,7 +7,7 @@ whoever calls names a reading and never sees the session.
 import datetime as dt
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar
@@ -107,6 +107,12 @@ class ReadFrom:
     lag_seconds: float | None = None
     """Of a replica: how long before it was asked that is, 0 or more; beyond the limit too, and None
     where nobody knows."""
+
+
+def oldest(told: Sequence[ReadFrom]) -> ReadFrom:
+    """What an answer that is made of several says of itself: the one of the longest ago."""
+    primary = ReadFrom(source=Source.PRIMARY)
+    return min(told, key=lambda each: -(each.lag_seconds or 0), default=primary)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from src.common.reports.periods import By, beginning_of_month, boundaries
 from src.common.reports.plots import Panel, Picture, Plot, draw
 from src.common.reports.revenue import Revenue
 from src.common.reports.sales import read_sales
-from src.common.reports.snapshots import Snapshot, take_snapshot
+from src.common.reports.snapshots import Snapshot, Tell, take_snapshot
 from src.common.reports.ties import require_equal, total_of_balances
 from src.common.reports.users import UserFilter, read_users
 
@@ -87,6 +87,7 @@ def read_report(
     *,
     svg: Picture | None = None,
     now: dt.datetime | None = None,
+    tell: Tell | None = None,
 ) -> Figures:
     """Read a report, and check that its figures tie.
 
@@ -96,6 +97,7 @@ def read_report(
         wanted: Which report, of when.
         svg: Gets a picture of the figures.
         now: Replaces the database's clock, in tests.
+        tell: Is told of each group of users that was read.
 
     Raises:
         DatabaseBusy: a passing condition of the database.
@@ -120,7 +122,7 @@ def read_report(
         )
     if svg is not None and report.plot is None:
         raise _not_taken("svg", wanted)
-    rows = report.rows(session, take_snapshot(session, now=now), wanted)
+    rows = report.rows(session, take_snapshot(session, now=now, tell=tell), wanted)
     if svg is not None and report.plot is not None:
         few = list(rows)
         draw(report.plot, report.columns, few, svg, zone=wanted.zone)
@@ -137,6 +139,7 @@ def write_report(
     bom: bool = False,
     svg: Picture | None = None,
     now: dt.datetime | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """Read a report, or the journal, and write it into a file.
 
@@ -148,6 +151,7 @@ def write_report(
         bom: Whether CSV begins with a byte order mark.
         svg: Gets a picture of the figures.
         now: Replaces the database's clock, in tests.
+        tell: Is told of each group of users that was read.
 
     Raises:
         DatabaseBusy, FiguresDiffer: as of `read_report`.
@@ -163,7 +167,7 @@ def write_report(
     if bom and format_ is not Format.CSV:
         raise Invalid("bom: goes with csv", "VALIDATION_ERROR", field="bom")
     if not is_journal:
-        figures = read_report(session, wanted, svg=svg, now=now)
+        figures = read_report(session, wanted, svg=svg, now=now, tell=tell)
         write(figures, format_, file, zone=wanted.zone, bom=bom)
         return
     if wanted.since is not None:
@@ -172,7 +176,7 @@ def write_report(
         raise _not_taken("svg", wanted)
     if wanted.by not in {None, By.ENTRY, By.DAY}:
         raise Invalid("by: the journal is by entry or day", "VALIDATION_ERROR", field="by")
-    snapshot = take_snapshot(session, now=now)
+    snapshot = take_snapshot(session, now=now, tell=tell)
     for line in journal(
         session,
         snapshot,
@@ -235,7 +239,7 @@ def _revenue(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[t
 
 
 def _sales(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
-    return read_sales(session, _bounds(snapshot, wanted))
+    return read_sales(session, snapshot, _bounds(snapshot, wanted))
 
 
 def _payments(session: Session, snapshot: Snapshot, wanted: Wanted) -> Iterator[tuple[Any, ...]]:

@@ -1,8 +1,9 @@
 """What a report's columns are called, hold and mean. The names never change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import add
 from typing import Any
 
 
@@ -30,6 +31,17 @@ class Figures:
     columns: tuple[Column, ...]
     rows: Iterator[tuple[Any, ...]]
     """Read while they are iterated, where there may be many."""
+
+
+def added_up(rows: Iterable[tuple[Any, ...]], *, keys: int) -> list[tuple[Any, ...]]:
+    """One row for each of the first `keys` columns' values; whole numbers in the rest are added."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        numbers = [int(number) for number in row[keys:]]
+        known = sums.setdefault(row[:keys], numbers)
+        if known is not numbers:
+            known[:] = map(add, known, numbers)
+    return [(*key, *numbers) for key, numbers in sums.items()]
 
 
 def text(name: str, meaning: str) -> Column:

@@ -48,7 +48,7 @@ def journal(
         FiguresDiffer: FIGURES_DIFFER, the ledger contradicts itself.
         Invalid: VALIDATION_ERROR, PostgreSQL does not know the time zone.
     """
-    began = first_entry_at(session, until)
+    began = first_entry_at(session, snapshot, until)
     if began is None:
         return
     bounds = boundaries(began - dt.timedelta(microseconds=1), until, By.MONTH, zone)

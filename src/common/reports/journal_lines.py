@@ -4,6 +4,7 @@ A million entries are some four million lines: no object of Python's is made for
 """
 
 import datetime as dt
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 from src.common.exceptions import Invalid
 from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
+from src.common.reports.columns import added_up
 from src.common.reports.held import CAPTURED
 from src.common.reports.journal_accounts import DEFERRED, OF_MONEY, OWED, Pair, pairs
 from src.common.reports.revenue import KEPT, earnings
@@ -26,7 +28,6 @@ from src.html_pages import DECIMALS
 
 COMMODITY = "CREDITS"
 ENTRIES_A_FETCH = 5_000
-_DAY_COLUMN = -2
 
 
 class Program(StrEnum):
@@ -118,48 +119,46 @@ _OF_DAY = {
     Program.BEANCOUNT: "' * \"entries of the day\"\n'",
     Program.HLEDGER: "' * entries of the day\n'",
 }
-# The lines are read once, for both: first what is owed, then what is written. That is done as late
-# as possible, so that what is sorted is short.
-_OWED = """{lines}
+# The lines are read once, for both: what is owed, and what is written. That is done as late as
+# possible, so that what is sorted is short.
+_OF_ENTRIES = """{lines}
 SELECT width_bucket(effective_at, :bounds) AS period, currency,
-       CAST(sum(cents) AS bigint) AS cents, CAST(NULL AS date) AS day, NULL AS written
+       CAST(sum(cents) AS bigint) AS cents, CAST(NULL AS timestamptz) AS effective_at,
+       CAST(NULL AS uuid) AS user_id, CAST(NULL AS date) AS day, NULL AS written
 FROM lines WHERE cents <> 0 AND effective_at <= :until
 GROUP BY 1, 2
-UNION ALL
-"""
-_BY_ENTRY = """(
-SELECT NULL, NULL, NULL, {day},
-       CAST({day} AS text) || {heading} || string_agg({written}, '' ORDER BY lot_seq)
+UNION ALL (
+SELECT NULL, NULL, NULL, effective_at, user_id, {day},
+       CAST({day} AS text) || {heading} || string_agg({written}, '' ORDER BY lot_seq, kind)
 FROM (SELECT lines.*, CASE kind WHEN '{kept}' THEN '{capture}' ELSE kind END AS named FROM lines)
     AS lines
 WHERE effective_at <= :until
 GROUP BY effective_at, user_id, seq, named
 ORDER BY effective_at, user_id, seq, named
 )"""
-_BY_DAY = """(
-SELECT NULL, NULL, NULL, day,
-       CAST(day AS text) || {heading} || string_agg({written}, '' ORDER BY {order})
-FROM (
-    SELECT {day} AS day, kind, source, earned_as, currency,
-           CAST(sum(amount) AS bigint) AS amount, CAST(sum(cents) AS bigint) AS cents
-    FROM lines WHERE effective_at <= :until
-    GROUP BY 1, 2, 3, 4, 5
-    HAVING sum(amount) <> 0 OR sum(cents) <> 0
-) AS days
+_OF_DAYS = f"""{_LINES}
+SELECT width_bucket(effective_at, :bounds) AS period, currency, CAST(NULL AS date) AS day,
+       NULL AS kind, NULL AS source, NULL AS earned_as,
+       0 AS amount, CAST(sum(cents) AS bigint) AS cents
+FROM lines WHERE cents <> 0 AND effective_at <= :until
+GROUP BY 1, 2
+UNION ALL
+SELECT NULL, currency, {_DAY}, kind, source, earned_as,
+       CAST(sum(amount) AS bigint), CAST(coalesce(sum(cents), 0) AS bigint)
+FROM lines WHERE effective_at <= :until
+GROUP BY 2, 3, 4, 5, 6
+"""  # noqa: S608  nothing of anybody else's in it
+_KEYS_OF_DAYS = 6
+_WRITTEN_DAYS = """
+SELECT day, CAST(day AS text) || {heading} || string_agg(
+    {written}, '' ORDER BY kind, source, earned_as, currency)
+FROM unnest(:currencies, :days, :kinds, :sources, :earned_as, :amounts, :cents)
+    AS sums (currency, day, kind, source, earned_as, amount, cents)
+WHERE amount <> 0 OR cents <> 0
 GROUP BY day ORDER BY day
-)"""
-
-
-def _worded(program: Program, *, by_day: bool) -> str:
-    return (_OWED + (_BY_DAY if by_day else _BY_ENTRY)).format(
-        lines=_LINES,
-        day=_DAY,
-        heading=(_OF_DAY if by_day else _OF_ENTRY)[program],
-        written=_WRITTEN,
-        kept=KEPT,
-        capture=EntryKind.CAPTURE,
-        order="kind, source, earned_as, currency",
-    )
+"""
+_ARRAYS_OF_DAYS = ("currencies", "days", "kinds", "sources", "earned_as", "amounts", "cents")
+_BEFORE_ALL = (dt.datetime.min.replace(tzinfo=dt.UTC), uuid.UUID(int=0))
 
 
 class Entries:
@@ -190,36 +189,82 @@ class Entries:
             raise Invalid(
                 f"time_zone: PostgreSQL does not know {zone}", "VALIDATION_ERROR", field="time_zone"
             ) from None
-        parameters = snapshot.parameters() | {
+        parameters = {
             "until": bounds[-1],
             # All that is booked counts by now, whatever its instant (as of `Movements`).
             "latest": bounds[-1] if bounds[-1] >= snapshot.now else EVER,
             "bounds": [bound + dt.timedelta(microseconds=1) for bound in bounds],
             "test_money": test_money,
         }
-        rows = session.execute(
-            statement(_worded(program, by_day=by_day)),
-            parameters,
-            execution_options={"yield_per": ENTRIES_A_FETCH},
-        )
-        self._rows: Iterator[tuple[Any, ...]] = iter(rows)
-        self._first: list[tuple[Any, ...]] = []
-        earned: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        for row in self._rows:
-            period, currency, cents, *_ = row
-            if period is None:
-                self._first.append(row)
-                break
-            earned[currency][period] = cents
+        earned: _Earned = defaultdict(lambda: defaultdict(int))
+        read = _read_days if by_day else _read_entries
+        self._texts = read(session, snapshot, program, parameters, earned)
         self.owed = {
-            currency: list(accumulate(cents.get(period, 0) for period in range(1, len(bounds))))
+            currency: list(accumulate(cents[period] for period in range(1, len(bounds))))
             for currency, cents in sorted(earned.items())
         }
         """By currency: cents that are owed at the end of each period."""
 
     def __iter__(self) -> Iterator[tuple[dt.date, str]]:
         """Texts of one day each, in the order of time; fetched while they are iterated, once."""
-        rows = chain(self._first, self._rows)
-        while portion := list(islice(rows, ENTRIES_A_FETCH)):
-            for day, of_day in groupby(portion, itemgetter(_DAY_COLUMN)):
-                yield day, "\n".join(row[-1] for row in of_day)
+        while portion := list(islice(self._texts, ENTRIES_A_FETCH)):
+            for day, of_day in groupby(portion, itemgetter(0)):
+                yield day, "\n".join(text for _, text in of_day)
+
+
+_Earned = defaultdict[str, defaultdict[int, int]]
+"""By currency and period: cents that came to be owed (+), or were earned (-)."""
+
+
+def _read_entries(
+    session: Session,
+    snapshot: Snapshot,
+    program: Program,
+    parameters: Mapping[str, Any],
+    earned: _Earned,
+) -> Iterator[tuple[dt.date, str]]:
+    """Each entry's day and text; what was earned is there when this returns."""
+    asked = _OF_ENTRIES.format(
+        lines=_LINES,
+        day=_DAY,
+        heading=_OF_ENTRY[program],
+        written=_WRITTEN,
+        kept=KEPT,
+        capture=EntryKind.CAPTURE,
+    )
+    rows = snapshot.read_in_order(
+        session, asked, parameters, key=_order_of_entries, rows_a_fetch=ENTRIES_A_FETCH
+    )
+    first: list[tuple[Any, ...]] = []
+    for row in rows:
+        period, currency, cents, *_ = row
+        if period is None:
+            first.append(row)
+            break
+        earned[currency][period] += cents
+    return map(itemgetter(-2, -1), chain(first, rows))
+
+
+def _order_of_entries(row: tuple[Any, ...]) -> tuple[dt.datetime, uuid.UUID]:
+    """What is owed comes first. A user's entries of one instant are in their order already."""
+    period, _, _, effective_at, user_id, *_ = row
+    return _BEFORE_ALL if period is not None else (effective_at, user_id)
+
+
+def _read_days(
+    session: Session,
+    snapshot: Snapshot,
+    program: Program,
+    parameters: Mapping[str, Any],
+    earned: _Earned,
+) -> Iterator[tuple[dt.date, str]]:
+    """Each day and its text. All groups' sums are added up before PostgreSQL writes them."""
+    found = added_up(snapshot.read(session, _OF_DAYS, parameters), keys=_KEYS_OF_DAYS)
+    for period, currency, *_, cents in found:
+        if period is not None:
+            earned[currency][period] += cents
+    days = [row[1:] for row in found if row[0] is None]
+    columns = list(zip(*days, strict=True)) or [()] * len(_ARRAYS_OF_DAYS)
+    arrays = {name: list(column) for name, column in zip(_ARRAYS_OF_DAYS, columns, strict=True)}
+    asked = _WRITTEN_DAYS.format(heading=_OF_DAY[program], written=_WRITTEN)
+    return ((day, text) for day, text in session.execute(statement(asked), arrays))

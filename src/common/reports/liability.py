@@ -16,14 +16,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from src.common.models.credit_lot import LotSource
-from src.common.reports.columns import integer, text
+from src.common.reports.columns import added_up, integer, text
 from src.common.reports.held import CAPTURED, HELD_NOW, OF_HOLDS
 from src.common.reports.snapshots import (
     OF_THE_MODE,
     UNBOOKED,
     UNOPENED,
     Snapshot,
-    statement,
 )
 
 AGES = ((30, "0-30"), (90, "31-90"), (180, "91-180"), (365, "181-365"), (None, "366+"))
@@ -145,18 +144,10 @@ class Liability:
             DatabaseBusy: a passing condition of the database.
         """
         is_past = until < snapshot.now
-        asked = statement(_OF_THE_PAST if is_past else _OF_THE_PRESENT)
-        parameters = snapshot.parameters() | {
-            "until": until if is_past else snapshot.now,
-            "test_money": test_money,
-        }
-        self._rows = sorted(
-            (
-                (source, age, currency, *map(int, numbers))
-                for source, age, currency, *numbers in session.execute(asked, parameters)
-            ),
-            key=lambda row: (row[0], row[2] or "", _ORDER[row[1]]),
-        )
+        asked = _OF_THE_PAST if is_past else _OF_THE_PRESENT
+        parameters = {"until": until if is_past else snapshot.now, "test_money": test_money}
+        found = added_up(snapshot.read(session, asked, parameters), keys=3)
+        self._rows = sorted(found, key=lambda row: (row[0], row[2] or "", _ORDER[row[1]]))
 
     @property
     def credits(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from src.common.replicas import Reader
 from src.common.reports.catalogue import Wanted, read_report, write_report
 from src.common.reports.formats import Format, readable
 from src.common.reports.plots import Picture
-from src.common.reports.snapshots import begin_report
+from src.common.reports.snapshots import Tell, begin_report
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +62,7 @@ def write_whole_report(
     *,
     bom: bool = False,
     svg: Picture | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """Write a report as of one snapshot, into files that may hold what an earlier try wrote.
 
@@ -70,17 +71,22 @@ def write_whole_report(
     """
     _empty(file, None if svg is None else svg.file)
     begin_report(session)
-    write_report(session, wanted, format_, file, bom=bom, svg=svg)
+    write_report(session, wanted, format_, file, bom=bom, svg=svg, tell=tell)
 
 
 @may_lag
 def write_whole_table(
-    session: Session, wanted: Wanted, file: IO[bytes], *, svg: Picture | None = None
+    session: Session,
+    wanted: Wanted,
+    file: IO[bytes],
+    *,
+    svg: Picture | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """The same as JSON, an object a line, whose values are as people read them."""
     _empty(file, None if svg is None else svg.file)
     begin_report(session)
-    figures = read_report(session, wanted, svg=svg)
+    figures = read_report(session, wanted, svg=svg, tell=tell)
     names = [column.name for column in figures.columns]
     for row in figures.rows:
         record = (readable(value, wanted.zone) for value in row)

@@ -16,7 +16,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.credit_lot import LotSource
 from src.common.reports.columns import instant, integer, text
 from src.common.reports.held import CAPTURED
-from src.common.reports.snapshots import EVER, UNBOOKED, UNOPENED, Snapshot, statement
+from src.common.reports.snapshots import EVER, UNBOOKED, UNOPENED, Snapshot
 
 COLUMNS = (
     instant("period_start", "The period begins after this instant."),
@@ -99,8 +99,8 @@ class Movements:
         ticks = [bound + dt.timedelta(microseconds=1) for bound in bounds]
         ticks[-1:] = [EVER] if is_open else ticks[-1:]
         self._sums: _Sums = defaultdict(lambda: defaultdict(int))
-        parameters = snapshot.parameters() | {"bounds": ticks}
-        for period, source, kind, amount in session.execute(statement(_STATEMENT), parameters):
+        found = snapshot.read(session, _STATEMENT, {"bounds": ticks})
+        for period, source, kind, amount in found:
             self._add(period, source, kind, int(amount))
 
     @property

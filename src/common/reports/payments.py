@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from src.common.reports.columns import instant, integer, text
 from src.common.reports.held import CAPTURED, HELD_NOW, OF_HOLDS
 from src.common.reports.sales import LIVEMODE
-from src.common.reports.snapshots import ROWS_A_FETCH, UNBOOKED, Snapshot, statement
+from src.common.reports.snapshots import ROWS_A_FETCH, UNBOOKED, Snapshot
 
 COLUMNS = (
     text("transaction_id", "The purchase."),
@@ -97,9 +98,10 @@ def read_payments(
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
-    parameters = snapshot.parameters() | {"since": since, "until": until}
-    rows = session.execute(
-        statement(_STATEMENT), parameters, execution_options={"yield_per": ROWS_A_FETCH}
+    return snapshot.read_in_order(
+        session,
+        _STATEMENT,
+        {"since": since, "until": until},
+        key=itemgetter(1, 0),
+        rows_a_fetch=ROWS_A_FETCH,
     )
-    for row in rows:
-        yield tuple(row)

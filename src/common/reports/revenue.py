@@ -18,7 +18,7 @@ from src.common.models.credit_entry import EntryKind
 from src.common.models.stripe_reversal import ReversalKind
 from src.common.reports.columns import instant, integer, text
 from src.common.reports.held import CAPTURED, OF_HOLDS
-from src.common.reports.snapshots import EVER, OF_THE_MODE, UNBOOKED, Snapshot, statement
+from src.common.reports.snapshots import EVER, OF_THE_MODE, UNBOOKED, Snapshot
 
 COLUMNS = (
     instant("period_start", "The period begins after this instant."),
@@ -153,8 +153,8 @@ class Revenue:
         if bounds[-1] >= snapshot.now:
             ticks[-1] = EVER
         self._sums: _Sums = defaultdict(lambda: defaultdict(int))
-        parameters = snapshot.parameters() | {"bounds": ticks, "test_money": test_money}
-        for period, currency, kind, cents in session.execute(statement(_STATEMENT), parameters):
+        parameters = {"bounds": ticks, "test_money": test_money}
+        for period, currency, kind, cents in snapshot.read(session, _STATEMENT, parameters):
             column = _COLUMN_OF_KIND[kind]
             sign = 1 if column in INCOMING else -1
             self._sums[period, currency][column] += sign * int(cents)

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from src.common.reports.columns import instant, integer, text
-from src.common.reports.snapshots import statement
+from src.common.reports.columns import added_up, instant, integer, text
+from src.common.reports.snapshots import Snapshot
 
 COLUMNS = (
     instant("period_start", "The period begins after this instant."),
@@ -37,11 +37,12 @@ FROM transactions AS bought
 LEFT JOIN checkout_orders AS orders USING (stripe_session_id)
 WHERE bought.created_at > :since AND bought.created_at <= :until
 GROUP BY 1, 2, 3, 4
-ORDER BY 1, 2 NULLS LAST, 3, 4 NULLS LAST
 """  # noqa: S608  nothing of anybody else's in it
 
 
-def read_sales(session: Session, bounds: Sequence[dt.datetime]) -> Iterator[tuple[Any, ...]]:
+def read_sales(
+    session: Session, snapshot: Snapshot, bounds: Sequence[dt.datetime]
+) -> Iterator[tuple[Any, ...]]:
     """In the order of the periods; as `COLUMNS`. A range of the index by time.
 
     Raises:
@@ -49,7 +50,11 @@ def read_sales(session: Session, bounds: Sequence[dt.datetime]) -> Iterator[tupl
     """
     ticks = [bound + dt.timedelta(microseconds=1) for bound in bounds]
     parameters = {"bounds": ticks, "since": bounds[0], "until": bounds[-1]}
-    for period, package, currency, mode, *sums in session.execute(
-        statement(_STATEMENT), parameters
-    ):
-        yield (*bounds[period - 1 : period + 1], package, currency, mode, *map(int, sums))
+    found = added_up(snapshot.read(session, _STATEMENT, parameters), keys=4)
+    for period, *row in sorted(found, key=_order):
+        yield (*bounds[period - 1 : period + 1], *row)
+
+
+def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """By period, package, currency and mode; what nobody said comes last."""
+    return tuple((value is None, value) for value in row[:4])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from src.common.exceptions import Inconsistent
-from src.common.reports.snapshots import UNBOOKED, UNOPENED, Snapshot, statement
+from src.common.reports.snapshots import UNBOOKED, UNOPENED, Snapshot
 
 _BALANCES = f"""
 WITH {UNBOOKED}, {UNOPENED}
@@ -31,10 +31,9 @@ def total_of_balances(session: Session, snapshot: Snapshot, until: dt.datetime) 
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
-    parameters = snapshot.parameters()
-    if until < snapshot.now:
-        return int(session.scalars(statement(_BALANCES_THEN), parameters | {"until": until}).one())
-    return int(session.scalars(statement(_BALANCES), parameters).one())
+    is_past = until < snapshot.now
+    asked, parameters = (_BALANCES_THEN, {"until": until}) if is_past else (_BALANCES, {})
+    return sum(int(total) for (total,) in snapshot.read(session, asked, parameters))
 
 
 def require_equal(until: dt.datetime, balances: int | None, **figures: Mapping[str, int]) -> None:

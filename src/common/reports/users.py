@@ -3,13 +3,14 @@
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from src.common.reports.columns import instant, integer, text
 from src.common.reports.held import HELD_NOW, OF_HOLDS
-from src.common.reports.snapshots import EVER, ROWS_A_FETCH, UNBOOKED, Snapshot, statement
+from src.common.reports.snapshots import EVER, ROWS_A_FETCH, UNBOOKED, Snapshot
 
 COLUMNS = (
     text("user_id", "Who; names and e-mails are not in reports."),
@@ -79,12 +80,13 @@ def read_users(
     Raises:
         DatabaseBusy: a passing condition of the database.
     """
-    parameters = snapshot.parameters() | {
+    parameters = {
         "with_balance": wanted.with_balance,
         "with_debt": wanted.with_debt,
         "until": wanted.idle_since or EVER,
     }
-    for user_id, kind, status, balance, held, debt, *rest in session.execute(
-        statement(_STATEMENT), parameters, execution_options={"yield_per": ROWS_A_FETCH}
-    ):
+    found = snapshot.read_in_order(
+        session, _STATEMENT, parameters, key=itemgetter(0), rows_a_fetch=ROWS_A_FETCH
+    )
+    for user_id, kind, status, balance, held, debt, *rest in found:
         yield (user_id, kind, status, int(balance), int(held), int(debt), *rest)

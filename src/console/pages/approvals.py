@@ -22,10 +22,9 @@ from src.common.approvals.forms import (
 from src.common.approvals.payments import PaymentPreview
 from src.common.approvals.queries import ApprovalState, Foreseen, RefundPreview
 from src.common.approvals.rules import ApprovalStatus
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.models.approval import Approval
-from src.common.postgres.pagination import Page
 from src.console.audit import record
 from src.console.forms import Form, posted
 from src.console.money_forms import see_user
@@ -34,6 +33,7 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done, path_of, render
 from src.console.service import gateway_of, settings_of
+from src.console.whose import in_each_group
 from src.html_pages import money
 
 router = APIRouter(prefix="/approvals")
@@ -55,12 +55,14 @@ async def show_approvals(
     cursor: str | None = None,
 ) -> Response:
     """Requests by status, the newest first."""
-
-    def work(session: Session) -> tuple[Page[ApprovalState], Names]:
-        page = queries.list_approvals(session, status=status, cursor=cursor, limit=PAGE_SIZE)
-        return page, names_of(session, [each.approval.requester for each in page.items])
-
-    found, names = await run_in_async_database_transaction(work)
+    pages = await in_each_group(
+        lambda session: queries.list_approvals(
+            session, status=status, cursor=cursor, limit=PAGE_SIZE
+        )
+    )
+    found = queries.merge_states(list(pages.values()))
+    requesters = [each.approval.requester for each in found.items]
+    names = await read_from_async_database(lambda session: names_of(session, requesters))
     return render(
         request,
         person,

@@ -1,27 +1,33 @@
 """Notices: endpoints and how delivery to each goes, what was sent, what was given up; replay."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.exceptions import ExceptionWithErrorType, Invalid
 from src.common.models.credit_notice import CreditNotice, NoticeStatus, NoticeType
 from src.common.notices import endpoints
-from src.common.notices.delivery.figures import endpoint_figures
+from src.common.notices.delivery.figures import EndpointFigures, endpoint_figures
 from src.common.notices.delivery.messages import Notice, body_of
+from src.common.notices.everybodys import merge_notices, read_places
 from src.common.notices.ids import notice_id
 from src.common.notices.queries import NoticeFilter, get_notice, list_notices
 from src.common.notices.replay import replay_notice
+from src.common.postgres.pagination import Page
+from src.common.postgres.routes import routed_to_schema
+from src.common.routing import async_all_groups, is_sharding
 from src.console.audit import is_recorded, record
 from src.console.forms import Form, posted
 from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done, path_of, render
+from src.console.whose import in_each_group, routed_to_notice
 
 router = APIRouter(prefix="/notices")
 Choice = TypeVar("Choice", NoticeStatus, NoticeType)
@@ -49,12 +55,8 @@ async def show_notices(
         endpoint_id=_id("endpoint", endpoint),
         user_id=_id("user", user),
     )
-    found, known = await run_in_async_database_transaction(
-        lambda session: (
-            list_notices(session, wanted, limit=PAGE_SIZE, cursor=cursor),
-            endpoint_figures(session),
-        )
-    )
+    known = _of_all(await in_each_group(endpoint_figures))
+    found = await _newest(wanted, cursor)
     return render(
         request,
         person,
@@ -70,12 +72,38 @@ async def show_notices(
     )
 
 
+def _of_all(
+    found: Mapping[str | None, Sequence[EndpointFigures]],
+) -> Sequence[EndpointFigures]:
+    """All endpoints, each with what waits for it of all users."""
+    known: dict[uuid.UUID, EndpointFigures] = {}
+    for figures in found.values():
+        for each in figures:
+            before = known.get(each.endpoint_id)
+            known[each.endpoint_id] = each if before is None else before.beside(each)
+    return list(known.values())
+
+
+async def _newest(wanted: NoticeFilter, cursor: str | None) -> Page[CreditNotice]:
+    def reading(cursor: str | None) -> Callable[[Session], Page[CreditNotice]]:
+        return partial(list_notices, wanted=wanted, limit=PAGE_SIZE, cursor=cursor)
+
+    if not is_sharding():
+        return await read_from_async_database(reading(cursor))
+    places, pages = read_places(cursor), dict[str, Page[CreditNotice]]()
+    for group in await async_all_groups():
+        with routed_to_schema(group):
+            pages[group] = await read_from_async_database(reading(places.get(group)))
+    return merge_notices(pages, PAGE_SIZE)
+
+
 @router.get("/{name}", name="console_notice")
 async def show_notice(
     request: Request, person: Annotated[Person, require(Permission.NOTICES_SEE)], name: str
 ) -> Response:
     """One notice, what is sent of it, and how far it has come."""
-    notice = await run_in_async_database_transaction(lambda session: get_notice(session, name))
+    async with routed_to_notice(name):
+        notice = await read_from_async_database(lambda session: get_notice(session, name))
     return render(
         request,
         person,
@@ -96,9 +124,10 @@ async def replay(
     """Have the chosen notices sent again, once what that means was shown."""
     names = _chosen(form)
     if not form.is_confirmed:
-        found = await run_in_async_database_transaction(
-            lambda session: [get_notice(session, name) for name in names]
-        )
+        found: list[CreditNotice] = []
+        for name in names:
+            async with routed_to_notice(name):
+                found.append(await read_from_async_database(partial(get_notice, notice_id=name)))
         return confirm(
             request,
             person,
@@ -135,7 +164,8 @@ async def _replay(person: Person, form: Form, name: str) -> str:
         )
 
     try:
-        is_new = await run_in_async_database_transaction(work)
+        async with routed_to_notice(name):
+            is_new = await run_in_async_database_transaction(work)
     except ExceptionWithErrorType as error:
         return f"{name}: {error.message}"
     return f"{name} will be sent again" if is_new else f"{name} was sent again by this form"

@@ -1,24 +1,32 @@
 """Payments: purchases, orders, money that goes back; each as a timeline of all that happened."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.async_replicas import AsyncReader
 from src.common.models.checkout_order import CheckoutOrder
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.postgres.lagging_reads import ReadFrom
 from src.common.postgres.pagination import Page
-from src.common.purchases.queries import Purchase, PurchaseFilter, PurchaseState, list_purchases
+from src.common.purchases.queries import (
+    Purchase,
+    PurchaseFilter,
+    PurchaseState,
+    list_purchases,
+    merge_purchases,
+)
 from src.common.purchases.timeline import PaymentTimeline, payment_timeline
 from src.common.purchases.unfinished import unfinished_orders, unfinished_reversals
+from src.common.routing import is_sharding
 from src.console.addresses import here_with
 from src.console.audit import record
 from src.console.pages.audit_trail import names_of
@@ -26,6 +34,7 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import path_of, render
 from src.console.service import settings_of, source_of_lists
+from src.console.whose import in_each_group, read_everybodys, routed_to_payment
 
 router = APIRouter()
 SHOWN = 50
@@ -39,6 +48,8 @@ TABS = {
     "reversals": "Refunds and disputes that may change",
 }
 _Sees = Annotated[Person, require(Permission.PAYMENTS_SEE)]
+Unfinished = TypeVar("Unfinished", CheckoutOrder, StripeReversal)
+_merge = partial(merge_purchases, limit=SHOWN)
 _Tab = Literal["purchases", "disputed", "refunded", "partly_refunded", "orders", "reversals"]
 
 
@@ -67,20 +78,20 @@ async def show_payments(
         wanted_name = quote(name.strip(), safe="")
         return RedirectResponse(path_of(request, "console_payment", name=wanted_name), 303)
 
-    def work(session: Session) -> _Lists:
-        record(session, person, "payments.list", user_id=user, target=tab)
-        if tab == "orders":
-            return _Lists(orders=unfinished_orders(session, UNFINISHED_SHOWN))
-        if tab == "reversals":
-            return _Lists(reversals=unfinished_reversals(session, UNFINISHED_SHOWN))
-        return _Lists()
-
-    found = await run_in_async_database_transaction(work)
-    if tab not in {"orders", "reversals"}:
+    await run_in_async_database_transaction(
+        lambda session: record(session, person, "payments.list", user_id=user, target=tab)
+    )
+    if tab == "orders":
+        found = _Lists(orders=await _newest(unfinished_orders))
+    elif tab == "reversals":
+        found = _Lists(reversals=await _newest(unfinished_reversals, with_nobodys=True))
+    else:
         state = None if tab == "purchases" else PurchaseState(tab)
         wanted = PurchaseFilter(user_id=user, state=state)
         reader = AsyncReader(source_of_lists(settings_of(request)))
-        page = await reader.read(list_purchases, wanted, cursor=cursor, limit=SHOWN)
+        page = await read_everybodys(
+            reader, list_purchases, wanted, merge=_merge, cursor=cursor, limit=SHOWN
+        )
         found = _Lists(purchases=page.value, read_from=page.read_from)
     return render(
         request,
@@ -105,8 +116,24 @@ async def show_payment(request: Request, person: _Sees, name: str) -> Response:
         record(session, person, "payments.see", user_id=found.user_id, target=_our_id(found))
         return found, names_of(session, (step.actor for step in found.steps))
 
-    payment, names = await run_in_async_database_transaction(work)
+    async with routed_to_payment(name):
+        payment, names = await run_in_async_database_transaction(work)
     return render(request, person, "payment.html", payment=payment, names=names)
+
+
+async def _newest(
+    unfinished: Callable[[Session, int], Sequence[Unfinished]], *, with_nobodys: bool = False
+) -> Sequence[Unfinished]:
+    """The newest of all users', and of what nobody knows yet whose it is."""
+
+    def read(session: Session) -> Sequence[Unfinished]:
+        return unfinished(session, UNFINISHED_SHOWN)
+
+    pages = list((await in_each_group(read)).values())
+    if with_nobodys and is_sharding():
+        pages.append(await read_from_async_database(read))
+    found = [each for page in pages for each in page]
+    return sorted(found, key=lambda each: each.created_at, reverse=True)[:UNFINISHED_SHOWN]
 
 
 def _our_id(payment: PaymentTimeline) -> str | None:

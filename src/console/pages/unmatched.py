@@ -19,7 +19,7 @@ from src.common.approvals.payments import (
     resolve_or_ask,
 )
 from src.common.approvals.rules import Limits
-from src.common.async_database import run_in_async_database_transaction
+from src.common.async_database import read_from_async_database, run_in_async_database_transaction
 from src.common.credits.domain import errors
 from src.common.credits.domain.commands import AMOUNT_MAX
 from src.common.credits.queries import balance
@@ -36,6 +36,7 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import confirm, done, path_of, render
 from src.console.service import settings_of
+from src.console.whose import in_each_group, routed_to_unmatched
 from src.html_pages import money
 
 router = APIRouter(prefix="/unmatched")
@@ -87,9 +88,10 @@ async def show_unmatched(
     request: Request, person: Annotated[Person, require(Permission.UNMATCHED_SEE)]
 ) -> Response:
     """Those that wait for somebody, oldest first."""
-    found = await run_in_async_database_transaction(
-        lambda session: unmatched.open_unmatched_payments(session, LISTED_MAX)
-    )
+    noted = await read_from_async_database(lambda session: unmatched.noted(session, LISTED_MAX))
+    derived = await in_each_group(lambda session: unmatched.derived(session, LISTED_MAX))
+    payments = [*noted, *(each for some in derived.values() for each in some)]
+    found = unmatched.oldest(payments, LISTED_MAX)
     return render(request, person, "unmatched.html", payments=found, listed_max=LISTED_MAX)
 
 
@@ -100,7 +102,8 @@ async def show_payment(
     stripe_object_id: str,
 ) -> Response:
     """One of them, with what Stripe said and what settles it."""
-    return await _page(request, person, stripe_object_id)
+    async with routed_to_unmatched(stripe_object_id):
+        return await _page(request, person, stripe_object_id)
 
 
 @router.post("/{stripe_object_id}", name="console_unmatched_settle")
@@ -112,9 +115,11 @@ async def settle(
 ) -> Response:
     """Credit it by hand, or close it with a note."""
     try:
-        return await _settle(request, person, form, stripe_object_id)
+        async with routed_to_unmatched(stripe_object_id, form.text("user", length_max=320)):
+            return await _settle(request, person, form, stripe_object_id)
     except Invalid as error:
-        return await _page(request, person, stripe_object_id, problem=error, form=form)
+        async with routed_to_unmatched(stripe_object_id):
+            return await _page(request, person, stripe_object_id, problem=error, form=form)
 
 
 async def _settle(request: Request, person: Person, form: Form, name: str) -> Response:

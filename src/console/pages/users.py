@@ -1,11 +1,12 @@
 """Finding users: by a part of who they are, by an id, and by how they stand."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from src.common.accounts.search import FoundUsers, UserFilter, search_users
+from src.common.accounts.search import FoundUsers, UserFilter, merge_found, search_users
 from src.common.async_database import run_in_async_database_transaction
 from src.common.async_replicas import AsyncReader
 from src.common.exceptions import Invalid
@@ -15,12 +16,14 @@ from src.console.people import Person, require
 from src.console.permissions import Permission
 from src.console.rendering import render
 from src.console.service import settings_of, source_of_lists
+from src.console.whose import read_everybodys
 
 if TYPE_CHECKING:
     from src.common.postgres.lagging_reads import Answered
 
 router = APIRouter()
 SHOWN = 50
+_merge = partial(merge_found, limit=SHOWN)
 
 
 @router.get("/users", name="console_users")
@@ -48,7 +51,9 @@ async def show_users(
     problem = None
     found: Answered[FoundUsers] | None = None
     try:
-        found = await reader.read(search_users, wanted, cursor=cursor, limit=SHOWN)
+        found = await read_everybodys(
+            reader, search_users, wanted, merge=_merge, cursor=cursor, limit=SHOWN
+        )
     except Invalid as error:
         problem = error
     if found is not None and found.value.items:
