@@ -147,7 +147,9 @@ def measure(
     people: dict[str, list[uuid.UUID]],
 ) -> Figures:
     """Both, by turns."""
-    figures = Figures(*({each: [] for each in told} for _ in range(3)))
+    figures = Figures(
+        {each: [] for each in told}, {each: [] for each in told}, {each: [] for each in told}
+    )
     unseen = {each: iter(random.sample(those, len(those))) for each, those in people.items()}
     for number in range(options.rounds):
         order = list(told) if number % 2 else list(reversed(told))

@@ -11,7 +11,6 @@ import typer
 from src.cli.instants import EXAMPLES, TimeZone, instant
 from src.cli.output import AsJson, print_record, print_rows, say
 from src.cli.reach import get_settings, run_with_stripe
-from src.cli.whose import refuse_where_sharded
 from src.common.exceptions import Invalid, NotFound
 from src.common.time_zones import UTC
 
@@ -49,7 +48,6 @@ def reconcile(
     names. If an account cannot be compared, it is named, and the others are compared. --resume then
     goes on with it.
     """
-    refuse_where_sharded("comparing with Stripe")
     if resume == (since is not None) or (resume and (repair or until is not None)):
         raise Invalid(
             "Name --since; or --resume alone, which goes on with a run as it was begun",

@@ -204,7 +204,7 @@ async def reconcile_where_due() -> bool:
     """Compare the last days with Stripe, where it is time or a run was cut off."""
     settings = get_settings()
     interval = settings.stripe_reconcile_interval_seconds
-    if settings.stripe_secret_key is None or not interval or is_sharding():
+    if settings.stripe_secret_key is None or not interval:
         return False
     since = window_begins_at()
     failure: StripeGatewayError | None = None

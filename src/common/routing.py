@@ -10,13 +10,18 @@ connection at its first statement: enter the route before that.
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
-from src.common.async_database import get_async_engine
-from src.common.database import get_engine
+from src.common.async_database import (
+    read_from_async_database,
+    run_in_async_database_transaction,
+)
+from src.common.database import read_from_database, run_in_database_transaction
 from src.common.database_settings import Sharding
 from src.common.exceptions import NotFound
 from src.common.postgres.routes import routed_to_schema, unrouted
@@ -28,7 +33,9 @@ from src.common.sharding.refusals import refuse_undivided
 __all__ = [
     "all_groups",
     "all_routes",
+    "ask_everybodys",
     "async_all_groups",
+    "async_ask_everybodys",
     "async_routed_to",
     "async_routed_to_sign_up",
     "is_sharding",
@@ -103,7 +110,7 @@ def routed_to_sign_up(user_id: uuid.UUID | None = None) -> Generator[None]:
         yield
         return
     group = None if user_id is None else _group_of(user_id)
-    with routed_to_schema(group or _asked(_choose, commits=True)):
+    with routed_to_schema(group or _chosen()):
         yield
 
 
@@ -118,18 +125,18 @@ async def async_routed_to_sign_up(user_id: uuid.UUID | None = None) -> AsyncGene
         yield
         return
     group = None if user_id is None else await _async_group_of(user_id)
-    with routed_to_schema(group or await _async_asked(_choose, commits=True)):
+    with routed_to_schema(group or await _async_chosen()):
         yield
 
 
 def all_groups() -> list[str]:
     """Every group's schema; none where `SHARDING` is `none`."""
-    return _asked(groups.ready_groups) if is_sharding() else []
+    return ask_everybodys(groups.ready_groups) if is_sharding() else []
 
 
 async def async_all_groups() -> list[str]:
     """As `all_groups`, without blocking the event loop."""
-    return await _async_asked(groups.ready_groups) if is_sharding() else []
+    return await async_ask_everybodys(groups.ready_groups) if is_sharding() else []
 
 
 def all_routes() -> list[str | None]:
@@ -151,7 +158,7 @@ def _group_of(user_id: uuid.UUID) -> str | None:
     known = known_routes()
     group = known.get(user_id)
     if group is None:
-        group = _asked(lambda connection: directory.group_of(connection, user_id))
+        group = ask_everybodys(lambda connection: directory.group_of(connection, user_id))
         known.note({user_id: group} if group else {})
     return group
 
@@ -160,36 +167,49 @@ async def _async_group_of(user_id: uuid.UUID) -> str | None:
     known = known_routes()
     group = known.get(user_id)
     if group is None:
-        group = await _async_asked(lambda connection: directory.group_of(connection, user_id))
+        group = await async_ask_everybodys(
+            lambda connection: directory.group_of(connection, user_id)
+        )
         known.note({user_id: group} if group else {})
     return group
 
 
-def _choose(connection: Connection) -> str:
-    return groups.choose_group(connection, _State.newcomers)
+def ask_everybodys(question: Callable[[Connection], T]) -> T:
+    """What is found in the tables that are about everybody, whatever the route of the caller.
+
+    Raises:
+        RetryableDatabaseError: as `read_from_database`.
+        SettingsError: the database does not keep its users in groups.
+    """
+    with unrouted():
+        return read_from_database(partial(_answered, question))
 
 
-def _check(connection: Connection) -> None:
+async def async_ask_everybodys(question: Callable[[Connection], T]) -> T:
+    """As `ask_everybodys`, without blocking the event loop."""
+    with unrouted():
+        return await read_from_async_database(partial(_answered, question))
+
+
+def _answered(question: Callable[[Connection], T], session: Session) -> T:
     known_routes()
+    connection = session.connection()
     if not _State.is_divided:
         refuse_undivided(connection, get_settings())
         _State.is_divided = True
+    return question(connection)
 
 
-def _asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
-    with unrouted(), get_engine().connect() as connection:
-        _check(connection)
-        answer = question(connection)
-        if commits:
-            connection.commit()
-        return answer
-
-
-async def _async_asked(question: Callable[[Connection], T], *, commits: bool = False) -> T:
+def _chosen() -> str:
+    """The group for a newcomer; the users may be counted on the way, which is kept."""
     with unrouted():
-        async with get_async_engine().connect() as connection:
-            await connection.run_sync(_check)
-            answer = await connection.run_sync(question)
-            if commits:
-                await connection.commit()
-            return answer
+        return run_in_database_transaction(partial(_answered, _choose))
+
+
+async def _async_chosen() -> str:
+    with unrouted():
+        return await run_in_async_database_transaction(partial(_answered, _choose))
+
+
+def _choose(connection: Connection) -> str:
+    return groups.choose_group(connection, _State.newcomers)

@@ -6,13 +6,12 @@ Where `SHARDING` is `none` nothing here does or asks anything.
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
-from src.common.async_database import read_from_async_database
-from src.common.database import read_from_database
 from src.common.exceptions import NotFound
-from src.common.postgres.routes import routed_to_schema, unrouted
+from src.common.postgres.routes import routed_to_schema
 from src.common.purchases.whose import group_of_payment, group_of_purchase
-from src.common.routing import is_sharding
+from src.common.routing import ask_everybodys, async_ask_everybodys, is_sharding
 
 
 @contextmanager
@@ -25,10 +24,7 @@ def routed_to_purchase(transaction_id: uuid.UUID) -> Generator[None]:
     if not is_sharding():
         yield
         return
-    with unrouted():
-        group = read_from_database(
-            lambda session: group_of_purchase(session.connection(), transaction_id)
-        )
+    group = ask_everybodys(partial(group_of_purchase, transaction_id=transaction_id))
     with routed_to_schema(_found(group)):
         yield
 
@@ -43,10 +39,7 @@ async def async_routed_to_purchase(transaction_id: uuid.UUID) -> AsyncGenerator[
     if not is_sharding():
         yield
         return
-    with unrouted():
-        group = await read_from_async_database(
-            lambda session: group_of_purchase(session.connection(), transaction_id)
-        )
+    group = await async_ask_everybodys(partial(group_of_purchase, transaction_id=transaction_id))
     with routed_to_schema(_found(group)):
         yield
 
@@ -60,10 +53,7 @@ async def async_routed_to_payment(object_id: str) -> AsyncGenerator[None]:
     if not is_sharding():
         yield
         return
-    with unrouted():
-        group = await read_from_async_database(
-            lambda session: group_of_payment(session.connection(), object_id)
-        )
+    group = await async_ask_everybodys(partial(group_of_payment, object_id=object_id))
     with routed_to_schema(group):
         yield
 

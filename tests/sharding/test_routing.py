@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import pytest
-from sqlalchemy import TextClause, func, select, text
+from sqlalchemy import Connection, TextClause, func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,9 +17,16 @@ from src.common.credits.queries import balance
 from src.common.database import SessionLocal, get_engine, run_in_database_transaction
 from src.common.exceptions import NotFound
 from src.common.models import CreditEntry, StripeEvent, User
-from src.common.postgres.routes import NotRouted, WrongShard, routed_to_schema, unrouted
+from src.common.postgres.routes import (
+    NotRouted,
+    WrongShard,
+    current_route,
+    routed_to_schema,
+    unrouted,
+)
 from src.common.routing import async_routed_to, routed_to
 from src.common.settings import get_settings
+from src.common.sharding import directory
 from src.local_postgres import ConnectionParameters
 from tests.credits.books import check_books, spend
 from tests.sharding.conftest import GROUPS
@@ -237,3 +244,35 @@ def test_books_of_every_group_balance(groups: ConnectionParameters) -> None:
         with routed_to(user_id):
             run_in_database_transaction(partial(execute, commands=[spend(user_id, 7)]))
             run_in_database_transaction(check_books)
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch) -> list[uuid.UUID]:
+    """Have the first look-up end with a serialization failure; who was asked for."""
+    asked: list[uuid.UUID] = []
+    look = directory.group_of
+
+    def look_again(connection: Connection, user_id: uuid.UUID) -> str | None:
+        asked.append(user_id)
+        if len(asked) == 1:
+            raise_ = "DO $$ BEGIN RAISE EXCEPTION 'passing' USING ERRCODE = '40001'; END $$"
+            connection.execute(text(raise_))
+        return look(connection, user_id)
+
+    monkeypatch.setattr(directory, "group_of", look_again)
+    return asked
+
+
+async def test_a_look_up_is_tried_again_after_a_passing_condition(
+    groups: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever routes hears nothing of it."""
+    assert groups
+    ada, bob = user_of("g0002"), user_of("g0003")
+    asked = fail_once(monkeypatch)
+    with routed_to(ada):
+        assert current_route() == "g0002"
+    assert asked == [ada, ada]
+    asked.clear()
+    async with async_routed_to(bob):
+        assert current_route() == "g0003"
+    assert asked == [bob, bob]

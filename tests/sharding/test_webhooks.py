@@ -11,20 +11,24 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from src.cli import work
+from src.cli.reach import in_database
 from src.cli.work import settle_events
+from src.common.async_database import get_async_db
 from src.common.database import SessionLocal, get_engine
-from src.common.models import StripeReversal, Transaction, UnmatchedPayment
+from src.common.models import StripeReversal, Transaction, UnmatchedPayment, User
 from src.common.postgres.routes import routed_to_schema
 from src.common.postgres.runtime_role import grant_runtime
-from src.common.routing import routed_to
+from src.common.routing import async_routed_to, routed_to
 from src.common.settings import get_settings
 from src.common.stripe.inbox import EventAnswer
+from src.common.stripe.lookup import Facts, Lookup
 from src.common.stripe.processing import Processor
-from src.common.stripe.wire import AnyEvent
+from src.common.stripe.wire import AnyEvent, CheckoutSession, parse_event
 from src.local_postgres import ConnectionParameters
 from tests.fixtures.api import StartApi
 from tests.fixtures.databases import forget_engines, point_to
 from tests.sharding.citus_server import on_one_server
+from tests.models.examples import a_transaction
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import (
@@ -98,12 +102,13 @@ async def test_payments_of_users_of_different_groups_are_credited_where_they_are
 
 
 @on_one_server
+@POOLERS
 async def test_events_of_one_group_travel_together(
-    start_service: StartApi, monkeypatch: pytest.MonkeyPatch
+    start_service: StartApi, monkeypatch: pytest.MonkeyPatch, pooler: str
 ) -> None:
     """Those of users that are known, and about payments that are: nobody goes by itself."""
     users = people(4)
-    api = await start_service()
+    api = await start_service(DATABASE_POOLER=pooler)
     alone: list[str] = []
 
     async def note(_processor: Processor, event: AnyEvent, _body: bytes) -> EventAnswer:
@@ -224,6 +229,63 @@ async def test_two_sessions_with_one_payment_intent_of_two_users_credit_one(
     assert answers == {"processed": 1, "unmatched": 1}
     assert sorted((balance_of(ada), balance_of(bob))) == [0, 500]
     assert check_all_books() == 2
+
+
+async def buy_by_session_alone(user_id: uuid.UUID) -> dict[str, Any]:
+    """A purchase as application code writes it, which does not say its PaymentIntent."""
+    paid = make_session(user_id)
+    async with async_routed_to(user_id), get_async_db() as session:
+        user = await session.get_one(User, user_id)
+        user.credits_balance += 500
+        session.add(
+            a_transaction(user_id=user_id, stripe_session_id=paid["id"], currency=paid["currency"])
+        )
+        await session.commit()
+    return paid
+
+
+@pytest.mark.parametrize("bob_s", TWO)
+async def test_a_purchase_does_not_learn_another_user_s_payment(
+    start_service: StartApi, bob_s: str
+) -> None:
+    """Of the same group or of another: both keep what they have, and somebody looks at it."""
+    ada, bob = user_of(TWO[0]), user_of(bob_s)
+    api = await start_service()
+    other = make_session(bob)
+    assert await deliver_all(api, [make_event(other)]) == {"processed": 1}
+    paid = await buy_by_session_alone(ada)
+    named = {**paid, "payment_intent": other["payment_intent"]}
+    for _ in range(2):
+        assert await deliver_all(api, [make_event(named)]) == {"unmatched": 1}
+    unpaid = {**named, "payment_status": "unpaid"}
+    assert await deliver_all(api, [make_event(unpaid)]) == {"unmatched": 1}
+    assert reasons_of_unmatched() == {paid["id"]: ("PAYMENT_CONFLICT", "open")}
+    assert statuses_of_events() == {"processed": 1, "unmatched": 3}
+    assert (balance_of(ada), balance_of(bob)) == (500, 500)
+    assert await deliver_all(api, [make_event(paid)]) == {"already_processed": 1}
+
+
+async def test_an_event_about_users_of_several_groups_is_settled_in_each(
+    groups: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each payment where its user is; what cannot be credited is noted, and the event says so."""
+    assert groups
+    ada, bob = people(1)
+    told = [make_session(each) for each in (ada, bob, uuid.uuid4())]
+    payments = tuple(CheckoutSession.model_validate(each).as_payment() for each in told)
+
+    async def all_of_them(_lookup: Lookup, _event: AnyEvent) -> Facts:
+        return Facts(payments=payments)
+
+    monkeypatch.setattr(Lookup, "facts_of", all_of_them)
+    body = json.dumps(make_event(told[0])).encode()
+    processor = Processor(in_database, None, get_settings())
+    for _ in range(2):
+        answer = await processor.receive(parse_event(body), body)
+        assert answer is EventAnswer.UNMATCHED
+    assert (balance_of(ada), balance_of(bob)) == (500, 500)
+    assert reasons_of_unmatched() == {told[2]["id"]: ("USER_UNKNOWN", "open")}
+    assert statuses_of_events() == {"unmatched": 1}
 
 
 async def test_stored_events_are_settled_by_the_worker_in_every_group(

@@ -15,6 +15,7 @@ from src.common.models.reconciliation import Reconciliation
 from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
+from src.common.purchases.recorded import read_recorded
 from src.common.stripe import agreement
 from src.common.stripe.differences import difference
 from src.common.stripe.gateway import configured
@@ -83,7 +84,7 @@ def test_what_plainly_agrees_is_no_difference(fresh_database: ConnectionParamete
             objects, told = asyncio.run(page_of(storm.loop, stage))
             for found, facts in zip(objects, told, strict=True):
                 with SessionLocal() as session:
-                    recorded = agreement.read_of(session, [found])
+                    recorded = read_recorded(session, agreement.asked_of([found]))
                     agrees = agreement.agree(facts, recorded, terms)
                     differs = difference(session, facts, terms)
                 assert differs is None or not agrees, (stage, found.id)

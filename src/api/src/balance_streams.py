@@ -106,6 +106,7 @@ class Stream:
         self._entries: list[NewEntry] = []
         self._current: CurrentBalance | None = None
         """What is to be told; the newest, however slowly the client reads."""
+        self._schemas: tuple[str | None, str | None] | None = None
 
     @property
     def is_over(self) -> bool:
@@ -121,6 +122,13 @@ class Stream:
     def is_ones_own(self) -> bool:
         """Whether the user watches their own balance."""
         return self.watcher.principal.user_id == self.user_id
+
+    async def find_schemas(self) -> tuple[str | None, str | None]:
+        """The groups of who is watched and who watches: looked up once, as none changes."""
+        if self._schemas is None:
+            watcher_id = self.watcher.principal.user_id
+            self._schemas = await _schema_of(self.user_id), await _schema_of(watcher_id)
+        return self._schemas
 
     def begin(self, current: CurrentBalance, after: int | None) -> None:
         """Tell what there is; `after` is the entry that the client has seen last, if any."""
@@ -320,20 +328,23 @@ async def _by_group(streams: Sequence[Stream], *, with_watchers: bool) -> Collec
     """Those who are watched and, `with_watchers`, those who watch others, by their groups."""
     groups: dict[str | None, _Group] = {}
 
-    async def of(user_id: uuid.UUID | None) -> _Group:
-        schema = None if user_id is None else await _group_of(user_id)
+    def of(schema: str | None) -> _Group:
         return groups.setdefault(schema, _Group(schema))
 
-    for user_id, seen in _known_by_all(streams).items():
-        (await of(user_id)).seen[user_id] = seen
-    for stream in streams if with_watchers else ():
-        if not stream.is_ones_own:
-            principal = stream.watcher.principal
-            (await of(principal.user_id)).watchers[stream.watcher.token] = principal
+    known = _known_by_all(streams)
+    for stream in streams:
+        watched, watching = await stream.find_schemas()
+        if stream.user_id in known:
+            of(watched).seen[stream.user_id] = known[stream.user_id]
+        if with_watchers and not stream.is_ones_own:
+            watcher = stream.watcher
+            of(watching).watchers[watcher.token] = watcher.principal
     return groups.values()
 
 
-async def _group_of(user_id: uuid.UUID) -> str | None:
+async def _schema_of(user_id: uuid.UUID | None) -> str | None:
+    if user_id is None:
+        return None
     async with async_routed_to(user_id):
         return current_route()
 

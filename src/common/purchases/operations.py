@@ -21,8 +21,9 @@ from src.common.purchases import rules, unmatched
 from src.common.purchases.locks import lock_payment
 from src.common.purchases.money_back import adopt_reversals, has_reversals
 from src.common.purchases.orders import find_order, named_by_order, note_status
+from src.common.purchases.recorded import names_of
 from src.common.purchases.rules import Mismatch, Offer, Payment, Reason, Terms
-from src.common.purchases.whose import sees_users
+from src.common.purchases.whose import is_of_another, sees_users
 from src.common.sharding.directory import PAYMENT_OF_ANOTHER_USER, note_payment
 
 
@@ -68,8 +69,7 @@ def settle_payment(
         if existing is None
         else _conflict(session, existing, payment, order)
     )
-    if existing is not None and (verdict is None or payment.payment_status == "unpaid"):
-        # An unpaid one is a picture of the session from before it was paid, delivered late.
+    if existing is not None and verdict is None:
         _complete(session, existing, payment, order)
         return PurchaseOutcome(PurchaseStatus.ALREADY_CREDITED)
     if isinstance(verdict, Offer):
@@ -98,6 +98,7 @@ def end_order(session: Session, payment: Payment, status: OrderStatus) -> bool:
         order is not None
         # Another is of a page that nobody was told: Stripe's answer was lost, the order went on.
         and order.stripe_session_id in (None, payment.stripe_session_id)
+        and not is_of_another(session, order.user_id, [payment.stripe_session_id])
         and note_status(session, order, status, payment.stripe_session_id)
     )
     if status is OrderStatus.FAILED:
@@ -198,6 +199,10 @@ def _conflict(
     session: Session, existing: Transaction, payment: Payment, order: CheckoutOrder | None
 ) -> Mismatch | None:
     """Why the row with this payment's key does not mean that it was credited; None if it does."""
+    if is_of_another(session, existing.user_id, names_of(payment)):
+        return Mismatch(Reason.PAYMENT_CONFLICT, "Another user has a payment of one of its names")
+    if payment.payment_status == "unpaid":
+        return None  # a picture of the session from before it was paid, delivered late
     if not rules.is_same_purchase(existing, payment, order):
         return Mismatch(
             Reason.PAYMENT_CONFLICT,

@@ -1,8 +1,8 @@
 """Reads what is recorded of many payments and reversals at once; nothing here locks or writes."""
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -28,6 +28,17 @@ from src.common.models.stripe_reversal import StripeReversal
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import PAYMENT_INTENT_ID, UnmatchedPayment
 from src.common.purchases.rules import Payment
+from src.common.purchases.whose import sees_users
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the books are asked about."""
+
+    payments: list[Payment] = field(default_factory=list[Payment])
+    payment_intents: list[str] = field(default_factory=list[str])
+    reversals: list[str] = field(default_factory=list[str])
+    """Of refunds and disputes."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +96,17 @@ def names_of(payment: Payment) -> list[str]:
     return [each for each in names if each is not None]
 
 
-def read_recorded(
-    session: Session,
-    *,
-    payments: Collection[Payment] = (),
-    payment_intents: Collection[str] = (),
-    reversals: Collection[str] = (),
-) -> Recorded:
-    """What is recorded of these payments, PaymentIntents and reversals, by a statement a table."""
-    purchases = _purchases(session, [*payment_intents, *_all_names(payments)])
-    paid_for = _orders(session, payments)
+def read_recorded(session: Session, asked: Asked) -> Recorded:
+    """What is recorded of what is asked about, by a statement a table.
+
+    A session that sees no user's tables reads what is nobody's.
+    """
+    payments, sees = asked.payments, sees_users(session)
+    names = [*asked.payment_intents, *_all_names(payments)]
+    purchases = _purchases(session, names if sees else ())
+    paid_for = _orders(session, payments if sees else ())
     unknown = [each for each in payments if purchases.keys().isdisjoint(names_of(each))]
-    known = _reversals(session, reversals)
+    known = _reversals(session, asked.reversals)
     asked_for = [each.transaction_id for each in known.values() if each.transaction_id]
     return Recorded(
         purchases,
@@ -104,6 +114,21 @@ def read_recorded(
         _unmatched(session, [*_all_names(unknown)]),
         known,
         _refunds_asked_for(session, asked_for),
+    )
+
+
+def merged(parts: Sequence[Recorded]) -> Recorded:
+    """What is recorded in several groups of users: nothing is in two of them."""
+    purchases: dict[str, list[RecordedPurchase]] = {}
+    for part in parts:
+        for name, found in part.purchases.items():
+            purchases.setdefault(name, []).extend(found)
+    return Recorded(
+        purchases,
+        {key: order for part in parts for key, order in part.orders.items()},
+        frozenset[str]().union(*(part.unmatched for part in parts)),
+        {key: reversal for part in parts for key, reversal in part.reversals.items()},
+        frozenset[uuid.UUID]().union(*(part.refunds_asked_for for part in parts)),
     )
 
 

@@ -40,6 +40,8 @@ def find_unlisted(session: Session, stripe_session_id: str) -> Transaction | Non
 
 def uncredited_among(session: Session, stripe_session_ids: Sequence[str]) -> frozenset[str]:
     """Which of these purchases credited nobody, and wait for somebody."""
+    if not sees_users(session):
+        return frozenset()
     found = _uncredited(Transaction.stripe_session_id.in_(stripe_session_ids))
     names = select(found.stripe_session_id).where(~_is_told_of(found, BY_HAND))
     return frozenset(session.scalars(names))

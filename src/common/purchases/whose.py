@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Uuid, column, literal, select, table, union_all
+from sqlalchemy import Connection, Uuid, column, exists, literal, select, table, union_all
 from sqlalchemy.orm import Session
 
 from src.common.models.directory import DirectoryPayment, DirectoryUser
@@ -61,6 +61,20 @@ def user_of_any(connection: Connection, object_ids: Collection[str]) -> uuid.UUI
     """Whose payment one of these names; None where nobody's."""
     of_any = select(DirectoryPayment.user_id).where(DirectoryPayment.object_id.in_(object_ids))
     return connection.execute(of_any.limit(1)).scalar()
+
+
+def is_of_another(session: Session, user_id: uuid.UUID, object_ids: Collection[str]) -> bool:
+    """Whether one of these names another user's payment.
+
+    Only the directory tells: where groups of users have no schemas, the unique keys do.
+    """
+    connection = session.connection()
+    if not is_sharded(connection):
+        return False
+    others = exists().where(
+        DirectoryPayment.object_id.in_(object_ids), DirectoryPayment.user_id != user_id
+    )
+    return connection.execute(select(others)).scalar_one()
 
 
 class GroupOfUnmatched(NamedTuple):

@@ -8,12 +8,10 @@ compares by itself, with its locks and in its own database transaction.
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from src.common.models.checkout_order import OrderStatus
 from src.common.purchases import rules
 from src.common.purchases.orders import is_as_far
-from src.common.purchases.recorded import Recorded, read_recorded
+from src.common.purchases.recorded import Asked, Recorded
 from src.common.purchases.reversals import Reversal, supersedes
 from src.common.purchases.rules import Mismatch, Payment, Terms
 from src.common.stripe.lookup import Facts
@@ -21,24 +19,22 @@ from src.common.stripe.wire import CheckoutSession, PaymentIntent
 from src.common.stripe.wire_money_back import Dispute, Refund
 
 
-def read_of(session: Session, objects: Iterable[Any]) -> Recorded:
-    """What is recorded of these objects of Stripe's, none of which is kept."""
-    payments: list[Payment] = []
-    intents: list[str] = []
-    reversals: list[str] = []
+def asked_of(objects: Iterable[Any]) -> Asked:
+    """What the books are asked about these objects of Stripe's, none of which is kept."""
+    asked = Asked()
     for each in objects:
         match each:
             case CheckoutSession():
-                payments.append(each.as_payment())
+                asked.payments.append(each.as_payment())
             case PaymentIntent():
-                intents.append(each.id)
+                asked.payment_intents.append(each.id)
             case Refund() | Dispute():
-                reversals.append(each.id)
+                asked.reversals.append(each.id)
                 if each.payment_intent is not None:
-                    intents.append(each.payment_intent)
+                    asked.payment_intents.append(each.payment_intent)
             case _:
                 pass
-    return read_recorded(session, payments=payments, payment_intents=intents, reversals=reversals)
+    return asked
 
 
 def are_anothers(facts: Facts, env: str) -> bool:

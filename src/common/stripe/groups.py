@@ -6,14 +6,15 @@ unmatched, or waits.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from src.common.exceptions import Conflict
 from src.common.postgres.routes import route_of
 from src.common.purchases.locks import lock_payment
+from src.common.purchases.recorded import Asked
 from src.common.purchases.reversals import Reversal
 from src.common.purchases.rules import Payment
 from src.common.purchases.whose import groups_of_payments
@@ -25,30 +26,100 @@ class GroupBecameKnown(Exception):
     """The facts are of another group than they were looked up to be: begin again there."""
 
 
-def group_of(connection: Connection, facts: Facts) -> str | None:
-    """The group that these facts are about; None where nobody of ours is known.
+class Whose(NamedTuple):
+    """What tells whose something of Stripe's is: its names, else whom the metadata names."""
 
-    Raises:
-        Conflict: SEVERAL_GROUPS, they are about users of several.
+    names: tuple[str, ...]
+    user_id: uuid.UUID | None
+
+    @classmethod
+    def of(cls, piece: Payment | Reversal) -> "Whose":
+        """Of a payment, or of money back."""
+        names = [piece.stripe_session_id, piece.payment_intent_id, piece.invoice_id]
+        if isinstance(piece, Reversal):
+            names.append(piece.reversal_id)
+        named = tuple(each for each in names if each is not None)
+        return cls(named, piece.user_id if isinstance(piece, Payment) else None)
+
+    @classmethod
+    def called(cls, name: str) -> "Whose":
+        """Of what has this name alone."""
+        return cls((name,), None)
+
+
+def look_up_groups(connection: Connection, asked: Collection[Whose]) -> dict[Whose, str]:
+    """The groups of these; what is nobody's of ours, as far as anybody knows, is missing."""
+    names, users = names_and_users(asked)
+    by_name = groups_of_payments(connection, names) if names else {}
+    by_user = groups_of(connection, users) if users else {}
+    return all_picked(asked, by_name, by_user)
+
+
+def names_and_users(asked: Iterable[Whose]) -> tuple[list[str], list[uuid.UUID]]:
+    """All that the directory is asked about these, in order."""
+    names = {name for each in asked for name in each.names}
+    users = {each.user_id for each in asked if each.user_id is not None}
+    return sorted(names), sorted(users)
+
+
+def all_picked(
+    asked: Iterable[Whose], by_name: Mapping[str, str], by_user: Mapping[uuid.UUID, str]
+) -> dict[Whose, str]:
+    """The groups, of those that the directory found."""
+    found = ((each, _picked(each, by_name, by_user)) for each in asked)
+    return {each: group for each, group in found if group is not None}
+
+
+def _picked(
+    whose: Whose, by_name: Mapping[str, str], by_user: Mapping[uuid.UUID, str]
+) -> str | None:
+    noted = (by_name[name] for name in whose.names if name in by_name)
+    return next(noted, by_user.get(whose.user_id) if whose.user_id is not None else None)
+
+
+def parted(connection: Connection, facts: Facts) -> dict[str | None, Facts]:
+    """These facts by the group that each is about; under None what is nobody's of ours.
+
+    None of Stripe's objects is of two users. But its names may be, where somebody forged them, or
+    several payments paid one invoice.
     """
     pieces: list[Payment | Reversal] = [*facts.payments, *facts.reversals]
     pieces += [payment for payment, _ in facts.ended]
-    names = [name for piece in pieces for name in _names_of(piece)]
-    users = [each for piece in pieces if (each := _user_of(piece)) is not None]
-    by_name: Mapping[str, str] = groups_of_payments(connection, names) if names else {}
-    by_user: Mapping[uuid.UUID, str] = groups_of(connection, users) if users else {}
-    found: set[str] = set()
-    for piece in pieces:
-        noted = [by_name[name] for name in _names_of(piece) if name in by_name]
-        user_id = _user_of(piece)
-        named = by_user.get(user_id) if user_id is not None else None
-        if noted:
-            found.add(noted[0])
-        elif named is not None:
-            found.add(named)
-    if len(found) > 1:
-        raise Conflict("This is about users of several groups", "SEVERAL_GROUPS")
-    return found.pop() if found else None
+    known = look_up_groups(connection, {Whose.of(each) for each in pieces})
+
+    def of(piece: Payment | Reversal) -> str | None:
+        return known.get(Whose.of(piece))
+
+    found = {of(each) for each in pieces} or {None}
+    if len(found) == 1:
+        return {found.pop(): facts}
+    return {
+        group: Facts(
+            tuple(each for each in facts.payments if of(each) == group),
+            tuple(each for each in facts.reversals if of(each) == group),
+            tuple(each for each in facts.ended if of(each[0]) == group),
+        )
+        for group in sorted(found, key=lambda group: group or "")
+    }
+
+
+def asked_by_group(connection: Connection, asked: Asked) -> dict[str | None, Asked]:
+    """The same of what is asked of the books."""
+    pieces = [Whose.of(each) for each in asked.payments]
+    pieces += map(Whose.called, (*asked.payment_intents, *asked.reversals))
+    known = look_up_groups(connection, {*pieces})
+    found: dict[str | None, Asked] = {}
+
+    def of(whose: Whose) -> Asked:
+        return found.setdefault(known.get(whose), Asked())
+
+    for payment in asked.payments:
+        of(Whose.of(payment)).payments.append(payment)
+    for name in asked.payment_intents:
+        of(Whose.called(name)).payment_intents.append(name)
+    for name in asked.reversals:
+        of(Whose.called(name)).reversals.append(name)
+    return found
 
 
 def keep_to_group(session: Session, facts: Facts) -> None:
@@ -63,19 +134,8 @@ def keep_to_group(session: Session, facts: Facts) -> None:
     for name in _locked_names(facts):
         lock_payment(session, name)
     connection = session.connection()
-    if group_of(connection, facts) != route_of(connection):
+    if parted(connection, facts).keys() != {route_of(connection)}:
         raise GroupBecameKnown
-
-
-def _names_of(piece: Payment | Reversal) -> list[str]:
-    names = [piece.stripe_session_id, piece.payment_intent_id, piece.invoice_id]
-    if isinstance(piece, Reversal):
-        names.append(piece.reversal_id)
-    return [each for each in names if each is not None]
-
-
-def _user_of(piece: Payment | Reversal) -> uuid.UUID | None:
-    return piece.user_id if isinstance(piece, Payment) else None
 
 
 def _locked_names(facts: Facts) -> Iterator[str]:

@@ -7,7 +7,7 @@ commit; `processing.py` puts them together.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 
 import stripe
@@ -89,10 +89,25 @@ def finish_event(
 
     An event that was ignored, unmatched or failed is judged anew: what it lacked may be there now.
     """
+
+    def settle() -> EventAnswer:
+        if facts is None:
+            return EventAnswer.IGNORED
+        return apply(session, facts, terms, cause=event.id)
+
+    return _finish(session, event, settle)
+
+
+def note_settled(session: Session, event: AnyEvent, answer: EventAnswer) -> EventAnswer:
+    """Note of a stored event that what it says was done, in other database transactions."""
+    return _finish(session, event, lambda: answer)
+
+
+def _finish(session: Session, event: AnyEvent, settle: Callable[[], EventAnswer]) -> EventAnswer:
     # Marked first, as what it usually becomes: this locks the row, and is undone with the rest.
     if session.execute(_mark(event).returning(StripeEvent.event_id)).one_or_none() is None:
         return EventAnswer.ALREADY_PROCESSED
-    answer = EventAnswer.IGNORED if facts is None else apply(session, facts, terms, cause=event.id)
+    answer = settle()
     status = STATUS_BY_ANSWER[answer]
     if status != "processed":
         session.execute(
@@ -137,6 +152,12 @@ def apply(session: Session, facts: Facts, terms: Terms, *, cause: str) -> EventA
     if PurchaseStatus.CREDITED in outcomes or any(changes):
         return EventAnswer.PROCESSED
     return EventAnswer.ALREADY_PROCESSED
+
+
+def together(answers: Collection[EventAnswer]) -> EventAnswer:
+    """What is answered where several parts of one were settled: that which asks for most."""
+    asking = (EventAnswer.UNMATCHED, EventAnswer.PROCESSED)
+    return next((each for each in asking if each in answers), EventAnswer.ALREADY_PROCESSED)
 
 
 def events_matching(

@@ -120,33 +120,52 @@ class Processor:
         except TimeoutError:
             raise StripeNeeded from None
         terms = terms_of(self.settings)
-        return await self._in_group_of(
-            facts or Facts(), lambda session: inbox.finish_event(session, event, facts, terms)
-        )
+        told = facts or Facts()
+
+        def work(session: Session, part: Facts) -> EventAnswer:
+            if part is told:
+                return inbox.finish_event(session, event, facts, terms)
+            return inbox.apply(session, part, terms, cause=event.id)
+
+        answers = await self.in_groups_of(told, work)
+        if len(answers) == 1:
+            return answers[0]
+        answer = inbox.together(answers)
+        return await self.in_database(lambda session: inbox.note_settled(session, event, answer))
 
     async def apply(self, facts: Facts, *, cause: str) -> EventAnswer:
         """Settle what an object found at Stripe says."""
         terms = terms_of(self.settings)
-        return await self._in_group_of(
-            facts, lambda session: inbox.apply(session, facts, terms, cause=cause)
+        answers = await self.in_groups_of(
+            facts, lambda session, part: inbox.apply(session, part, terms, cause=cause)
         )
+        return inbox.together(answers)
 
-    async def _in_group_of(self, facts: Facts, work: Callable[[Session], T]) -> T:
-        """Run work in one database transaction that sees whom these facts are about."""
+    async def in_groups_of(self, facts: Facts, work: Callable[[Session, Facts], T]) -> list[T]:
+        """Run work in one database transaction that sees whom these facts are about.
+
+        Where they are about users of several groups, in one for each, with its part of the facts.
+        So work is run again for a part where another part became known to be of another group.
+        """
         if self.settings.sharding is Sharding.NONE:
-            return await self.in_database(work)
-
-        def keep_to_it(session: Session) -> T:
-            groups.keep_to_group(session, facts)
-            return work(session)
-
+            return [await self.in_database(lambda session: work(session, facts))]
         while True:
             with unrouted():
-                group = await self.in_database(
-                    lambda session: groups.group_of(session.connection(), facts)
+                parts = await self.in_database(
+                    lambda session: groups.parted(session.connection(), facts)
                 )
-            with suppress(groups.GroupBecameKnown), routed_to_schema(group):
-                return await self.in_database(keep_to_it)
+            with suppress(groups.GroupBecameKnown):
+                return [await self._in_group(*part, work) for part in parts.items()]
+
+    async def _in_group(
+        self, group: str | None, facts: Facts, work: Callable[[Session, Facts], T]
+    ) -> T:
+        def keep_to_it(session: Session) -> T:
+            groups.keep_to_group(session, facts)
+            return work(session, facts)
+
+        with routed_to_schema(group):
+            return await self.in_database(keep_to_it)
 
     async def settle_due(self, *, needs_lookup: bool) -> int:
         """Try events that wait for another try, until none does.

@@ -19,32 +19,29 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from src.common.database_settings import Sharding
 from src.common.exceptions import DatabaseBusy, Invalid
 from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.kept_errors import keep
+from src.common.postgres.routes import routed_to_schema, unrouted
 from src.common.purchases import reconciliations as runs
-from src.common.purchases.uncredited import uncredited_among
-from src.common.stripe import agreement, inbox
+from src.common.purchases.recorded import Asked, Recorded, merged, read_recorded
+from src.common.stripe import agreement, groups, inbox
 from src.common.stripe.differences import difference
 from src.common.stripe.findings import Page, concerns_others, extra, failure_of, uncredited
-from src.common.stripe.gateway import PAGE_SIZE, Gateway, configured
+from src.common.stripe.gateway import Gateway, configured
 from src.common.stripe.gateway_errors import PermissionMissing
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.listed import Listed, Window, readable
 from src.common.stripe.listed_names import ListedNames
 from src.common.stripe.listings import LISTED, ReadFacts, list_page, reader_of
 from src.common.stripe.lookup import HANDLED_TYPES, Facts, Lookup
+from src.common.stripe.ours import OURS, Ours
 from src.common.stripe.processing import Processor, terms_of
 from src.common.stripe.wire import Event, parse_event
 
 logger = structlog.get_logger(__name__)
 
-OURS = {
-    "unfinished": runs.unfinished,
-    "ours": runs.purchases_between,
-    "our_reversals": runs.reversals_between,
-}
-"""What we have in the database: the stage, and how a page of it is found."""
 STAGES = (*LISTED, *OURS, "events")
 UNSETTLED_EVENTS = ("missing", "received", "failed", "dead")
 
@@ -109,20 +106,22 @@ class Reconciler:
 
     async def _page(self, stage: str, cursor: str | None) -> Page:
         page = Page(None, 0)
-        names: Sequence[str] = ()
         try:
-            names = await self._compare_page(page, stage, cursor)
+            if stage in OURS:
+                await self._compare_ours(page, stage, cursor)
+            else:
+                names = await self._compare_listed_page(page, stage, cursor)
+                page.compared += len(names)
+                page.cursor = names[-1] if names else None
         except PermissionMissing as error:
             self._note_lack(page, stage, error)
-        page.compared += len(names)
-        page.cursor = names[-1] if names else None
         return page
 
-    async def _compare_page(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
+    async def _compare_listed_page(
+        self, page: Page, stage: str, cursor: str | None
+    ) -> Sequence[str]:
         if stage == "events":
             return await self._compare_events(page, cursor)
-        if stage in OURS:
-            return await self._compare_ours(page, stage, cursor)
         listed = await list_page(self.gateway, stage, self.window, cursor)
         names = [each.object_id for each in listed]
         await self._renew_lease()
@@ -141,9 +140,7 @@ class Reconciler:
         is compared by itself.
         """
         try:
-            recorded = await self.processor.in_database(
-                lambda session: agreement.read_of(session, readable(listed))
-            )
+            recorded = await self._recorded(agreement.asked_of(readable(listed)))
         except Exception as error:  # an edge: each is compared by itself
             if concerns_others(error):
                 raise
@@ -161,6 +158,21 @@ class Reconciler:
                 if agreement.agree(facts, recorded, terms):
                     agreed.add(each.object_id)
         return agreed
+
+    async def _recorded(self, asked: Asked) -> Recorded:
+        """What is recorded of these, wherever their users are; Stripe is asked nothing."""
+        in_database = self.processor.in_database
+        if self.processor.settings.sharding is Sharding.NONE:
+            return await in_database(lambda session: read_recorded(session, asked))
+        with unrouted():
+            by_group = await in_database(
+                lambda session: groups.asked_by_group(session.connection(), asked)
+            )
+        parts: list[Recorded] = []
+        for group, part in by_group.items():
+            with routed_to_schema(group):
+                parts.append(await in_database(partial(read_recorded, asked=part)))
+        return merged(parts)
 
     async def _guard(self, page: Page, name: str, compare: CompareOne) -> None:
         """Compare one object; what is wrong with it alone is a finding, and the run goes on."""
@@ -218,32 +230,23 @@ class Reconciler:
 
     async def _difference(self, facts: Facts) -> str | None:
         terms = terms_of(self.processor.settings)
-        return await self.processor.in_database(lambda session: difference(session, facts, terms))
+        found = await self.processor.in_groups_of(
+            facts, lambda session, part: difference(session, part, terms)
+        )
+        return next((each for each in found if each is not None), None)
 
-    async def _compare_ours(self, page: Page, stage: str, cursor: str | None) -> Sequence[str]:
+    async def _compare_ours(self, page: Page, stage: str, cursor: str | None) -> None:
         """A page of what we have, asking Stripe after what it has not listed itself."""
-        find = OURS[stage]
-        names = await self.processor.in_database(
-            lambda session: find(
-                session,
-                livemode=self.livemode,
-                account=self.account,
-                since=self.window.since,
-                until=self.window.until,
-                after=cursor,
-                limit=PAGE_SIZE,
-            )
-        )
+        ours = Ours(self.processor, self.window, self.livemode, self.account)
+        found = await ours.page(stage, cursor)
         ask = self._ask_whether_paid if stage == "ours" else self._ask_after
-        without_credit = await self.processor.in_database(
-            lambda session: uncredited_among(session, names)
-        )
-        for name in names:
-            if name in without_credit:
+        for name in found.names:
+            if name in found.uncredited:
                 page.findings.append(uncredited(name))
             elif name not in self.seen:
                 await self._guard(page, name, ask)
-        return names
+        page.compared += len(found.names)
+        page.cursor = found.cursor
 
     async def _ask_after(self, page: Page, name: str) -> None:
         """Compare what Stripe says of one session or reversal that we know."""

@@ -21,7 +21,7 @@ from src.common.postgres.shared_statements import NotAnswered
 from src.common.settings import Settings
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
-from src.common.stripe.batches.whose import GroupsOfEvents, Whose
+from src.common.stripe.batches.whose import NOBODYS, GroupsOfEvents, whose_is
 from src.common.stripe.inbox import EventAnswer
 from src.common.stripe.processing import Processor, terms_of
 from src.common.stripe.wire import AnyEvent
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 EVENTS_MAX = 64
 """How many travel together at most."""
-_NOBODYS = Whose((), None)
 
 
 class _Waiting(NamedTuple):
@@ -48,9 +47,8 @@ class Arrivals:
         self._engine_of = engine_of
         self._settings = settings
         self._is_sharded = settings.sharding is not Sharding.NONE
-        self._groups: GroupsOfEvents | None = None
-        if self._is_sharded and settings.database_pooler is DatabasePooler.NONE:
-            self._groups = GroupsOfEvents(engine_of)  # else its time-outs need a transaction
+        is_pooled = settings.database_pooler is not DatabasePooler.NONE
+        self._groups = GroupsOfEvents(engine_of, begin_look_ups(settings) if is_pooled else None)
         self._lanes: dict[str | None, _Lane] = {}
 
     async def receive(self, processor: Processor, event: AnyEvent, body: bytes) -> EventAnswer:
@@ -78,8 +76,8 @@ class Arrivals:
         return await self._lanes[group].settled(reading)
 
     async def _group_of(self, reading: Reading) -> str | None:
-        whose = Whose.of(reading)
-        if self._groups is None or whose == _NOBODYS:
+        whose = whose_is(reading)
+        if whose == NOBODYS:
             return None
         with suppress(NotAnswered):
             return await self._groups.read(whose)

@@ -23,7 +23,8 @@ from src.common.sharding.citus import is_citus
 from src.common.stripe import attempts
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
-from src.common.stripe.batches.whose import Whose, look_up_groups
+from src.common.stripe.batches.whose import whose_is
+from src.common.stripe.groups import look_up_groups
 from src.common.stripe.processing import Claim, Processor, terms_of
 from src.common.stripe.wire import parse_event
 
@@ -138,7 +139,7 @@ async def _by_group(
     """
     if processor.settings.sharding is Sharding.NONE:
         return {None: readings}
-    asked = {place: Whose.of(reading) for place, reading in readings.items()}
+    asked = {place: whose_is(reading) for place, reading in readings.items()}
     groups = await processor.in_database(
         lambda session: look_up_groups(session.connection(), asked.values())
     )
