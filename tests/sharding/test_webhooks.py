@@ -27,8 +27,8 @@ from src.common.stripe.wire import AnyEvent, CheckoutSession, parse_event
 from src.local_postgres import ConnectionParameters
 from tests.fixtures.api import StartApi
 from tests.fixtures.databases import forget_engines, point_to
-from tests.sharding.citus_server import on_one_server
 from tests.models.examples import a_transaction
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import (
