@@ -18,7 +18,8 @@ LOOKED_UP_BY_GROUPS = (
     "notice_endpoints",
     "notice_endpoint_states",
 )
-"""What foreign keys and triggers of groups look at in `public`; what is referred to comes first."""
+"""What foreign keys, triggers and claims of groups look at in `public`; what is referred to comes
+first."""
 
 _HAS_CITUS = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
 _WORKERS = text(
