@@ -6,6 +6,7 @@ leaves it to whoever comes once the lease is over. All functions take the caller
 never commit.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,6 @@ TOGETHER_MAX = 25
 _LOOKS_MAX = 2_000
 """How many users one statement looks at in search of those whose notices are due."""
 _FIRST = uuid.UUID(int=0)
-_SECONDS: Double[float] = Double()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,14 +266,10 @@ SET status = result.status, attempts = result.attempts, lease_expires_at = NULL,
     response_status = CASE WHEN result.is_sent THEN result.response_status
       ELSE notice.response_status END,
     error = CASE WHEN result.is_sent THEN result.error ELSE notice.error END
-FROM (
-  SELECT given.*, CASE WHEN status = 'pending'
-      THEN statement_timestamp() + delay * interval '1 second' END AS next_attempt_at,
-    CASE WHEN status <> 'pending' THEN statement_timestamp() END AS finished_at
-  FROM unnest(
-    :user_ids, :numbers, :known, :statuses, :attempts, :delays, :responses, :errors, :sent
-  ) AS given (user_id, number, known, status, attempts, delay, response_status, error, is_sent)
-) AS result
+FROM unnest(:user_ids, :numbers, :known, :statuses, :attempts, :next_attempts_at, :finished_at,
+    :responses, :errors, :sent)
+  AS result (user_id, number, known, status, attempts, next_attempt_at, finished_at,
+    response_status, error, is_sent)
 WHERE notice.user_id = result.user_id AND notice.number = result.number
   AND notice.status = 'pending' AND notice.attempts = result.known
 """).bindparams(
@@ -282,7 +278,8 @@ WHERE notice.user_id = result.user_id AND notice.number = result.number
     bindparam("known", type_=ARRAY(Integer())),
     bindparam("statuses", type_=ARRAY(String())),
     bindparam("attempts", type_=ARRAY(Integer())),
-    bindparam("delays", type_=ARRAY(_SECONDS)),
+    bindparam("next_attempts_at", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("finished_at", type_=ARRAY(DateTime(timezone=True))),
     bindparam("responses", type_=ARRAY(Integer())),
     bindparam("errors", type_=ARRAY(String())),
     bindparam("sent", type_=ARRAY(Boolean())),
@@ -293,15 +290,15 @@ def settle(session: Session, results: Sequence[Result]) -> None:
     """Note what became of notices; what somebody has replayed meanwhile stays as they left it."""
     if not results:
         return
+    now = _now(session)
     parameters: dict[str, list[Any]] = {
         "user_ids": [each.notice.user_id for each in results],
         "numbers": [each.notice.number for each in results],
         "known": [each.notice.attempts + each.notice.is_claimed for each in results],
         "statuses": [each.status for each in results],
         "attempts": [each.attempts for each in results],
-        "delays": [
-            None if each.delay_seconds is None else float(each.delay_seconds) for each in results
-        ],
+        "next_attempts_at": [_next_attempt_at(each, now) for each in results],
+        "finished_at": [None if each.status == "pending" else now for each in results],
         "responses": [each.response_status for each in results],
         "errors": [each.error for each in results],
         "sent": [
@@ -309,6 +306,17 @@ def settle(session: Session, results: Sequence[Result]) -> None:
         ],
     }
     session.execute(_SETTLE, parameters)
+
+
+def _next_attempt_at(result: Result, now: dt.datetime) -> dt.datetime | None:
+    if result.status != "pending" or result.delay_seconds is None:
+        return None
+    return now + dt.timedelta(seconds=float(result.delay_seconds))
+
+
+def _now(session: Session) -> dt.datetime:
+    """By the database's clock, and the same wherever it is written: Citus evaluates it nowhere."""
+    return session.scalars(select(func.statement_timestamp())).one()
 
 
 def disable(session: Session, target: Target, reason: str) -> bool:
@@ -351,11 +359,10 @@ ON CONFLICT (endpoint_id) DO UPDATE SET failures = excluded.failures,
 
 def note_condition(session: Session, endpoint_id: uuid.UUID, condition: Condition) -> None:
     """Note how an endpoint is, unless it is deleted."""
-    now = session.scalars(select(func.statement_timestamp())).one()  # on each node of Citus's
     session.execute(
         _NOTE,
         {
-            "now": now,
+            "now": _now(session),
             "endpoint_id": endpoint_id,
             "failures": condition.failures,
             "delivered": condition.delivered,
