@@ -36,9 +36,9 @@ OF_OTHERS = {
         "hot_standby_feedback",
     ),
     *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "parentbased_traceidratio"),
-    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "citus_schema_distribute"),
 }
-"""Names of uv, npm, PostgreSQL, FastAPI and OpenTelemetry."""
+"""Names of uv, npm, PostgreSQL, FastAPI, OpenTelemetry and Citus."""
 
 
 def named(pattern: str, text: str) -> set[str]:

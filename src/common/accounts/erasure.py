@@ -14,6 +14,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     update,
@@ -46,7 +47,7 @@ def forget_elsewhere(session: Session, user_id: uuid.UUID, names: Iterable[str])
             success_url="",
             cancel_url="",
             url=None,
-            idempotency_key=func.concat("erased:", cast(CheckoutOrder.order_id, String)),
+            idempotency_key=literal("erased:") + cast(CheckoutOrder.order_id, String),
             request_digest=NO_DIGEST,
         ),
         update(RefundRequest)

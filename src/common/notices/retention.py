@@ -26,7 +26,7 @@ _WAITING_IN_VAIN = text("""
     SELECT w.endpoint_id FROM waiting w
     LEFT JOIN notice_endpoints e ON e.endpoint_id = w.endpoint_id
     WHERE w.endpoint_id IS NOT NULL
-      AND (e.endpoint_id IS NULL OR e.disabled_at < clock_timestamp() - CAST(:kept AS interval))
+      AND (e.endpoint_id IS NULL OR e.disabled_at < statement_timestamp() - CAST(:kept AS interval))
 """)
 
 

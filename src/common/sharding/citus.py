@@ -11,8 +11,15 @@ from src.common.database_settings import DatabasePooler, LedgerTriggers
 from src.common.exceptions import SettingsError
 from src.common.settings import Settings
 
-LOOKED_UP_BY_GROUPS = ("user_groups", "users_directory", "payments_directory", "notice_endpoints")
-"""What foreign keys and triggers of groups look at in `public`; what is referred to comes first."""
+LOOKED_UP_BY_GROUPS = (
+    "user_groups",
+    "users_directory",
+    "payments_directory",
+    "notice_endpoints",
+    "notice_endpoint_states",
+)
+"""What foreign keys, triggers and claims of groups look at in `public`; what is referred to comes
+first."""
 
 _HAS_CITUS = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
 _WORKERS = text(

@@ -102,8 +102,10 @@ def _may_count(connection: Connection) -> bool:
 
 def count_users(connection: Connection) -> None:
     """Count every group's users anew, by the directory."""
-    of_each = select(DirectoryUser.schema, func.count()).group_by(DirectoryUser.schema)
-    counted: dict[str, int] = dict(connection.execute(of_each).tuples().all())
+    of_each = select(DirectoryUser.schema, func.count().label("users")).group_by(
+        DirectoryUser.schema
+    )
+    counted = {each.schema: each.users for each in connection.execute(of_each)}
     connection.execute(
         update(UserGroup)
         .where(UserGroup.schema == bindparam("of"))

@@ -6,6 +6,7 @@ leaves it to whoever comes once the lease is over. All functions take the caller
 never commit.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,6 @@ TOGETHER_MAX = 25
 _LOOKS_MAX = 2_000
 """How many users one statement looks at in search of those whose notices are due."""
 _FIRST = uuid.UUID(int=0)
-_SECONDS: Double[float] = Double()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def targets(session: Session) -> list[Target]:
         .outerjoin(state, state.endpoint_id == NoticeEndpoint.endpoint_id)
         .where(
             NoticeEndpoint.disabled_at.is_(None),
-            or_(state.paused_until.is_(None), state.paused_until <= func.clock_timestamp()),
+            or_(state.paused_until.is_(None), state.paused_until <= func.statement_timestamp()),
         )
         .order_by(NoticeEndpoint.endpoint_id)
     )
@@ -115,7 +115,7 @@ def targets(session: Session) -> list[Target]:
 
 
 _FIRSTS = """
-SELECT notice.user_id, notice.number, notice.next_attempt_at <= clock_timestamp() AS is_due
+SELECT notice.user_id, notice.number, notice.next_attempt_at <= statement_timestamp() AS is_due
 FROM credit_notices AS notice
 WHERE notice.endpoint_id = :endpoint_id AND notice.status = 'pending' AND notice.user_id > {after}
 ORDER BY notice.user_id, notice.number LIMIT 1
@@ -127,7 +127,7 @@ SELECT FROM notice_endpoints AS endpoint
 LEFT JOIN notice_endpoint_states AS state ON state.endpoint_id = endpoint.endpoint_id
 WHERE endpoint.endpoint_id = :endpoint_id AND endpoint.url = :url
   AND endpoint.disabled_at IS NULL
-  AND (state.paused_until IS NULL OR state.paused_until <= clock_timestamp())
+  AND (state.paused_until IS NULL OR state.paused_until <= statement_timestamp())
 """
 
 # It goes from user to user by an index, and stops where it has found enough.
@@ -144,13 +144,13 @@ WITH RECURSIVE firsts (user_id, number, is_due, found, looks) AS (
   FROM firsts JOIN credit_notices AS notice
     ON notice.user_id = firsts.user_id AND notice.number = firsts.number
   WHERE firsts.is_due AND notice.status = 'pending'
-    AND notice.next_attempt_at <= clock_timestamp()
+    AND notice.next_attempt_at <= statement_timestamp()
   FOR UPDATE OF notice SKIP LOCKED
 ), claimed AS (
   UPDATE credit_notices AS notice
   SET attempts = notice.attempts + 1,
-      next_attempt_at = clock_timestamp() + CAST(:lease AS interval),
-      lease_expires_at = clock_timestamp() + CAST(:lease AS interval)
+      next_attempt_at = statement_timestamp() + CAST(:lease AS interval),
+      lease_expires_at = statement_timestamp() + CAST(:lease AS interval)
   FROM due WHERE notice.user_id = due.user_id AND notice.number = due.number
   RETURNING notice.user_id, notice.number
 )
@@ -262,14 +262,14 @@ def _notices_of(
 _SETTLE = text("""
 UPDATE credit_notices AS notice
 SET status = result.status, attempts = result.attempts, lease_expires_at = NULL,
-    next_attempt_at = CASE WHEN result.status = 'pending'
-      THEN clock_timestamp() + result.delay * interval '1 second' END,
-    finished_at = CASE WHEN result.status <> 'pending' THEN clock_timestamp() END,
+    next_attempt_at = result.next_attempt_at, finished_at = result.finished_at,
     response_status = CASE WHEN result.is_sent THEN result.response_status
       ELSE notice.response_status END,
     error = CASE WHEN result.is_sent THEN result.error ELSE notice.error END
-FROM unnest(:user_ids, :numbers, :known, :statuses, :attempts, :delays, :responses, :errors, :sent)
-  AS result (user_id, number, known, status, attempts, delay, response_status, error, is_sent)
+FROM unnest(:user_ids, :numbers, :known, :statuses, :attempts, :next_attempts_at, :finished_at,
+    :responses, :errors, :sent)
+  AS result (user_id, number, known, status, attempts, next_attempt_at, finished_at,
+    response_status, error, is_sent)
 WHERE notice.user_id = result.user_id AND notice.number = result.number
   AND notice.status = 'pending' AND notice.attempts = result.known
 """).bindparams(
@@ -278,7 +278,8 @@ WHERE notice.user_id = result.user_id AND notice.number = result.number
     bindparam("known", type_=ARRAY(Integer())),
     bindparam("statuses", type_=ARRAY(String())),
     bindparam("attempts", type_=ARRAY(Integer())),
-    bindparam("delays", type_=ARRAY(_SECONDS)),
+    bindparam("next_attempts_at", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("finished_at", type_=ARRAY(DateTime(timezone=True))),
     bindparam("responses", type_=ARRAY(Integer())),
     bindparam("errors", type_=ARRAY(String())),
     bindparam("sent", type_=ARRAY(Boolean())),
@@ -289,15 +290,15 @@ def settle(session: Session, results: Sequence[Result]) -> None:
     """Note what became of notices; what somebody has replayed meanwhile stays as they left it."""
     if not results:
         return
+    now = _now(session)
     parameters: dict[str, list[Any]] = {
         "user_ids": [each.notice.user_id for each in results],
         "numbers": [each.notice.number for each in results],
         "known": [each.notice.attempts + each.notice.is_claimed for each in results],
         "statuses": [each.status for each in results],
         "attempts": [each.attempts for each in results],
-        "delays": [
-            None if each.delay_seconds is None else float(each.delay_seconds) for each in results
-        ],
+        "next_attempts_at": [_next_attempt_at(each, now) for each in results],
+        "finished_at": [None if each.status == "pending" else now for each in results],
         "responses": [each.response_status for each in results],
         "errors": [each.error for each in results],
         "sent": [
@@ -305,6 +306,17 @@ def settle(session: Session, results: Sequence[Result]) -> None:
         ],
     }
     session.execute(_SETTLE, parameters)
+
+
+def _next_attempt_at(result: Result, now: dt.datetime) -> dt.datetime | None:
+    if result.status != "pending" or result.delay_seconds is None:
+        return None
+    return now + dt.timedelta(seconds=float(result.delay_seconds))
+
+
+def _now(session: Session) -> dt.datetime:
+    """By the database's clock, and the same wherever it is written: Citus evaluates it nowhere."""
+    return session.scalars(select(func.statement_timestamp())).one()
 
 
 def disable(session: Session, target: Target, reason: str) -> bool:
@@ -324,9 +336,9 @@ _NOTE = text("""
 INSERT INTO notice_endpoint_states AS state (endpoint_id, failures, delivered, failed,
   paused_until, last_delivered_at, last_failed_at, last_error)
 SELECT endpoint_id, :failures, :delivered, :failed,
-  clock_timestamp() + :pause * interval '1 second',
-  CASE WHEN :delivered > 0 THEN clock_timestamp() END,
-  CASE WHEN :failed > 0 THEN clock_timestamp() END, :error
+  :now + :pause * interval '1 second',
+  CASE WHEN :delivered > 0 THEN :now END,
+  CASE WHEN :failed > 0 THEN :now END, :error
 FROM notice_endpoints WHERE endpoint_id = :endpoint_id
 ON CONFLICT (endpoint_id) DO UPDATE SET failures = excluded.failures,
   delivered = state.delivered + excluded.delivered, failed = state.failed + excluded.failed,
@@ -336,6 +348,7 @@ ON CONFLICT (endpoint_id) DO UPDATE SET failures = excluded.failures,
   last_error = coalesce(excluded.last_error, state.last_error)
 """).bindparams(
     bindparam("endpoint_id", type_=Uuid()),
+    bindparam("now", type_=DateTime(timezone=True)),
     bindparam("failures", type_=Integer()),
     bindparam("delivered", type_=Integer()),
     bindparam("failed", type_=Integer()),
@@ -349,6 +362,7 @@ def note_condition(session: Session, endpoint_id: uuid.UUID, condition: Conditio
     session.execute(
         _NOTE,
         {
+            "now": _now(session),
             "endpoint_id": endpoint_id,
             "failures": condition.failures,
             "delivered": condition.delivered,
