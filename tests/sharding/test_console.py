@@ -16,6 +16,7 @@ from src.common.models.credit_notice import NoticeType
 from src.common.notices.ids import notice_id
 from src.common.routing import routed_to
 from src.console.pages import ROUTERS
+from src.console.pages.payments import TABS
 from src.console.permissions import Role
 from src.offline_stripe import OfflineStripe
 from tests.api.stripe_side import buy, offline_stripe
@@ -153,6 +154,8 @@ async def test_every_page_is_about_whom_it_should_be(place: Place) -> None:
     pages = {route: await seen(console, address) for route, address in LISTS.items()}
     for address in OF_EVERYBODY.values():
         await seen(console, address)
+    for tab in TABS:
+        await seen(console, f"/payments?tab={tab}")
     for life in place.lives:
         marks = {"/notices": life.notice, "/unmatched": life.unmatched}
         marks["/approvals"] = str(life.approval_id)

@@ -83,13 +83,13 @@ def _merge(found: Mapping[str, Finding]) -> Finding:
     status = next(each for each in _GRAVEST if each in {it.status for it in found.values()})
     places = [place for place, finding in found.items() if finding.status is status]
     first = found[places[0]]
-    if len(places) == len(found) and len({each.seen for each in found.values()}) == 1:
-        return Finding(status, f"Everywhere: {first.seen}", first.next_step)
-    shown = " ".join(f"{place}: {found[place].seen}" for place in places[:_SHOWN])
-    more = f" And {len(places) - _SHOWN} more." if len(places) > _SHOWN else ""
     step = first.next_step
     if step is not None and is_group(places[0]):
         step = psql_in(places[0], step)
+    if len(places) == len(found) and len({each.seen for each in found.values()}) == 1:
+        return Finding(status, f"Everywhere: {first.seen}", step)
+    shown = " ".join(f"{place}: {found[place].seen}" for place in places[:_SHOWN])
+    more = f" And {len(places) - _SHOWN} more." if len(places) > _SHOWN else ""
     return Finding(status, shown + more, step)
 
 

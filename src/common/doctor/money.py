@@ -168,8 +168,7 @@ def _triggers(context: Context) -> Finding:
         named = ", ".join(f"{name} on {table}" for name, table in missing)
         statements = "; ".join(" ".join(TRIGGERS[key].split()) for key in missing)
         return fail(f"Not there: {named}.", f"{psql(statements)} && flashslides verify")
-    replaced = REPLACED if form is LedgerTriggers.COMMIT else ()
-    in_use = sorted(wanted.keys() - {*replaced})
+    in_use = sorted(wanted.keys() - {*(REPLACED if form is LedgerTriggers.COMMIT else ())})
     off = [key for key in in_use if standing[key] not in ("O", "A")]
     if off:
         named = ", ".join(f"{name} on {table}" for name, table in off)
@@ -193,8 +192,7 @@ def _triggers(context: Context) -> Finding:
 
 def _functions_of(triggers: Iterable[str]) -> list[str]:
     """What these triggers run, and what no trigger runs itself."""
-    theirs = set(_RUN.findall(" ".join(triggers)))
-    others = set(_RUN.findall(" ".join(TRIGGERS.values()))) - theirs
+    others = {*_RUN.findall(" ".join(TRIGGERS.values()))} - {*_RUN.findall(" ".join(triggers))}
     return [name for name in FUNCTIONS if name not in others]
 
 
