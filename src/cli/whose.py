@@ -14,6 +14,8 @@ from src.common.exceptions import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from src.common.postgres.session_makers import BeginsSessions
+
 T = TypeVar("T")
 
 
@@ -148,6 +150,20 @@ def id_in_reach(user: str) -> uuid.UUID:
 
     with migrated_database(get_settings()):
         return id_of(user)
+
+
+def sessions_of_all() -> "list[BeginsSessions]":
+    """What makes the sessions that see each group of users, with the database in reach.
+
+    That is one which sees all where groups have no schemas.
+    """
+    from src.common.database import SessionLocal
+    from src.common.postgres.session_makers import SessionsOfGroup
+    from src.common.routing import all_groups
+
+    if not is_sharding():
+        return [SessionLocal]
+    return [SessionsOfGroup(SessionLocal, group) for group in all_groups()]
 
 
 def in_each_group(read: "Callable[[], T]") -> "list[T]":

@@ -104,6 +104,11 @@ def route_of(connection: Connection) -> str | None:
     return route
 
 
+def note_route(connection: Connection, route: str | None) -> None:
+    """Say whose tables this connection sees, where it was told otherwise than by its pool."""
+    connection.info[_ROUTE] = route
+
+
 def is_sharded(connection: Connection) -> bool:
     """Whether this connection is of an engine that routes."""
     return _ROUTE in connection.info
