@@ -8,7 +8,7 @@ import typer
 from src.cli.choices import OPENINGS_BATCH_SIZE
 from src.cli.output import AsJson, print_json, print_record, print_rows, progress, say
 from src.cli.reach import database_in_reach, get_settings, migrated_database
-from src.cli.whose import refuse_where_sharded
+from src.cli.whose import sessions_of_all
 
 if TYPE_CHECKING:
     from src.common.credits.opening.opening_import import ImportReport
@@ -55,7 +55,6 @@ def import_opening_balances(
     Exit code 1 means that a balance differs, or that a user's entry could not be written. Such
     users are named. The next run tries them again.
     """
-    refuse_where_sharded("importing opening balances")
     with migrated_database(get_settings()):
         report = _import(batch_size, dry_run=dry_run)
     if as_json:
@@ -68,22 +67,25 @@ def import_opening_balances(
 
 def _import(batch_size: int, *, dry_run: bool) -> "ImportReport":
     from src.common.credits.opening import opening_import
-    from src.common.database import SessionLocal
 
     report = opening_import.ImportReport()
+    everybody = sessions_of_all()
     with progress() as bars:
         opening = bars.add_task("Users opened", total=None)
-        for report in opening_import.import_openings(
-            SessionLocal, batch_size=batch_size, dry_run=dry_run
-        ):
-            bars.update(opening, completed=report.opened)
+        for sessions in everybody:
+            for _ in opening_import.import_openings(
+                sessions, batch_size=batch_size, dry_run=dry_run, report=report
+            ):
+                bars.update(opening, completed=report.opened)
         if dry_run:
             return report
         comparing = bars.add_task("Users compared", total=None)
-        for _ in opening_import.compare(SessionLocal, report, batch_size=batch_size):
-            bars.update(comparing, completed=report.compared + report.not_compared)
+        for sessions in everybody:
+            for _ in opening_import.compare(sessions, report, batch_size=batch_size):
+                bars.update(comparing, completed=report.compared + report.not_compared)
     if not report.differences and not report.not_opened:
-        opening_import.forbid_negative_balances(SessionLocal)
+        for sessions in everybody:
+            opening_import.forbid_negative_balances(sessions)
     return report
 
 

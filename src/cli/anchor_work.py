@@ -17,7 +17,6 @@ from src.common.database import SessionLocal
 from src.common.exceptions import Conflict, InProgress
 from src.common.models.anchor_sink import SinkProblem
 from src.common.settings import get_settings
-from src.common.sharding.refusals import refuse_where_sharded
 
 logger = structlog.get_logger(__name__)
 
@@ -31,7 +30,6 @@ async def anchor_where_due() -> bool:
     settings = get_settings()
     if not settings.has_anchors:
         return False
-    refuse_where_sharded(settings, "a checkpoint")
     sinks = configured_sinks(settings)
     closes = await in_database(partial(is_due, interval_seconds=settings.anchor_interval_seconds))
     if not closes and not await in_database(partial(someone_waits, sinks=sinks)):

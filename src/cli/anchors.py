@@ -13,7 +13,7 @@ from src.cli.output import AsJson, print_json, print_record, progress, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, migrated_database, run_reading
 from src.cli.users import EmailOrId, id_of
-from src.cli.whose import refuse_where_sharded
+from src.cli.whose import routed_to_user
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def close(*, as_json: AsJson = False) -> None:
 
     Exit code 1 means that a sink does not have it, or that nothing could be closed.
     """
-    refuse_where_sharded("a checkpoint")
     from src.common.anchors.configuration import configured_signing_key, configured_sinks
     from src.common.anchors.run import run_round
     from src.common.database import SessionLocal
@@ -156,13 +155,12 @@ def prove(
     It has the entry, those that follow it up to the checkpoint, and the way to the signed root.
     Whoever has it and the public key needs no database: `flashslides anchors check`.
     """
-    refuse_where_sharded("a checkpoint")
     import msgspec
 
     from src.common.anchors.proving import prove as make_proof
     from src.common.database import SessionLocal
 
-    with migrated_database(get_settings()):
+    with migrated_database(get_settings()), routed_to_user(user):
         user_id = id_of(user)
         with SessionLocal() as session:
             proof = make_proof(session, user_id, seq)

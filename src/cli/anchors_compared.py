@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from src.cli.output import print_rows, progress, say
 from src.cli.reach import get_settings
 from src.cli.users import id_of
+from src.cli.whose import routed_to_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,12 @@ def compare_with_anchors(verification: "AnchorVerification", user: str | None) -
         SinkUnavailable: the source cannot be read.
     """
     report = verification.report
+    with routed_to_user(user):
+        user_ids = None if user is None else [id_of(user)]
     with progress() as bars:
         read = bars.add_task("Checkpoints read", total=None)
         compared = bars.add_task("Users compared", total=None)
-        for _ in verification.run(None if user is None else [id_of(user)]):
+        for _ in verification.run(user_ids):
             bars.update(read, completed=report.checkpoints)
             bars.update(compared, completed=report.users, total=verification.users or None)
     return report

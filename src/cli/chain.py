@@ -1,10 +1,14 @@
 """`flashslides db chain`: give entries from before there were hashes theirs."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from src.cli.output import AsJson, print_record, progress, say
 from src.cli.reach import get_settings, migrated_database
-from src.cli.whose import refuse_where_sharded
+from src.cli.whose import sessions_of_all
+
+if TYPE_CHECKING:
+    from src.common.postgres.session_makers import BeginsSessions
 
 
 def chain(*, as_json: AsJson = False) -> None:
@@ -15,17 +19,26 @@ def chain(*, as_json: AsJson = False) -> None:
     At its end every entry has a hash, and the database takes none without.
     """
     from src.common.credits.chaining import Chaining, complete_chain
-    from src.common.credits.verification.verify import count_users
-    from src.common.database import SessionLocal, read_from_database
 
-    refuse_where_sharded("giving entries their hashes")
-    done = Chaining()
+    whole = Chaining(is_complete=True)
     with migrated_database(get_settings()), progress() as bars:
-        looking = bars.add_task("Users looked at", total=read_from_database(count_users))
+        everybody = sessions_of_all()
+        total = sum(map(_users_of, everybody))
+        looking = bars.add_task("Users looked at", total=total)
         giving = bars.add_task("Entries given a hash", total=None)
-        for done in complete_chain(SessionLocal):
-            bars.update(looking, completed=done.users)
-            bars.update(giving, completed=done.entries)
-    print_record(asdict(done), as_json=as_json)
+        for sessions in everybody:
+            done = Chaining()
+            for done in complete_chain(sessions):
+                bars.update(looking, completed=whole.users + done.users)
+                bars.update(giving, completed=whole.entries + done.entries)
+            whole.add(done)
+    print_record(asdict(whole), as_json=as_json)
     if not as_json:
         say("Every entry has its hash. Next: flashslides verify")
+
+
+def _users_of(sessions: "BeginsSessions") -> int:
+    from src.common.credits.verification.verify import count_users
+
+    with sessions.begin() as session:
+        return count_users(session)

@@ -13,13 +13,16 @@ from src.cli.output import AsJson, print_json_line, print_record, say
 from src.cli.pages import Cursor, Limit, print_page
 from src.cli.reach import get_settings, migrated_database
 from src.cli.users import id_of
-from src.cli.whose import refuse_where_sharded, routed_to_user
+from src.cli.whose import is_sharding, routed_to_user
 from src.common.exceptions import Invalid
 from src.common.time_zones import UTC
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from src.common.models.credit_notice import CreditNotice
-    from src.common.notices.queries import NoticeFilter
+    from src.common.notices.queries import NoticeFilter, Tail
+    from src.common.postgres.pagination import Page
 
 app = typer.Typer(
     help="Notices: what others are told of credits and purchases.", no_args_is_help=True
@@ -59,15 +62,33 @@ def list_notices(
     from src.common.database import read_from_database
     from src.common.notices import queries
 
-    if user is None:
-        refuse_where_sharded("a list of everybody's notices")
     with migrated_database(get_settings()), routed_to_user(user):
         wanted = _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
-        page = read_from_database(
-            lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor)
-        )
+        if user is None and is_sharding():
+            page = _page_of_groups(wanted, limit, cursor)
+        else:
+            page = read_from_database(
+                lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor)
+            )
     rows = [_answered(each) if as_json else _row(each) for each in page.items]
     print_page(rows, page.next_cursor, as_json=as_json, empty="There is no such notice.")
+
+
+def _page_of_groups(wanted: "NoticeFilter", limit: int, cursor: str | None) -> "Page[CreditNotice]":
+    from functools import partial
+
+    from src.common.database import read_from_database
+    from src.common.notices.everybodys import merge_notices, read_places
+    from src.common.notices.queries import list_notices
+    from src.common.postgres.routes import routed_to_schema
+    from src.common.routing import all_groups
+
+    places, pages = read_places(cursor), {}
+    for group in all_groups():
+        read = partial(list_notices, wanted=wanted, limit=limit, cursor=places.get(group))
+        with routed_to_schema(group):
+            pages[group] = read_from_database(read)
+    return merge_notices(pages, limit)
 
 
 @app.command("replay")
@@ -89,10 +110,9 @@ def replay(
     """
     from src.common.database import run_in_database_transaction
     from src.common.notices import replay as replaying
+    from src.common.postgres.routes import routed_to_schema
 
     chooses = any((notice_type, status, user, endpoint_id, since, until))
-    if notice_id is None and user is None:
-        refuse_where_sharded("a replay of everybody's notices")
     if chooses == (notice_id is not None):
         raise Invalid(
             "Name one notice, or choose some by --type, --status, --user, --endpoint, --since or"
@@ -105,10 +125,23 @@ def replay(
             run_in_database_transaction(lambda session: replaying.replay_notice(session, one))
             replayed = 1
         else:
-            replayed = _replay_all(
-                _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
-            )
+            wanted = _wanted(notice_type, status, user, endpoint_id, since, until, time_zone)
+            replayed = 0
+            for route in _routes(user):
+                with routed_to_schema(route):
+                    replayed += _replay_all(wanted)
     print_record({"replayed": replayed}, as_json=as_json)
+
+
+def _routes(user: str | None) -> "list[str | None]":
+    """Which groups to look at, with the database in reach: the user's, which was entered, or all.
+
+    That is None where groups have no schemas.
+    """
+    from src.common.postgres.routes import current_route
+    from src.common.routing import all_routes
+
+    return all_routes() if user is None else [current_route()]
 
 
 def _whose(notice_id: str | None, user: str | None) -> str | None:
@@ -154,26 +187,36 @@ def tail(
     There are notices only of what an endpoint wants to be told. With `--json` a line is the
     document that is sent, with its id.
     """
-    from src.common.database import read_from_database
     from src.common.models.credit_notice import NoticeType
     from src.common.notices.queries import NoticeFilter, Tail
 
-    if user is None:
-        refuse_where_sharded("watching everybody's notices")
     kind = None if notice_type is None else NoticeType(notice_type)
     printed = 0
     with migrated_database(get_settings()), routed_to_user(user):
         user_id = None if user is None else id_of(user)
-        watched = Tail(NoticeFilter(user_id=user_id, endpoint_id=endpoint_id, type=kind))
-        read_from_database(watched.look)
+        wanted = NoticeFilter(user_id=user_id, endpoint_id=endpoint_id, type=kind)
+        watched = {route: Tail(wanted) for route in _routes(user)}
+        _look(watched)
         say("Waiting for notices. Ctrl-C ends.", err=True)
         while limit is None or printed < limit:
-            came = read_from_database(watched.look)
+            came = _look(watched)
             for notice in came[: None if limit is None else limit - printed]:
                 _print_line(notice, as_json=as_json)
                 printed += 1
             if not came:
                 time.sleep(interval_seconds)
+
+
+def _look(watched: "Mapping[str | None, Tail]") -> "list[CreditNotice]":
+    """What came in any of these groups since the last look, oldest first."""
+    from src.common.database import read_from_database
+    from src.common.postgres.routes import routed_to_schema
+
+    came: list[CreditNotice] = []
+    for route, tail_of_group in watched.items():
+        with routed_to_schema(route):
+            came += read_from_database(tail_of_group.look)
+    return came if len(watched) == 1 else sorted(came, key=lambda notice: notice.created_at)
 
 
 def _print_line(notice: "CreditNotice", *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from src.cli.anchors_compared import compare_with_anchors, open_anchors, print_c
 from src.cli.output import AsJson, print_json, print_rows, progress, say
 from src.cli.replicas import FromReplica, answered_by, reader_in_reach, say_who_answered
 from src.cli.users import id_of
-from src.cli.whose import is_sharding, refuse_where_sharded, routed_to_user
+from src.cli.whose import is_sharding, routed_to_user
 from src.common.exceptions import Invalid
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def verify(
         raise Invalid("Give --user or --sample, not both", "VALIDATION_ERROR")
     if public_key and anchors is None:
         raise Invalid("--public-key is for --anchors", "VALIDATION_ERROR")
-    if anchors is not None:
-        refuse_where_sharded("--anchors")
     with reader_in_reach(from_replica=from_replica) as wished:
         # First: nobody waits for all books to learn that a key was mistyped.
         opened = None if anchors is None else open_anchors(anchors, public_key)

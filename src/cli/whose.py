@@ -14,24 +14,14 @@ from src.common.exceptions import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from src.common.postgres.session_makers import BeginsSessions
+
 T = TypeVar("T")
 
 
 def is_sharding() -> bool:
     """Whether each group of users has a schema of its own."""
     return get_settings().sharding == "schemas"
-
-
-def refuse_where_sharded(what: str) -> None:
-    """Stop what would see one group of users, or none.
-
-    Raises:
-        SettingsError: SHARDING is `schemas`.
-    """
-    if is_sharding():
-        from src.common.sharding import refusals
-
-        refusals.refuse_where_sharded(get_settings(), what)
 
 
 @contextmanager
@@ -148,6 +138,20 @@ def id_in_reach(user: str) -> uuid.UUID:
 
     with migrated_database(get_settings()):
         return id_of(user)
+
+
+def sessions_of_all() -> "list[BeginsSessions]":
+    """What makes the sessions that see each group of users, with the database in reach.
+
+    That is one which sees all where groups have no schemas.
+    """
+    from src.common.database import SessionLocal
+    from src.common.postgres.session_makers import SessionsOfGroup
+    from src.common.routing import all_groups
+
+    if not is_sharding():
+        return [SessionLocal]
+    return [SessionsOfGroup(SessionLocal, group) for group in all_groups()]
 
 
 def in_each_group(read: "Callable[[], T]") -> "list[T]":

@@ -15,7 +15,6 @@ from src.cli.worker import Workers
 from src.common.credits.operations import execute
 from src.common.credits.verification.drift import drift
 from src.common.database import SessionLocal, run_in_database_transaction
-from src.common.exceptions import ExceptionWithErrorType
 from src.common.group_turns import begin_turn
 from src.common.models import (
     ChargedRequest,
@@ -222,15 +221,3 @@ def test_what_is_old_is_dropped_in_every_group(everywhere: list[uuid.UUID]) -> N
             )
     do_all("bodies")
     assert count_in_groups(ChargedRequest) == {}
-
-
-def test_checkpoints_are_refused(
-    groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of one group of users it would be a checkpoint over all."""
-    assert groups
-    monkeypatch.setattr(type(get_settings()), "has_anchors", property(lambda _: True))
-    step = work.WORK["anchors"]()
-    assert isinstance(step, Coroutine)
-    with pytest.raises(ExceptionWithErrorType, match="SHARDING"):
-        asyncio.run(step)

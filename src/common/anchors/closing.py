@@ -5,10 +5,8 @@ Whoever writes the number first has closed that checkpoint; anybody else's try i
 """
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Generator, Iterator
-from typing import IO
+import uuid
+from collections.abc import Generator
 
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -17,13 +15,17 @@ from sqlalchemy.orm import Session, sessionmaker
 from src.common.anchors.checkpoints import Checkpoint
 from src.common.anchors.leaves import LEAF_OCTETS
 from src.common.anchors.notes import SigningKey
-from src.common.anchors.records import LEAVES_A_LINE, checkpoint_of
+from src.common.anchors.records import checkpoint_of
 from src.common.anchors.snapshot import (
     AnchorContradiction,
     Counted,
     begin_reading,
+    groups_to_read,
     read_pages,
+    refuse_removed,
+    seeing,
 )
+from src.common.anchors.spooled_leaves import SpooledLeaves
 from src.common.anchors.tree import TreeBuilder
 from src.common.exceptions import Conflict
 from src.common.models.anchor_checkpoint import AnchorCheckpoint
@@ -32,7 +34,6 @@ from src.common.models.credit_ledger import CreditLedger
 
 _WRITTEN_TOGETHER = 8
 """Parts that are written in one step."""
-_PIECE_OCTETS = LEAVES_A_LINE * LEAF_OCTETS
 _NOTE_CHANGED = text(
     f"""
     INSERT INTO anchored_users (user_id, version, last_hash)
@@ -64,29 +65,38 @@ def close_checkpoint(
             ANCHOR_CLOSED_ALREADY, somebody else was faster.
         DatabaseBusy: a passing condition of the database.
     """
-    with tempfile.TemporaryFile() as everybody, tempfile.TemporaryFile() as changed:
+    with SpooledLeaves() as everybody, SpooledLeaves() as changed:
         counted = Counted()
         with sessions.begin() as session:
             begin_reading(session)
             newest = _newest(session)
-            ledger = _chained_ledger(session, newest)
+            ledger_id = _ledger_id(session, newest)
             closed_at = session.scalars(select(func.clock_timestamp())).one()
-            for page in read_pages(session, counted):
-                everybody.write(page.leaves)
-                changed.write(page.changed)
-                yield counted.users
+            groups = groups_to_read(session)
+            for group in groups:
+                with seeing(session, group):
+                    _refuse_unchained(session, newest)
+                    for page in read_pages(session, counted):
+                        everybody.add(page.leaves)
+                        changed.add(page.changed)
+                        yield counted.users
+                everybody.end_run()
+                changed.end_run()
+            refuse_removed(session, counted, groups)
+        yield from everybody.sort()
+        yield from changed.sort()
         is_complete = is_complete or newest is None
         root = yield from _root_of(everybody)
         coming = everybody if is_complete else changed
         checkpoint = Checkpoint(
-            ledger_id=ledger.ledger_id,
+            ledger_id=ledger_id,
             number=1 if newest is None else newest.number + 1,
             closed_at=closed_at,
             users=counted.users,
             entries=counted.entries,
             root=root,
             is_complete=is_complete,
-            leaves=coming.seek(0, os.SEEK_END) // LEAF_OCTETS,
+            leaves=coming.count(),
             leaves_hash=_hash_of(coming),
             previous=None if newest is None else newest.checkpoint_hash,
         )
@@ -95,25 +105,30 @@ def close_checkpoint(
     return checkpoint
 
 
-def _chained_ledger(session: Session, newest: AnchorCheckpoint | None) -> CreditLedger:
-    ledger = session.scalars(select(CreditLedger)).one_or_none()
-    if ledger is None:
+def _ledger_id(session: Session, newest: AnchorCheckpoint | None) -> uuid.UUID:
+    ledger_id = session.scalars(select(CreditLedger.ledger_id)).one_or_none()
+    if ledger_id is None:
         raise AnchorContradiction("The row of credit_ledgers is missing")
-    if newest is not None and checkpoint_of(newest.note).ledger_id != ledger.ledger_id:
+    if newest is not None and checkpoint_of(newest.note).ledger_id != ledger_id:
         raise AnchorContradiction(
-            f"The ledger's id is {ledger.ledger_id}, and was another at checkpoint {newest.number}"
+            f"The ledger's id is {ledger_id}, and was another at checkpoint {newest.number}"
         )
-    if newest is not None and ledger.chained_at is None:
+    return ledger_id
+
+
+def _refuse_unchained(session: Session, newest: AnchorCheckpoint | None) -> None:
+    """Where groups of users have schemas, each says of itself whether its entries are chained."""
+    if session.scalars(select(CreditLedger.chained_at)).one_or_none() is not None:
+        return
+    if newest is not None:
         raise AnchorContradiction(
             f"Every entry had its hash at checkpoint {newest.number}, and the ledger says no more "
             "that they have"
         )
-    if ledger.chained_at is None:
-        raise Conflict(
-            "Entries from before the chain have no hash yet: run `flashslides db chain`",
-            "ANCHOR_NOT_CHAINED",
-        )
-    return ledger
+    raise Conflict(
+        "Entries from before the chain have no hash yet: run `flashslides db chain`",
+        "ANCHOR_NOT_CHAINED",
+    )
 
 
 def _newest(session: Session) -> AnchorCheckpoint | None:
@@ -121,30 +136,28 @@ def _newest(session: Session) -> AnchorCheckpoint | None:
     return session.scalars(newest).one_or_none()
 
 
-def _root_of(everybody: IO[bytes]) -> Generator[int, None, bytes]:
+def _root_of(everybody: SpooledLeaves) -> Generator[int, None, bytes]:
     builder, users = TreeBuilder(), 0
-    for piece in _pieces(everybody):
+    for piece in everybody.pieces():
         builder.add(piece)
         users += len(piece) // LEAF_OCTETS
         yield users
     return builder.root()
 
 
-def _hash_of(leaves: IO[bytes]) -> bytes:
+def _hash_of(leaves: SpooledLeaves) -> bytes:
     hashed = hashlib.sha256()
-    for piece in _pieces(leaves):
+    for piece in leaves.pieces():
         hashed.update(piece)
     return hashed.digest()
 
 
-def _pieces(leaves: IO[bytes]) -> Iterator[bytes]:
-    leaves.seek(0)
-    while piece := leaves.read(_PIECE_OCTETS):
-        yield piece
-
-
 def _write(
-    session: Session, checkpoint: Checkpoint, note: str, coming: IO[bytes], changed: IO[bytes]
+    session: Session,
+    checkpoint: Checkpoint,
+    note: str,
+    coming: SpooledLeaves,
+    changed: SpooledLeaves,
 ) -> Generator[int, None, None]:
     closed = session.execute(
         postgresql_insert(AnchorCheckpoint)
@@ -163,12 +176,12 @@ def _write(
             f"Somebody else closed checkpoint {checkpoint.number} meanwhile",
             "ANCHOR_CLOSED_ALREADY",
         )
-    for part, leaves in enumerate(_pieces(coming)):
+    for part, leaves in enumerate(coming.pieces()):
         row = {"number": checkpoint.number, "part": part, "leaves": leaves}
         session.execute(insert(AnchorPart), row)
         if part % _WRITTEN_TOGETHER == 0:
             yield checkpoint.users
-    for part, leaves in enumerate(_pieces(changed)):
+    for part, leaves in enumerate(changed.pieces()):
         session.execute(_NOTE_CHANGED, {"leaves": leaves})
         if part % _WRITTEN_TOGETHER == 0:
             yield checkpoint.users

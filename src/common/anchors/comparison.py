@@ -24,6 +24,8 @@ from src.common.credits.verification.reading import (
 )
 from src.common.models.anchor_checkpoint import AnchorCheckpoint
 from src.common.models.anchor_sink import AnchorSink
+from src.common.postgres.routes import is_sharded, routed_to_schema
+from src.common.sharding.directory import groups_of
 
 _BATCH_USERS = 1_000
 
@@ -40,6 +42,8 @@ class AnchorVerification:
         self.report = AnchorReport()
         self.users = 0
         """How many users there are to compare; known once all checkpoints are read."""
+        self._is_sharded = False
+        """Whether groups of users have schemas."""
 
     def run(self, user_ids: Sequence[uuid.UUID] | None = None) -> Iterator[None]:
         """Read all checkpoints, then compare these users, or everybody; yields many times.
@@ -53,6 +57,7 @@ class AnchorVerification:
         with Expectations() as expectations:
             with self._sessions() as session:
                 ledger = read_ledger(session)
+                self._is_sharded = is_sharded(session.connection())
             replay = Replay(self._keys, ledger.ledger_id, expectations)
             yield from replay.read(self._sink, self.report)
             with self._sessions() as session:
@@ -100,9 +105,38 @@ class AnchorVerification:
         self.report.add(Finding(checkpoint=checkpoint, kind=kind, explanation=explanation))
 
     def _compare(self, expected: dict[uuid.UUID, list[Expected]]) -> None:
+        """Compare these users, each where it is; who is nowhere is missing."""
+        for group, user_ids in self._by_group(list(expected)).items():
+            with routed_to_schema(group):
+                self._compare_in_group(expected, user_ids)
+        for user_id, mine in expected.items():
+            self.report.users += 1
+            self.report.add(
+                Finding(
+                    checkpoint=mine[0].checkpoint,
+                    kind=FindingKind.USER_MISSING,
+                    user_id=user_id,
+                    explanation="The user, who was there, is not there any more.",
+                )
+            )
+
+    def _by_group(self, user_ids: list[uuid.UUID]) -> dict[str | None, list[uuid.UUID]]:
+        if not self._is_sharded:
+            return {None: user_ids}
+        with self._sessions() as session:
+            groups = groups_of(session.connection(), user_ids)
+        found: dict[str | None, list[uuid.UUID]] = {}
+        for user_id, group in groups.items():
+            found.setdefault(group, []).append(user_id)
+        return found
+
+    def _compare_in_group(
+        self, expected: dict[uuid.UUID, list[Expected]], user_ids: list[uuid.UUID]
+    ) -> None:
+        """Take those of these users out of `expected` who are there."""
         with self._sessions() as session:
             begin_snapshot(session)
-            versions = session.execute(versions_of(list(expected))).all()
+            versions = session.execute(versions_of(user_ids)).all()
             portions, too_long = portions_of(versions)
             ledger_id = read_ledger(session).ledger_id
             alone = [portion[0] for portion in portions if len(portion) == 1]
@@ -114,16 +148,6 @@ class AnchorVerification:
                 mine = expected.pop(user_id)
                 until = mine[-1].version
                 self._judge(user_id, mine, recompute_chain(session, user_id, until=until))
-        for user_id, mine in expected.items():
-            self.report.users += 1
-            self.report.add(
-                Finding(
-                    checkpoint=mine[0].checkpoint,
-                    kind=FindingKind.USER_MISSING,
-                    user_id=user_id,
-                    explanation="The user, who was there, is not there any more.",
-                )
-            )
 
     def _compare_portion(
         self, session: Session, ledger_id: bytes, expected: dict[uuid.UUID, list[Expected]]

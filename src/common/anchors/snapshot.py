@@ -1,11 +1,12 @@
 """Reads every user's leaf in one snapshot, and what the newest checkpoint says of the user."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import func, select, text
+from sqlalchemy import column, exists, func, or_, select, table, text
 from sqlalchemy.orm import Session
 
 from src.common.anchors.leaves import LEAF_OCTETS, leaf_of
@@ -13,6 +14,9 @@ from src.common.credits.verification.reading import begin_snapshot
 from src.common.exceptions import Inconsistent
 from src.common.models.anchored_user import AnchoredUser
 from src.common.models.user import User
+from src.common.postgres.group_readings import seeing_group
+from src.common.postgres.routes import is_sharded
+from src.common.sharding.groups import ready_groups
 
 LAST_ID = uuid.UUID(int=2**128 - 1)
 PAGE_USERS = 1_024
@@ -94,13 +98,24 @@ def begin_reading(session: Session) -> None:
     session.execute(_BY_INDEXES_ALONE)
 
 
+def groups_to_read(session: Session) -> Sequence[str | None]:
+    """The groups of users, which are read one after the other; None where these have no schemas."""
+    connection = session.connection()
+    return ready_groups(connection) if is_sharded(connection) else [None]
+
+
+def seeing(session: Session, group: str | None) -> AbstractContextManager[None]:
+    """Have the session see this group's tables within the block, in the snapshot that it has."""
+    return nullcontext() if group is None else seeing_group(session.connection(), group)
+
+
 def read_pages(session: Session, counted: Counted) -> Iterator[Page]:
-    """Everybody, after `begin_reading`; each page is counted before it is given.
+    """Everybody whom the session sees; each page is counted before it is given.
 
     Raises:
-        AnchorContradiction: an entry of the newest checkpoint, or a user, is not there any more, or
-            is another; the sentence names the first one found. It is seen of users who have more
-            or fewer entries than then; `comparison.py` looks at everybody.
+        AnchorContradiction: an entry of the newest checkpoint is not there any more, or is another;
+            the sentence names the first one found. It is seen of users who have more or fewer
+            entries than then; `comparison.py` looks at everybody.
     """
     first: uuid.UUID | None = uuid.UUID(int=0)
     while first is not None:
@@ -108,7 +123,7 @@ def read_pages(session: Session, counted: Counted) -> Iterator[Page]:
             _PAGE, {"first": first, "size": PAGE_USERS}
         ).one()
         if not users:
-            break
+            return
         if unhashed is not None:
             raise AnchorContradiction(_unhashed(session, unhashed))
         if other is not None:
@@ -118,8 +133,16 @@ def read_pages(session: Session, counted: Counted) -> Iterator[Page]:
         counted.anchored += anchored
         first = following(leaf_of(leaves[-LEAF_OCTETS:]).user_id)
         yield Page(leaves, changed)
+
+
+def refuse_removed(session: Session, counted: Counted, groups: Sequence[str | None]) -> None:
+    """See that all are there who were, once everybody of these groups is counted.
+
+    Raises:
+        AnchorContradiction: a user is not there any more.
+    """
     if session.scalars(select(func.count()).select_from(AnchoredUser)).one() != counted.anchored:
-        raise AnchorContradiction(_removed(session))
+        raise AnchorContradiction(_removed(session, groups))
 
 
 def following(user_id: uuid.UUID) -> uuid.UUID | None:
@@ -142,8 +165,9 @@ def _no_longer_fits(session: Session, user_id: uuid.UUID) -> str:
     )
 
 
-def _removed(session: Session) -> str:
-    is_there = select(User.user_id).where(User.user_id == AnchoredUser.user_id).exists()
-    removed = select(AnchoredUser.user_id).where(~is_there).order_by(AnchoredUser.user_id).limit(1)
-    found = session.scalars(removed).one_or_none()
+def _removed(session: Session, groups: Sequence[str | None]) -> str:
+    users = [table("users", column("user_id"), schema=group) for group in groups]
+    are_there = [exists().where(each.c.user_id == AnchoredUser.user_id) for each in users]
+    removed = select(AnchoredUser.user_id).where(~or_(*are_there))
+    found = session.scalars(removed.order_by(AnchoredUser.user_id).limit(1)).one_or_none()
     return f"User {found}, who was there at the last checkpoint, is missing"

@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.orm import Session, aliased, sessionmaker
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.types import TypeEngine
 
 from src.common.credits.verification.chained import (
@@ -38,6 +38,7 @@ from src.common.exceptions import Conflict
 from src.common.models.credit_entry import CreditEntry
 from src.common.models.credit_ledger import CreditLedger
 from src.common.models.user import User
+from src.common.postgres.session_makers import BeginsSessions
 
 PAGE_USERS = 1_000
 """Users looked at in one statement."""
@@ -59,6 +60,13 @@ class Chaining:
     """Entries that were given a hash, in all passes."""
     is_complete: bool = False
     """Whether all entries of everybody have one, and the ledger says so."""
+
+    def add(self, others: "Chaining") -> None:
+        """Add what was done for other users."""
+        self.users += others.users
+        self.locked_users += others.locked_users
+        self.entries += others.entries
+        self.is_complete = self.is_complete and others.is_complete
 
 
 _GIVEN: dict[str, TypeEngine[Any]] = {
@@ -88,7 +96,7 @@ class _Unchained(NamedTuple):
     version: int
 
 
-def chain_entries(sessions: sessionmaker[Session]) -> Generator[Chaining]:
+def chain_entries(sessions: BeginsSessions) -> Generator[Chaining]:
     """Give every entry without a hash its own; yields what was done after each batch.
 
     It goes over all users until it finds nobody, in short database transactions of its own. An
@@ -114,7 +122,7 @@ def chain_entries(sessions: sessionmaker[Session]) -> Generator[Chaining]:
         done.users = done.locked_users = 0
 
 
-def complete_chain(sessions: sessionmaker[Session]) -> Iterator[Chaining]:
+def complete_chain(sessions: BeginsSessions) -> Iterator[Chaining]:
     """As `chain_entries`, and then nobody can write an entry without a hash any more.
 
     No process of a release that writes none may be left.
@@ -141,7 +149,7 @@ def chain_users(session: Session, user_ids: Sequence[uuid.UUID]) -> int:
     return _chain_locked(session, list(_lock(session, user_ids)))
 
 
-def _pages(sessions: sessionmaker[Session]) -> Iterator[tuple[int, list[_Unchained]]]:
+def _pages(sessions: BeginsSessions) -> Iterator[tuple[int, list[_Unchained]]]:
     """How many users come next in the order of `user_id`, and who of them is not chained."""
     last = aliased(CreditEntry)
     users = (
@@ -180,7 +188,7 @@ def _batches(unchained: Iterable[_Unchained]) -> Iterator[list[_Unchained]]:
 
 
 def _chain(
-    sessions: sessionmaker[Session], batch: Sequence[_Unchained], done: Chaining
+    sessions: BeginsSessions, batch: Sequence[_Unchained], done: Chaining
 ) -> Iterator[Chaining]:
     """Give these users' entries their hashes; of one alone a portion after the other."""
     user_ids = [each.user_id for each in batch]
@@ -196,7 +204,7 @@ def _chain(
 
 
 def _chain_portions(
-    sessions: sessionmaker[Session], user_id: uuid.UUID, done: Chaining
+    sessions: BeginsSessions, user_id: uuid.UUID, done: Chaining
 ) -> Iterator[Chaining]:
     after, previous = 0, None
     while True:

@@ -1,4 +1,4 @@
-"""What is refused where groups of users have schemas: wrong routes, and what is not built yet."""
+"""What is refused where groups of users have schemas: wrong routes and settings."""
 
 import uuid
 from collections.abc import Iterable
@@ -17,16 +17,6 @@ NOT_DIVIDED = (
     "SHARDING=schemas: this database does not keep its users in groups yet: run `flashslides db "
     "upgrade` first"
 )
-
-
-def refuse_where_sharded(settings: Settings, what: str) -> None:
-    """Stop what would see one group, or none.
-
-    Raises:
-        SettingsError: SHARDING is `schemas`.
-    """
-    if settings.sharding is not Sharding.NONE:
-        raise SettingsError(f"SHARDING=schemas: {what} cannot look at all groups of users yet")
 
 
 def refuse_undivided(connection: Connection, settings: Settings) -> None:

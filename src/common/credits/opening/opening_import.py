@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from src.common.credits import unbookable
 from src.common.credits.domain.book import Book
@@ -25,6 +25,7 @@ from src.common.models.transaction import Transaction
 from src.common.models.user import CK_USERS_CREDITS_BALANCE, User
 from src.common.postgres.errors import concerns_other_rows
 from src.common.postgres.kept_errors import LEDGER_UNBALANCED, keep
+from src.common.postgres.session_makers import BeginsSessions
 from src.common.postgres.silent_servers import lift_time_limits
 
 logger = structlog.get_logger(__name__)
@@ -85,9 +86,15 @@ class ImportReport:
 
 
 def import_openings(
-    sessions: sessionmaker[Session], *, batch_size: int = BATCH_SIZE, dry_run: bool = False
+    sessions: BeginsSessions,
+    *,
+    batch_size: int = BATCH_SIZE,
+    dry_run: bool = False,
+    report: ImportReport | None = None,
 ) -> Iterator[ImportReport]:
     """Write the opening entry of all who lack one; yields the report after each batch.
+
+    What is done is added to `report`, that of other groups of users, where there is one.
 
     Whoever cannot be opened is noted as unbookable (`unbookable.py`), but not for a row that
     somebody has locked.
@@ -95,7 +102,7 @@ def import_openings(
     Raises:
         DatabaseBusy: the database cannot serve this now; run it again.
     """
-    report = ImportReport()
+    report = report or ImportReport()
     after = uuid.UUID(int=0)
     while batch := _next_batch(sessions, after, batch_size):
         try:
@@ -111,7 +118,7 @@ def import_openings(
 
 
 def compare(
-    sessions: sessionmaker[Session], report: ImportReport, *, batch_size: int = BATCH_SIZE
+    sessions: BeginsSessions, report: ImportReport, *, batch_size: int = BATCH_SIZE
 ) -> Iterator[ImportReport]:
     """Compare every user's `credits_balance - debt` with the old column and all booked since.
 
@@ -138,7 +145,7 @@ def compare(
         yield report
 
 
-def forbid_negative_balances(sessions: sessionmaker[Session]) -> None:
+def forbid_negative_balances(sessions: BeginsSessions) -> None:
     """Add the CHECK where adoption left it out, for new rows first, and validate it.
 
     Before, it would have refused every change of a row with a negative balance.
@@ -182,9 +189,7 @@ def _lacks_opening() -> ColumnElement[bool]:
     return or_(and_(User.credits_version == 0, User.credits_balance != 0), and_(historic, ~opening))
 
 
-def _next_batch(
-    sessions: sessionmaker[Session], after: uuid.UUID, batch_size: int
-) -> Sequence[uuid.UUID]:
+def _next_batch(sessions: BeginsSessions, after: uuid.UUID, batch_size: int) -> Sequence[uuid.UUID]:
     with sessions.begin() as session:
         return session.scalars(
             select(User.user_id)
@@ -195,7 +200,7 @@ def _next_batch(
 
 
 def _open_alone(
-    sessions: sessionmaker[Session], user_id: uuid.UUID, report: ImportReport, *, dry_run: bool
+    sessions: BeginsSessions, user_id: uuid.UUID, report: ImportReport, *, dry_run: bool
 ) -> None:
     """Open one user, or say in the report that it failed, and note what is wrong with the user."""
     try:
@@ -224,7 +229,7 @@ def _open_alone(
 
 
 def _open(
-    sessions: sessionmaker[Session],
+    sessions: BeginsSessions,
     user_ids: Sequence[uuid.UUID],
     report: ImportReport,
     *,

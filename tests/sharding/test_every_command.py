@@ -1,4 +1,4 @@
-"""What is not built for groups of users yet says so, and answers nothing."""
+"""Every command knows groups of users: none sees one of them, or none, and takes it for all."""
 
 import re
 
@@ -11,22 +11,14 @@ from tests.cli.every_command import COMMAND_LINES, WITHOUT_DATABASE, arguments_o
 from tests.sharding.people import user_of
 
 __all__ = ["data_folder", "run_command"]
-NOT_YET = {
+IN_GROUPS = {
     *("anchors prove", "credits import-opening-balances", "db chain"),
     *("notices list", "notices replay"),
-}
-"""They would see one group, or none."""
-IN_GROUPS = {
     *("approvals consent", "approvals list", "approvals show"),
     *(f"credits {name}" for name in ("adjust", "explain", "grant", "history", "show", "spend")),
     *("credits holds list", "credits holds release", "credits reverse"),
-    *(
-        "purchases list",
-        "purchases show",
-        "report",
-        "stripe unmatched list",
-        "stripe unmatched resolve",
-    ),
+    *("purchases list", "purchases show", "report"),
+    *("stripe unmatched list", "stripe unmatched resolve"),
     *(f"user {name}" for name in ("activate", "create", "deactivate", "erase", "find", "list")),
     *("user set-type", "user show", "user token", "verify"),
 }
@@ -54,18 +46,6 @@ OTHERWISE = {
 }
 
 
-def test_commands_that_look_at_users_refuse(
-    groups: ConnectionParameters, run_command: RunCommand
-) -> None:
-    """They name the setting, and print nothing that could be taken for an answer."""
-    assert groups
-    user_of("g0001", 100, email="ada@example.com")
-    for name in sorted(NOT_YET):
-        result = run_command(*arguments_of(name))
-        assert (name, result.exit_code, result.out) == (name, exit_codes.MISCONFIGURED, "")
-        assert "SHARDING=schemas" in result.err, name
-
-
 @pytest.mark.parametrize("name", sorted(IN_GROUPS))
 def test_a_command_about_users_looks_at_groups(
     groups: ConnectionParameters, run_command: RunCommand, name: str
@@ -81,6 +61,6 @@ def test_a_command_about_users_looks_at_groups(
 
 def test_every_command_is_sorted() -> None:
     """A new one is either."""
-    sorted_ = [*NOT_YET, *IN_GROUPS, *ABOUT_EVERYBODY, *OTHERWISE]
+    sorted_ = [*IN_GROUPS, *ABOUT_EVERYBODY, *OTHERWISE]
     assert len(sorted_) == len({*sorted_})
     assert {*sorted_} == COMMAND_LINES.keys() - WITHOUT_DATABASE.keys()
