@@ -36,8 +36,8 @@ def read_contents(
     """What these users have, all of them being where `places` says."""
     found: dict[uuid.UUID, dict[str, Content]] = {user_id: {} for user_id in places}
     for schema, user_ids in by_place(places).items():
-        digests = sql.SQL(" UNION ALL ").join(_digests(schema, table, user_ids) for table in COPIED)
-        for table, user_id, rows, digest in database.raw.execute(digests):
+        digests = sql.SQL(" UNION ALL ").join(_digests(schema, table) for table in COPIED)
+        for table, user_id, rows, digest in database.raw.execute(digests, {"users": user_ids}):
             found[user_id][table] = Content(rows, digest)
     return found
 
@@ -48,7 +48,7 @@ def delete_users(database: Database, places: dict[uuid.UUID, str]) -> None:
         for table in COPIED:
             database.run(
                 "DELETE FROM {} AS of_user WHERE {}",
-                *(sql.Identifier(schema, table), _is_of(schema, table, user_ids)),
+                *(sql.Identifier(schema, table), _is_of(schema, table, sql.Literal(user_ids))),
             )
     if database.groups:
         users = sql.Literal(list(places))
@@ -67,7 +67,11 @@ def copy_table(
     """Copy these users' rows of one table."""
     columns = _columns(table)
     reading = sql.SQL("COPY (SELECT {} FROM {} AS of_user WHERE {}) TO STDOUT").format(
-        *(columns, sql.Identifier(from_schema, table), _is_of(from_schema, table, user_ids))
+        *(
+            columns,
+            sql.Identifier(from_schema, table),
+            _is_of(from_schema, table, sql.Literal(list(user_ids))),
+        )
     )
     writing = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(to_schema, table), columns)
     stream(source, reading, target, writing)
@@ -137,7 +141,7 @@ def forget_what_waited(source: Database, places: dict[uuid.UUID, str], target: D
         keys = source.run(
             "SELECT livemode, reversal_id FROM {} AS of_user WHERE {}",
             sql.Identifier(schema, "stripe_reversals"),
-            _is_of(schema, "stripe_reversals", user_ids),
+            _is_of(schema, "stripe_reversals", sql.Literal(user_ids)),
         ).fetchall()
         for livemode, reversal_id in keys:
             target.raw.execute(
@@ -147,8 +151,8 @@ def forget_what_waited(source: Database, places: dict[uuid.UUID, str], target: D
             )
 
 
-def _digests(schema: str, table: str, user_ids: Collection[uuid.UUID]) -> Composed:
-    """A row for each of these users who has any: table, user, how many, their digest."""
+def _digests(schema: str, table: str) -> Composed:
+    """A row for each of the `users` who has any: table, user, how many, their digest."""
     columns = _columns(table)
     owner: Composable = sql.SQL("of_user.user_id")
     if table in _OF_PURCHASES:
@@ -162,12 +166,11 @@ def _digests(schema: str, table: str, user_ids: Collection[uuid.UUID]) -> Compos
         " FROM {} AS of_user WHERE {}) AS digests GROUP BY owner"
     ).format(
         *(sql.Literal(table), owner, columns),
-        *(sql.Identifier(schema, table), _is_of(schema, table, user_ids)),
+        *(sql.Identifier(schema, table), _is_of(schema, table, sql.Placeholder("users"))),
     )
 
 
-def _is_of(schema: str, table: str, user_ids: Collection[uuid.UUID]) -> Composed:
-    users = sql.Literal(list(user_ids))
+def _is_of(schema: str, table: str, users: Composable) -> Composed:
     if table not in _OF_PURCHASES:
         return sql.SQL("of_user.user_id = ANY ({})").format(users)
     return sql.SQL(
