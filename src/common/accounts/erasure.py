@@ -12,7 +12,6 @@ from sqlalchemy import (
     String,
     cast,
     delete,
-    exists,
     func,
     literal,
     or_,
@@ -65,7 +64,7 @@ def forget_elsewhere(session: Session, user_id: uuid.UUID, names: Iterable[str])
         ),
         update(Approval).where(Approval.user_id == user_id).values(reason=None, note=None),
         update(UnmatchedPayment)
-        .where(_is_theirs(user_id), UnmatchedPayment.status == "resolved")
+        .where(_is_theirs(session, user_id), UnmatchedPayment.status == "resolved")
         .values(resolution=ERASED_TEXT),
         update(StripeEvent)
         .where(StripeEvent.status.in_(_TRIED_NO_MORE), StripeEvent.body.is_not(None))
@@ -79,18 +78,21 @@ def _purchases(user_id: uuid.UUID) -> Select[uuid.UUID]:
     return select(Transaction.transaction_id).where(Transaction.user_id == user_id)
 
 
-def _is_theirs(user_id: uuid.UUID) -> ColumnElement[bool]:
-    """Payments that named the user, and money back of their purchases."""
+def _is_theirs(session: Session, user_id: uuid.UUID) -> ColumnElement[bool]:
+    """Payments that named the user, and money back of their purchases.
+
+    These are read before: on Citus they are on another node than unmatched payments.
+    """
+    bought = session.execute(
+        select(Transaction.transaction_id, Transaction.stripe_session_id).where(
+            Transaction.user_id == user_id
+        )
+    ).all()
     details = UnmatchedPayment.details
     return or_(
         details["user_id"].astext == str(user_id),
-        exists().where(
-            Transaction.user_id == user_id,
-            or_(
-                cast(Transaction.transaction_id, String) == details["transaction_id"].astext,
-                Transaction.stripe_session_id == UnmatchedPayment.stripe_object_id,
-            ),
-        ),
+        details["transaction_id"].astext.in_([str(each.transaction_id) for each in bought]),
+        UnmatchedPayment.stripe_object_id.in_([each.stripe_session_id for each in bought]),
     )
 
 

@@ -316,7 +316,8 @@ def _next_attempt_at(result: Result, now: dt.datetime) -> dt.datetime | None:
 
 def _now(session: Session) -> dt.datetime:
     """By the database's clock, and the same wherever it is written: Citus evaluates it nowhere."""
-    return session.scalars(select(func.statement_timestamp())).one()
+    now: dt.datetime = session.scalars(select(func.statement_timestamp())).one()
+    return now
 
 
 def disable(session: Session, target: Target, reason: str) -> bool:
