@@ -206,7 +206,6 @@ def test_verify_goes_through_all_groups(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("report", "liability"),
         ("stripe", "reconcile", "--since", "2026-01-01"),
         ("anchors", "close"),
         ("verify", "--anchors", "anchors.log"),
