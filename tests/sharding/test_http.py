@@ -155,10 +155,3 @@ async def test_the_metrics_are_of_all_groups(start_service: StartApi) -> None:
     api = await start_service()
     metrics = (await api.client.get("/metrics")).text
     assert "flashslides_database_up 1.0" in metrics
-
-
-async def test_reports_are_refused(start_service: StartApi) -> None:
-    """What looks at all users is not done group by group yet: it says so, and tells no figure."""
-    api = await start_service()
-    refused = await api.get("/reports/liability", service_key())
-    assert (refused.status_code, error_type_of(refused)) == (500, "SETTINGS_INVALID")

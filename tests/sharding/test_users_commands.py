@@ -204,16 +204,6 @@ def test_verify_goes_through_all_groups(
     assert found.json["users"] == len(GROUPS)
 
 
-def test_what_is_not_built_is_refused(
-    groups: ConnectionParameters, run_command: RunCommand
-) -> None:
-    """Naming the setting; nothing partial is told."""
-    assert groups
-    result = run_command("report", "liability")
-    assert (result.exit_code, result.out) == (78, "")
-    assert "SHARDING=schemas" in result.err
-
-
 def test_the_worker_is_done_with_every_group_once(
     people: list[tuple[uuid.UUID, str]], run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
