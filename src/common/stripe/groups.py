@@ -50,7 +50,7 @@ class Whose(NamedTuple):
 def look_up_groups(connection: Connection, asked: Collection[Whose]) -> dict[Whose, str]:
     """The groups of these; what is nobody's of ours, as far as anybody knows, is missing."""
     names, users = names_and_users(asked)
-    by_name = groups_of_payments(connection, names) if names else {}
+    by_name: Mapping[str, str] = groups_of_payments(connection, names) if names else {}
     by_user = groups_of(connection, users) if users else {}
     return all_picked(asked, by_name, by_user)
 

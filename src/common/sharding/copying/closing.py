@@ -5,7 +5,7 @@ for. It answers as a server that is read-only, so callers are told to try again,
 right database once the service is started with its settings. Who copies writes past it.
 """
 
-import psycopg
+from psycopg import sql
 from sqlalchemy import Connection, text
 
 from src.common.sharding.copying.databases import Database
@@ -34,7 +34,7 @@ def close(database: Database) -> None:
     """Refuse writes from the COMMIT of this database transaction on."""
     database.raw.execute(_MAKE_FUNCTION)
     for table in database.tables():
-        database.raw.execute(psycopg.sql.SQL(_MAKE_TRIGGER).format(table))  # pyright: ignore[reportArgumentType]  our own text
+        database.raw.execute(sql.SQL(_MAKE_TRIGGER).format(table))
 
 
 def reopen(database: Database) -> None:

@@ -57,7 +57,7 @@ class Parity:
     """Who are not in the source, or no longer."""
     rows_copied: int = 0
     """Of tables that are about everybody."""
-    tables: dict[str, TableParity] = field(default_factory=dict)
+    tables: dict[str, TableParity] = field(default_factory=dict[str, TableParity])
 
     @property
     def is_same(self) -> bool:
