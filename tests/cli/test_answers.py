@@ -116,7 +116,7 @@ DIAGNOSING = "doctor"
 """Its exit code is what it found: tests/doctor."""
 ELSEWHERE = {
     *("anchors check", "anchors close", "anchors keygen", "notices tail", "verify"),
-    *(f"shards {name}" for name in ("assign", "balance", "copy", "create", "list")),
+    *(f"shards {name}" for name in ("assign", "balance", "copy", "create", "list", "move")),
 }
 """They print a line a notice, read files and snapshots of their own, or need groups of users:
 tests/cli/test_anchors.py, tests/cli/test_verify.py, tests/notices/test_commands.py,

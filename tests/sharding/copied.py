@@ -6,7 +6,7 @@ import secrets
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from tests.models.examples import a_user
 from tests.models.right_rows import NOW, RIGHT
 from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.postgres.drivers import open_connection
-from tests.sharding.conftest import GROUPS
+from tests.sharding.conftest import GROUPS, Template
 
 THREE = GROUPS[:3]
 """The groups that take users."""
@@ -97,14 +97,11 @@ def last_of(steps: Generator[Parity]) -> Parity:
 
 @pytest.fixture
 def two(
-    server: Server, groups_template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server, groups_template: Template, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Generator[Two]:
     """Two databases on one server: in no groups, and in three. libpq's files name them."""
     old = server.clone(f"old_{secrets.token_hex(4)}")
-    divided = replace(server.connection, database=f"divided_{secrets.token_hex(4)}")
-    server.execute(
-        "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", divided.database, groups_template
-    )
+    divided = groups_template.clone(f"divided_{secrets.token_hex(4)}")
     with open_connection(divided) as admin:
         admin.execute("UPDATE user_groups SET is_open = schema = ANY (%s)", [THREE])
     services = configparser.ConfigParser()
