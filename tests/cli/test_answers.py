@@ -50,7 +50,6 @@ WITHOUT_JSON = {
     "db url": "the URL alone",
     "report": "a report, as --format says",
     "serve": "a server",
-    "shards move": "nothing: it refuses",
     "stripe serve": "a server",
     "user token": "the token alone",
     "worker": "logs",
@@ -120,7 +119,7 @@ ELSEWHERE = {
 }
 """They print a line a notice, read files and snapshots of their own, or need groups of users:
 tests/cli/test_anchors.py, tests/cli/test_verify.py, tests/notices/test_commands.py,
-tests/sharding/test_commands.py."""
+tests/sharding/test_commands.py, tests/sharding/test_citus.py."""
 ANSWERS = [
     *LISTS.items(),
     *PAGES.items(),
