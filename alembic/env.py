@@ -34,6 +34,7 @@ from src.common.postgres.sides import Side, side_here
 from src.common.settings import get_settings
 from src.common.sharding.division import divide
 from src.common.sharding.groups import ready_groups
+from src.common.sharding.refusals import DIVIDED
 
 
 def render_type(kind: str, item: object, _context: object) -> str | bool:
@@ -44,8 +45,12 @@ def render_type(kind: str, item: object, _context: object) -> str | bool:
 
 
 def report(*, step: MigrationInfo, where: str, **_others: object) -> None:
-    """Say which migration was applied; on stderr, whoever runs Alembic."""
-    if step.is_upgrade and not step.is_stamp:
+    """Say which migration was applied; on stderr, whoever runs Alembic.
+
+    Who makes groups names each once it is ready: all migrations of all of them tell nobody more.
+    """
+    makes_groups = SCHEMAS_ATTRIBUTE in context.config.attributes
+    if step.is_upgrade and not step.is_stamp and not makes_groups:
         migration = context.script.get_revision(step.up_revision_id or "base")
         sys.stderr.write(f"Upgraded{where}: {migration.doc} ({migration.revision})\n")
 
@@ -135,10 +140,10 @@ def refuse_what_is_divided(side: Side | None, undone: list[Script]) -> None:
     if side is None or "destination_rev" not in context.get_context().opts:
         return
     if get_settings().sharding is Sharding.NONE:
-        raise CommandError("This database keeps its users in groups: set SHARDING=schemas")
+        raise CommandError(DIVIDED)
     if undone:
         raise CommandError(
-            "SHARDING=schemas: a database that keeps its users in groups cannot be downgraded yet"
+            "SHARDING=schemas: a database that keeps its users in groups cannot be downgraded"
         )
 
 

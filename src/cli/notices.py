@@ -71,7 +71,7 @@ def list_notices(
                 lambda session: queries.list_notices(session, wanted, limit=limit, cursor=cursor)
             )
     rows = [_answered(each) if as_json else _row(each) for each in page.items]
-    print_page(rows, page.next_cursor, as_json=as_json, empty="There is no such notice.")
+    print_page(rows, page.next_cursor, as_json=as_json, empty="No notice is as asked for.")
 
 
 def _page_of_groups(wanted: "NoticeFilter", limit: int, cursor: str | None) -> "Page[CreditNotice]":

@@ -107,7 +107,7 @@ def refuse_old_schema() -> None:
     found = _revision()
     if is_behind(found):
         raise SettingsError(str(describe_revision(found)))
-    _refuse_undivided()
+    _refuse_other_division()
 
 
 def refuse_newer_schema() -> None:
@@ -123,18 +123,14 @@ def refuse_newer_schema() -> None:
         raise SettingsError(problem)
 
 
-def _refuse_undivided() -> None:
-    from src.common.database_settings import Sharding
-
-    settings = get_settings()
-    if settings.sharding is Sharding.NONE:
-        return
+def _refuse_other_division() -> None:
     from src.common.database import read_from_database
     from src.common.postgres.routes import unrouted
-    from src.common.sharding.refusals import refuse_undivided
+    from src.common.sharding.refusals import refuse_other_division
 
+    settings = get_settings()
     with unrouted():
-        read_from_database(lambda session: refuse_undivided(session.connection(), settings))
+        read_from_database(lambda session: refuse_other_division(session.connection(), settings))
 
 
 def _revision() -> str | None:

@@ -174,8 +174,7 @@ def _sent_to_stripe_at(url: str) -> Settings:
 
 def _console_link(settings: Settings, app: str) -> str | None:
     """Below the service's address, where the console is, with a token that signs in once."""
-    is_served = settings.has_console and settings.sharding == "none"
-    if not settings.is_local or not is_served or app != APPLICATION:
+    if not settings.is_local or not settings.has_console or app != APPLICATION:
         return None
     from src.cli.console import own_name, path_of_link
     from src.common.database import SessionLocal

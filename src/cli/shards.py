@@ -184,4 +184,6 @@ def _listed(connection: "Connection") -> list[dict[str, Any]]:
 
 
 def _shown(group: "Group") -> dict[str, Any]:
-    return group._asdict()
+    """Nobody knows how many users there are, until they were counted."""
+    never = {"users_count": None} if group.counted_at is None else {}
+    return group._asdict() | never

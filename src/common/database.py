@@ -23,7 +23,7 @@ from src.common.postgres.retries import RETRY_POLICY
 from src.common.purchases.waiting_reversals import adopt_reversals_of
 from src.common.settings import Settings, get_settings
 from src.common.sharding.listeners import keep_directory
-from src.common.sharding.refusals import refuse_undivided
+from src.common.sharding.refusals import refuse_other_division
 
 if TYPE_CHECKING:
     from src.common.models import Base
@@ -133,7 +133,7 @@ def init_db() -> None:
     """
     with get_engine().connect() as connection:
         warn_if_pools_exceed_server(connection, get_settings())
-        refuse_undivided(connection, get_settings())
+        refuse_other_division(connection, get_settings())
 
 
 def dispose_db() -> None:

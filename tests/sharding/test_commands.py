@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from src.common.database import get_engine
+from src.cli import exit_codes
+from src.common.database import get_engine, init_db
+from src.common.exceptions import SettingsError
 from src.common.postgres.migrations import head_revision
 from src.common.settings import get_settings
 from src.local_postgres import ConnectionParameters
@@ -36,7 +38,23 @@ def test_groups_are_made_and_listed(shards: Callable[..., Any]) -> None:
     listed = shards("list")
     assert [each["schema"] for each in listed] == [*GROUPS, "g0009", "g0010"]
     assert [each["is_open"] for each in listed] == [True] * 8 + [False] * 2
+    assert {each["users_count"] for each in listed} == {None}  # nobody has counted them
     assert {each["revision"] for each in listed} == {head_revision()}
+
+
+def test_who_was_told_of_no_groups_is_told_of_them(
+    groups: ConnectionParameters, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a divided database, in place of a table that is missing; the service does not start."""
+    assert groups
+    monkeypatch.setenv("SHARDING", "none")
+    get_settings.cache_clear()
+    for arguments in (("user", "list"), ("shards", "list"), ("verify",)):
+        result = run_command(*arguments)
+        assert (result.exit_code, result.out) == (exit_codes.MISCONFIGURED, "")
+        assert "keeps its users in groups: set SHARDING=schemas" in result.err
+    with pytest.raises(SettingsError, match="keeps its users in groups"):
+        init_db()
 
 
 def test_newcomers_are_assigned_or_not(shards: Callable[..., Any]) -> None:

@@ -2,10 +2,12 @@
 
 A newcomer goes to the group with the fewest users, of those that are open. Their numbers were
 counted at most a minute ago, by whoever then chose; the newcomers that this process has sent since
-are added, so that those of one minute do not all go to one group.
+are added, so that those of one minute do not all go to one group. Of groups that are alike one is
+drawn: many commands that each make a user all begin with the same count.
 """
 
 import datetime as dt
+import random
 from collections import Counter
 from threading import Lock
 from typing import NamedTuple
@@ -50,11 +52,14 @@ class Newcomers:
                 if self._counted_at.get(group.schema) != group.counted_at:
                     self._counted_at[group.schema] = group.counted_at
                     self._sent[group.schema] = 0
-            chosen = min(
-                groups, key=lambda each: (each.users_count + self._sent[each.schema], each.schema)
-            ).schema
+            fewest = min(map(self._users_of, groups))
+            alike = [each.schema for each in groups if self._users_of(each) == fewest]
+            chosen = random.choice(alike)  # noqa: S311  processes that know as little choose others
             self._sent[chosen] += 1
             return chosen
+
+    def _users_of(self, group: Group) -> int:
+        return group.users_count + self._sent[group.schema]
 
 
 def ready_groups(connection: Connection) -> list[str]:

@@ -17,6 +17,18 @@ NOT_DIVIDED = (
     "SHARDING=schemas: this database does not keep its users in groups yet: run `flashslides db "
     "upgrade` first"
 )
+DIVIDED = "This database keeps its users in groups: set SHARDING=schemas"
+
+
+def refuse_other_division(connection: Connection, settings: Settings) -> None:
+    """Stop who was told that users are in groups, or that they are in none, and it is not so.
+
+    Raises:
+        SettingsError: the database is not as SHARDING says.
+    """
+    refuse_undivided(connection, settings)
+    if settings.sharding is Sharding.NONE and side_here(connection) is Side.EVERYBODY:
+        raise SettingsError(DIVIDED)
 
 
 def refuse_undivided(connection: Connection, settings: Settings) -> None:
