@@ -15,7 +15,7 @@ from src.common.credits.operations import execute
 from src.common.database import SessionLocal, get_engine
 from src.common.exceptions import Conflict, Inconsistent, SettingsError
 from src.common.models import CheckoutOrder, CreditNotice, User
-from src.common.postgres.errors import SERVER_READ_ONLY, RetryableDatabaseError
+from src.common.postgres.errors import DATABASE_CLOSED, RetryableDatabaseError
 from src.common.postgres.sides import USERS_TABLES
 from src.common.routing import routed_to
 from src.common.settings import get_settings
@@ -169,7 +169,7 @@ def refuses(user_id: uuid.UUID) -> bool:
             execute(session, [grant(user_id, 1)])
             session.commit()
         except RetryableDatabaseError as error:
-            return error.reason == SERVER_READ_ONLY
+            return error.reason == DATABASE_CLOSED
     return False
 
 
@@ -192,7 +192,7 @@ def test_an_acknowledged_write_is_there_after_the_cut_over(two: Two) -> None:
                     session.commit()
                 except RetryableDatabaseError as error:
                     session.rollback()
-                    if error.reason == SERVER_READ_ONLY:
+                    if error.reason == DATABASE_CLOSED:
                         return
                 else:
                     written.append(number)

@@ -5,12 +5,17 @@ import uuid
 
 import pytest
 
+from src.common.database import get_engine
+from src.common.doctor.checks import Status
 from src.common.routing import known_routes
+from src.common.sharding.copying.closing import close
+from src.common.sharding.copying.databases import Database
 from tests.api.tokens import make_token
 from tests.fixtures.api import StartApi, error_type_of
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import check_all_books, count_entries, people, service_key
+from tests.sharding.test_doctor import examined
 
 ONE_CONNECTION = {"DATABASE_ASYNC_POOL_SIZE": "1", "DATABASE_ASYNC_MAX_OVERFLOW": "0"}
 SPENDS = 5
@@ -71,6 +76,27 @@ async def test_a_storm_of_spends_over_groups_is_exact(start_service: StartApi) -
     assert [balance_of(user_id) for user_id in users] == [30] * len(users)
     assert [count_entries(user_id) for user_id in users] == [21] * len(users)
     assert check_all_books() == len(users)
+
+
+def close_database() -> None:
+    """As a copy does."""
+    with get_engine().connect() as connection:
+        database = Database(connection, [*GROUPS])
+        close(database)
+        database.raw.commit()
+
+
+async def test_a_service_is_ready_until_its_database_is_closed(start_service: StartApi) -> None:
+    """Whoever balances load sends it nothing more, and it is told that it was closed."""
+    api = await start_service()
+    assert (await api.client.get("/readyz")).status_code == 200
+    await asyncio.to_thread(close_database)
+    refused = await api.client.get("/readyz")
+    assert refused.status_code == 503
+    assert "database closed" in refused.json()["detail"]["message"]
+    found = (await asyncio.to_thread(examined, "database"))["database"]
+    assert found.status is Status.FAIL
+    assert "closed to writes" in found.seen
 
 
 async def test_nobody_is_told_of_others_whatever_the_group(start_service: StartApi) -> None:

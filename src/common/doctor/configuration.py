@@ -28,6 +28,7 @@ from src.common.exceptions import ExceptionWithErrorType, SettingsError
 from src.common.postgres.conditions import explain_database_error
 from src.common.postgres.poolers import Pooler, Sharing, find_pooler
 from src.common.settings import Settings
+from src.common.sharding.copying.closing import is_closed
 from src.common.ssm import FOLDER_BY_FIELD
 
 OUR_PREFIXES = ("DATABASE_", "STRIPE_", "CREDITS_", "CREDIT_", "CHECKOUT_", "AUTH_JWT_")
@@ -107,6 +108,7 @@ def _database(context: Context) -> Finding:
     try:
         with context.looking() as session:
             takes_writes = session.execute(_TAKES_WRITES).scalar_one()
+            closed = is_closed(session.connection())
     except DBAPIError as error:
         explained = explain_database_error(error, settings, lambda: None)
         if explained is None:
@@ -120,6 +122,13 @@ def _database(context: Context) -> Finding:
             f"Database {settings.database_name} on {where} only reads.",
             "set DATABASE_HOST to the primary, or see: "
             + psql("SHOW default_transaction_read_only"),
+        )
+    if closed:
+        return fail(
+            f"Database {settings.database_name} on {where} is closed to writes: its users are in "
+            "another one, or are copied here.",
+            "serve with the settings of the other database, or end what is copied here: "
+            "`flashslides shards copy --from SERVICE --cut-over`",
         )
     return ok(f"Database {settings.database_name} on {where} answers and takes writes.")
 

@@ -59,9 +59,7 @@ def explain_database_error(
     if is_refused(error):
         reason = _reason(error)
         what_to_do = next(advice for said, advice in _WHAT_TO_DO if re.search(said, reason))
-        return SettingsError(
-            f"The database server at {_address(error, settings)} refuses: {reason}; {what_to_do}"
-        )
+        return SettingsError(f"{_server(error, settings)} refuses: {reason}; {what_to_do}")
     if sqlstate == _INSUFFICIENT_PRIVILEGE:
         return SettingsError(
             f"The database refuses: {_reason(error)}; run `flashslides db grant-runtime` as the "
@@ -79,18 +77,23 @@ def is_not_there(error: DBAPIError) -> bool:
 
 
 def _passing(error: RetryableDatabaseError, settings: Settings) -> str:
-    address = _address(error, settings)
     if error.reason == NOT_REACHABLE:
         return (
-            f"No database server answers at {address} ({_reason(error)}): start it, or correct "
-            "DATABASE_HOST and DATABASE_PORT"
+            f"No database server answers at {_address(error, settings)} ({_reason(error)}): start "
+            "it, or correct DATABASE_HOST and DATABASE_PORT"
         )
     if error.sqlstate == TOO_MANY_CONNECTIONS:
         return (
-            f"The database server at {address} has no connection left: try again shortly, or "
+            f"{_server(error, settings)} has no connection left: try again shortly, or "
             "raise its max_connections"
         )
-    return f"The database server at {address} is busy ({error.reason}): try again shortly"
+    return f"{_server(error, settings)} is busy ({error.reason}): try again shortly"
+
+
+def _server(error: DBAPIError, settings: Settings) -> str:
+    if settings.database_host is None and settings.is_local:
+        return "The embedded database server"
+    return f"The database server at {_address(error, settings)}"
 
 
 def _address(error: DBAPIError, settings: Settings) -> str:

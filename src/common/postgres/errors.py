@@ -39,6 +39,7 @@ NOT_CONFIRMED = "commit not confirmed by the standbys"
 NOT_REACHABLE = "server not reachable"
 LOCK_NOT_GRANTED = "lock not granted in time"
 SERVER_READ_ONLY = "server read-only"
+DATABASE_CLOSED = "database closed: its users are in another one, or are copied here"
 
 # Appendix A of PostgreSQL's manual. Classes 08 (connection exceptions) and 53 (insufficient
 # resources: connections, memory, disk) are transient as a whole.
@@ -63,6 +64,8 @@ OUT_OF_RESOURCES = "server out of resources"
 STANDBY = "server is a standby, whose answers may lag"
 _QUOTING_VALUES = ("22", "23")
 """Data exceptions and constraint violations: their texts quote values, their DETAIL whole rows."""
+CLOSED = "DATABASE_CLOSED"
+"""How the message of the trigger begins that closes a database (decision 0069)."""
 _SOCKET_CLOSED = "connection socket closed"
 """What psycopg says where a socket is gone that it waits for."""
 _REFUSED_BY_ASYNCPG = "invalid input for query argument"
@@ -229,6 +232,8 @@ def _transient_reason(sqlstate: str | None, error: DBAPIError) -> str | None:
         return STALE_PLAN
     if sqlstate.startswith(_INSUFFICIENT_RESOURCES):
         return _TRANSIENT.get(sqlstate, OUT_OF_RESOURCES)
+    if sqlstate == READ_ONLY and CLOSED in str(error.orig):
+        return DATABASE_CLOSED
     return _TRANSIENT.get(sqlstate)
 
 
