@@ -104,9 +104,16 @@ def route_of(connection: Connection) -> str | None:
     return route
 
 
-def note_route(connection: Connection, route: str | None) -> None:
-    """Say whose tables this connection sees, where it was told otherwise than by its pool."""
-    connection.info[_ROUTE] = route
+@contextmanager
+def noted_route(connection: Connection, route: str | None) -> Generator[None]:
+    """Note within the block whose tables this connection sees, told otherwise than by its pool."""
+    info = connection.info  # not to be had any more of a connection that is lost within the block
+    before = info.get(_ROUTE)
+    info[_ROUTE] = route
+    try:
+        yield
+    finally:
+        info[_ROUTE] = before
 
 
 def is_sharded(connection: Connection) -> bool:
