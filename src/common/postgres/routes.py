@@ -121,6 +121,14 @@ def is_sharded(connection: Connection) -> bool:
     return _ROUTE in connection.info
 
 
+def sees_users(connection: Connection) -> bool:
+    """Whether this connection sees any user's tables.
+
+    It does not where groups of users have schemas and it is in none of them.
+    """
+    return not is_sharded(connection) or route_of(connection) is not None
+
+
 def search_path(route: str | None) -> str:
     """PostgreSQL's setting of this name."""
     return SHARED_SCHEMA if route is None else f"{route}, {SHARED_SCHEMA}"

@@ -62,6 +62,18 @@ def ready_groups(connection: Connection) -> list[str]:
     return list(connection.scalars(select(UserGroup.schema).order_by(UserGroup.schema)))
 
 
+def any_group(connection: Connection) -> str:
+    """A group's schema, for what is about nobody and is looked up beside tables of users.
+
+    Raises:
+        SettingsError: there is no group yet.
+    """
+    found = connection.scalars(select(func.min(UserGroup.schema))).one()
+    if found is None:
+        raise SettingsError(NO_GROUPS)
+    return found
+
+
 def list_groups(connection: Connection) -> list[Group]:
     """All groups, in the order of their names."""
     columns = (
