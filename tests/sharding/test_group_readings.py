@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import Connection, event, select
 from sqlalchemy.orm import Session
@@ -30,13 +29,15 @@ def losing(groups: ConnectionParameters) -> Generator[Callable[..., None]]:
     with connect(groups) as administrator:
         administrator.commit()
         administrator.autocommit = True
-        yield lambda connection, *_: _end(administrator, connection)
 
+        def lose(connection: Connection, *_others: object) -> None:
+            if route_of(connection) == LOST_IN:
+                raw: Any = connection.connection.driver_connection
+                administrator.execute(
+                    "SELECT pg_terminate_backend(%s, 5000)", [raw.info.backend_pid]
+                )
 
-def _end(administrator: psycopg.Connection, connection: Connection) -> None:
-    if route_of(connection) == LOST_IN:
-        raw: Any = connection.connection.driver_connection
-        administrator.execute("SELECT pg_terminate_backend(%s, 5000)", [raw.info.backend_pid])
+        yield lose
 
 
 def read_for_a_report(session: Session) -> None:

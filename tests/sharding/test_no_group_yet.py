@@ -37,6 +37,7 @@ from tests.stripe.simulation import BEGINNING, LATER, LONG_AGO
 
 __all__ = ["data_folder", "run_command"]
 NEEDS_A_GROUP = {"user create"}
+OF_GROUPS = {"shards assign", "shards balance", "shards list"}
 
 
 @pytest_asyncio.fixture
@@ -64,19 +65,18 @@ def test_every_command_answers_without_a_group(
     get_settings.cache_clear()
     answers = {exit_codes.DONE, exit_codes.NOT_FOUND, exit_codes.REFUSED}
     wrong: dict[str, tuple[int, str]] = {}
-    for name in sorted(IN_GROUPS):
+    for name in sorted(IN_GROUPS | OF_GROUPS):
         result = run_command(*arguments_of(name))
         needs_one = NO_GROUPS in " ".join(result.err.split())
         is_right = needs_one if name in NEEDS_A_GROUP else result.exit_code in answers
         if not is_right or re.search("NOT_ROUTED|does not exist", result.err):
             wrong[name] = (result.exit_code, result.err)
-    reports = [("report", str(name)) for name in ReportName if name is not ReportName.JOURNAL]
-    reports.append(("report", "journal", "--format", "beancount"))
-    others = [("anchors", "close"), ("verify", "--sample", "1"), ("worker", "--once")]
-    for arguments in (*reports, *others):
-        result = run_command(*arguments)
+    reports = [f"report {name}" for name in ReportName if name is not ReportName.JOURNAL]
+    others = ["report journal --format beancount", "verify --sample 1", "worker --once"]
+    for line in (*reports, *others, "anchors close"):
+        result = run_command(*line.split())
         if result.exit_code:
-            wrong[" ".join(arguments)] = (result.exit_code, result.err)
+            wrong[line] = (result.exit_code, result.err)
     assert wrong == {}
 
 
