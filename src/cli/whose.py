@@ -114,6 +114,7 @@ def routed_to_approval(approval_id: uuid.UUID) -> "Generator[None]":
 
     Raises:
         NotFound: APPROVAL_NOT_FOUND.
+        SettingsError: it is about nobody, and there is no group yet.
     """
     if not is_sharding():
         yield
@@ -121,10 +122,11 @@ def routed_to_approval(approval_id: uuid.UUID) -> "Generator[None]":
     from src.common.approvals.queries import user_of_approval
     from src.common.database import read_from_database
     from src.common.postgres.routes import routed_to_schema
-    from src.common.routing import all_groups, routed_to
+    from src.common.routing import ask_everybodys, routed_to
+    from src.common.sharding.groups import any_group
 
     user_id = read_from_database(lambda session: user_of_approval(session, approval_id))
-    with routed_to_schema(all_groups()[0]) if user_id is None else routed_to(user_id):
+    with routed_to_schema(ask_everybodys(any_group)) if user_id is None else routed_to(user_id):
         yield
 
 

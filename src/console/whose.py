@@ -21,9 +21,15 @@ from src.common.postgres.lagging_reads import Answered, MayLag, oldest
 from src.common.postgres.routes import routed_to_schema
 from src.common.purchases.timeline import payment_timeline
 from src.common.purchases.whose import group_of_payment, group_of_unmatched
-from src.common.routing import async_all_groups, async_routed_to, is_sharding
+from src.common.routing import (
+    async_all_groups,
+    async_ask_everybodys,
+    async_routed_to,
+    is_sharding,
+)
 from src.common.routing_to_purchases import async_routed_to_purchase
 from src.common.sharding.directory import group_of, user_of_email
+from src.common.sharding.groups import any_group
 
 T = TypeVar("T")
 
@@ -49,13 +55,14 @@ async def routed_to_approval(approval_id: uuid.UUID) -> AsyncGenerator[None]:
 
     Raises:
         NotFound: APPROVAL_NOT_FOUND.
+        SettingsError: it is about nobody, and there is no group yet.
     """
     if not is_sharding():
         yield
         return
     user_id = await read_from_async_database(lambda session: user_of_approval(session, approval_id))
     if user_id is None:
-        with routed_to_schema((await async_all_groups())[0]):
+        with routed_to_schema(await async_ask_everybodys(any_group)):
             yield
     else:
         async with async_routed_to(user_id):

@@ -42,6 +42,18 @@ BESIDES = {"schema-drift", "indexes-missing"}
 MENDED = {"indexes-missing", "preferences-indexes", "triggers", "vacuum-lag"}
 """Of these the next step is a statement."""
 
+DROPPED = {
+    "g0002": "ALTER TABLE {}.stripe_reversals DROP CONSTRAINT "
+    "fk_stripe_reversals_transaction_id_transactions",
+    "g0003": "ALTER TABLE {}.users DROP CONSTRAINT fk_users_user_id_users_directory",
+    "g0004": "ALTER TABLE {}.users DROP COLUMN home",
+}
+LOST = {
+    "g0002": "no foreign key fk_stripe_reversals_transaction_id_transactions",
+    "g0003": "no constraint fk_users_user_id_users_directory",
+    "g0004": "no column users.home",
+}
+
 
 @pytest.fixture
 def admin(groups: ConnectionParameters) -> Generator[psycopg.Connection]:
@@ -92,6 +104,17 @@ def test_it_names_the_group_and_mends_it_there(admin: psycopg.Connection) -> Non
         for statement in OF_PSQL.findall(str(found[name].next)):
             admin.execute(statement.encode())
     assert {each.status for each in examined(*MENDED).values()} == {Status.OK}
+
+
+def test_what_division_changes_is_expected_on_its_own_side(admin: psycopg.Connection) -> None:
+    """A group has its reversals' key, which `public` lacks, and what leads to the directory."""
+    for group, statement in DROPPED.items():
+        admin.execute(statement.format(group).encode())
+    found = examined("schema-drift")["schema-drift"]
+    assert found.status is Status.FAIL
+    for group, lost in LOST.items():
+        [seen] = [each for each in re.split(r" (?=g\d{4}: )", found.seen) if each.startswith(group)]
+        assert lost in seen
 
 
 def test_what_many_groups_have_is_said_of_some(admin: psycopg.Connection) -> None:

@@ -100,6 +100,10 @@ class _OfUsers:
         self.uncredited += count_unlisted(session)
         self.overdue_seconds = max(self.overdue_seconds, overdue_seconds(session))
         self.unbookable += count_unbookable_users(session)
+        return self.add_endpoints(session)
+
+    def add_endpoints(self, session: Session) -> Self:
+        """Read these alone: they are there before the first group is."""
         for each in endpoint_figures(session):
             known = self.endpoints.get(each.endpoint_id)
             self.endpoints[each.endpoint_id] = each if known is None else each.beside(known)
@@ -111,6 +115,7 @@ async def _measure_database() -> None:
         await read_from_async_database(lambda session: _measure(session, _OfUsers().add(session)))
         return
     of_users = _OfUsers()
+    await read_from_async_database(of_users.add_endpoints)
     for group in await async_all_groups():
         with routed_to_schema(group):
             await read_from_async_database(of_users.add)

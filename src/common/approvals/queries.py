@@ -202,7 +202,12 @@ def user_of_approval(session: Session, approval_id: uuid.UUID) -> uuid.UUID | No
 
 
 def merge_states(pages: Sequence[Page[ApprovalState]]) -> Page[ApprovalState]:
-    """The same page, as several groups of users have it: each knows what became of its users'."""
+    """The same page, as several groups of users have it: each knows what became of its users'.
+
+    It is empty where there is no group yet.
+    """
+    if not pages:
+        return Page([], None)
     known: dict[uuid.UUID, ApprovalState] = {}
     for page in pages:
         for state in page.items:

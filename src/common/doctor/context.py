@@ -5,7 +5,7 @@ check waits for what an earlier one waited for in vain.
 """
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.conditions import explain_database_error
 from src.common.postgres.engines import build_engine, replica_settings
 from src.common.postgres.errors import NOT_REACHABLE, concerns_other_rows
+from src.common.postgres.group_readings import seeing_group
 from src.common.postgres.lagging_reads import (
     PassedBy,
     PrimaryBecause,
@@ -29,8 +30,7 @@ from src.common.postgres.lagging_reads import (
 )
 from src.common.postgres.migrations import current_revisions, is_behind
 from src.common.postgres.replica_lag import Replay, read_replay
-from src.common.postgres.routes import note_route, search_path
-from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES
+from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side, side_here
 from src.common.replicas import from_primary
 from src.common.settings import Settings, get_settings
 from src.common.sharding.groups import ready_groups
@@ -123,9 +123,17 @@ class Context:
             return current_revisions(self.session.connection())
 
     @cached_property
+    def is_divided(self) -> bool:
+        """Whether groups of users are to have schemas of their own; there may be none yet."""
+        if self.settings.sharding is Sharding.NONE or is_behind(next(iter(self.revisions), None)):
+            return False
+        with self.looking() as session:
+            return side_here(session.connection()) is Side.EVERYBODY
+
+    @cached_property
     def groups(self) -> list[str]:
         """The groups of users that have schemas; empty where none has."""
-        if self.settings.sharding is Sharding.NONE or is_behind(next(iter(self.revisions), None)):
+        if not self.is_divided:
             return []
         with self.looking() as session:
             return ready_groups(session.connection())
@@ -133,7 +141,7 @@ class Context:
     @property
     def sees_users(self) -> bool:
         """Whether `looking` sees tables of users now."""
-        return self._group is not None or not self.groups
+        return self._group is not None or not self.is_divided
 
     @property
     def sees_everybodys(self) -> bool:
@@ -176,14 +184,12 @@ class Context:
         session = self.session
         try:
             session.execute(_limit())
-            self._see_group(session)
-            yield session
+            with self._seeing_group(session):
+                yield session
         except DBAPIError as error:
             self._note_loss(error)
             raise
         finally:
-            if self._group is not None and session.in_transaction():
-                note_route(session.connection(), None)
             session.rollback()
 
     @contextmanager
@@ -195,8 +201,8 @@ class Context:
         """
         with self._reaching_replica() as engine, ReplicaSession(bind=engine) as session:
             session.execute(_limit())
-            self._see_group(session)
-            yield session
+            with self._seeing_group(session):
+                yield session
 
     def read_replay(self) -> Replay:
         """What the replica says about itself.
@@ -226,11 +232,10 @@ class Context:
         yield
         self._at_replica = False
 
-    def _see_group(self, session: Session) -> None:
-        """Until the database transaction ends."""
-        if self._group is not None:
-            session.execute(text(f"SET LOCAL search_path = {search_path(self._group)}"))
-            note_route(session.connection(), self._group)
+    def _seeing_group(self, session: Session) -> AbstractContextManager[None]:
+        if self._group is None:
+            return nullcontext()
+        return seeing_group(session.connection(), self._group)
 
     @contextmanager
     def _reaching_replica(self) -> Generator[Engine]:

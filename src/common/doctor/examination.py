@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
-from src.common.doctor.checks import Check, Finding, Needs, Status, psql_in, sentence, unknown
+from src.common.doctor.checks import (
+    Check,
+    Finding,
+    Needs,
+    Status,
+    psql_in,
+    sentence,
+    skipped,
+    unknown,
+)
 from src.common.doctor.context import Context
 from src.common.exceptions import ExceptionWithErrorType
 from src.common.postgres.errors import RetryableDatabaseError, sqlstate_of
@@ -67,14 +76,16 @@ def _look(check: Check, context: Context) -> Finding:
 
 def _look_everywhere(check: Check, context: Context) -> Finding:
     """What a check finds; of tables that groups of users have, in each group."""
-    if not check.sides or not context.groups:
+    if not check.sides or not context.is_divided:
         return check.look(context)
     places = [SHARED_SCHEMA] if Side.EVERYBODY in check.sides else []
     places += context.groups if Side.USERS in check.sides else []
+    if not places:
+        return skipped("There is no group of users yet: see `flashslides shards create`.")
     found: dict[str, Finding] = {}
     for place in places:
         with context.in_group(None if place == SHARED_SCHEMA else place):
-            found[place] = _answer(lambda: check.look(context))
+            found[place] = _answer(lambda: _out_of_reach(check, context) or check.look(context))
     return _merge(found)
 
 

@@ -1,7 +1,7 @@
 """Checks of the schema: the document's trouble "Alembic Conflicts"."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
@@ -26,17 +26,21 @@ if TYPE_CHECKING:
     from alembic.operations.ops import MigrateOperation
 
 _SHOWN = 5
-_OF_DIVISION = frozenset(
+_BESIDES = "unknown "
+"""So begins what the database has and the models have not."""
+_OF_A_GROUP = frozenset(
+    {"unknown column users.home", "unknown constraint fk_users_user_id_users_directory"}
+)
+"""How a group's tables differ from those of a database without groups."""
+_OF_EVERYBODYS = frozenset(
     {
-        "unknown column users.home",
-        "unknown constraint fk_users_user_id_users_directory",
         "unknown constraint fk_approvals_user_id_users_directory",
         "no foreign key fk_approvals_transaction_id_transactions",
         "no foreign key fk_approvals_user_id_users",
         "no foreign key fk_stripe_reversals_transaction_id_transactions",
     }
 )
-"""How groups of users, and what is everybody's, differ from a database without groups."""
+"""The same of what is everybody's."""
 
 
 def _migrations(context: Context) -> Finding:
@@ -76,8 +80,7 @@ def _schema_drift(context: Context) -> Finding:
         # Many small looks into the catalogue, whose tables are read as the planner likes.
         session.execute(text("SET LOCAL enable_seqscan = on"))
         differences = _differences(session.connection(), context.has_table)
-    if context.groups:
-        differences = [each for each in differences if each not in _OF_DIVISION]
+    differences = _unexpected(differences, _of_division(context))
     if not differences:
         return ok(f"The tables are those of revision {revision}.")
     shown = ", ".join(differences[:_SHOWN])
@@ -96,6 +99,22 @@ def _schema_drift(context: Context) -> Finding:
         "flashslides db check, then alembic stamp REVISION for the revision whose schema this is, "
         "and flashslides db upgrade",
     )
+
+
+def _of_division(context: Context) -> frozenset[str]:
+    """The differences that there are to be where `context` looks now."""
+    if not context.sees_users:
+        return _OF_EVERYBODYS
+    return frozenset() if context.sees_everybodys else _OF_A_GROUP
+
+
+def _unexpected(found: Sequence[str], expected: frozenset[str]) -> list[str]:
+    """Those that are not to be there, and what is to be there besides the models and is not."""
+    besides = [each for each in sorted(expected - {*found}) if each.startswith(_BESIDES)]
+    return [
+        *(each for each in found if each not in expected),
+        *(each.replace(_BESIDES, "no ", 1) for each in besides),
+    ]
 
 
 def _differences(connection: Connection, has_table: Callable[[str], bool]) -> list[str]:

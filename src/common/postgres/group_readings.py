@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from src.common.postgres.routes import note_route, route_of, search_path
+from src.common.postgres.routes import noted_route, search_path
 
 
 @contextmanager
@@ -15,12 +15,8 @@ def seeing_group(connection: Connection, group: str) -> Generator[None]:
     It ends by a rollback to a savepoint. That gives the tables' locks back: those of hundreds of
     groups are more than a server has room for.
     """
-    before = route_of(connection)
     with connection.begin_nested() as savepoint:
         connection.exec_driver_sql(f"SET LOCAL search_path = {search_path(group)}")
-        note_route(connection, group)
-        try:
+        with noted_route(connection, group):
             yield
-        finally:
-            note_route(connection, before)
         savepoint.rollback()

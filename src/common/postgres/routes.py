@@ -104,14 +104,29 @@ def route_of(connection: Connection) -> str | None:
     return route
 
 
-def note_route(connection: Connection, route: str | None) -> None:
-    """Say whose tables this connection sees, where it was told otherwise than by its pool."""
-    connection.info[_ROUTE] = route
+@contextmanager
+def noted_route(connection: Connection, route: str | None) -> Generator[None]:
+    """Note within the block whose tables this connection sees, told otherwise than by its pool."""
+    info = connection.info  # not to be had any more of a connection that is lost within the block
+    before = info.get(_ROUTE)
+    info[_ROUTE] = route
+    try:
+        yield
+    finally:
+        info[_ROUTE] = before
 
 
 def is_sharded(connection: Connection) -> bool:
     """Whether this connection is of an engine that routes."""
     return _ROUTE in connection.info
+
+
+def sees_users(connection: Connection) -> bool:
+    """Whether this connection sees any user's tables.
+
+    It does not where groups of users have schemas and it is in none of them.
+    """
+    return not is_sharded(connection) or route_of(connection) is not None
 
 
 def search_path(route: str | None) -> str:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from src.common.models.directory import DirectoryPayment, DirectoryUser
 from src.common.models.transaction import Transaction
 from src.common.models.unmatched_payment import UnmatchedPayment
-from src.common.postgres.routes import is_sharded, route_of
+from src.common.postgres import routes
+from src.common.postgres.routes import is_sharded
 from src.common.sharding.directory import group_of
 from src.common.sharding.groups import ready_groups
 
@@ -24,8 +25,7 @@ def sees_users(session: Session) -> bool:
     It does not where groups of users have schemas and it is in none of them: it works for what is
     nobody's of ours, as far as anybody knows.
     """
-    connection = session.connection()
-    return not is_sharded(connection) or route_of(connection) is not None
+    return routes.sees_users(session.connection())
 
 
 def groups_of_payments(connection: Connection, object_ids: Collection[str]) -> Mapping[str, str]:

@@ -67,6 +67,18 @@ def ready_groups(connection: Connection) -> list[str]:
     return list(connection.scalars(select(UserGroup.schema).order_by(UserGroup.schema)))
 
 
+def any_group(connection: Connection) -> str:
+    """A group's schema, for what is about nobody and is looked up beside tables of users.
+
+    Raises:
+        SettingsError: there is no group yet.
+    """
+    found = ready_groups(connection)
+    if not found:
+        raise SettingsError(NO_GROUPS)
+    return found[0]
+
+
 def list_groups(connection: Connection) -> list[Group]:
     """All groups, in the order of their names."""
     columns = (
@@ -111,12 +123,14 @@ def count_users(connection: Connection) -> None:
         DirectoryUser.schema
     )
     counted = {each.schema: each.users for each in connection.execute(of_each)}
-    connection.execute(
+    noted = (
         update(UserGroup)
         .where(UserGroup.schema == bindparam("of"))
-        .values(users_count=bindparam("number"), counted_at=func.statement_timestamp()),
-        [{"of": each, "number": counted.get(each, 0)} for each in ready_groups(connection)],
+        .values(users_count=bindparam("number"), counted_at=func.statement_timestamp())
     )
+    numbers = [{"of": each, "number": counted.get(each, 0)} for each in ready_groups(connection)]
+    if numbers:  # no list of parameters would be one execution without any
+        connection.execute(noted, numbers)
 
 
 def count_and_list(connection: Connection) -> list[Group]:

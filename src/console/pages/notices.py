@@ -55,7 +55,9 @@ async def show_notices(
         endpoint_id=_id("endpoint", endpoint),
         user_id=_id("user", user),
     )
-    known = _of_all(await in_each_group(endpoint_figures))
+    # Endpoints are everybody's: they are there before the first group is.
+    of_groups = await in_each_group(endpoint_figures)
+    known = _of_all(of_groups or {None: await read_from_async_database(endpoint_figures)})
     found = await _newest(wanted, cursor)
     return render(
         request,

@@ -4,15 +4,18 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import (
     ColumnElement,
     DateTime,
     ScalarSelect,
+    Select,
     String,
     func,
+    literal,
     literal_column,
+    null,
     select,
     true,
 )
@@ -21,6 +24,7 @@ from sqlalchemy.orm import Session
 from src.common.models.credit_notice import CreditNotice, NoticeStatus
 from src.common.models.notice_endpoint import NoticeEndpoint
 from src.common.models.notice_endpoint_state import NoticeEndpointState
+from src.common.postgres.routes import sees_users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,10 @@ class EndpointFigures:
 
 
 def endpoint_figures(session: Session) -> Sequence[EndpointFigures]:
-    """All endpoints, the oldest first: there are never many."""
+    """All endpoints, the oldest first: there are never many.
+
+    Nothing waits for any where the session sees no user's tables.
+    """
     endpoint, state = NoticeEndpoint, NoticeEndpointState
     now = func.clock_timestamp(type_=DateTime(timezone=True))
     oldest = (
@@ -72,23 +79,23 @@ def endpoint_figures(session: Session) -> Sequence[EndpointFigures]:
         .limit(1)
         .lateral("oldest")
     )
-    rows = session.execute(
-        select(
-            endpoint,
-            state,
-            _count(NoticeStatus.PENDING),
-            _count(NoticeStatus.DEAD),
-            func.extract("epoch", now - oldest.c.created_at),
-            now,
-        )
+    figures: Select[*tuple[Any, ...]] = (
+        select(endpoint, state, now)
         .outerjoin(state, state.endpoint_id == endpoint.endpoint_id)
-        .outerjoin(oldest, true())
         .order_by(endpoint.created_at, endpoint.endpoint_id)
         .execution_options(populate_existing=True)
     )
+    if sees_users(session.connection()):
+        figures = figures.outerjoin(oldest, true()).add_columns(
+            _count(NoticeStatus.PENDING),
+            _count(NoticeStatus.DEAD),
+            func.extract("epoch", now - oldest.c.created_at),
+        )
+    else:
+        figures = figures.add_columns(literal(0), literal(0), null())
     return [
         _figures(of, seen, pending=pending, dead=dead, age=age, now=instant)
-        for of, seen, pending, dead, age, instant in rows
+        for of, seen, instant, pending, dead, age in session.execute(figures)
     ]
 
 
