@@ -199,6 +199,8 @@ def tail(
         _look(watched)
         say("Waiting for notices. Ctrl-C ends.", err=True)
         while limit is None or printed < limit:
+            for route in _routes(user):  # groups may be made meanwhile
+                watched.setdefault(route, Tail.from_the_first(wanted))
             came = _look(watched)
             for notice in came[: None if limit is None else limit - printed]:
                 _print_line(notice, as_json=as_json)
