@@ -199,6 +199,8 @@ def tail(
         _look(watched)
         say("Waiting for notices. Ctrl-C ends.", err=True)
         while limit is None or printed < limit:
+            for route in _routes(user):  # groups may be made meanwhile
+                watched.setdefault(route, Tail.from_the_first(wanted))
             came = _look(watched)
             for notice in came[: None if limit is None else limit - printed]:
                 _print_line(notice, as_json=as_json)
@@ -210,13 +212,14 @@ def tail(
 def _look(watched: "Mapping[str | None, Tail]") -> "list[CreditNotice]":
     """What came in any of these groups since the last look, oldest first."""
     from src.common.database import read_from_database
+    from src.common.notices.everybodys import oldest_first
     from src.common.postgres.routes import routed_to_schema
 
     came: list[CreditNotice] = []
     for route, tail_of_group in watched.items():
         with routed_to_schema(route):
             came += read_from_database(tail_of_group.look)
-    return came if len(watched) == 1 else sorted(came, key=lambda notice: notice.created_at)
+    return came if len(watched) == 1 else oldest_first(came)
 
 
 def _print_line(notice: "CreditNotice", *, as_json: bool) -> None:

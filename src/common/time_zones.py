@@ -1,4 +1,4 @@
-"""Finds a time zone by its name, as people write it."""
+"""Finds a time zone by its name, as people write it, and puts instants in their order."""
 
 import datetime as dt
 from zoneinfo import ZoneInfo
@@ -6,6 +6,14 @@ from zoneinfo import ZoneInfo
 from src.common.exceptions import Invalid
 
 UTC = "UTC"
+
+
+def in_order(instant: dt.datetime) -> dt.datetime:
+    """The same instant, as what to compare it by.
+
+    Python compares two of one zone by what its clocks show, and in autumn they show an hour twice.
+    """
+    return instant.astimezone(dt.UTC)
 
 
 def find_zone(field: str, name: str) -> dt.tzinfo:

@@ -1,7 +1,7 @@
 """Whose tables a page of the console looks at, where groups of users have schemas (decision 0066).
 
 A page about one user sees that user's group; who signs in and what they did is everybody's. Where
-groups have no schemas, nothing here does or asks anything.
+groups have no schemas, no route is looked up: `in_each_group` and `read_everybodys` read once.
 """
 
 import uuid
@@ -139,7 +139,8 @@ async def routed_to_unmatched(stripe_object_id: str, user: str = "") -> AsyncGen
     is seen where it is nobody's.
 
     Raises:
-        Invalid: VALIDATION_ERROR, naming `user`: nobody has this id or address.
+        Invalid: VALIDATION_ERROR, naming `user`: nobody has this id or address, or a user of
+            another group than who bought it.
     """
     if not is_sharding():
         yield
@@ -147,18 +148,21 @@ async def routed_to_unmatched(stripe_object_id: str, user: str = "") -> AsyncGen
     group = await read_from_async_database(
         lambda session: group_of_unmatched(session.connection(), stripe_object_id)
     )
-    if group.is_certain or not user:
-        with routed_to_schema(group.schema):
-            yield
-        return
-    named = await read_from_async_database(
-        lambda session: _group_of_named(session.connection(), user)
-    )
-    if named is None:
-        sentence = "user: there is nobody with this id or address"
-        raise Invalid(sentence, "VALIDATION_ERROR", field="user")
-    with routed_to_schema(named):
+    schema = group.schema
+    if user:
+        schema = await read_from_async_database(
+            lambda session: _group_of_named(session.connection(), user)
+        )
+        if schema is None:
+            raise _not_for_user("there is nobody with this id or address")
+        if group.is_certain and schema != group.schema:
+            raise _not_for_user("the payment is another user's")
+    with routed_to_schema(schema):
         yield
+
+
+def _not_for_user(why: str) -> Invalid:
+    return Invalid(f"user: {why}", "VALIDATION_ERROR", field="user")
 
 
 def _group_of_named(connection: Connection, user: str) -> str | None:

@@ -25,6 +25,7 @@ from tests.approvals.requests import ADA, LIMITS, a_grant, asked
 from tests.credits.books import open_hold
 from tests.fixtures.api import Api, StartApi, client_of
 from tests.fixtures.console import Console
+from tests.models.examples import a_transaction
 from tests.notices.outbox import add_endpoint
 from tests.sharding.people import balance_of, user_of
 from tests.sharding.service import TWO, deliver_all
@@ -238,3 +239,26 @@ async def test_what_people_do_is_done_where_the_user_is(place: Place) -> None:
                 *session.scalars(actions)
             }
         assert str(life.user_id) in trail
+
+
+async def test_a_payment_is_credited_to_nobody_but_whose_it_is(place: Place) -> None:
+    """Whom the form names is looked for everywhere; *Close* asks after nobody."""
+    console, (ada, bob) = place.console, place.lives
+    address = "/unmatched/cs_of_ada"
+    with routed_to(ada.user_id), SessionLocal.begin() as session:
+        session.add(a_transaction(user_id=ada.user_id, stripe_session_id="cs_of_ada"))
+    for user, problem in (
+        (bob.email, "the payment is another user"),
+        (str(bob.user_id), "the payment is another user"),
+        ("who@example.com", "there is nobody with this id or address"),
+        (str(uuid.uuid4()), "there is nobody with this id or address"),
+    ):
+        shown = await console.send(
+            await console.get(address), address, do="credit", user=user, reason="by hand"
+        )
+        assert shown.status_code == 422
+        assert problem in shown.text
+        assert "Show what it will do" in shown.text
+    balance = balance_of(ada.user_id)
+    await do(console, address, do="close", user=bob.email, reason="by hand")
+    assert balance_of(ada.user_id) == balance

@@ -14,6 +14,7 @@ from src.common.database import get_engine, run_in_database_transaction
 from src.common.database_settings import LedgerTriggers
 from src.common.exceptions import SettingsError
 from src.common.models import Base
+from src.common.models.user_group import UserGroup
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import alembic_config, head_revision
 from src.common.postgres.runtime_role import grant_runtime
@@ -29,7 +30,7 @@ from tests.migrations.commands import copy_of_repository, revisions, start_alemb
 from tests.models.examples import a_user
 from tests.notices.outbox import EVERYTHING, add_endpoint
 from tests.postgres.drivers import open_connection
-from tests.sharding.citus_server import on_one_server
+from tests.sharding.citus_server import DSN, on_one_server
 from tests.sharding.conftest import GROUPS
 from tests.sharding.people import user_of
 
@@ -301,6 +302,26 @@ def test_the_services_role_works_in_every_group(
                 )
     finally:
         with open_connection(groups) as admin:
+            admin.execute(f"DROP OWNED BY {role}".encode())
+            admin.execute(f"DROP ROLE {role}".encode())
+
+
+def test_a_role_counts_groups_and_opens_none(fresh_database: ConnectionParameters) -> None:
+    """It notes how many users they have, and when it counted; of Citus it has the whole table."""
+    role = f"service_{fresh_database.database}"[:60]
+    with get_engine().begin() as connection:
+        grant_runtime(connection, role)
+    may = text(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'user_groups'::regclass AND attnum > 0"
+        " AND has_column_privilege(:role, attrelid, attnum, 'UPDATE') ORDER BY 1"
+    )
+    try:
+        with get_engine().connect() as connection:
+            columns = connection.scalars(may, {"role": role}).all()
+        every = {column.name for column in UserGroup.__table__.columns}
+        assert {*columns} == (every if DSN else {"counted_at", "users_count"})
+    finally:
+        with open_connection(fresh_database) as admin:
             admin.execute(f"DROP OWNED BY {role}".encode())
             admin.execute(f"DROP ROLE {role}".encode())
 

@@ -3,11 +3,13 @@
 import json
 import uuid
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from src.cli import notices
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
 from src.common.models.credit_notice import CreditNotice, NoticeType
@@ -15,6 +17,8 @@ from src.common.notices.everybodys import read_places
 from src.common.notices.queries import Tail
 from src.common.postgres.routes import current_route, routed_to_schema
 from src.common.routing import routed_to
+from src.common.settings import get_settings
+from src.common.sharding.creation import create_groups
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
 from tests.credits.books import grant
@@ -101,5 +105,26 @@ def test_what_is_committed_in_any_group_is_watched(
 
     monkeypatch.setattr(Tail, "look", look_after_all)
     watched = run_command("notices", "tail", "--limit", "3", "--json")
+    lines = [json.loads(line) for line in watched.out.splitlines()]
+    assert [each["data"]["user_id"] for each in lines] == given
+
+
+def test_a_group_that_is_made_meanwhile_is_watched_from_its_first_notice(
+    people: list[uuid.UUID], run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what was written there before anybody looked at it."""
+    give(people)
+    given: list[str] = []
+
+    def make_one(_seconds: float) -> None:
+        assert not given
+        [made] = create_groups(get_settings(), 1)
+        assert made not in GROUPS
+        newcomer = user_of(made)
+        given.extend(give([newcomer, people[0], newcomer]))
+
+    monkeypatch.setattr(notices, "time", SimpleNamespace(sleep=make_one))
+    watched = run_command("notices", "tail", "--limit", "3", "--json")
+    assert watched.exit_code == 0, watched.err
     lines = [json.loads(line) for line in watched.out.splitlines()]
     assert [each["data"]["user_id"] for each in lines] == given

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from src.cli import work
 from src.common.database import SessionLocal, get_engine
 from src.common.exceptions import DatabaseBusy
 from src.common.models import StripeReversal, Transaction, UnmatchedPayment
+from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.routes import routed_to_schema
 from src.common.routing import all_routes, routed_to
 from src.common.settings import Settings, get_settings
@@ -192,6 +193,37 @@ def test_a_run_that_is_cut_off_anywhere_is_taken_up_there(
     assert (run.compared, run.drift) == (whole.compared, whole.drift)
     assert sorted(run.findings, key=str) == sorted(whole.findings, key=str)
     assert len(pages) == 2 * len({*pages}) > 60
+
+
+@pytest.mark.parametrize(
+    ("database", "cursor"), [("groups", "cs_zzz"), ("fresh_database", "g0002:cs_zzz")]
+)
+def test_a_run_that_is_cut_off_before_a_copy_is_taken_up_after_it(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, database: str, cursor: str
+) -> None:
+    """Into groups and out of them: its place means nothing there, so the stage begins anew."""
+    request.getfixturevalue(database)
+    is_divided = database == "groups"
+    monkeypatch.setattr(ours, "PAGE_SIZE", 1)
+    loop = shop(group_of if is_divided else lambda _: None)
+    whole = loop.reconcile(LONG_AGO, until=LATER, repairs=False)
+    read = ours.Ours.page
+
+    async def cut_off(self: ours.Ours, stage: str, cursor: str | None) -> ours.PageOfOurs:
+        if stage == "ours" and cursor is not None:
+            raise DatabaseBusy
+        return await read(self, stage, cursor)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(ours.Ours, "page", cut_off)
+        with pytest.raises(DatabaseBusy):
+            loop.reconcile(LONG_AGO, until=LATER, repairs=False)
+    with SessionLocal.begin() as session:
+        stopped = update(Reconciliation).where(Reconciliation.status == "running")
+        session.execute(stopped.values(cursor=cursor))
+    run = loop.reconcile(LONG_AGO, until=LATER, repairs=False, resumes=True)
+    assert {each["object"] for each in run.findings} == {each["object"] for each in whole.findings}
+    assert run.drift >= whole.drift > 0
 
 
 def test_the_worker_compares(groups: ConnectionParameters, monkeypatch: pytest.MonkeyPatch) -> None:

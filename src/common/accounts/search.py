@@ -37,6 +37,7 @@ from src.common.models.user import User
 from src.common.models.user_search import PART_LENGTH_MIN
 from src.common.postgres.lagging_reads import may_lag
 from src.common.postgres.pagination import Page, decode_cursor, encode_cursor, merge_pages
+from src.common.time_zones import in_order
 
 LOOKED_AT_MAX = 20_000
 """Users that one page looks at where no index leads to them."""
@@ -131,7 +132,7 @@ def merge_found(pages: Sequence[FoundUsers], limit: int) -> FoundUsers:
         write_cursor=encode_cursor,
     )
     stops = [each.looked_back_to for each in pages if each.looked_back_to is not None]
-    return FoundUsers(page.items, page.next_cursor, max(stops, default=None))
+    return FoundUsers(page.items, page.next_cursor, max(stops, key=in_order, default=None))
 
 
 def _check(text: str | None) -> None:

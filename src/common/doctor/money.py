@@ -30,7 +30,7 @@ from src.common.models.ledger_triggers_chain import CREATE_CHAIN, CREATE_CHAIN_F
 from src.common.models.reconciliation import Reconciliation
 from src.common.postgres.ledger_triggers_form import is_in_place
 from src.common.postgres.migrations import describe_revision
-from src.common.postgres.runtime_role import PRIVILEGES, schema_open_to_public
+from src.common.postgres.runtime_role import privileges_on, schema_open_to_public
 from src.common.postgres.sides import Side, looked_up_in_public
 from src.common.purchases.reconciliations import (
     find_cut_off,
@@ -207,7 +207,8 @@ def _runtime_role(context: Context) -> Finding:
     with context.looking() as session:
         role, is_superuser, is_owner = session.execute(_ROLE).one()
         open_schema = schema_open_to_public(session.connection())
-        names = {"names": list(PRIVILEGES)}
+        needed = privileges_on(session.connection())
+        names = {"names": list(needed)}
         has = {f"{privilege} on {table}" for table, privilege in session.execute(_MAY, names)} | {
             f"{privilege} ({column}) on {table}"
             for table, privilege, column in session.execute(_MAY_COLUMNS, names)
@@ -221,7 +222,7 @@ def _runtime_role(context: Context) -> Finding:
             f"{role} is {what}, and could switch the ledger's triggers off.",
             "flashslides db grant-runtime flashslides_service, then set DATABASE_USER to that role",
         )
-    wanted = _wanted()
+    wanted = _wanted(needed)
     enough = has | {each for each in wanted if _WITHOUT_COLUMN.sub("", each) in has}
     if missing := sorted(wanted - enough):
         return fail(f"{role} lacks {', '.join(missing)}.", grant)
@@ -232,10 +233,10 @@ def _runtime_role(context: Context) -> Finding:
     return ok(f"{role} has what it needs, and no more.")
 
 
-def _wanted() -> set[str]:
+def _wanted(needed: Mapping[str, str]) -> set[str]:
     """What the service's role needs: `SELECT on users`, `UPDATE (remaining) on credit_lots`."""
     wanted: set[str] = set()
-    for table, privileges in PRIVILEGES.items():
+    for table, privileges in needed.items():
         for found in _PRIVILEGE.finditer(privileges):
             columns: str | None = found["columns"]
             if columns is None:

@@ -5,13 +5,14 @@ its cursor says of each group where it is.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from src.common.models.credit_notice import CreditNotice
 from src.common.notices.queries import NUMBER_MAX
 from src.common.postgres.pagination import Page, decode_number_cursor
+from src.common.time_zones import in_order
 
 
 class _Noted(NamedTuple):
@@ -40,7 +41,7 @@ def merge_notices(pages: Mapping[str, Page[CreditNotice]], limit: int) -> Page[C
         return (_Noted(group, notice) for notice in pages[group].items)
 
     newest_first = heapq.merge(
-        *map(of_group, pages), key=lambda each: each.notice.created_at, reverse=True
+        *map(of_group, pages), key=lambda each: in_order(each.notice.created_at), reverse=True
     )
     shown = list(islice(newest_first, limit))
     has_more = any(page.next_cursor is not None for page in pages.values())
@@ -52,3 +53,8 @@ def merge_notices(pages: Mapping[str, Page[CreditNotice]], limit: int) -> Page[C
     places |= {each.group: each.notice.number for each in shown}
     cursor = ",".join(f"{group}:{number}" for group, number in places.items())
     return Page([each.notice for each in shown], cursor)
+
+
+def oldest_first(notices: Iterable[CreditNotice]) -> list[CreditNotice]:
+    """Several groups' notices by when they were written; those of an instant stay as they are."""
+    return sorted(notices, key=lambda notice: in_order(notice.created_at))

@@ -4,6 +4,7 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from sqlalchemy import BigInteger, ColumnElement, String, Text, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -103,6 +104,11 @@ class Tail:
     _pending: tuple[int, int] | None = None
     """The highest number of an earlier look, and the transaction id at which all that were open
     then have ended."""
+
+    @classmethod
+    def from_the_first(cls, wanted: NoticeFilter) -> Self:
+        """What was committed before is to come, too: the first look finds it."""
+        return cls(wanted, _passed=0)
 
     def look(self, session: Session) -> Sequence[CreditNotice]:
         """What came since the last look; the first look only notes what is there."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from src.common.exceptions import Invalid
+from src.common.time_zones import in_order
 
 T = TypeVar("T")
 Place = TypeVar("Place", bound=tuple[Any, ...])
@@ -48,13 +49,19 @@ def merge_pages(
 ) -> Page[T]:
     """One page of several lists, each of which has the same order, the greatest place first.
 
+    A place begins with an instant; that of a cursor is in UTC.
     What comes after the end of any of their pages is left to the next one.
     """
     found = list(pages)
     ends = [read_cursor(each.next_cursor) for each in found if each.next_cursor is not None]
     bound = max(ends, default=None)
-    items = sorted((item for page in found for item in page.items), key=place, reverse=True)
-    known = [item for item in items if bound is None or place(item) >= bound]
+
+    def in_place(item: T) -> tuple[Any, ...]:
+        instant, *ids = place(item)
+        return (in_order(instant), *ids)
+
+    items = sorted((item for page in found for item in page.items), key=in_place, reverse=True)
+    known = [item for item in items if bound is None or in_place(item) >= bound]
     if len(known) > limit:
         return Page(known[:limit], write_cursor(*place(known[limit - 1])))
     return Page(known, None if bound is None else write_cursor(*bound))

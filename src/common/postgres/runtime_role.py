@@ -5,15 +5,17 @@ owner. Nobody but the owner can create anything beside our tables: a function th
 better than PostgreSQL's own is taken in its place.
 """
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from psycopg import sql
 from sqlalchemy import Connection
 
+from src.common.postgres.citus import is_citus
 from src.common.postgres.routes import SHARED_SCHEMA
 from src.common.postgres.sides import ON_BOTH_SIDES, USERS_TABLES, Side, side_here
 
-# Every privilege, by table. What is missing is missing on purpose.
+# Every privilege, by table; Citus needs more. What is missing is missing on purpose.
 PRIVILEGES = {
     "users": "SELECT, INSERT, UPDATE",
     "transactions": (
@@ -69,10 +71,13 @@ PRIVILEGES = {
     # A user's group never changes by itself; nobody is deleted.
     "users_directory": "SELECT, INSERT, UPDATE (email_lower, stripe_customer_id)",
     "payments_directory": "SELECT, INSERT",
-    "user_groups": "SELECT, UPDATE",  # not of some columns: Citus asks for the table, and locks it
+    "user_groups": "SELECT, UPDATE (users_count, counted_at)",
     "group_turns": "SELECT, INSERT, UPDATE (began_at)",
     "alembic_version": "SELECT",
 }
+
+_ON_CITUS = {"user_groups": "SELECT, UPDATE"}
+"""It asks for the privilege of the whole table, as it locks what all nodes have."""
 
 SEQUENCES = {
     "console_actions_action_id_seq": "console_actions",
@@ -80,6 +85,11 @@ SEQUENCES = {
 }
 """Of columns that number rows, with their tables. Inserting needs no privilege; a backup reads how
 far they are."""
+
+
+def privileges_on(connection: Connection) -> Mapping[str, str]:
+    """What a running service needs of this database, by table."""
+    return PRIVILEGES | _ON_CITUS if is_citus(connection) else PRIVILEGES
 
 
 def grant_runtime(connection: Connection, role: str) -> bool:
@@ -145,7 +155,7 @@ def _grant_in(
     _run(connection, sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC, {}"), schema, name)
     _run(connection, sql.SQL("GRANT USAGE ON SCHEMA {} TO {}"), schema, name)
     _keep_from_others(connection, named)
-    for table, privileges in PRIVILEGES.items():
+    for table, privileges in privileges_on(connection).items():
         if table not in tables:
             continue
         on_table = sql.Identifier(named, table)

@@ -21,6 +21,7 @@ from src.common.models.unmatched_payment import (
 )
 from src.common.purchases import uncredited
 from src.common.purchases.rules import Mismatch, Payment, Reason
+from src.common.time_zones import in_order
 
 
 def open_unmatched_payments(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
@@ -49,7 +50,7 @@ def derived(session: Session, limit: int) -> Sequence[UnmatchedPayment]:
 
 def oldest(payments: Iterable[UnmatchedPayment], limit: int) -> Sequence[UnmatchedPayment]:
     """So many of these, the oldest first."""
-    return sorted(payments, key=lambda each: each.created_at)[:limit]
+    return sorted(payments, key=lambda each: in_order(each.created_at))[:limit]
 
 
 def unlisted(purchase: Transaction) -> UnmatchedPayment:

@@ -24,6 +24,7 @@ from src.common.reports.held import CAPTURED
 from src.common.reports.journal_accounts import DEFERRED, OF_MONEY, OWED, Pair, pairs
 from src.common.reports.revenue import KEPT, earnings
 from src.common.reports.snapshots import EVER, UNBOOKED, UNOPENED, Snapshot, statement
+from src.common.time_zones import in_order
 from src.html_pages import DECIMALS
 
 COMMODITY = "CREDITS"
@@ -248,7 +249,7 @@ def _read_entries(
 def _order_of_entries(row: tuple[Any, ...]) -> tuple[dt.datetime, uuid.UUID]:
     """What is owed comes first. A user's entries of one instant are in their order already."""
     period, _, _, effective_at, user_id, *_ = row
-    return _BEFORE_ALL if period is not None else (effective_at, user_id)
+    return _BEFORE_ALL if period is not None else (in_order(effective_at), user_id)
 
 
 def _read_days(

@@ -53,7 +53,8 @@ def read_recent_days(
     """So many days up to today, each of them, in their order.
 
     Of purchases, those of real money, or of test mode; who did not say is taken to have moved
-    real money, as in the other reports. Two statements, each over the rows of these days.
+    real money, as in the other reports. Two statements for each group of users, each over
+    the rows of these days; two where there are no groups.
 
     Raises:
         DatabaseBusy: a passing condition of the database.

@@ -56,5 +56,8 @@ def read_sales(
 
 
 def _order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """By period, package, currency and mode; what nobody said comes last."""
+    """By period, package, currency and mode; what nobody said comes last.
+
+    Names are in the order of their characters' numbers, whatever the database's collation.
+    """
     return tuple((value is None, value) for value in row[:4])

@@ -1,7 +1,4 @@
-"""Groups on Citus: each schema is on one worker, and what they look up is on all (decision 0070).
-
-Whether a server is a coordinator of Citus it says itself: nothing is set.
-"""
+"""Groups on Citus: each schema is on one node, and what they look up is on all (decision 0070)."""
 
 from typing import NamedTuple
 
@@ -9,6 +6,7 @@ from sqlalchemy import Connection, text
 
 from src.common.database_settings import DatabasePooler, LedgerTriggers
 from src.common.exceptions import SettingsError
+from src.common.postgres.citus import is_citus
 from src.common.settings import Settings
 
 LOOKED_UP_BY_GROUPS = (
@@ -21,7 +19,6 @@ LOOKED_UP_BY_GROUPS = (
 """What foreign keys, triggers and claims of groups look at in `public`; what is referred to comes
 first."""
 
-_HAS_CITUS = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')")
 _WORKERS = text(
     "SELECT nodename, nodeport FROM pg_dist_node"
     " WHERE isactive AND shouldhaveshards AND noderole = 'primary' ORDER BY 1, 2"
@@ -56,12 +53,6 @@ class Node(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
-
-
-def is_citus(connection: Connection) -> bool:
-    """Whether this is a database of Citus's."""
-    has_citus: bool = connection.execute(_HAS_CITUS).scalar_one()
-    return has_citus
 
 
 def workers(connection: Connection) -> list[Node]:

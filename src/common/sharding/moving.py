@@ -15,11 +15,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from src.common.exceptions import Conflict, Invalid, NotFound, SettingsError
+from src.common.postgres.citus import is_citus
 from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.migrations import hold_migration_lock, release_migration_lock
 from src.common.postgres.reach import build_migration_engine
 from src.common.settings import Settings
-from src.common.sharding.citus import Node, is_citus, nodes_of_groups, workers
+from src.common.sharding.citus import Node, nodes_of_groups, workers
 from src.common.sharding.groups import ready_groups
 
 LOOKED_EVERY_SECONDS = 0.5

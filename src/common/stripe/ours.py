@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from src.common.database_settings import Sharding
-from src.common.postgres.routes import SHARED_SCHEMA, routed_to_schema, unrouted
+from src.common.postgres.routes import SHARED_SCHEMA, is_group, routed_to_schema, unrouted
 from src.common.purchases import reconciliations as runs
 from src.common.purchases.uncredited import uncredited_among
 from src.common.sharding.groups import ready_groups
@@ -49,8 +49,15 @@ class Ours:
     account: str | None
 
     async def page(self, stage: str, cursor: str | None) -> PageOfOurs:
-        """The page that begins there; the first where it is None."""
-        if self.processor.settings.sharding is Sharding.NONE:
+        """The page that begins there; the first where it is None.
+
+        A stage begins anew where the database was copied into groups, or out of them, since the
+        cursor was written: its order was another.
+        """
+        is_divided = self.processor.settings.sharding is not Sharding.NONE
+        if cursor is not None and _is_of_groups(cursor) is not is_divided:
+            cursor = None
+        if not is_divided:
             names, without_credit = await self._read(stage, cursor)
             return PageOfOurs(names, without_credit, names[-1] if names else None)
         place, _, after = (cursor or SHARED_SCHEMA).partition(":")
@@ -83,3 +90,9 @@ class Ours:
                 lambda session: ready_groups(session.connection())
             )
         return next((each for each in found if place == SHARED_SCHEMA or each > place), None)
+
+
+def _is_of_groups(cursor: str) -> bool:
+    """Whether it names a group, or what is nobody's; without groups it is an object's id alone."""
+    place, _, _ = cursor.partition(":")
+    return place == SHARED_SCHEMA or is_group(place)

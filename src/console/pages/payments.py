@@ -27,6 +27,7 @@ from src.common.purchases.queries import (
 from src.common.purchases.timeline import PaymentTimeline, payment_timeline
 from src.common.purchases.unfinished import unfinished_orders, unfinished_reversals
 from src.common.routing import is_sharding
+from src.common.time_zones import in_order
 from src.console.addresses import here_with
 from src.console.audit import record
 from src.console.pages.audit_trail import names_of
@@ -133,7 +134,8 @@ async def _newest(
     if with_nobodys and is_sharding():
         pages.append(await read_from_async_database(read))
     found = [each for page in pages for each in page]
-    return sorted(found, key=lambda each: each.created_at, reverse=True)[:UNFINISHED_SHOWN]
+    newest_first = sorted(found, key=lambda each: in_order(each.created_at), reverse=True)
+    return newest_first[:UNFINISHED_SHOWN]
 
 
 def _our_id(payment: PaymentTimeline) -> str | None:

@@ -115,7 +115,8 @@ async def settle(
 ) -> Response:
     """Credit it by hand, or close it with a note."""
     try:
-        async with routed_to_unmatched(stripe_object_id, form.text("user", length_max=320)):
+        user = form.text("user", length_max=320) if form.text("do") == CREDIT else ""
+        async with routed_to_unmatched(stripe_object_id, user):
             return await _settle(request, person, form, stripe_object_id)
     except Invalid as error:
         async with routed_to_unmatched(stripe_object_id):

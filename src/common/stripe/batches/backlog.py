@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from src.common.credits.engine.connection import EngineConnection
 from src.common.database_settings import Sharding
 from src.common.exceptions import BadRequest, DatabaseBusy
+from src.common.postgres.citus import is_citus
 from src.common.postgres.engines import begin_look_ups, build_async_engine
 from src.common.postgres.routes import routed_to_schema
 from src.common.settings import Settings
-from src.common.sharding.citus import is_citus
 from src.common.stripe import attempts
 from src.common.stripe.batches.readings import Reading, apart, read
 from src.common.stripe.batches.settling import Together
