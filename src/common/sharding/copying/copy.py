@@ -32,8 +32,8 @@ _ACTIONS = "console_actions_action_id_seq"
 _NO_SUCH_SERVICE = "definition of service"
 """Libpq's words, which stand for no code."""
 _IN_SERVICE = (
-    "This database has users and is open: it is in service, and is not written over. Was it copied "
-    "already? Copy into a new one otherwise"
+    "This database has users, or events of Stripe's, and is open: it is in service, and is not "
+    "written over. Was it copied already? Copy into a new one otherwise"
 )
 _ALIKE = (
     "{} have users in groups: of the two databases one has, and the other one has not. SHARDING "
@@ -59,7 +59,8 @@ class Copy:
         From now on this database is closed.
 
         Raises:
-            Conflict: DATABASE_IN_SERVICE, this one has users and is open.
+            Conflict: DATABASE_IN_SERVICE, this one has users, or events of Stripe's, and is open.
+            DatabaseBusy: somebody writes here for too long.
             Inconsistent: COPY_DIFFERS or DIRECTORY_DIFFERS.
             SettingsError: as of `Pass.run`.
         """
@@ -98,10 +99,15 @@ class Copy:
         if closed:
             return
         with self.here.snapshot():
-            if self.here.count_users():
-                raise Conflict(_IN_SERVICE, "DATABASE_IN_SERVICE")
-        with self.here.writing():
+            self._refuse_in_service()  # who is in service does not even wait
+        with self.here.held():
+            self._refuse_in_service()  # who was signing up has done so by now
+            self.here.pass_triggers()
             close(self.here)
+
+    def _refuse_in_service(self) -> None:
+        if self.here.has_served():
+            raise Conflict(_IN_SERVICE, "DATABASE_IN_SERVICE")
 
     def _finish(self) -> None:
         """Have what is counted go on beyond the source's, and look at the directory."""

@@ -1,0 +1,77 @@
+"""What is in service is neither emptied by a copy, nor kept waiting, nor left closed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from src.common.database import SessionLocal
+from src.common.exceptions import Conflict
+from src.common.models import Base, StripeEvent, UnmatchedPayment, User
+from tests.models.examples import a_user
+from tests.models.right_rows import RIGHT
+from tests.postgres.drivers import open_connection, until
+from tests.sharding.copied import Two, last_of, two
+
+__all__ = ["two"]
+
+WAITS = """SELECT count(*) > 0 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+  WHERE NOT granted AND datname = current_database()"""
+
+
+def test_who_signs_up_just_then_is_kept(two: Two) -> None:
+    """A sign-up that was begun is waited for: the database is in service, and is not closed."""
+    with (
+        two.copying(two.old) as copy,
+        open_connection(two.old) as admin,
+        ThreadPoolExecutor(1) as thread,
+        SessionLocal() as session,
+    ):
+        session.add(a_user())
+        session.flush()
+        copied = thread.submit(lambda: last_of(copy.copy()))
+        until(admin, WAITS)
+        session.commit()
+        with pytest.raises(Conflict, match="in service"):
+            copied.result()
+        session.add(a_user())
+        session.commit()
+        assert session.query(User).count() == 2
+
+
+@pytest.mark.parametrize("model", [StripeEvent, UnmatchedPayment])
+def test_what_stripe_told_is_kept(two: Two, model: type[Base]) -> None:
+    """A service that has no user yet is in service once Stripe told it something."""
+    two.use(two.old)
+    with SessionLocal.begin() as session:
+        session.add(model(**RIGHT[model]))
+    with pytest.raises(Conflict, match="in service"):
+        two.copied(two.old)
+    with SessionLocal() as session:
+        assert session.query(model).count() == 1
+
+
+def test_a_copy_has_no_time_out(two: Two) -> None:
+    """Of those that the server has: a whole comparison is one database transaction."""
+    with open_connection(two.old) as admin:
+        database = Identifier(two.old.database)
+        has_one = admin.info.server_version >= 170_000
+        for name in ("statement_timeout", *["transaction_timeout"] * has_one):
+            admin.execute(SQL("ALTER DATABASE {} SET {} = '1h'").format(database, Identifier(name)))
+    with two.copying(two.divided) as copy, copy.source.held():
+        found = copy.source.raw.execute(
+            "SELECT setting FROM pg_settings"
+            " WHERE name IN ('statement_timeout', 'transaction_timeout')"
+        ).fetchall()
+        assert found == [("0",)] * len(found)
+
+
+def test_a_snapshot_is_never_of_an_older_moment(two: Two) -> None:
+    """Within another database transaction there is none, unless nobody else writes."""
+    with two.copying(two.divided) as copy:
+        with copy.source.held(), copy.source.snapshot():
+            assert copy.source.count_users() == 0
+        copy.source.count_users()
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction), copy.source.snapshot():
+            raise AssertionError
