@@ -6,13 +6,16 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.exceptions import Conflict
+from src.common.exceptions import Conflict, DatabaseBusy
 from src.common.models import Base, StripeEvent, UnmatchedPayment, User
+from src.common.sharding.copying import databases
+from tests.credits.books import grant
 from tests.models.examples import a_user
 from tests.models.right_rows import RIGHT
 from tests.postgres.drivers import open_connection, until
-from tests.sharding.copied import Two, last_of, two
+from tests.sharding.copied import Two, fill, last_of, two
 
 __all__ = ["two"]
 
@@ -50,6 +53,21 @@ def test_what_stripe_told_is_kept(two: Two, model: type[Base]) -> None:
         two.copied(two.old)
     with SessionLocal() as session:
         assert session.query(model).count() == 1
+
+
+def test_who_reads_here_keeps_no_database_closed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening waits for readers as long as its patience is, while the source can go on."""
+    monkeypatch.setattr(databases, "_LOCK_TRIES", 1)
+    two.use(two.old)
+    [user_id] = fill(1)
+    with open_connection(two.divided) as reader, reader.transaction():
+        reader.execute("SELECT FROM group_turns")
+        with pytest.raises(DatabaseBusy, match="repeat the command"):
+            two.copied(two.divided, cut_over=True)
+    two.use(two.old)
+    with SessionLocal.begin() as session:
+        execute(session, [grant(user_id, 1)])
+    assert two.copied(two.divided, cut_over=True).is_same
 
 
 def test_a_copy_has_no_time_out(two: Two) -> None:

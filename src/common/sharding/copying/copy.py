@@ -73,15 +73,17 @@ class Copy:
 
         Raises:
             Conflict, Inconsistent, SettingsError: as of `copy`; the source goes on.
-            DatabaseBusy: somebody writes to the source for too long.
+            DatabaseBusy: somebody writes to the source, or reads here, for too long; it goes on.
         """
         self._close_here()
         with self.source.held():
             yield from self._go_on(writes=True)
             self._finish()
             close(self.source)
-        with self.here.writing():
-            reopen(self.here)
+            # Nobody can keep us waiting any more once the source is closed.
+            with self.here.held("ACCESS EXCLUSIVE"):
+                reopen(self.here)
+                self.source.commit()
 
     def _go_on(self, *, writes: bool) -> Generator[Parity]:
         going = Pass(self.source, self.here, writes)
