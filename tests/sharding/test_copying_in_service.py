@@ -1,5 +1,6 @@
 """What is in service is neither emptied by a copy, nor kept waiting, nor left closed."""
 
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -8,8 +9,8 @@ from psycopg.sql import SQL, Identifier
 
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.exceptions import Conflict, DatabaseBusy
-from src.common.models import Base, StripeEvent, UnmatchedPayment, User
+from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent
+from src.common.models import ApiKey, Base, StripeEvent, UnmatchedPayment, User
 from src.common.sharding.copying import databases
 from tests.credits.books import grant
 from tests.models.examples import a_user
@@ -68,6 +69,36 @@ def test_who_reads_here_keeps_no_database_closed(two: Two, monkeypatch: pytest.M
     with SessionLocal.begin() as session:
         execute(session, [grant(user_id, 1)])
     assert two.copied(two.divided, cut_over=True).is_same
+
+
+def test_what_was_made_anew_is_copied(two: Two) -> None:
+    """Under another primary key, with what is unique: the row that is gone makes room first."""
+    two.use(two.old)
+    with SessionLocal.begin() as session:
+        session.add(ApiKey(**RIGHT[ApiKey]))
+    two.copied(two.divided)
+    two.use(two.old)
+    with SessionLocal.begin() as session:
+        session.query(ApiKey).delete()
+        session.add(ApiKey(**RIGHT[ApiKey]))
+    assert two.copied(two.divided, cut_over=True).is_same
+
+
+def test_a_row_that_is_refused_is_not_shown(two: Two) -> None:
+    """PostgreSQL's sentence names the constraint; what is in the row stays where it is."""
+    two.use(two.old)
+    fill(1)
+    with open_connection(two.divided) as admin:
+        admin.execute(
+            "ALTER TABLE g0001.users ADD CONSTRAINT not_there CHECK (email NOT LIKE '%@%');"
+            "ALTER TABLE g0002.users ADD CONSTRAINT not_there CHECK (email NOT LIKE '%@%');"
+            "ALTER TABLE g0003.users ADD CONSTRAINT not_there CHECK (email NOT LIKE '%@%')"
+        )
+    with pytest.raises(Inconsistent, match="not_there") as refused:
+        two.copied(two.divided)
+    assert refused.value.error_type == "COPY_REFUSED"
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "example.com" not in shown
 
 
 def test_a_copy_has_no_time_out(two: Two) -> None:

@@ -140,6 +140,7 @@ def opened(settings: Settings, service: str) -> Generator[Copy]:
         DatabaseBusy: one of them is out of reach, or busy: what was copied stays.
         SettingsError: one of them refuses us, lacks migrations or has negative balances; or both,
             or neither, have users in groups.
+        Inconsistent: COPY_REFUSED, PostgreSQL refuses what is to be copied.
     """
     with ExitStack() as stack:
         stack.enter_context(_explained())
@@ -162,6 +163,16 @@ def _explained() -> Generator[None]:
     except psycopg.OperationalError as error:
         said = str(error).partition("\n")[0]
         raise DatabaseBusy(f"{said}: repeat the command, which goes on where it stopped") from None
+    except psycopg.Error as error:
+        # Its detail has the row, and so may the sentence about a value.
+        is_of_value = isinstance(error, psycopg.DataError)
+        said = (None if is_of_value else error.diag.message_primary) or type(error).__name__
+        named = error.diag.constraint_name or error.sqlstate
+        raise Inconsistent(
+            f"PostgreSQL refused what was to be copied: {said} ({named}). What was copied before "
+            "is kept",
+            "COPY_REFUSED",
+        ) from None
 
 
 @contextmanager
