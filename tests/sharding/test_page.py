@@ -3,21 +3,26 @@
 import inspect
 import re
 import shlex
+import uuid
 
 import pytest
 from sqlalchemy import text
 
 from src.common import routing
-from src.common.database import get_engine
+from src.common.credits.operations import execute
+from src.common.database import SessionLocal, get_engine
+from src.common.postgres.errors import RetryableDatabaseError
 from src.common.postgres.routes import NotRouted, WrongShard
 from src.common.settings import get_settings
+from src.common.sharding.copying.closing import close
 from src.common.sharding.directory import PAYMENT_OF_ANOTHER_USER
 from src.local_postgres import ConnectionParameters
 from tests.cli.conftest import RunCommand, data_folder, run_command
-from tests.credits.books import spend
+from tests.credits.books import grant, spend
 from tests.document.test_blocks import blocks, page
+from tests.postgres.drivers import open_connection
 from tests.sharding.conftest import GROUPS
-from tests.sharding.copied import Two, fill, two
+from tests.sharding.copied import Two, fill, last_of, two
 from tests.sharding.people import balance_of, user_of
 
 __all__ = ["data_folder", "run_command", "two"]
@@ -69,6 +74,30 @@ def test_a_database_with_users_is_brought_over(two: Two, run_command: RunCommand
         assert done.json["is_cut_over"]
     with get_engine().connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM users")) == len(users)
+
+
+def test_a_closed_database_is_opened_by_hand(two: Two) -> None:
+    """By the page's line: the old one whose new server is lost, and one whose copy is given up."""
+    [opening] = blocks(NAME, "sql")
+    two.use(two.old)
+    [user_id] = fill(1)
+    with two.copying(two.divided) as copy:
+        last_of(copy.copy())
+        with copy.source.held():
+            close(copy.source)
+    for closed in (two.old, two.divided):
+        two.use(closed)
+        with pytest.raises(RetryableDatabaseError):
+            change_balance(user_id)
+        with open_connection(closed) as owner:
+            owner.execute(opening.encode())
+        change_balance(user_id)
+
+
+def change_balance(user_id: uuid.UUID) -> None:
+    """Write, as the service does."""
+    with routing.routed_to(user_id), SessionLocal.begin() as session:
+        execute(session, [grant(user_id, 1)])
 
 
 def test_it_names_what_there_is() -> None:

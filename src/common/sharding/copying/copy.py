@@ -32,8 +32,8 @@ _ACTIONS = "console_actions_action_id_seq"
 _NO_SUCH_SERVICE = "definition of service"
 """Libpq's words, which stand for no code."""
 _IN_SERVICE = (
-    "This database has users and is open: it is in service, and is not written over. Was it copied "
-    "already? Copy into a new one otherwise"
+    "This database has users, or events of Stripe's, and is open: it is in service, and is not "
+    "written over. Was it copied already? Copy into a new one otherwise"
 )
 _ALIKE = (
     "{} have users in groups: of the two databases one has, and the other one has not. SHARDING "
@@ -59,7 +59,8 @@ class Copy:
         From now on this database is closed.
 
         Raises:
-            Conflict: DATABASE_IN_SERVICE, this one has users and is open.
+            Conflict: DATABASE_IN_SERVICE, this one has users, or events of Stripe's, and is open.
+            DatabaseBusy: somebody writes here for too long.
             Inconsistent: COPY_DIFFERS or DIRECTORY_DIFFERS.
             SettingsError: as of `Pass.run`.
         """
@@ -72,15 +73,17 @@ class Copy:
 
         Raises:
             Conflict, Inconsistent, SettingsError: as of `copy`; the source goes on.
-            DatabaseBusy: somebody writes to the source for too long.
+            DatabaseBusy: somebody writes to the source, or reads here, for too long; it goes on.
         """
         self._close_here()
         with self.source.held():
             yield from self._go_on(writes=True)
             self._finish()
             close(self.source)
-        with self.here.writing():
-            reopen(self.here)
+            # Nobody can keep us waiting any more once the source is closed.
+            with self.here.held("ACCESS EXCLUSIVE"):
+                reopen(self.here)
+                self.source.commit()
 
     def _go_on(self, *, writes: bool) -> Generator[Parity]:
         going = Pass(self.source, self.here, writes)
@@ -98,10 +101,15 @@ class Copy:
         if closed:
             return
         with self.here.snapshot():
-            if self.here.count_users():
-                raise Conflict(_IN_SERVICE, "DATABASE_IN_SERVICE")
-        with self.here.writing():
+            self._refuse_in_service()  # who is in service does not even wait
+        with self.here.held():
+            self._refuse_in_service()  # who was signing up has done so by now
+            self.here.pass_triggers()
             close(self.here)
+
+    def _refuse_in_service(self) -> None:
+        if self.here.has_served():
+            raise Conflict(_IN_SERVICE, "DATABASE_IN_SERVICE")
 
     def _finish(self) -> None:
         """Have what is counted go on beyond the source's, and look at the directory."""
@@ -132,6 +140,7 @@ def opened(settings: Settings, service: str) -> Generator[Copy]:
         DatabaseBusy: one of them is out of reach, or busy: what was copied stays.
         SettingsError: one of them refuses us, lacks migrations or has negative balances; or both,
             or neither, have users in groups.
+        Inconsistent: COPY_REFUSED, PostgreSQL refuses what is to be copied.
     """
     with ExitStack() as stack:
         stack.enter_context(_explained())
@@ -154,6 +163,16 @@ def _explained() -> Generator[None]:
     except psycopg.OperationalError as error:
         said = str(error).partition("\n")[0]
         raise DatabaseBusy(f"{said}: repeat the command, which goes on where it stopped") from None
+    except psycopg.Error as error:
+        # Its detail has the row, and so may the sentence about a value.
+        is_of_value = isinstance(error, psycopg.DataError)
+        said = (None if is_of_value else error.diag.message_primary) or type(error).__name__
+        named = error.diag.constraint_name or error.sqlstate
+        raise Inconsistent(
+            f"PostgreSQL refused what was to be copied: {said} ({named}). What was copied before "
+            "is kept",
+            "COPY_REFUSED",
+        ) from None
 
 
 @contextmanager

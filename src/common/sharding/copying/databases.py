@@ -3,13 +3,12 @@
 import uuid
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
-from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 from sqlalchemy import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -22,8 +21,13 @@ from src.common.sharding.groups import ready_groups
 _ALIKE = """SELECT set_config(name, value, true) FROM (VALUES ('timezone', 'UTC'),
   ('datestyle', 'ISO'), ('bytea_output', 'hex'), ('extra_float_digits', '1'), ('jit', 'off'),
   ('search_path', 'public'), ('statement_timeout', '0'), ('lock_timeout', '0'),
-  ('idle_in_transaction_session_timeout', '0')) AS alike (name, value)"""
-"""Rows are compared as text, which is the same on both servers under the same settings."""
+  ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'))
+  AS alike (name, value) WHERE current_setting(name, true) IS NOT NULL"""
+"""Rows are compared as text, which is the same on both servers under the same settings. Before
+PostgreSQL 17 there is no time-out of whole database transactions."""
+_HAS_ROWS = "SELECT EXISTS (SELECT FROM {})"
+_OF_EVENTS = ("stripe_events", "unmatched_payments")
+"""What a service has before its first user."""
 _TABLES = """SELECT schemaname::text, tablename::text FROM pg_tables
   WHERE schemaname = ANY (%s) AND tablename <> 'alembic_version' ORDER BY 1, 2"""
 _LOCK_TRIES = 5
@@ -33,7 +37,7 @@ _MAY_NOT_WRITE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Database:
     """One side of a copy, reached as the owner of its tables."""
 
@@ -41,6 +45,8 @@ class Database:
     """Of no other use meanwhile: the copy begins and ends its database transactions."""
     groups: list[str]
     """Empty where all tables are in `public`."""
+    is_held: bool = field(default=False, init=False)
+    """Whether nobody else writes there just now."""
 
     @property
     def raw(self) -> psycopg.Connection[Any]:
@@ -58,11 +64,6 @@ class Database:
         """Where there are tables."""
         return [SHARED_SCHEMA, *self.groups]
 
-    @property
-    def is_held(self) -> bool:
-        """Whether a database transaction is open."""
-        return self.raw.info.transaction_status is not TransactionStatus.IDLE
-
     def run(self, statement: LiteralString, *parts: Composable) -> psycopg.Cursor[Any]:
         """Execute a statement with names and values filled in."""
         return self.raw.execute(sql.SQL(statement).format(*parts))
@@ -75,7 +76,7 @@ class Database:
     def snapshot(self) -> Generator[None]:
         """Read what is committed now, and nothing later, within the block.
 
-        Within `held` that is so anyway.
+        Within `held` that is so anyway. In any other database transaction PostgreSQL refuses it.
         """
         if self.is_held:
             yield
@@ -88,13 +89,14 @@ class Database:
             self.raw.rollback()
 
     @contextmanager
-    def held(self) -> Generator[None]:
-        """Let nobody else write within the block; reading goes on. Committed at its end.
+    def held(self, mode: LiteralString = "SHARE ROW EXCLUSIVE") -> Generator[None]:
+        """Let nobody else write within the block; committed at its end.
 
-        Who is writing is waited for. Who would write waits as long as its patience is.
+        Reading goes on, unless `mode` excludes it. Who is in the way is waited for. Who comes later
+        waits as long as its patience is.
 
         Raises:
-            LockNotAvailable: somebody writes for too long.
+            LockNotAvailable: somebody is in the way for too long.
         """
         tables = sql.SQL(", ").join(self.tables())
         tries = Retrying(
@@ -106,13 +108,21 @@ class Database:
             for attempt in tries:
                 with attempt:
                     self.raw.rollback()
+                    # What was committed while we waited is seen, whatever the database's default.
+                    self.raw.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                     self.raw.execute(_ALIKE)
                     self.raw.execute("SET LOCAL lock_timeout = '3s'")  # others wait behind us
-                    self.run("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", tables)
+                    self.run("LOCK TABLE {} IN {} MODE", tables, sql.SQL(mode))
+            self.is_held = True
             yield
-            self.raw.commit()
+            self.commit()
         finally:
+            self.is_held = False
             self.raw.rollback()
+
+    def commit(self) -> None:
+        """Have what was done stay, also before the end of a block."""
+        self.raw.commit()
 
     @contextmanager
     def writing(self) -> Generator[None]:
@@ -126,14 +136,22 @@ class Database:
         """
         try:
             self.raw.execute(_ALIKE)
-            try:
-                self.raw.execute("SET LOCAL session_replication_role = replica")
-            except InsufficientPrivilege:
-                raise SettingsError(_MAY_NOT_WRITE) from None
+            self.pass_triggers()
             yield
-            self.raw.commit()
+            self.commit()
         finally:
             self.raw.rollback()
+
+    def pass_triggers(self) -> None:
+        """Have no trigger run for this connection until the database transaction ends.
+
+        Raises:
+            SettingsError: the role may not do so.
+        """
+        try:
+            self.raw.execute("SET LOCAL session_replication_role = replica")
+        except InsufficientPrivilege:
+            raise SettingsError(_MAY_NOT_WRITE) from None
 
     def revisions(self) -> set[str]:
         """Those that its schemas are at."""
@@ -152,6 +170,14 @@ class Database:
                 "SELECT FROM {} WHERE credits_balance < 0 LIMIT 1", sql.Identifier(schema, "users")
             ).fetchall()
             for schema in self.users_schemas
+        )
+
+    def has_served(self) -> bool:
+        """Whether somebody signed up there, or Stripe told of something."""
+        tables = [(SHARED_SCHEMA, table) for table in _OF_EVENTS]
+        tables += [(schema, "users") for schema in self.users_schemas]
+        return any(
+            self.run(_HAS_ROWS, sql.Identifier(*table)).fetchall() == [(True,)] for table in tables
         )
 
     def count_users(self) -> int:

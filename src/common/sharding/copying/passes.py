@@ -60,7 +60,17 @@ class Pass:
         yield from self._remove_users()
 
     def _share(self, table: SharedTable) -> Generator[Parity]:
-        """Have this table here as it is there."""
+        """Have this table here as it is there.
+
+        First what is gone there, which may have what is unique in a row that came for it.
+        """
+        for keys in pages(table, self.here, ROWS_A_PORTION):
+            with self.source.snapshot():
+                theirs = table.read_contents(self.source, keys)
+            left = [key for key in keys if key not in theirs]
+            if left:
+                self._remove_rows(table, left)
+            yield self.parity
         for keys in pages(table, self.source, ROWS_A_PORTION):
             with self.source.snapshot(), self.at_work():
                 theirs = table.read_contents(self.source, keys)
@@ -73,13 +83,6 @@ class Pass:
                     ours = table.read_contents(self.here, keys)
                     _refuse_difference(theirs, ours, table.name)
             self._add(table.name, theirs.values(), ours.values())
-            yield self.parity
-        for keys in pages(table, self.here, ROWS_A_PORTION):
-            with self.source.snapshot():
-                theirs = table.read_contents(self.source, keys)
-            left = [key for key in keys if key not in theirs]
-            if left:
-                self._remove_rows(table, left)
             yield self.parity
 
     def _remove_rows(self, table: SharedTable, keys: list[Key]) -> None:
