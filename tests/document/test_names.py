@@ -28,6 +28,7 @@ OF_OTHERS = {
         "remote_apply",
         "remote_write",
         "pg_trgm",
+        "track_functions",
         "concat_ws",
         "archive_command",
         "archive_timeout",

@@ -55,7 +55,7 @@ class Parity:
     """Who were new or changed."""
     users_removed: int = 0
     """Who are not in the source, or no longer."""
-    rows_copied: int = 0
+    shared_rows_copied: int = 0
     """Of tables that are about everybody."""
     tables: dict[str, TableParity] = field(default_factory=dict[str, TableParity])
 

@@ -79,7 +79,7 @@ class Pass:
                 if self.writes and changed:
                     table.delete(self.here, changed)
                     table.copy(self.source, self.here, changed)
-                    self.parity.rows_copied += len(changed)
+                    self.parity.shared_rows_copied += len(changed)
                     ours = table.read_contents(self.here, keys)
                     _refuse_difference(theirs, ours, table.name)
             self._add(table.name, theirs.values(), ours.values())
