@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import httpcore
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, event, update
 
 from src.common.database import SessionLocal
 from src.common.models.notice_endpoint import NoticeEndpoint
@@ -18,6 +19,7 @@ from tests.notices.sent import (
     deliver,
     give,
     make_due,
+    outbox,
     state_of,
     statuses,
 )
@@ -43,6 +45,26 @@ async def test_410_of_where_it_was_disables_nothing() -> None:
         make_due()
         await deliver()
         assert statuses() == ["delivered"]
+
+
+async def test_what_became_of_notices_and_of_their_endpoint_has_one_instant() -> None:
+    """The clock is read once for both: each reading is a round trip."""
+    asked: list[str] = []
+
+    def before_statement(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    async with receiving() as receiver:
+        endpoint_id = add_endpoint(receiver.url)
+        give(add_users(1))
+        event.listen(Engine, "before_cursor_execute", before_statement)
+        try:
+            await deliver()
+        finally:
+            event.remove(Engine, "before_cursor_execute", before_statement)
+    [notice] = outbox()
+    assert notice.finished_at == state_of(endpoint_id).last_delivered_at
+    assert len([each for each in asked if each.startswith("SELECT statement_timestamp()")]) == 1
 
 
 async def test_whoever_answers_is_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:

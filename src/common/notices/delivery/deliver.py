@@ -98,4 +98,4 @@ def _leave_alone(endpoint_id: uuid.UUID, failure: Exception, session: Session) -
         pause_seconds=PAUSE_MAX_SECONDS,
         error=f"DEFECT: {type(failure).__name__}, see the worker's log",
     )
-    exchange.note_condition(session, endpoint_id, condition)
+    exchange.note_condition(session, endpoint_id, condition, exchange.read_clock(session))

@@ -286,11 +286,13 @@ WHERE notice.user_id = result.user_id AND notice.number = result.number
 )
 
 
-def settle(session: Session, results: Sequence[Result]) -> None:
-    """Note what became of notices; what somebody has replayed meanwhile stays as they left it."""
+def settle(session: Session, results: Sequence[Result], now: dt.datetime) -> None:
+    """Note what became of notices; what somebody has replayed meanwhile stays as they left it.
+
+    `now` is `read_clock`'s, as below.
+    """
     if not results:
         return
-    now = _now(session)
     parameters: dict[str, list[Any]] = {
         "user_ids": [each.notice.user_id for each in results],
         "numbers": [each.notice.number for each in results],
@@ -314,7 +316,7 @@ def _next_attempt_at(result: Result, now: dt.datetime) -> dt.datetime | None:
     return now + dt.timedelta(seconds=float(result.delay_seconds))
 
 
-def _now(session: Session) -> dt.datetime:
+def read_clock(session: Session) -> dt.datetime:
     """By the database's clock, and the same wherever it is written: Citus evaluates it nowhere."""
     now: dt.datetime = session.scalars(select(func.statement_timestamp())).one()
     return now
@@ -358,12 +360,14 @@ ON CONFLICT (endpoint_id) DO UPDATE SET failures = excluded.failures,
 )
 
 
-def note_condition(session: Session, endpoint_id: uuid.UUID, condition: Condition) -> None:
+def note_condition(
+    session: Session, endpoint_id: uuid.UUID, condition: Condition, now: dt.datetime
+) -> None:
     """Note how an endpoint is, unless it is deleted."""
     session.execute(
         _NOTE,
         {
-            "now": _now(session),
+            "now": now,
             "endpoint_id": endpoint_id,
             "failures": condition.failures,
             "delivered": condition.delivered,

@@ -150,7 +150,10 @@ class DeliveryToEndpoint:
         self._waiting.extend(Claim(notices, until) for notices in claimed.notices)
 
     def _write(self, session: Session) -> None:
-        exchange.settle(session, self._results)
+        if not (self._results or self._delivered or self._failed):
+            return
+        now = exchange.read_clock(session)
+        exchange.settle(session, self._results, now)
         if self._delivered or self._failed:
             condition = Condition(
                 failures=self._failures,
@@ -159,7 +162,7 @@ class DeliveryToEndpoint:
                 pause_seconds=self._pause_seconds,
                 error=self._error,
             )
-            exchange.note_condition(session, self.endpoint_id, condition)
+            exchange.note_condition(session, self.endpoint_id, condition, now)
 
     def _forget_written(self) -> None:
         self._results = []
