@@ -90,8 +90,10 @@ class Copy:
         with going.at_work():
             share_ledger(self.source, self.here, going.parity, writes=writes)
         yield from going.run()
-        if writes and self.source.is_held and not going.parity.is_same:
-            raise Inconsistent("The two databases differ: the source goes on", "COPY_DIFFERS")
+        if writes and self.source.is_held:
+            going.refuse_rows_of_nobody()
+            if not going.parity.is_same:
+                raise Inconsistent("The two databases differ: the source goes on", "COPY_DIFFERS")
 
     def _close_here(self) -> None:
         """So that nobody signs up here meanwhile, who would be in no other database."""
