@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent
+from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent, SettingsError
 from src.common.models import ApiKey, Base, StripeEvent, UnmatchedPayment, User
 from src.common.postgres.routes import routed_to_schema
 from src.common.sharding.copying import databases
@@ -19,6 +19,7 @@ from tests.credits.books import grant
 from tests.models.examples import a_user
 from tests.models.right_rows import RIGHT
 from tests.postgres.drivers import open_connection, until
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.copied import Two, fill, last_of, two
 
 __all__ = ["two"]
@@ -131,6 +132,23 @@ def test_rows_of_nobody_stop_the_cut_over(two: Two, *, is_source: bool) -> None:
     with pytest.raises(Inconsistent, match="rows of nobody in users") as refused:
         two.copied(into, cut_over=True)
     assert refused.value.error_type == "COPY_DIFFERS"
+
+
+@on_one_server
+@pytest.mark.parametrize("at", ["source", "here"])
+def test_nothing_is_copied_from_or_to_citus(two: Two, at: str) -> None:
+    """Its workers number notices by themselves. Here the server only says that it is one."""
+    with open_connection(two.old if at == "source" else two.divided) as admin:
+        admin.execute("SET allow_system_table_mods = on")
+        admin.execute(
+            "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable,"
+            " extversion) VALUES (16000, 'citus', 10, 'public'::regnamespace, false, '14')"
+        )
+    with (
+        pytest.raises(SettingsError, match=r"(?i)(the source|this database) is on Citus"),
+        two.copying(two.divided) as copy,
+    ):
+        raise AssertionError(copy)
 
 
 def test_a_copy_has_no_time_out(two: Two) -> None:
