@@ -1,7 +1,9 @@
 """What is in service is neither emptied by a copy, nor kept waiting, nor left closed."""
 
 import traceback
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import psycopg
 import pytest
@@ -9,13 +11,15 @@ from psycopg.sql import SQL, Identifier
 
 from src.common.credits.operations import execute
 from src.common.database import SessionLocal
-from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent
+from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent, SettingsError
 from src.common.models import ApiKey, Base, StripeEvent, UnmatchedPayment, User
+from src.common.postgres.routes import routed_to_schema
 from src.common.sharding.copying import databases
 from tests.credits.books import grant
 from tests.models.examples import a_user
 from tests.models.right_rows import RIGHT
 from tests.postgres.drivers import open_connection, until
+from tests.sharding.citus_server import on_one_server
 from tests.sharding.copied import Two, fill, last_of, two
 
 __all__ = ["two"]
@@ -99,6 +103,52 @@ def test_a_row_that_is_refused_is_not_shown(two: Two) -> None:
     assert refused.value.error_type == "COPY_REFUSED"
     shown = "".join(traceback.format_exception(refused.value))
     assert "example.com" not in shown
+
+
+def test_whoever_has_an_id_is_copied(two: Two) -> None:
+    """The lowest, too, which is no user's by chance."""
+    two.use(two.old)
+    with SessionLocal.begin() as session:
+        session.add(a_user(user_id=uuid.UUID(int=0)))
+    there = two.copied(two.divided, cut_over=True)
+    assert (there.users, there.is_same) == (1, True)
+    assert two.copied(two.old, cut_over=True).users == 1
+
+
+@pytest.mark.parametrize("is_source", [True, False])
+def test_rows_of_nobody_stop_the_cut_over(two: Two, *, is_source: bool) -> None:
+    """Of a user whom the directory does not have, in the source or here."""
+    two.use(two.divided if is_source else two.old)
+    route = routed_to_schema("g0001") if is_source else nullcontext()
+    with route, SessionLocal.begin() as session:
+        session.add(a_user())
+    into = two.old if is_source else two.divided
+    two.copied(into)
+    with open_connection(two.divided) as divided, open_connection(two.old) as old:
+        divided.execute("SET session_replication_role = replica")
+        divided.execute("DELETE FROM users_directory")
+        old.execute("SET session_replication_role = replica")
+        old.execute("DELETE FROM users")
+    with pytest.raises(Inconsistent, match="rows of nobody in users") as refused:
+        two.copied(into, cut_over=True)
+    assert refused.value.error_type == "COPY_DIFFERS"
+
+
+@on_one_server
+@pytest.mark.parametrize("at", ["source", "here"])
+def test_nothing_is_copied_from_or_to_citus(two: Two, at: str) -> None:
+    """Its workers number notices by themselves. Here the server only says that it is one."""
+    with open_connection(two.old if at == "source" else two.divided) as admin:
+        admin.execute("SET allow_system_table_mods = on")
+        admin.execute(
+            "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable,"
+            " extversion) VALUES (16000, 'citus', 10, 'public'::regnamespace, false, '14')"
+        )
+    with (
+        pytest.raises(SettingsError, match=r"(?i)(the source|this database) is on Citus"),
+        two.copying(two.divided) as copy,
+    ):
+        raise AssertionError(copy)
 
 
 def test_a_copy_has_no_time_out(two: Two) -> None:

@@ -38,17 +38,19 @@ def create_groups(settings: Settings, number: int, *, is_open: bool = True) -> G
             something.
     """
     engine = build_migration_engine(settings)
-    with closing(engine.connect()) as connection:
-        hold_migration_lock(connection)
-        refuse_undivided(connection, settings)
-        ready_for_groups(connection)
-        for _ in range(number):
-            schema = _begun(connection)
-            _migrate(connection, schema)
-            _finish(connection, schema, is_open=is_open)
-            yield schema
-        release_migration_lock(connection)
-    engine.dispose()
+    try:
+        with closing(engine.connect()) as connection:
+            hold_migration_lock(connection)
+            refuse_undivided(connection, settings)
+            ready_for_groups(connection)
+            for _ in range(number):
+                schema = _begun(connection)
+                _migrate(connection, schema)
+                _finish(connection, schema, is_open=is_open)
+                yield schema
+            release_migration_lock(connection)
+    finally:
+        engine.dispose()
 
 
 def _begun(connection: Connection) -> str:

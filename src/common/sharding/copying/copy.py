@@ -19,6 +19,7 @@ from src.common.postgres.migrations import ADVISORY_LOCK, head_revision, hold_mi
 from src.common.postgres.reach import build_migration_engine
 from src.common.postgres.routes import SHARED_SCHEMA
 from src.common.settings import Settings
+from src.common.sharding.citus import is_citus
 from src.common.sharding.copying.closing import close, is_closed, reopen
 from src.common.sharding.copying.databases import Database, database_of
 from src.common.sharding.copying.ledgers import share_ledger
@@ -90,8 +91,10 @@ class Copy:
         with going.at_work():
             share_ledger(self.source, self.here, going.parity, writes=writes)
         yield from going.run()
-        if writes and self.source.is_held and not going.parity.is_same:
-            raise Inconsistent("The two databases differ: the source goes on", "COPY_DIFFERS")
+        if writes and self.source.is_held:
+            going.refuse_rows_of_nobody()
+            if not going.parity.is_same:
+                raise Inconsistent("The two databases differ: the source goes on", "COPY_DIFFERS")
 
     def _close_here(self) -> None:
         """So that nobody signs up here meanwhile, who would be in no other database."""
@@ -138,8 +141,8 @@ def opened(settings: Settings, service: str) -> Generator[Copy]:
 
     Raises:
         DatabaseBusy: one of them is out of reach, or busy: what was copied stays.
-        SettingsError: one of them refuses us, lacks migrations or has negative balances; or both,
-            or neither, have users in groups.
+        SettingsError: one of them refuses us, lacks migrations, has negative balances or is on
+            Citus; or both, or neither, have users in groups.
         Inconsistent: COPY_REFUSED, PostgreSQL refuses what is to be copied.
     """
     with ExitStack() as stack:
@@ -211,6 +214,12 @@ def _refuse_what_cannot_be_copied(copy: Copy) -> None:
     for database, named in ((copy.source, "The source"), (copy.here, "This database")):
         with database.snapshot():
             revisions = database.revisions()
+            has_citus = is_citus(database.connection)
+        database.connection.rollback()
+        if has_citus:
+            raise SettingsError(
+                f"{named} is on Citus: copies are between databases that are on one server each"
+            )
         if revisions != {expected}:
             raise SettingsError(
                 f"{named} is not at revision {expected}: run `flashslides db upgrade`"

@@ -190,10 +190,13 @@ class Database:
 
     def users_after(self, last: uuid.UUID | None, limit: int) -> list[uuid.UUID]:
         """The next users by their ids."""
+        after: Composable = sql.SQL("true")
+        if last is not None:
+            after = sql.SQL("user_id > {}").format(sql.Literal(last))
         found = self.run(
-            "SELECT user_id FROM {} WHERE user_id > {} ORDER BY user_id LIMIT {}",
+            "SELECT user_id FROM {} WHERE {} ORDER BY user_id LIMIT {}",
             sql.Identifier(SHARED_SCHEMA, "users_directory" if self.groups else "users"),
-            sql.Literal(last or uuid.UUID(int=0)),
+            after,
             sql.Literal(limit),
         )
         return [row[0] for row in found]

@@ -59,6 +59,19 @@ class Pass:
             yield self.parity
         yield from self._remove_users()
 
+    def refuse_rows_of_nobody(self) -> None:
+        """Count what was compared, by another way than by users, while nobody writes.
+
+        Raises:
+            Inconsistent: COPY_DIFFERS, there are rows whose user is not known.
+        """
+        for table in users_rows.COPIED:
+            both = self.parity.of(table)
+            with self.source.snapshot(), self.here.snapshot():
+                counted = [users_rows.count_rows(each, table) for each in (self.source, self.here)]
+            if counted != [both.source.rows, both.here.rows]:
+                raise Inconsistent(f"There are rows of nobody in {table}", "COPY_DIFFERS")
+
     def _share(self, table: SharedTable) -> Generator[Parity]:
         """Have this table here as it is there.
 

@@ -42,6 +42,18 @@ def read_contents(
     return found
 
 
+def count_rows(database: Database, table: str) -> int:
+    """How many rows this table has that are any user's, or should be."""
+    condition = sql.SQL("transaction_id IS NOT NULL" if table == "stripe_reversals" else "true")
+    counted = [
+        database.run(
+            "SELECT count(*) FROM {} WHERE {}", sql.Identifier(schema, table), condition
+        ).fetchall()
+        for schema in database.users_schemas
+    ]
+    return sum(row[0] for [row] in counted)
+
+
 def delete_users(database: Database, places: dict[uuid.UUID, str]) -> None:
     """Delete all that these users have, and what the directory says of them."""
     for schema, user_ids in by_place(places).items():
