@@ -83,7 +83,8 @@ def _page_of_groups(wanted: "NoticeFilter", limit: int, cursor: str | None) -> "
     from src.common.postgres.routes import routed_to_schema
     from src.common.routing import all_groups
 
-    places, pages = read_places(cursor), {}
+    places = read_places(cursor)
+    pages: dict[str, Page[CreditNotice]] = {}
     for group in all_groups():
         read = partial(list_notices, wanted=wanted, limit=limit, cursor=places.get(group))
         with routed_to_schema(group):
