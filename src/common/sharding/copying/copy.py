@@ -14,12 +14,12 @@ from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from src.common.exceptions import Conflict, DatabaseBusy, Inconsistent, SettingsError
+from src.common.postgres.citus import is_citus
 from src.common.postgres.errors import RetryableDatabaseError, translate_transient_error
 from src.common.postgres.migrations import ADVISORY_LOCK, head_revision, hold_migration_lock
 from src.common.postgres.reach import build_migration_engine
 from src.common.postgres.routes import SHARED_SCHEMA
 from src.common.settings import Settings
-from src.common.sharding.citus import is_citus
 from src.common.sharding.copying.closing import close, is_closed, reopen
 from src.common.sharding.copying.databases import Database, database_of
 from src.common.sharding.copying.ledgers import share_ledger
