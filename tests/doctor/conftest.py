@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
+from src.common.doctor import operations
 from tests.cli.conftest import data_folder, flashslides, loop, run_command
 from tests.doctor.system import System
 
@@ -20,3 +21,9 @@ def system(
     monkeypatch.setenv("FLASHSLIDES_DATA_DIR", str(tmp_path / "data"))
     yield System(db, monkeypatch, tmp_path, request)
     db.rollback()
+
+
+@pytest.fixture(autouse=True)
+def patience_with_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no finding; the test of an API that is given up has less."""
+    monkeypatch.setattr(operations, "_API_TIMEOUT_SECONDS", 60.0)
