@@ -21,13 +21,16 @@ from src.common.replicas import Reader, dispose_replicas
 from src.common.routing import all_groups, routed_to
 from src.common.settings import get_settings
 from src.common.sharding.creation import create_groups
+from src.common.sharding.listeners import keep_directory
 from tests.cli.conftest import RunCommand
 from tests.fixtures.api import Api, make_api_key
 from tests.fixtures.databases import forget_engines, point_to
 from tests.fixtures.standbys import Pair, connected
 from tests.replicas.conftest import give
+from tests.sharding.conftest import nothing_listens
 from tests.sharding.people import user_of
 
+__all__ = ["nothing_listens"]
 pytestmark = pytest.mark.xdist_group("pair of servers: groups")
 NAME = "divided"
 Read = Callable[..., Awaitable[Answered[Any]]]
@@ -44,6 +47,7 @@ async def divided(replicated: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncGen
     monkeypatch.setenv("SHARDING", "schemas")
     await forget_engines()
     point_to(monkeypatch, replace(replicated.primary, database=NAME))
+    keep_directory(get_settings())  # an engine of the same settings was told so once
     if made is None:
         command.upgrade(alembic_config(), "head")
         list(create_groups(get_settings(), 2))
