@@ -100,14 +100,13 @@ def refuse_old_schema() -> None:
     """A configured database is migrated when its operator says so, not by whoever starts first.
 
     Raises:
-        SettingsError: it lacks a migration that this release needs.
+        SettingsError: it lacks a migration that this release needs, or is not as SHARDING says.
     """
-    from src.common.postgres.migrations import describe_revision, is_behind
+    from src.common.database import read_from_database
+    from src.common.postgres.routes import unrouted
 
-    found = _revision()
-    if is_behind(found):
-        raise SettingsError(str(describe_revision(found)))
-    _refuse_other_division()
+    with unrouted():
+        read_from_database(_refuse_other_schema)
 
 
 def refuse_newer_schema() -> None:
@@ -123,14 +122,15 @@ def refuse_newer_schema() -> None:
         raise SettingsError(problem)
 
 
-def _refuse_other_division() -> None:
-    from src.common.database import read_from_database
-    from src.common.postgres.routes import unrouted
+def _refuse_other_schema(session: "Session") -> None:
+    from src.common.postgres.migrations import current_revision, describe_revision, is_behind
     from src.common.sharding.refusals import refuse_other_division
 
-    settings = get_settings()
-    with unrouted():
-        read_from_database(lambda session: refuse_other_division(session.connection(), settings))
+    connection = session.connection()
+    found = current_revision(connection)
+    if is_behind(found):
+        raise SettingsError(str(describe_revision(found)))
+    refuse_other_division(connection, get_settings())
 
 
 def _revision() -> str | None:

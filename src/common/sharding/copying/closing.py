@@ -8,16 +8,16 @@ right database once the service is started with its settings. Who copies writes 
 from psycopg import sql
 from sqlalchemy import Connection, text
 
+from src.common.postgres.errors import CLOSED, READ_ONLY
 from src.common.sharding.copying.databases import Database
 
 _FUNCTION = "public.refuse_writes_while_closed()"
-_READ_ONLY = "25006"
 _MAKE_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {_FUNCTION} RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  RAISE EXCEPTION USING ERRCODE = '{_READ_ONLY}',
-    MESSAGE = 'DATABASE_CLOSED: its users are copied between this database and another one';
+  RAISE EXCEPTION USING ERRCODE = '{READ_ONLY}',
+    MESSAGE = '{CLOSED}: its users are copied between this database and another one';
 END $$"""
 _MAKE_TRIGGER = f"""CREATE OR REPLACE TRIGGER closed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
 ON {{}} FOR EACH STATEMENT EXECUTE FUNCTION {_FUNCTION}"""
